@@ -1,0 +1,442 @@
+"""The story of one message, told from its arrival to the queue; `deliver.dispatch` tells the rest.
+
+`Relay` wires the stages of one worker process. `Conversation` is what a client's commands set in motion, in their
+order: who may send, where it goes, what SPF says of it, the trace fields on top, and the queue before the 250.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from email.utils import getaddresses
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+from relay.address import domain_of, lookup_key
+from relay.authenticate import results, spf
+from relay.config import Config, Listen, Spf
+from relay.deliver.agent import Agent
+from relay.deliver.dispatch import Dispatcher, hop_of
+from relay.deliver.tls import ServerTls
+from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
+from relay.message import Client, Message
+from relay.queue.database import QueueUnavailable
+from relay.queue.ids import QueueIds
+from relay.queue.ids import text as id_text
+from relay.queue.schedule import Patience
+from relay.queue.store import Change, Delivery, Store, StoredMessage
+from relay.receive.command import RcptTo, Transaction
+from relay.receive.limits import Limits, SharedCounts
+from relay.receive.listener import Listener, within
+from relay.reply import Refused, Reply, printable
+from relay.report.notify import Notifier, from_domain
+from relay.rewrite.srs import scheme_from_config
+from relay.rewrite.trace import received_field
+from relay.route.loops import is_looping, mark_fields, received_hops
+from relay.route.router import Routed, Router, Target
+from relay.sign import keys as signing_keys
+from relay.sign.signer import Signer
+
+log = structlog.get_logger()
+
+SWEEP = 600.0  # seconds between sweeps of dead letters
+FREE_SPACE_FOR = 1.0  # seconds for which the free space of the disk is believed
+
+
+@dataclass(slots=True)
+class _Accepted:
+    """What the accepted recipients of a transaction have led to."""
+
+    routes: list[tuple[RcptTo, Routed]] = field(default_factory=list)
+    spf: asyncio.Task[spf.SpfVerdict] | None = None
+
+
+class Conversation:
+    """Decides for one connection; a `Handler` of `receive.session`."""
+
+    def __init__(self, relay: Relay, client: Client) -> None:
+        self._relay = relay
+        self._accepted = _Accepted()
+        self._ptr = asyncio.create_task(_name_of(relay.resolver, client.ip))
+
+    def reset(self) -> None:
+        if self._accepted.spf is not None:
+            self._accepted.spf.cancel()
+        self._accepted = _Accepted()
+
+    async def mail(self, client: Client, transaction: Transaction) -> None:
+        if not self._relay.space.enough():
+            raise Refused(452, "4.3.1", "Insufficient system storage, try again later")
+
+    async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
+        sender = transaction.mail.sender
+        routed = await self._relay.route(rcpt.recipient, sender=sender, trusted=client.trusted)
+        if not client.trusted:
+            await self._check_sender(client, sender)
+        self._accepted.routes.append((rcpt, routed))
+
+    async def _check_sender(self, client: Client, sender: str) -> None:
+        """SPF and forgeries of our own domains; one verdict serves all recipients of a transaction."""
+        verdict = await self._spf(client, sender)
+        domain = domain_of(sender)
+        if verdict.result != "pass" and self._relay.is_own(domain):
+            raise Refused(550, "5.7.1", f"<{sender}>: {client.ip} may not send for {domain}, a domain of ours")
+        _apply(self._relay.config.spf, verdict, client)
+
+    async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
+        if self._accepted.spf is None:
+            self._accepted.spf = asyncio.create_task(self._relay.check_spf(client, sender))
+        return await asyncio.shield(self._accepted.spf)
+
+    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
+        relay, accepted, now = self._relay, self._accepted, time.time()
+        verdict = None if client.trusted else await self._spf(client, transaction.mail.sender)
+        try:
+            relay.check_loops(message, [routed for _, routed in accepted.routes])
+            relay.check_author(client, message, verdict)
+        except Refused as refused:
+            log.info("refused", id=id_text(transaction.id), reply=str(refused.reply))
+            return refused.reply
+        client = replace(client, ptr=await self._ptr)
+        stored = relay.complete(client, transaction, message, verdict, [routed for _, routed in accepted.routes], now)
+        deliveries = relay.deliveries(stored, accepted.routes)
+        try:
+            await relay.enqueue(stored, deliveries)
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
+            return Reply(452, "4.3.1", "the message cannot be stored now, try again later")
+        return Reply(250, "2.0.0", f"Ok: queued as {id_text(transaction.id)}")
+
+
+class Relay:
+    """The stages of one worker, wired.
+
+    Args:
+        owner: names the worker in leases.
+        counts, worker: where the worker counts what its clients take, see `receive.limits`.
+
+    Raises:
+        ConfigError, OSError, ValueError: a file that the configuration names cannot be used.
+        QueueUnavailable
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        counts: SharedCounts,
+        worker: int,
+        resolver: Resolver,
+    ) -> None:
+        self.config = config
+        self.resolver = resolver
+        self._store = store
+        self._ids = QueueIds(time.time)
+        self._limits = Limits(
+            counts,
+            worker,
+            connections=config.limits.connections,
+            per_client=config.limits.connections_per_client,
+            memory=config.limits.message_memory,
+        )
+        self.space = FreeSpace(config)
+        self._own = config.own_domains
+        self._scheme = scheme_from_config(config)
+        self._agent = Agent(config, resolver)
+        self._router = Router(
+            config,
+            self._scheme,
+            probe=self._agent.probe,
+            token_lookup=lambda token: store.sender_of(token, time.time()),
+        )
+        keys = [signing_keys.load(entry) for entry in config.dkim]
+        self._patience = Patience(
+            config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
+        )
+        notifier = Notifier(
+            config.hostname,
+            from_domain([key.domain for key in keys], config.srs.domain),
+            self._patience,
+            self._ids,
+            lambda recipient, next_hop: hop_of(config, recipient, next_hop),
+        )
+        self._dispatcher = Dispatcher(
+            config,
+            store,
+            self._agent,
+            Signer(keys, config.srs.domain),
+            self._scheme,
+            notifier,
+            self._home,
+            memory=config.limits.message_memory // (2 * config.workers),
+        )
+        self._tls = ServerTls(config.tls) if config.tls is not None else None
+        self._listeners: list[Listener] = []
+        self._background: list[asyncio.Task[None]] = []
+
+    async def _stored_sender(self, token: str) -> str | None:
+        return await self._store.sender_of(token, time.time())
+
+    # what a conversation asks
+
+    async def route(self, recipient: str, *, sender: str, trusted: bool) -> Routed:
+        """Where a recipient leads. Raises Refused."""
+        return await self._router.route(recipient, sender=sender, trusted=trusted, now=time.time())
+
+    async def _home(self, sender: str) -> Sequence[Target]:
+        """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere."""
+        try:
+            return (await self.route(sender, sender="", trusted=True)).targets
+        except Refused as refused:
+            log.info("sender_unreachable", sender=sender, reply=str(refused.reply))
+            return ()
+
+    async def check_spf(self, client: Client, sender: str) -> spf.SpfVerdict:
+        """The SPF verdict on a transaction; `none` for the networks of `spf.skip`."""
+        if within(client.ip, self.config.spf.skip):
+            return spf.SpfVerdict(
+                "none", "mailfrom" if sender else "helo", domain_of(sender) if sender else client.helo
+            )
+        return await spf.check(
+            self.resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self.config.hostname
+        )
+
+    def is_own(self, domain: str) -> bool:
+        """Whether a domain is one of ours, or lies below one."""
+        return any(domain == own or domain.endswith("." + own) for own in self._own)
+
+    def check_loops(self, message: Message, routes: Sequence[Routed]) -> None:
+        """Raises Refused 554 5.4.6 for a message that has been here before, or nearly everywhere."""
+        if received_hops(message) > self.config.receive.max_hops:
+            raise Refused(554, "5.4.6", "too many hops, this message is looping")
+        if is_looping(message, [r.alias for r in routes if r.alias], self._scheme.secrets):
+            raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
+
+    def check_author(self, client: Client, message: Message, verdict: spf.SpfVerdict | None) -> None:
+        """Raises Refused 550 5.7.1 where an outsider writes From one of our domains without SPF pass for it."""
+        if verdict is None:
+            return
+        for domain in _author_domains(message):
+            aligned = verdict.result == "pass" and _aligned(domain, verdict.domain)
+            if self.is_own(domain) and not aligned:
+                raise Refused(550, "5.7.1", f"{client.ip} may not send mail from {domain}, a domain of ours")
+
+    def complete(
+        self,
+        client: Client,
+        transaction: Transaction,
+        message: Message,
+        verdict: spf.SpfVerdict | None,
+        routes: Sequence[Routed],
+        now: float,
+    ) -> StoredMessage:
+        """The message as it is stored: forged results removed, our trace fields made."""
+        queue_id = id_text(transaction.id)
+        message, forged = results.strip_forged(message, self.config.authserv)
+        if forged:
+            log.info("forged_results_removed", id=queue_id, fields=len(forged))
+        authentication = b""
+        if verdict is not None:
+            log.info("authenticated", id=queue_id, spf=verdict.result, domain=verdict.domain, identity=verdict.identity)
+            authentication = results.results_field(
+                self.config.authserv, [results.spf_result(verdict, ip=client.ip, sender=transaction.mail.sender)]
+            )
+        recipients = transaction.recipients
+        trace = (
+            authentication
+            + mark_fields([r.alias for r in routes if r.alias], self._scheme.secrets)
+            + received_field(
+                client,
+                self.config.hostname,
+                queue_id,
+                recipients[0].recipient if len(recipients) == 1 else "",
+                transaction.mail.smtputf8,
+                now,
+            )
+        )
+        return StoredMessage(
+            id=transaction.id,
+            received=now,
+            sender=transaction.mail.sender,
+            trace=trace,
+            message=message,
+            verdict={"trusted": client.trusted, "spf": verdict.result if verdict is not None else ""},
+            smtputf8=transaction.mail.smtputf8,
+            ret=transaction.mail.ret,
+            envid=transaction.mail.envid,
+        )
+
+    def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
+        """One delivery for each target, each target once."""
+        found: dict[tuple[str, str], Delivery] = {}
+        expires = self._patience.expires(stored.received, stored.sender)
+        for rcpt, routed in routes:
+            for target in routed.targets:
+                next_hop = str(target.next_hop) if target.next_hop is not None else ""
+                found.setdefault(
+                    (lookup_key(target.address), next_hop),
+                    Delivery(
+                        stored.id,
+                        len(found),
+                        recipient=target.address,
+                        original=rcpt.recipient,
+                        next_hop=next_hop,
+                        hop=hop_of(self.config, target.address, next_hop),
+                        srs=target.srs,
+                        notify=rcpt.notify,
+                        orcpt=rcpt.orcpt,
+                        next_attempt=stored.received,
+                        expires=expires,
+                    ),
+                )
+        return list(found.values())
+
+    async def enqueue(self, stored: StoredMessage, deliveries: list[Delivery]) -> None:
+        """Make the message safe; attempt it right away where there is room, otherwise leave it to the queue.
+
+        Raises:
+            QueueUnavailable: it is not safe.
+        """
+        now = self._dispatcher.has_room({d.hop for d in deliveries}, len(stored.message.content))
+        if now:
+            deliveries = self._dispatcher.leased(deliveries)
+        await self._store.apply(Change(arrived=[stored], deliveries=deliveries))
+        log.info(
+            "queued",
+            id=id_text(stored.id),
+            sender=stored.sender,
+            to=[d.recipient for d in deliveries],
+            size=len(stored.message.content),
+        )
+        if now:
+            self._dispatcher.take(stored, deliveries)
+
+    # its life
+
+    def start(self, sockets: Sequence[tuple[Listen, socket.socket]]) -> None:
+        """Listen, and deliver what the queue holds."""
+        tls = self._tls.context if self._tls is not None else None
+        for listen, sock in sockets:
+            listener = Listener(
+                sock, listen, self.config, self._limits, self._ids, lambda client: Conversation(self, client), tls
+            )
+            listener.start()
+            self._listeners.append(listener)
+        self._background = [
+            asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
+            asyncio.create_task(self._sweep(), name="sweeper"),
+        ]
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                dropped = await self._store.sweep(time.time(), self.config.queue.keep_dead)
+                if dropped:
+                    log.info("dead_letters_dropped", count=dropped)
+            except QueueUnavailable as error:
+                log.error("queue_unavailable", problem=str(error))
+            await asyncio.sleep(SWEEP)
+
+    async def stop(self, patience: float) -> None:
+        """Accept nothing more, finish what is under way within `patience` seconds, and close."""
+        for listener in self._listeners:
+            listener.stop()
+        sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]
+        if sessions:
+            _, late = await asyncio.wait(sessions, timeout=patience / 2)
+            for listener in self._listeners if late else ():
+                listener.abort()
+        await self._dispatcher.stop(patience / 2)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._agent.close()
+        await self._store.close()
+
+
+def check(config: Config) -> None:
+    """Read every file that a worker will need, so that a bad one is found before anything starts.
+
+    Raises:
+        ConfigError, OSError, ValueError: the text names the file.
+    """
+    scheme = scheme_from_config(config)
+    for entry in config.dkim:
+        signing_keys.load(entry)
+    if config.tls is not None:
+        ServerTls(config.tls)
+    Agent(config, StaticResolver({}))
+    Router(config, scheme, probe=_unused, token_lookup=_unused)
+
+
+async def _unused(*_: object) -> NoReturn:
+    raise AssertionError("a check of the configuration asks nobody")
+
+
+class FreeSpace:
+    """Whether the disk under an SQLite queue has room for mail (`queue.min_free`)."""
+
+    def __init__(self, config: Config) -> None:
+        url = config.queue.url
+        self._folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else None
+        self._minimum = config.queue.min_free
+        self._checked = 0.0
+        self._enough = True
+
+    def enough(self) -> bool:
+        now = time.monotonic()
+        if self._folder is not None and now - self._checked > FREE_SPACE_FOR:
+            self._checked = now
+            found = os.statvfs(self._folder)
+            enough = found.f_bavail * found.f_frsize >= self._minimum
+            if enough != self._enough:
+                log.warning("disk_space", folder=str(self._folder), enough=enough)
+            self._enough = enough
+        return self._enough
+
+
+async def _name_of(resolver: Resolver, ip: str) -> str:
+    try:
+        return await confirmed_name(resolver, ip)
+    except DnsFailure:
+        return ""
+
+
+def _apply(policy: Spf, verdict: spf.SpfVerdict, client: Client) -> None:
+    """Raises Refused where the policy for this result says so (RFC 7208 sections 8.4 to 8.7, RFC 7372)."""
+    action = {
+        "fail": policy.fail,
+        "softfail": policy.softfail,
+        "permerror": policy.permerror,
+        "temperror": policy.temperror,
+    }.get(verdict.result, "tag")
+    if action == "tag":
+        return
+    subject = f"SPF {verdict.result} for {verdict.domain}"
+    match verdict.result:
+        case "temperror":
+            text = f"{subject}: DNS gave no answer ({verdict.problem})"
+        case "permerror":
+            text = f"{subject}: {verdict.problem}"
+        case _:
+            text = f"{subject}: {client.ip} is not allowed to send for it"
+            text += f"; the domain explains: {verdict.explanation}" if verdict.explanation else ""
+    if action == "defer" or verdict.result == "temperror":
+        raise Refused(451, "4.7.24", printable(text))
+    raise Refused(550, "5.7.24" if verdict.result == "permerror" else "5.7.23", printable(text))
+
+
+def _aligned(author: str, authenticated: str) -> bool:
+    """Relaxed alignment without the organizational domain: equal, or one below the other (RFC 9989 section 4.10.1)."""
+    return author == authenticated or author.endswith("." + authenticated) or authenticated.endswith("." + author)
+
+
+def _author_domains(message: Message) -> list[str]:
+    values = [f.value.decode("utf-8", "replace") for f in message.all("from")]
+    return [domain_of(address) for _, address in getaddresses(values) if "@" in address]

@@ -1,0 +1,131 @@
+"""The command line: one file a command, imported only when its command is called, so that `--help` answers at once.
+
+Whatever goes wrong ends here: in one line on stderr (one a key for a bad configuration) and an exit status, 2 for a
+wrong call and 1 for everything that failed. `PYTHONDEVMODE=1` lets the traceback of an unforeseen error through.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from relay import __version__
+from relay.cli.errors import Failure
+
+PROGRAM = "srs-relay"
+
+# name: (module, function or typer application in it, the line that the help shows)
+COMMANDS = {
+    "demo": ("relay.cli.demo", "demo", "Show the way of one message and its bounce, on loopback."),
+    "init": ("relay.cli.init", "init", "Write config, SRS secret, DKIM key; print the DNS records."),
+    "serve": ("relay.cli.serve", "serve", "Run the relay."),
+    "queue": ("relay.cli.queue", "app", "See the queue and act on it, also while the relay runs."),
+    "srs": ("relay.cli.srs", "app", "Rewrite one address, there or back."),
+}
+
+_STYLE: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists names and help lines, and imports a command when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else _imported(name), rest
+
+
+def _imported(name: str) -> Any:
+    module, attribute, text = COMMANDS[name]
+    found = getattr(import_module(module), attribute)
+    parent = typer.Typer(**_STYLE)
+    if isinstance(found, typer.Typer):
+        parent.add_typer(found, name=name, no_args_is_help=True)
+    else:
+        parent.command(name, help=found.__doc__ or text)(found)
+    return get_group(parent).commands[name]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A forwarding SMTP relay that keeps SPF, DKIM and bounces intact."""
+
+
+def _not_imported() -> None:
+    """Stands for a command in the help until it is called."""
+
+
+def _application() -> TyperGroup:
+    settings = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(cls=LazyGroup, no_args_is_help=True, context_settings=settings, **_STYLE)
+    app.callback()(_options)
+    for name, (_, _, text) in COMMANDS.items():
+        app.command(name, help=text)(_not_imported)
+    return get_group(app)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line without the program's name; the exit status."""
+    try:
+        status = _application().main(args, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _wrong_call(error)
+    except KeyboardInterrupt:
+        return 130
+    except typer.Abort:
+        return _failed("aborted")
+    except BrokenPipeError:
+        # Nobody reads any more: what the interpreter still flushes at its exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Failure as error:
+        return _failed(str(error))
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+    except Exception as error:
+        from relay.config import ConfigError
+
+        if isinstance(error, ConfigError):
+            return _failed(str(error))
+        if sys.flags.dev_mode:
+            raise
+        first = str(error).partition("\n")[0]
+        return _failed(f"internal error: {type(error).__name__}: {first} (PYTHONDEVMODE=1 shows where)")
+    return status if isinstance(status, int) else 0
+
+
+def _wrong_call(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    text = error.format_message()
+    # A group called without a command says nothing but its help.
+    line = text if text.startswith("Usage: ") else f"{path}: {text.rstrip('.')} (see {path} --help)"
+    print(line, file=sys.stderr)
+    return error.exit_code
+
+
+def _failed(text: str) -> int:
+    for line in text.splitlines() or [""]:
+        print(f"{PROGRAM}: {line}", file=sys.stderr)
+    return 1
+
+
+def main() -> None:
+    """The entry point of `srs-relay` and of `python -m relay`."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""The world of the demo: a small DNS, the sender's server, the mailbox host, and the relay between them.
+
+Each host has an address of its own in 127.0.0.0/8 and the same port, as all mail servers have. The relay is the real
+one: a `serve` process with a configuration in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.cli.demo_hosts import Host
+from relay.cli.errors import Failure
+from relay.cli.zone import ZoneServer
+from relay.dns import CachingResolver, Resolver
+from relay.sign import keys
+
+PATIENCE = 15.0  # seconds for the relay to start or stop, and for a message to arrive; each takes well under one
+
+SENDER_IP, RELAY_IP, MAILBOX_IP = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+SENDER, ALIAS, MAILBOX = "news@shop.example", "alice@fwd.example", "alice@mailbox.example"
+_DOMAINS = {"shop.example": SENDER_IP, "fwd.example": RELAY_IP, "mailbox.example": MAILBOX_IP}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What runs: the relay's address and folder, the two hosts beside it, DNS, and the sender's key."""
+
+    folder: Path
+    relay: tuple[str, int]
+    sender: Host
+    mailbox: Host
+    resolver: Resolver
+    key: keys.SigningKey
+    public_keys: dict[str, str]
+
+
+@contextlib.asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srs-relay-demo-")))
+        (folder / "relay1.pem").write_bytes(relay_pem := keys.generate("rsa2048"))
+        sender_key = keys.SigningKey("shop.example", "news1", keys.parse(keys.generate("rsa2048")))
+        relay_key = keys.SigningKey("fwd.example", "relay1", keys.parse(relay_pem))
+        public_keys = {key.record_name: key.public_record() for key in (sender_key, relay_key)}
+
+        zone = ZoneServer(_zone(public_keys))
+        stack.push_async_callback(zone.close)
+        dns = "{}:{}".format(*await zone.start())
+        sender, mailbox = Host("mx.shop.example", SENDER_IP), Host("mx.mailbox.example", MAILBOX_IP)
+        port = 0
+        for host in (sender, mailbox):
+            stack.push_async_callback(host.close)
+            try:
+                port = await host.start(port)  # one port for all hosts, as 25 is elsewhere
+            except OSError as error:
+                raise Failure(f"the demo needs {host.ip} on loopback: {error.strerror}") from None
+        (folder / "relay.toml").write_text(_config(dns, port), encoding="utf-8")
+        (folder / "srs.secret").write_text(secrets.token_hex(16) + "\n")
+        (folder / "aliases").write_text(f"{ALIAS} {MAILBOX}\n")
+        await stack.enter_async_context(_relay(folder, port))
+        resolver = CachingResolver([dns], timeout=5.0, cache_entries=100)
+        yield World(folder, (RELAY_IP, port), sender, mailbox, resolver, sender_key, public_keys)
+
+
+def _zone(public_keys: dict[str, str]) -> dict[tuple[str, str], list[str]]:
+    records = {(name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2]] for name, text in public_keys.items()}
+    for domain, ip in _DOMAINS.items():
+        records[domain, "MX"] = [f"10 mx.{domain}."]
+        records[domain, "TXT"] = [f'"v=spf1 ip4:{ip} -all"']
+        records[f"mx.{domain}", "A"] = [ip]
+        records[f"mx.{domain}", "TXT"] = ['"v=spf1 a -all"']
+        records[".".join([*reversed(ip.split(".")), "in-addr.arpa"]), "PTR"] = [f"mx.{domain}."]
+    return records
+
+
+def _config(dns: str, port: int) -> str:
+    return f"""\
+hostname = "mx.fwd.example"
+workers = 1
+listen = [{{address = "{RELAY_IP}:{port}"}}]
+dns = {{nameservers = ["{dns}"]}}
+senders = {{local_domains = ["fwd.example"]}}
+srs = {{domain = "fwd.example", secrets_file = "srs.secret"}}
+dkim = [{{domain = "fwd.example", selector = "relay1", private_key = "relay1.pem"}}]
+routes = {{aliases = "aliases"}}
+queue = {{url = "sqlite:///queue.db", min_free = "16MB"}}
+
+# The world of the demo lies on loopback, where mail from DNS is otherwise never sent.
+[delivery]
+public_addresses_only = false
+source_ipv4 = "{RELAY_IP}"
+families = ["ipv4"]
+port = {port}
+"""
+
+
+@contextlib.asynccontextmanager
+async def _relay(folder: Path, port: int) -> AsyncIterator[None]:
+    """The relay as a process of its own, up when entered and gone when left."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "SRS_RELAY_"))}
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay", "serve", "--config", str(folder / "relay.toml")),
+            stdout=log,
+            stderr=log,
+            stdin=asyncio.subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,  # Ctrl-C is for us; we stop it
+        )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await _greets(RELAY_IP, port):
+                if process.returncode is not None:
+                    raise Failure(f"the relay did not start:\n{(folder / 'log').read_text(errors='replace')}")
+                await asyncio.sleep(0.02)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _greets(host: str, port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    try:
+        return (await reader.readline()).startswith(b"220")
+    except OSError:
+        return False
+    finally:
+        writer.close()

@@ -1,0 +1,60 @@
+"""`srs-relay serve`: the relay in the foreground, as systemd, Docker and a terminal want it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+import uvloop
+
+from relay import log as logging
+from relay.app import Relay, check
+from relay.cli.errors import Failure
+from relay.cli.options import ConfigFile
+from relay.config import Config, load, loosely_guarded
+from relay.dns import CachingResolver
+from relay.queue import database
+from relay.queue.store import Store
+from relay.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
+
+log = structlog.get_logger()
+
+
+def serve(config: ConfigFile = None) -> None:
+    """Run the relay. SIGHUP reloads the configuration, SIGTERM finishes what is under way and stops."""
+
+    def read() -> Config:
+        loaded = load(config)
+        logging.configure(loaded.log.format, loaded.log.level, sys.stdout)
+        for path in loosely_guarded(loaded):
+            log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
+        return loaded
+
+    try:
+        sys.exit(Supervisor(read, check, work).run())
+    except (CannotStart, database.QueueUnavailable, OSError, ValueError) as error:
+        raise Failure(str(error)) from None
+
+
+def work(setup: WorkerSetup) -> int:
+    """The life of one worker process; returns its exit status."""
+    return uvloop.run(_work(setup))
+
+
+async def _work(setup: WorkerSetup) -> int:
+    config = setup.config
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_reader(setup.parent_gone, stop.set)
+    resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+    store = Store(await database.connect(config.queue.url), setup.owner)
+    relay = Relay(config, store, setup.counts, setup.row, resolver)
+    relay.start(setup.sockets)
+    await stop.wait()
+    loop.remove_reader(setup.parent_gone)
+    await relay.stop(STOP_PATIENCE)
+    return os.EX_OK

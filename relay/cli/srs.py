@@ -1,0 +1,114 @@
+"""`srs-relay srs`: the rewriting alone, to try a scheme, to read an address from a log, or to help another tool out.
+
+The scheme is that of the configuration, the options on top; without a configuration `--domain` and `--secrets-file`
+are enough.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relay.address import DOMAIN
+from relay.cli.errors import Failure
+from relay.cli.options import ConfigFile
+from relay.config import ConfigError, load
+from relay.rewrite import srs
+
+app = typer.Typer(help="Rewrite one address, there or back.")
+
+
+def _domain(value: str | None) -> str | None:
+    if value is not None and not DOMAIN.match(value):
+        raise typer.BadParameter(f"{value!r} is not a domain name")
+    return value
+
+
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="A whole address, without angle brackets.")]
+Domain = Annotated[
+    str | None, typer.Option(metavar="DOMAIN", callback=_domain, help="The alias domain of SRS addresses.")
+]
+SecretsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", dir_okay=False, help="The secrets: the first line signs, all verify.")
+]
+Separator = Annotated[srs.Separator | None, typer.Option(help="What stands after the tag (default: =).")]
+HashLength = Annotated[int | None, typer.Option(min=4, max=27, help="Characters of the hash (default: 4).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
+
+
+@app.command("forward")
+def forward(
+    address: Address,
+    config: ConfigFile = None,
+    domain: Domain = None,
+    secrets_file: SecretsFile = None,
+    separator: Separator = None,
+    hash_length: HashLength = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the address of ours that a sender leaves with."""
+    scheme = _scheme(config, domain, secrets_file, separator, hash_length)
+    try:
+        result = srs.forward(address, scheme, time.time())
+    except srs.SrsError as error:
+        raise Failure(f"{address}: {error}") from None
+    _print({"address": address, "result": result} if as_json else result)
+
+
+@app.command("reverse")
+def reverse(
+    address: Address,
+    config: ConfigFile = None,
+    domain: Domain = None,
+    secrets_file: SecretsFile = None,
+    separator: Separator = None,
+    hash_length: HashLength = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the sender behind an SRS address (one step back)."""
+    scheme = _scheme(config, domain or "", secrets_file, separator, hash_length)
+    try:
+        result = srs.reverse(address, scheme, time.time())
+    except srs.SrsError as error:
+        raise Failure(f"{address}: {error}") from None
+    if isinstance(result, srs.Token):
+        _print({"address": address, "token": result.id} if as_json else f"stored sender {result.id}")
+    else:
+        _print({"address": address, "result": result} if as_json else result)
+
+
+def _scheme(
+    config: Path | None,
+    domain: str | None,
+    secrets_file: Path | None,
+    separator: srs.Separator | None,
+    hash_length: int | None,
+) -> srs.Scheme:
+    try:
+        if config is None and domain is not None and secrets_file is not None:
+            scheme = srs.Scheme(domain, srs.read_secrets(secrets_file))
+        else:
+            scheme = srs.scheme_from_config(load(config))
+            if secrets_file is not None:
+                scheme = replace(scheme, secrets=srs.read_secrets(secrets_file))
+    except ConfigError:
+        if config is not None:
+            raise
+        raise typer.BadParameter("--config is needed, or --domain and --secrets-file") from None
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    return replace(
+        scheme,
+        domain=domain or scheme.domain,
+        separator=separator or scheme.separator,
+        hash_length=hash_length or scheme.hash_length,
+    )
+
+
+def _print(result: str | dict[str, Any]) -> None:
+    print(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))

@@ -1,0 +1,570 @@
+"""The configuration: one TOML file and `RELAY_…` environment variables, validated whole before anything starts.
+
+Every key, its type and its default stand here once; `config/relay.toml` documents the same keys for the administrator.
+Errors name the key and say what it takes. Nothing outside this file reads the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from relay.address import DOMAIN, normal_domain
+
+ENV_PREFIX = "RELAY_"
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names each key and says what is wrong with it, one line a key."""
+
+
+def duration(value: object) -> float:
+    """Seconds from `"5s"`, `"90m"`, `"4h"`, `"5d"` (also `ms`, `w`).
+
+    Raises:
+        ValueError: anything else, a bare number included: its unit would be a guess.
+    """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(value)) if isinstance(value, str) else None
+    if found is None or found.group(2) not in _UNITS:
+        raise ValueError('a duration is written with its unit, like "30s", "5m", "4h" or "5d"')
+    return float(found.group(1)) * _UNITS[found.group(2)]
+
+
+def size(value: object) -> int:
+    """Octets from `"25MB"` (10⁶), `"64KiB"` (2¹⁰) or a bare number of octets.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value)) if isinstance(value, str | int) else None
+    if found is None or isinstance(value, bool) or found.group(2).upper() not in _SIZES:
+        raise ValueError('a size is written like "25MB", "512MiB" or as a number of octets')
+    return int(float(found.group(1)) * _SIZES[found.group(2).upper()])
+
+
+def _domain(value: str) -> str:
+    value = normal_domain(value)
+    if not value.isascii() or not DOMAIN.match(value):
+        raise ValueError(f"{value!r} is not a domain name")
+    return value
+
+
+def _network(value: object) -> IPNetwork:
+    try:
+        return ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an address or network (like 192.0.2.1 or 2001:db8::/32)") from None
+
+
+def _path(value: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base", Path())
+    return value if value.is_absolute() else Path(base, value)
+
+
+Duration = Annotated[float, BeforeValidator(duration)]
+Size = Annotated[int, BeforeValidator(size)]
+DomainName = Annotated[str, AfterValidator(_domain)]
+Network = Annotated[IPNetwork, BeforeValidator(_network)]
+File = Annotated[Path, AfterValidator(_path)]
+Action = Literal["reject", "defer", "tag"]
+
+
+class Endpoint(BaseModel):
+    """A next hop: `smtp://`, `smtps://` or `lmtp://`, host and port. Brackets hold an IPv6 address."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scheme: Literal["smtp", "smtps", "lmtp"]
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def endpoint(value: object) -> Endpoint:
+    """An `Endpoint` from its URL; the port is 25, 465 or 24 where none is given.
+
+    Raises:
+        ValueError: another scheme, no host, a path or credentials in the URL.
+    """
+    if isinstance(value, Endpoint):
+        return value
+    default = {"smtp": 25, "smtps": 465, "lmtp": 24}
+    parts = urlsplit(str(value))
+    if parts.scheme not in default or not parts.hostname or parts.path.strip("/") or parts.query or "@" in parts.netloc:
+        raise ValueError("a next hop is written smtp://host:port, smtps://host:port or lmtp://host:port")
+    return Endpoint(
+        scheme=parts.scheme,
+        host=unquote(parts.hostname),
+        port=parts.port or default[parts.scheme],
+    )
+
+
+NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
+
+
+def host_port(value: str) -> tuple[str, int]:
+    """Host and port of `"0.0.0.0:25"`, `"[::]:25"`, `"127.0.0.1:5353"`.
+
+    Raises:
+        ValueError: no port, a port outside 0…65535, or a host that is no IP address.
+    """
+    host, _, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f'{value!r} is not an address with a port (like "0.0.0.0:25" or "[::]:25")') from None
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{value!r} has no valid port")
+    return host, int(port)
+
+
+def _socket_address(value: str) -> str:
+    host_port(value)
+    return value
+
+
+SocketAddress = Annotated[str, AfterValidator(_socket_address)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Listen(Section):
+    """One listener. `proxy_protocol` is believed only from `proxies`."""
+
+    address: SocketAddress
+    tls: Literal["none", "starttls", "require", "implicit"] | None = None
+    proxy_protocol: bool = False
+    proxies: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1/32"),)
+
+
+class Tls(Section):
+    """The certificate that listeners show; read again when the file changes."""
+
+    certificate: File
+    private_key: File
+
+
+class Dns(Section):
+    """Where names are looked up. No nameservers: the system's resolv.conf. `timeout` bounds one whole question."""
+
+    nameservers: tuple[str, ...] = ()
+    timeout: Duration = 5.0
+    cache_entries: Annotated[int, Field(ge=0)] = 20_000
+
+    @field_validator("nameservers")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for server in value:
+            try:
+                ipaddress.ip_address(server)
+            except ValueError:
+                host_port(server)
+        return value
+
+
+class Receive(Section):
+    """What a message may look like."""
+
+    bare_newline: Literal["reject", "normalize"] = "reject"
+    max_message_size: Size = 25 * 10**6
+    max_hops: Annotated[int, Field(ge=1)] = 50
+
+
+class Limits(Section):
+    """Bounds on what clients can take. Timeouts are those of RFC 5321 section 4.5.3.2.7."""
+
+    connections: Annotated[int, Field(ge=1)] = 1000
+    connections_per_client: Annotated[int, Field(ge=1)] = 50
+    recipients: Annotated[int, Field(ge=100)] = 1000
+    errors: Annotated[int, Field(ge=1)] = 20
+    command_timeout: Duration = 300.0
+    data_timeout: Duration = 600.0
+    message_memory: Size = 512 * 10**6
+
+
+class Clients(Section):
+    """Clients that may send to any recipient."""
+
+    trusted: tuple[Network, ...] = ()
+
+    @field_validator("trusted")
+    @classmethod
+    def _not_everyone(cls, value: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
+        collapsed: list[IPNetwork] = [
+            *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv4Network)),
+            *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv6Network)),
+        ]
+        for network in collapsed:
+            if network.prefixlen < (8 if network.version == 4 else 16):
+                raise ValueError(f"{network} would make this an open relay; name the networks that are yours")
+        return value
+
+
+class Senders(Section):
+    """Domains that we are authorised to send for."""
+
+    local_domains: tuple[DomainName, ...] = ()
+
+
+class Srs(Section):
+    """The Sender Rewriting Scheme; the first line of the secrets file signs, every line verifies."""
+
+    domain: DomainName
+    secrets_file: File
+    separator: Literal["=", "+", "-"] = "="
+    hash_length: Annotated[int, Field(ge=4, le=27)] = 4
+    hash_min: Annotated[int, Field(ge=4, le=27)] = 4
+    max_age: Duration = 21 * 86400.0
+    alphabet: Literal["base64", "url"] = "base64"
+    accept: Literal["any", "null"] = "any"
+    reverse_rate: Annotated[int, Field(ge=1)] = 100
+
+    @field_validator("max_age")
+    @classmethod
+    def _within_the_wheel(cls, value: float) -> float:
+        if not 86400 <= value <= 512 * 86400:
+            raise ValueError('between "1d" and "512d" (the timestamp counts 1024 days round)')
+        return value
+
+    @model_validator(mode="after")
+    def _minimum(self) -> Srs:
+        if self.hash_min > self.hash_length:
+            raise ValueError("hash_min is larger than hash_length")
+        return self
+
+
+class Spf(Section):
+    """What an SPF result does. A result that is tagged is only written into Authentication-Results."""
+
+    fail: Action = "tag"
+    softfail: Action = "tag"
+    permerror: Action = "tag"
+    temperror: Action = "defer"
+    skip: tuple[Network, ...] = ()
+
+
+class Dkim(Section):
+    """One signing key. Several entries for a domain sign several times."""
+
+    domain: DomainName
+    selector: DomainName
+    private_key: File
+
+
+class DomainRoute(Section):
+    """A domain whose mail goes to a mailbox host. `recipients`: a file, `callout`, or `any`."""
+
+    next_hop: NextHop | None = None
+    recipients: str
+    srs: Literal[False, "always"] | None = None
+
+    @field_validator("srs", mode="before")
+    @classmethod
+    def _true_is_always(cls, value: object) -> object:
+        return "always" if value is True else value
+
+    @field_validator("recipients")
+    @classmethod
+    def _file(cls, value: str, info: ValidationInfo) -> str:
+        return value if value in ("callout", "any") else str(_path(Path(value), info))
+
+    @model_validator(mode="after")
+    def _someone_to_ask(self) -> DomainRoute:
+        if self.recipients == "callout" and self.next_hop is None:
+            raise ValueError('recipients = "callout" needs next_hop: the host that is asked which users exist')
+        return self
+
+
+class Routes(Section):
+    """Which recipients are ours, and where their mail goes."""
+
+    aliases: File | None = None
+    postmaster: str = ""
+    domains: dict[DomainName, DomainRoute] = {}
+    callout_cache: Duration = 3600.0
+
+    @field_validator("postmaster")
+    @classmethod
+    def _full_address(cls, value: str) -> str:
+        if value and "@" not in value:
+            raise ValueError("a full address, like admin@mailbox.example")
+        return value
+
+
+class Smarthost(Section):
+    """The relay for everything without a next hop of its own. `tls` is `verify` where credentials are sent."""
+
+    url: NextHop
+    user: str = ""
+    password_file: File | None = None
+    tls: Literal["none", "may", "require", "verify"] | None = None
+    null_sender: str = ""
+
+    @model_validator(mode="after")
+    def _credentials(self) -> Smarthost:
+        if bool(self.user) != bool(self.password_file):
+            raise ValueError("user and password_file belong together")
+        if self.user and self.tls in ("none", "may"):
+            raise ValueError('tls must be "verify" or "require" where credentials are sent')
+        return self
+
+    @property
+    def tls_level(self) -> Literal["none", "may", "require", "verify"]:
+        return self.tls or ("verify" if self.user else "may")
+
+
+class Delivery(Section):
+    """How mail leaves. Timeouts are those of RFC 5321 section 4.5.3.2."""
+
+    public_addresses_only: bool = True
+    families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv6", "ipv4")
+    source_ipv4: ipaddress.IPv4Address | None = None
+    source_ipv6: ipaddress.IPv6Address | None = None
+    tls: Literal["none", "may", "require", "verify"] = "may"
+    concurrency: Annotated[int, Field(ge=1)] = 20
+    concurrency_total: Annotated[int, Field(ge=1)] = 200
+    connect_timeout: Duration = 30.0
+    helo_timeout: Duration = 300.0
+    command_timeout: Duration = 300.0
+    data_timeout: Duration = 180.0
+    final_timeout: Duration = 600.0
+    idle_timeout: Duration = 5.0
+    messages_per_connection: Annotated[int, Field(ge=1)] = 100
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    smarthost: Smarthost | None = None
+
+    @field_validator("families")
+    @classmethod
+    def _one_at_least(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError('at least one of "ipv4" and "ipv6"')
+        return value
+
+
+class Queue(Section):
+    """The durable queue and its patience."""
+
+    url: Annotated[str, Field(validate_default=True)] = "sqlite:///queue.db"
+    retry_for: Duration = 5 * 86400.0
+    bounce_retry_for: Duration = 86400.0
+    retry_min: Duration = 300.0
+    retry_max: Duration = 68 * 60.0
+    keep_dead: Duration = 7 * 86400.0
+    min_free: Size = 256 * 10**6
+    lease: Duration = 120.0
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str, info: ValidationInfo) -> str:
+        if value.startswith("sqlite:///"):
+            path = value.removeprefix("sqlite:///")
+            if not path or path == ":memory:":
+                raise ValueError("the queue must be a file: it is what makes it durable")
+            return "sqlite:///" + str(_path(Path(path), info))
+        if value.startswith(("postgresql://", "postgres://")):
+            return "postgresql+asyncpg://" + value.partition("://")[2]
+        raise ValueError("sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+
+
+class Http(Section):
+    """/metrics, /healthz and /readyz. No section: no HTTP."""
+
+    address: SocketAddress = "127.0.0.1:8025"
+
+
+class Log(Section):
+    """`auto` is readable on a terminal and JSON elsewhere."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section):
+    """The whole configuration; every relative path is already resolved against the file's folder."""
+
+    hostname: DomainName
+    authserv_id: str = ""
+    workers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    listen: Annotated[tuple[Listen, ...], Field(min_length=1)]
+    tls: Tls | None = None
+    dns: Dns = Dns()
+    receive: Receive = Receive()
+    limits: Limits = Limits()
+    clients: Clients = Clients()
+    senders: Senders = Senders()
+    srs: Srs
+    spf: Spf = Spf()
+    dkim: tuple[Dkim, ...] = ()
+    routes: Routes = Routes()
+    delivery: Delivery = Delivery()
+    queue: Queue = Queue()
+    http: Http | None = None
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for listener in self.listen:
+            if listener.tls not in (None, "none") and self.tls is None:
+                raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
+        if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
+            raise ValueError('srs.domain must not be a domain route with recipients = "any"')
+        return self
+
+    @property
+    def authserv(self) -> str:
+        """The authserv-id of our Authentication-Results (RFC 8601 section 2.5)."""
+        return self.authserv_id or self.hostname
+
+    def listener_tls(self, listener: Listen) -> Literal["none", "starttls", "require", "implicit"]:
+        """The listener's TLS mode: STARTTLS is offered wherever there is a certificate and nothing else was said."""
+        return listener.tls or ("starttls" if self.tls else "none")
+
+    @property
+    def own_domains(self) -> frozenset[str]:
+        """Domains under whose name only we may speak: local, SRS and signing domains (DESIGN 3.3, forgeries)."""
+        return frozenset({*self.senders.local_domains, self.srs.domain, *(key.domain for key in self.dkim)})
+
+
+def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
+    """The configuration of a file, with the environment on top; without a file, of the environment alone.
+
+    Raises:
+        ConfigError: unreadable file, bad TOML, an unknown key or variable, a bad value, a missing file it names.
+    """
+    environ = dict(os.environ) if environ is None else environ
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+    data = _merge(data, _from_environment(environ))
+    data.setdefault("hostname", socket.getfqdn())
+    data.setdefault("queue", {})  # its default holds a relative path, which validation resolves
+    base = path.absolute().parent if path is not None else Path.cwd()
+    try:
+        config = Config.model_validate(data, context={"base": base})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, environ, error))) from None
+    _require_files(config)
+    return config
+
+
+_WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "this key is required",
+    "tuple_type": 'an array is needed, like ["…"]',
+    "dict_type": "a table is needed, not one value",
+    "model_type": "a table is needed, not one value",
+    "too_short": "one at least is needed",
+}
+
+
+def _explain(path: Path | None, environ: Mapping[str, str], error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        parts = [str(part) for part in problem["loc"] if part != "[key]"]
+        variables = (ENV_PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1))
+        source = next((name for name in variables if name in environ), path or "environment")
+        said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        lines.append(f"{source}: {'.'.join(parts) or 'configuration'}: {_WORDS.get(problem['type'], said)}")
+    return lines
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
+    """`RELAY_SRS__DOMAIN=…` as `{"srs": {"domain": …}}`; values that open like JSON are read as JSON."""
+    data: dict[str, Any] = {}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX):
+            continue
+        value: Any = text
+        if text[:1] in ("[", "{"):
+            try:
+                value = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"environment: {name}: not valid JSON: {error}") from None
+        *tables, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+        table = data
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"environment: {name}: {part} is already set as a whole")
+        table[key] = value
+    return data
+
+
+def _require_files(config: Config) -> None:
+    """Every file that the configuration names must be there and readable, secrets by us alone."""
+    secrets = [("srs.secrets_file", config.srs.secrets_file)]
+    secrets += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
+    files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
+    if config.tls is not None:
+        secrets.append(("tls.private_key", config.tls.private_key))
+    if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
+        secrets.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
+    if config.routes.aliases is not None:
+        files.append(("routes.aliases", config.routes.aliases))
+    for domain, route in config.routes.domains.items():
+        if route.recipients not in ("callout", "any"):
+            files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
+    problems = []
+    for key, path in [*secrets, *files]:
+        try:
+            path.read_bytes()
+        except OSError as error:
+            problems.append(f"{key}: {path}: {error.strerror}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def loosely_guarded(config: Config) -> list[Path]:
+    """Secret files that others than their owner may read; worth a warning, not a refusal (containers mount them so)."""
+    secrets = [config.srs.secrets_file, *(key.private_key for key in config.dkim)]
+    if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
+        secrets.append(config.delivery.smarthost.password_file)
+    return [path for path in secrets if path.stat().st_mode & 0o077]

@@ -1,0 +1,237 @@
+"""From a next hop to the addresses to try, in order: RFC 5321 section 5.1, the null MX of RFC 7505, and our own guards.
+
+What DNS answers is not ours to trust: mail routed by MX never comes back to this host, and, with
+`delivery.public_addresses_only`, never reaches into the network behind it. A configured next hop may be anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import random
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from relay.address import DOMAIN, normal_domain
+from relay.config import Config, Endpoint, host_port
+from relay.deliver.reply import Outcome, deferral, failure
+from relay.deliver.tls import Level
+from relay.dns import DnsFailure, Resolver
+
+HOSTS = 10  # MX hosts looked up, and addresses tried: a zone of hundreds must not hold a delivery for hours
+
+_RDTYPE = {"ipv4": "A", "ipv6": "AAAA"}
+_LOCALHOST = {"ipv4": "127.0.0.1", "ipv6": "::1"}  # RFC 6761 section 6.3: never asked of DNS
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A next hop: what deliveries share connections, a concurrency limit and bad luck by.
+
+    Attributes:
+        domain: the domain whose MX it is; empty for a configured endpoint.
+        user, password: for AUTH; empty without credentials.
+    """
+
+    domain: str = ""
+    endpoint: Endpoint | None = None
+    tls: Level = "may"
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One server to connect to. `name` is what its certificate is checked against: the MX or the configured host."""
+
+    name: str
+    address: str
+    port: int
+
+
+class Unroutable(Exception):
+    """There is no host to try; `outcome` says why, and whether to ask again."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(outcome.text)
+
+
+def by_preference(records: Iterable[tuple[int, str]], rng: random.Random) -> list[tuple[int, str]]:
+    """MX records from the most preferred (lowest) on, equals in random order (RFC 5321 section 5.1)."""
+    shuffled = list(records)
+    rng.shuffle(shuffled)
+    return sorted(shuffled, key=lambda record: record[0])
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether a mail server of the open Internet can have this address.
+
+    False for what the IANA registries call not globally reachable (RFC 6890), for multicast, and for IPv4-mapped
+    addresses; an IPv4 address inside 6to4 or NAT64 is judged itself.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return False
+        inner = address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def literal(domain: str) -> IPAddress | None:
+    """The address of an address literal (RFC 5321 section 4.1.3), None for anything else."""
+    if not (domain.startswith("[") and domain.endswith("]")):
+        return None
+    text = domain[1:-1]
+    try:
+        if text.lower().startswith("ipv6:"):
+            return ipaddress.IPv6Address(text[5:])
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        return None
+
+
+class HostFinder:
+    """Answers where a next hop is. `rng` orders MX hosts of equal preference."""
+
+    def __init__(self, config: Config, resolver: Resolver, rng: random.Random | None = None) -> None:
+        self._resolver = resolver
+        self._rng = rng or random.Random()
+        self._families = config.delivery.families
+        self._port = config.delivery.port
+        self._public_only = config.delivery.public_addresses_only
+        self._hostname = config.hostname
+        self._listeners = [
+            (ipaddress.ip_address(host), port) for host, port in (host_port(each.address) for each in config.listen)
+        ]
+
+    async def find(self, hop: Hop) -> tuple[Host, ...]:
+        """The hosts of a next hop in the order to try them, at most `HOSTS`, never none.
+
+        Raises:
+            Unroutable: there is none, for now or for good.
+        """
+        try:
+            hosts = await (self._of_endpoint(hop.endpoint) if hop.endpoint else self._of_domain(hop.domain))
+        except DnsFailure as problem:
+            name = hop.endpoint.host if hop.endpoint else hop.domain
+            raise Unroutable(deferral("4.4.3", f"DNS has no answer for {name} now: {problem}")) from problem
+        return tuple(itertools.islice(hosts, HOSTS))
+
+    async def _of_endpoint(self, endpoint: Endpoint) -> Iterable[Host]:
+        addresses = await self._addresses(normal_domain(endpoint.host))
+        if not addresses:
+            # A slip of ours in the configuration must not cost anybody's mail: deferred, not failed.
+            raise Unroutable(deferral("4.4.4", f"the configured next hop {endpoint.host} has no address"))
+        return [Host(endpoint.host, address, endpoint.port) for address in addresses]
+
+    async def _of_domain(self, domain: str) -> Iterable[Host]:
+        address = literal(domain)
+        if address is not None:
+            return self._usable(domain, [(0, str(address), [str(address)])])
+        domain = normal_domain(domain)
+        if not (domain.isascii() and DOMAIN.match(domain)):
+            raise Unroutable(failure(550, "5.1.2", f"{domain} is no domain name"))
+        answer = await self._resolver.query(domain, "MX")
+        if not answer.exists:
+            raise Unroutable(failure(550, "5.1.2", f"the domain {domain} does not exist"))
+        if answer.records and all(not name for _, name in answer.records):
+            raise Unroutable(failure(556, "5.1.10", f"{domain} does not accept mail (null MX)"))  # RFC 7505 section 4.2
+        records = [(preference, name) for preference, name in answer.records if name] or [(0, domain)]
+        return self._usable(domain, await self._resolve(records))
+
+    async def _resolve(self, records: Sequence[tuple[int, str]]) -> list[tuple[int, str, list[str]]]:
+        """MX records in order with their addresses; a host that DNS does not answer for is passed over."""
+        ordered = by_preference(records, self._rng)[:HOSTS]
+        found = await asyncio.gather(*(self._addresses(name) for _, name in ordered), return_exceptions=True)
+        problems = []
+        hosts = []
+        for (preference, name), addresses in zip(ordered, found, strict=True):
+            if isinstance(addresses, DnsFailure):
+                problems.append(addresses)
+            elif isinstance(addresses, BaseException):
+                raise addresses
+            else:
+                hosts.append((preference, name, addresses))
+        if problems and not any(addresses for _, _, addresses in hosts):
+            raise problems[0]
+        return hosts
+
+    def _usable(self, domain: str, hosts: Sequence[tuple[int, str, list[str]]]) -> Iterable[Host]:
+        """What remains without ourselves and without addresses that MX-routed mail must not go to."""
+        if not any(addresses for _, _, addresses in hosts):
+            raise Unroutable(failure(550, "5.4.4", f"no mail host of {domain} has an address"))
+        ours = [preference for preference, name, addresses in hosts if self._is_us(name, addresses)]
+        if ours:  # RFC 5321 section 5.1: only hosts more preferred than ourselves may take it from us
+            hosts = [host for host in hosts if host[0] < min(ours)]
+            if not any(addresses for _, _, addresses in hosts):
+                raise Unroutable(failure(554, "5.4.6", f"mail for {domain} loops back to this host"))
+        usable = [Host(name, address, self._port) for _, name, addresses in hosts for address in addresses]
+        if self._public_only:
+            usable = [host for host in usable if is_public(ipaddress.ip_address(host.address))]
+        if not usable:
+            raise Unroutable(failure(550, "5.4.4", f"the mail hosts of {domain} have no public address"))
+        return usable
+
+    async def _addresses(self, name: str) -> list[str]:
+        """Addresses of a host, the families taking turns so that none shuts the other out.
+
+        Raises:
+            DnsFailure: no address is known and at least one family got no answer.
+        """
+        try:
+            return [str(ipaddress.ip_address(name))]
+        except ValueError:
+            pass
+        if name == "localhost":
+            return [_LOCALHOST[family] for family in self._families]
+        questions = (self._resolver.query(name, _RDTYPE[family]) for family in self._families)
+        answers = await asyncio.gather(*questions, return_exceptions=True)
+        found = []
+        problem: DnsFailure | None = None
+        for answer in answers:
+            if isinstance(answer, DnsFailure):
+                problem = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found.append(answer.records)
+        addresses = list(_taking_turns(found))
+        if problem is not None and not addresses:
+            raise problem
+        return addresses
+
+    def _is_us(self, name: str, addresses: Sequence[str]) -> bool:
+        return normal_domain(name) == self._hostname or any(
+            self._is_ours(ipaddress.ip_address(address)) for address in addresses
+        )
+
+    def _is_ours(self, address: IPAddress) -> bool:
+        """Whether a connection to the address would reach this relay, or this machine where that is forbidden too."""
+        if self._public_only:
+            return any(address == own for own, _ in self._listeners) or _is_local(address)
+        own_here = [own for own, port in self._listeners if port == self._port and own.version == address.version]
+        return address in own_here or (any(own.is_unspecified for own in own_here) and _is_local(address))
+
+
+def _taking_turns(families: Sequence[Sequence[str]]) -> Iterator[str]:
+    return (address for turn in itertools.zip_longest(*families) for address in turn if address is not None)
+
+
+def _is_local(address: IPAddress) -> bool:
+    """Whether an interface of this machine has the address: only then can a socket be bound to it."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True

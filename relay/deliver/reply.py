@@ -1,0 +1,146 @@
+"""What an answer of the next hop, or its silence, means for a recipient: delivered, deferred or failed.
+
+Pure functions over reply codes and the phase they came in (RFC 5321 section 4.2, RFC 3463). Nothing here knows a socket;
+`smtp.py` and `transaction.py` ask it, the queue and the DSN builder read its `Outcome`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from relay.reply import printable
+
+Status = Literal["delivered", "deferred", "failed"]
+Phase = Literal["connect", "greeting", "hello", "starttls", "auth", "mail", "rcpt", "data", "message"]
+Silence = Literal["timeout", "lost", "garbage"]
+
+CLOSING = 421  # the one reply that any command may get, and that ends the session (RFC 5321 section 3.8)
+
+_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")  # RFC 2034 section 4
+_FINAL_PHASES = ("mail", "rcpt", "data", "message")
+_IN_WORDS: dict[Phase, str] = {
+    "connect": "connecting",
+    "greeting": "the greeting",
+    "hello": "EHLO",
+    "starttls": "STARTTLS",
+    "auth": "AUTH",
+    "mail": "MAIL",
+    "rcpt": "RCPT",
+    "data": "DATA",
+    "message": "the end of the message",
+}
+
+# Subject and detail of RFC 3463 for a reply that brings none of its own: by phase and code, then by code, then by phase.
+_BY_PHASE_AND_CODE: dict[tuple[Phase, int], str] = {
+    ("mail", 550): "1.0",
+    ("mail", 553): "1.7",
+    ("rcpt", 452): "5.3",
+    ("rcpt", 550): "1.1",
+    ("rcpt", 552): "5.3",
+    ("rcpt", 553): "1.3",
+}
+_BY_CODE = {
+    421: "3.2",
+    450: "2.0",
+    451: "3.0",
+    452: "3.1",
+    454: "7.0",
+    455: "5.4",
+    500: "5.2",
+    501: "5.4",
+    502: "5.1",
+    503: "5.1",
+    504: "5.4",
+    521: "3.2",
+    530: "7.0",
+    535: "7.8",
+    551: "1.6",
+    552: "2.2",
+    555: "5.4",
+    556: "1.10",
+}
+_BY_PHASE: dict[Phase, str] = {"greeting": "3.2", "hello": "3.2", "starttls": "7.5", "auth": "7.8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recipient in one attempt.
+
+    Attributes:
+        status: final (`delivered`, `failed`) or to be tried again (`deferred`).
+        code: the remote's reply code; ours where it gave none.
+        enhanced: RFC 3463 status, its class always that of `status`, whatever class `code` is of.
+        text: one line of printable ASCII without the codes.
+        host, address: the name and IP address of the server; empty where none was reached or tried.
+        tls: protocol version and cipher; empty in clear.
+        remote: whether code and text are the server's words (RFC 3464 section 2.3.6, Diagnostic-Code) or ours.
+    """
+
+    status: Status
+    code: int
+    enhanced: str
+    text: str
+    host: str = ""
+    address: str = ""
+    tls: str = ""
+    remote: bool = False
+
+
+def deferral(enhanced: str, text: str) -> Outcome:
+    """A temporary condition that we found ourselves."""
+    return Outcome("deferred", 451, enhanced, printable(text))
+
+
+def failure(code: int, enhanced: str, text: str) -> Outcome:
+    """A permanent condition that we found ourselves."""
+    return Outcome("failed", code, enhanced, printable(text))
+
+
+def is_negative(code: int) -> bool:
+    """Whether the reply is a refusal of RFC 5321 section 4.2.1; what is neither that nor the awaited reply is garbage."""
+    return 400 <= code <= 599
+
+
+def classify(phase: Phase, code: int, text: str) -> Outcome:
+    """The outcome of a reply: 2xx is delivered, 4xx deferred, 5xx failed with the exceptions below.
+
+    A 5xx before MAIL speaks of the host, not of the message, and 552 to RCPT means too many recipients
+    (RFC 5321 section 4.5.3.1.10): both are deferred.
+    """
+    status: Status
+    if code < 400:
+        status = "delivered"
+    elif code < 500 or phase not in _FINAL_PHASES or (phase == "rcpt" and code == 552):
+        status = "deferred"
+    else:
+        status = "failed"
+    return Outcome(status, code, _enhanced(status, phase, code, text), _words(text), remote=True)
+
+
+def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:
+    """The deferral for a host that gave no usable reply: too late, none because the connection is gone, or no SMTP."""
+    place = _IN_WORDS[phase]
+    if phase == "connect":
+        return deferral("4.4.1", detail or "connection timed out")
+    if kind == "garbage":
+        return deferral("4.5.0", f"unintelligible answer to {place}")
+    text = f"no answer to {place} in time" if kind == "timeout" else f"connection lost at {place}"
+    if phase == "message":
+        text += "; the message may have arrived all the same"
+    return deferral("4.4.2", text)
+
+
+def _enhanced(status: Status, phase: Phase, code: int, text: str) -> str:
+    digit = {"delivered": "2", "deferred": "4", "failed": "5"}[status]
+    found = _ENHANCED.match(text)
+    if found is not None and found.group(1) == str(code)[0]:
+        return f"{digit}.{int(found.group(2))}.{int(found.group(3))}"
+    known = _BY_PHASE_AND_CODE.get((phase, code)) or _BY_CODE.get(code) or _BY_PHASE.get(phase, "0.0")
+    return f"{digit}.{known}"
+
+
+def _words(text: str) -> str:
+    """The reply's lines as one, each without its enhanced code."""
+    return printable(" ".join(_ENHANCED.sub("", line.strip(), count=1) for line in text.splitlines()))

@@ -1,0 +1,162 @@
+"""What an attempt's outcomes do to the queue: one change that finishes, defers, buries and reports, or none of it.
+
+A delivery leaves the queue in the same transaction in which the notification about it enters, so that a failure is
+never forgotten and never reported twice. Pure, but for the dice and the clock that are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.deliver.reply import Outcome
+from relay.queue.ids import text as id_text
+from relay.queue.store import Change, Delivery, Key, StoredMessage
+from relay.report.notify import Happening, Notifier
+from relay.route.router import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One delivery and how it went."""
+
+    delivery: Delivery
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the log says of one delivery: `delivered`, `deferred`, `bounced`, `dropped` or `dead`."""
+
+    name: str
+    attempt: Attempt
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The change to carry out, and what to log once it is."""
+
+    change: Change
+    events: tuple[Event, ...]
+
+
+class _Ledger:
+    """Collects the parts of one settlement."""
+
+    def __init__(self, stored: StoredMessage, notifier: Notifier, home: Sequence[Target], now: float) -> None:
+        self._stored, self._notifier, self._home, self._now = stored, notifier, home, now
+        self.arrived: list[StoredMessage] = []
+        self.deliveries: list[Delivery] = []
+        self.finished: list[Key] = []
+        self.updated: list[tuple[Key, dict[str, Any]]] = []
+        self.events: list[Event] = []
+
+    def delivered(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            self.finished.append(attempt.delivery.key)
+            self.events.append(Event("delivered", attempt, {}))
+        # A next hop that knows DSN has taken NOTIFY=SUCCESS over; for one that does not, we tell (RFC 3461 5.2.2).
+        self._tell("relayed", [a for a in attempts if "SUCCESS" in a.delivery.notify and not a.outcome.dsn])
+
+    def deferred(self, attempts: Sequence[Attempt], dice: Callable[[], float]) -> None:
+        patience = self._notifier.patience
+        late = self._now >= self._stored.received + patience.warn_after
+        for attempt in attempts:
+            one = attempt.delivery
+            again = self._now + patience.wait(one.attempts + 1, dice)
+            values: dict[str, Any] = {
+                "attempts": one.attempts + 1,
+                "next_attempt": again,
+                "last": _last(attempt.outcome, self._now),
+                "warned": one.warned or late,
+            }
+            self.updated.append((one.key, values))
+            self.events.append(Event("deferred", attempt, {"retry": round(again - self._now)}))
+        self._tell("delayed", [a for a in attempts if late and not a.delivery.warned])
+
+    def failed(self, attempts: Sequence[Attempt]) -> None:
+        happenings = {id(a): _happening(a) for a in attempts}
+        notice = self._notifier.notice("failed", self._stored, list(happenings.values()), self._home, self._now)
+        if notice.report is not None:
+            self.arrived.append(notice.report)
+            self.deliveries += notice.deliveries
+        for attempt in attempts:
+            one = attempt.delivery
+            if happenings[id(attempt)] in notice.dead:
+                last = _last(attempt.outcome, self._now)
+                values = {"attempts": one.attempts + 1, "state": "dead", "next_attempt": self._now, "last": last}
+                self.updated.append((one.key, values))
+                self.events.append(Event("dead", attempt, {}))
+            else:
+                self.finished.append(one.key)
+                told = notice.report is not None and "NEVER" not in one.notify
+                extra = {"report": id_text(notice.report.id)} if told and notice.report is not None else {}
+                self.events.append(Event("bounced" if told else "dropped", attempt, extra))
+
+    def _tell(self, action: str, attempts: Sequence[Attempt]) -> None:
+        if not attempts:
+            return
+        happenings = [_happening(a) for a in attempts]
+        name = "relayed" if action == "relayed" else "delayed"
+        notice = self._notifier.notice(name, self._stored, happenings, self._home, self._now)
+        if notice.report is not None:
+            self.arrived.append(notice.report)
+            self.deliveries += notice.deliveries
+
+
+def settle(
+    stored: StoredMessage,
+    attempts: Sequence[Attempt],
+    notifier: Notifier,
+    home: Sequence[Target],
+    dice: Callable[[], float],
+    now: float,
+) -> Settlement:
+    """Decide on every delivery of one attempt at the time `now` (seconds since 1970).
+
+    Args:
+        home: where mail for the sender goes; empty where it would be refused, or where everything was delivered.
+        dice: gives 0 … 1, for the jitter of retries.
+    """
+    ledger = _Ledger(stored, notifier, home, now)
+    by_fate: dict[str, list[Attempt]] = {"delivered": [], "deferred": [], "failed": []}
+    for attempt in attempts:
+        status = attempt.outcome.status
+        expired = status == "deferred" and now >= attempt.delivery.expires
+        by_fate["failed" if expired else status].append(attempt)
+    if by_fate["delivered"]:
+        ledger.delivered(by_fate["delivered"])
+    if by_fate["deferred"]:
+        ledger.deferred(by_fate["deferred"], dice)
+    if by_fate["failed"]:
+        ledger.failed(by_fate["failed"])
+    change = Change(ledger.arrived, ledger.deliveries, ledger.finished, ledger.updated, durable=bool(ledger.arrived))
+    return Settlement(change, tuple(ledger.events))
+
+
+def needs_sender(stored: StoredMessage, attempts: Sequence[Attempt]) -> bool:
+    """Whether the sender may have to be told, so that it has to be known where its mail goes."""
+    return bool(stored.sender) and any(
+        a.outcome.status != "delivered" or "SUCCESS" in a.delivery.notify for a in attempts
+    )
+
+
+def _happening(attempt: Attempt) -> Happening:
+    outcome = attempt.outcome
+    return Happening(
+        attempt.delivery, outcome.code if outcome.remote else 0, outcome.enhanced, expired=outcome.status == "deferred"
+    )
+
+
+def _last(outcome: Outcome, now: float) -> dict[str, Any]:
+    return {
+        "at": now,
+        "code": outcome.code,
+        "status": outcome.enhanced,
+        "text": outcome.text,
+        "host": outcome.host,
+        "address": outcome.address,
+        "tls": outcome.tls,
+    }

@@ -1,0 +1,280 @@
+"""The one resolver: asynchronous, caching, injected. Nothing else in the relay asks DNS.
+
+`Resolver` is what every stage sees; `CachingResolver` asks real servers, `StaticResolver` answers from a mapping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import dns.asyncquery
+import dns.exception
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.resolver
+
+from relay.address import normal_domain
+from relay.config import host_port
+
+MAX_TTL = 86400.0  # seconds an answer is kept at most: a mistake of a zone's owner ends within a day
+MAX_NEGATIVE_TTL = 10800.0  # seconds; RFC 2308 section 5 found one to three hours sensible
+MIN_TTL = 1.0  # seconds; TTL 0 is "for the transaction in progress" (RFC 1035 section 3.2.1), which is about that long
+EDNS_PAYLOAD = 1232  # octets that cross any path unfragmented (dnsflagday.net/2020)
+CHAIN_LENGTH = 8  # CNAMEs followed across answers; a server follows within its own
+ROUNDS = 2  # times that each server is asked within the timeout: a datagram may get lost
+ENTRY_OCTETS = 512  # mean size that the cache is laid out for: the memory it may take is entries x this
+
+
+class DnsFailure(Exception):
+    """No answer for now: a timeout, SERVFAIL, REFUSED. The question may be asked again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What DNS says of a name and a type, CNAMEs followed.
+
+    Attributes:
+        records: addresses (`str`) for A, AAAA; names (`str`, lower case, no final dot) for PTR, NS, CNAME;
+            `(preference, name)` for MX, where the null MX of RFC 7505 is the name `""`;
+            the character-strings as a `tuple[bytes, ...]` for TXT. Octets that no host name has stay escaped in names
+            as in a zone file (RFC 1035 section 5.1).
+        exists: False for NXDOMAIN; True with no records for NODATA.
+    """
+
+    records: tuple[Any, ...] = ()
+    exists: bool = True
+
+
+class Resolver(Protocol):
+    """A question to DNS.
+
+    Raises:
+        DnsFailure: temporary; the caller defers.
+    """
+
+    async def query(self, name: str, rdtype: str) -> Answer: ...
+
+
+class StaticResolver:
+    """Answers from `{(name, type): records}`; an exception as value is raised. Other names are NXDOMAIN."""
+
+    def __init__(self, zone: Mapping[tuple[str, str], Sequence[Any] | Exception]) -> None:
+        self._zone = {(normal_domain(name), rdtype): records for (name, rdtype), records in zone.items()}
+        self._names = {name for name, _ in self._zone}
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        name = normal_domain(name)
+        found = self._zone.get((name, rdtype))
+        if isinstance(found, Exception):
+            raise found
+        return Answer(tuple(found or ()), exists=name in self._names)
+
+
+class _Cached(NamedTuple):
+    answer: Answer
+    expires: float
+    octets: int
+
+
+_Key = tuple[str, str]
+
+
+class CachingResolver:
+    """Asks recursive name servers over UDP, then TCP where an answer is truncated, and keeps what they say.
+
+    Answers are kept for their TTL, negative ones by their SOA (RFC 2308); failures are never kept. However many ask
+    for a name and a type at the same time, one query is under way, and none of them can cancel it for the others.
+
+    Args:
+        nameservers: addresses, or `address:port`, in the order they are asked; empty: those of /etc/resolv.conf. One
+            that did not answer is asked last from then on.
+        timeout: seconds for one whole question, every retry and CNAME included.
+        cache_entries: answers kept, the least recently used go first; 0 keeps none.
+        clock: seconds that only ever grow.
+    """
+
+    def __init__(
+        self,
+        nameservers: Sequence[str] = (),
+        timeout: float = 5.0,
+        cache_entries: int = 20_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._servers = [_server(text) for text in nameservers or _system_nameservers()]
+        self._timeout = timeout
+        self._entries = cache_entries
+        self._clock = clock
+        self._cache: OrderedDict[_Key, _Cached] = OrderedDict()
+        self._octets = 0
+        self._asking: dict[_Key, asyncio.Task[Answer]] = {}
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """The answer for a name and a type (`"A"`, `"MX"`, …). A name that DNS cannot hold does not exist.
+
+        Raises:
+            DnsFailure: no server gave a usable answer in time.
+        """
+        key = normal_domain(name), rdtype
+        cached = self._cache.get(key)
+        if cached is not None and cached.expires > self._clock():
+            self._cache.move_to_end(key)
+            return cached.answer
+        task = self._asking.get(key)
+        if task is None:
+            wire_name = _wire_name(key[0])
+            if wire_name is None:
+                return Answer(exists=False)
+            task = asyncio.get_running_loop().create_task(self._ask(key, wire_name))
+            self._asking[key] = task
+            task.add_done_callback(lambda done: self._asked(key, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Give up the questions under way."""
+        tasks = tuple(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _asked(self, key: _Key, task: asyncio.Task[Answer]) -> None:
+        del self._asking[key]
+        if not task.cancelled():
+            task.exception()  # those who wait have it; where nobody waits any more it is nobody's loss
+
+    async def _ask(self, key: _Key, name: dns.name.Name) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer, ttl, octets = await self._resolve(name, key[1])
+        except TimeoutError:
+            raise DnsFailure(f"{key[0]} {key[1]}: no answer within {self._timeout:g} s") from None
+        except dns.exception.DNSException as error:
+            raise DnsFailure(f"{key[0]} {key[1]}: {error}") from error
+        longest = MAX_TTL if answer.records else MAX_NEGATIVE_TTL
+        self._keep(key, _Cached(answer, self._clock() + min(max(ttl, MIN_TTL), longest), octets))
+        return answer
+
+    async def _resolve(self, name: dns.name.Name, rdtype: str) -> tuple[Answer, float, int]:
+        """The answer, its TTL in seconds, and the octets it took."""
+        ttl, octets = MAX_TTL, 0
+        for _ in range(CHAIN_LENGTH):
+            response = await self._exchange(name, rdtype)
+            octets += len(response.wire or b"")
+            chain = response.resolve_chaining()
+            ttl = min(ttl, chain.minimum_ttl)
+            exists = response.rcode() == dns.rcode.NOERROR
+            # An authoritative server stops where a CNAME leaves its zones, and then sends no SOA.
+            unfinished = exists and chain.cnames and chain.answer is None and not _has_soa(response)
+            if not unfinished:
+                read = _READ.get(rdtype, str)
+                return Answer(tuple(read(rdata) for rdata in chain.answer or ()), exists), ttl, octets
+            name = chain.canonical_name
+        raise DnsFailure(f"{name} {rdtype}: more than {CHAIN_LENGTH} CNAMEs")
+
+    async def _exchange(self, name: dns.name.Name, rdtype: str) -> dns.message.QueryMessage:
+        servers = list(self._servers)
+        patience = self._timeout / (ROUNDS * len(servers))
+        problem = "no answer"
+        for _ in range(ROUNDS):
+            for server in tuple(servers):
+                query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD)  # a fresh random id
+                host, port = server
+                try:
+                    response, _tcp = await dns.asyncquery.udp_with_fallback(
+                        query, host, patience, port, ignore_unexpected=True, ignore_errors=True
+                    )
+                except (OSError, EOFError, dns.exception.DNSException) as error:
+                    problem = f"{host}: {error}"
+                    self._ask_last(server)
+                    continue
+                answered = response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+                if answered and isinstance(response, dns.message.QueryMessage):
+                    return response
+                problem = f"{host}: {dns.rcode.to_text(response.rcode())}"
+                servers.remove(server)
+        raise DnsFailure(f"{name.to_text(omit_final_dot=True)} {rdtype}: {problem}")
+
+    def _ask_last(self, server: tuple[str, int]) -> None:
+        self._servers.remove(server)
+        self._servers.append(server)
+
+    def _keep(self, key: _Key, cached: _Cached) -> None:
+        self._forget(key)
+        self._cache[key] = cached
+        self._octets += cached.octets
+        while len(self._cache) > self._entries or self._octets > self._entries * ENTRY_OCTETS:
+            self._forget(next(iter(self._cache)))
+
+    def _forget(self, key: _Key) -> None:
+        cached = self._cache.pop(key, None)
+        if cached is not None:
+            self._octets -= cached.octets
+
+
+def _server(text: str) -> tuple[str, int]:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return host_port(text)
+    return text, 53
+
+
+def _system_nameservers() -> Sequence[str]:
+    try:
+        return [str(server) for server in dns.resolver.Resolver().nameservers]
+    except dns.resolver.NoResolverConfiguration:
+        return ("127.0.0.1",)  # what resolv.conf(5) says of a file that names none
+
+
+def _wire_name(name: str) -> dns.name.Name | None:
+    """The name's labels as they are: here a backslash is an octet like any other, as SPF macros may bring it."""
+    try:
+        return dns.name.Name([label.encode("utf-8", "surrogateescape") for label in name.split(".")] + [b""])
+    except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong):
+        return None
+
+
+def _has_soa(response: dns.message.Message) -> bool:
+    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
+
+
+def _name(name: dns.name.Name) -> str:
+    return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "A": lambda rdata: rdata.address,
+    "AAAA": lambda rdata: rdata.address,
+    "CNAME": lambda rdata: _name(rdata.target),
+    "MX": lambda rdata: (rdata.preference, _name(rdata.exchange)),
+    "NS": lambda rdata: _name(rdata.target),
+    "PTR": lambda rdata: _name(rdata.target),
+    "TXT": lambda rdata: tuple(rdata.strings),
+}
+
+
+async def confirmed_name(resolver: Resolver, ip: str) -> str:
+    """The PTR name of an address whose own address records hold that address (RFC 8601 section 2.7.3, iprev).
+
+    Empty where there is none. At most ten names are tried.
+
+    Raises:
+        DnsFailure: the PTR question itself got no answer; failures on the way back only pass the name over.
+    """
+    address = ipaddress.ip_address(ip)
+    rdtype = "A" if address.version == 4 else "AAAA"
+    for name in (await resolver.query(address.reverse_pointer, "PTR")).records[:10]:
+        try:
+            forward = await resolver.query(name, rdtype)
+        except DnsFailure:
+            continue
+        if any(ipaddress.ip_address(record) == address for record in forward.records):
+            return str(name)
+    return ""

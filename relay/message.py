@@ -1,0 +1,218 @@
+"""A message and its envelope: immutable, parsed once, shared by every stage.
+
+The octets that came in are never edited. A stage that has something to say returns a verdict or header lines that
+`Message.wire` puts on top; the body and every field below leave as they arrived.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+_NAME = rb"[!-9;-~]++"  # RFC 5322 section 3.6.8: ftext
+_FIELD = re.compile(
+    rb"(?: (%s) [ \t]*+ : )?+"  # white space before the colon is obsolete syntax (section 4.5) and is met
+    rb"[^\r]*+ (?: \r (?! \n (?! [ \t] ) ) [^\r]*+ )*+ (?: \r\n )?+" % _NAME,
+    re.VERBOSE,
+)
+_SOME_FIELD = re.compile(rb"^%s[ \t]*+:" % _NAME, re.MULTILINE)
+_BLANK = b" \t\r\n"
+
+
+class HeaderField(NamedTuple):
+    """One field as it stands in the message: `raw` holds its folding and its final CRLF.
+
+    `name` is lower case, and empty for a line that is no header field (it passes through untouched all the same).
+    """
+
+    name: str
+    raw: bytes
+
+    @property
+    def value(self) -> bytes:
+        """What stands after the colon, unfolded, without the surrounding white space."""
+        return self.raw.partition(b":")[2].replace(b"\r\n", b"").strip()
+
+
+class RelaxedBodyHash:
+    """SHA-256 of the body in relaxed canonicalization (RFC 6376 section 3.4.4), fed block by block as DATA arrives.
+
+    A block costs a few microseconds a KiB whatever is in it, so that no message, however large, holds the event loop at
+    its end. Blank lines count only if something follows them: they are hashed ahead, and forgotten at the end.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = hashlib.sha256()
+        self._solid = self._ahead.copy()
+        self._tail = b""
+        self._empty = True
+
+    def feed(self, block: bytes) -> None:
+        block = self._tail + block
+        solid = block.rstrip(_BLANK)
+        if solid:
+            self._ahead.update(_relax(solid))
+            self._solid = self._ahead.copy()
+            self._empty = False
+        ends, line_end, tail = block[len(solid) :].rpartition(b"\r\n")
+        self._ahead.update(_relax(ends + line_end))
+        self._tail = _relax(tail)
+
+    def digest(self) -> bytes:
+        """The hash of what was fed; a body of nothing but empty lines is the empty body."""
+        result = self._solid.copy()
+        if not self._empty:
+            result.update(b"\r\n")
+        return result.digest()
+
+
+def _relax(lines: bytes) -> bytes:
+    lines = lines.replace(b"\t", b" ")
+    while b"  " in lines:
+        lines = lines.replace(b"  ", b" ")
+    return lines.replace(b" \r\n", b"\r\n")
+
+
+@dataclass(frozen=True)
+class Message:
+    """The octets as received, CRLF line endings throughout, and what is read from them once.
+
+    Args:
+        content: header and body.
+        body_hash: SHA-256 of the relaxed body where the receiver already knows it; computed on first use otherwise.
+    """
+
+    content: bytes
+    body_hash: bytes | None = field(default=None, compare=False)
+
+    @cached_property
+    def body_offset(self) -> int:
+        """Where the body begins. A message without a single header field is all body (RFC 5322 section 2.1)."""
+        if self.content.startswith(b"\r\n"):
+            return 2
+        end = self.content.find(b"\r\n\r\n")
+        if not _SOME_FIELD.search(self.content, 0, len(self.content) if end < 0 else end):
+            return 0
+        return len(self.content) if end < 0 else end + 4
+
+    @property
+    def has_header(self) -> bool:
+        """False where a blank line has to separate what we put on top from a content that is all body."""
+        return self.body_offset > 0 or not self.content
+
+    @cached_property
+    def fields(self) -> tuple[HeaderField, ...]:
+        """The header fields from top to bottom, lines that are none included (with an empty name)."""
+        end = self.body_offset
+        if self.content[end - 4 : end] == b"\r\n\r\n" or self.content[:end] == b"\r\n":
+            end -= 2
+        return tuple(_split_fields(self.content[:end]))
+
+    def all(self, name: str) -> tuple[HeaderField, ...]:
+        """Every field of that name, top to bottom; case does not matter."""
+        name = name.lower()
+        return tuple(f for f in self.fields if f.name == name)
+
+    @cached_property
+    def relaxed_body_hash(self) -> bytes:
+        """SHA-256 of the body in relaxed canonicalization, hashed at most once."""
+        if self.body_hash is not None:
+            return self.body_hash
+        hasher = RelaxedBodyHash()
+        for start in range(self.body_offset, len(self.content), _BLOCK):
+            hasher.feed(self.content[start : min(start + _BLOCK, len(self.content))])
+        return hasher.digest()
+
+    def without(self, dropped: Iterable[HeaderField]) -> Message:
+        """The same message without these very fields (the one removal that exists: forged Authentication-Results)."""
+        gone = {id(f) for f in dropped}
+        if not gone:
+            return self
+        header = b"".join(f.raw for f in self.fields if id(f) not in gone)
+        shorter = Message(header + self.content[sum(len(f.raw) for f in self.fields) :])
+        same_body = len(shorter.content) - shorter.body_offset == len(self.content) - self.body_offset
+        return Message(shorter.content, self.relaxed_body_hash) if same_body else shorter
+
+    def wire(self, prepended: bytes = b"") -> Iterator[bytes]:
+        """The octets that leave: the prepended fields, a blank line where there is no header, the content."""
+        if prepended:
+            yield prepended
+        if not self.has_header:
+            yield b"\r\n"
+        yield self.content
+
+    @cached_property
+    def is_8bit(self) -> bool:
+        """Whether the content needs 8BITMIME (RFC 6152)."""
+        return not self.content.isascii()
+
+    @cached_property
+    def has_utf8_header(self) -> bool:
+        """Whether a header field holds octets above 127: such a header needs SMTPUTF8 on the way out (RFC 6532)."""
+        return not self.content[: self.body_offset].isascii()
+
+
+_BLOCK = 65536
+
+
+def _split_fields(header: bytes) -> Iterator[HeaderField]:
+    for found in _FIELD.finditer(header):
+        if found[0]:
+            yield HeaderField(found[1].decode("ascii").lower() if found[1] else "", found[0])
+
+
+BodyType = Literal["7BIT", "8BITMIME"]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who speaks to us, as known before MAIL.
+
+    Attributes:
+        ip: textual address (from PROXY where a proxy vouches for it), without zone or IPv4 mapping.
+        helo: the argument of EHLO or HELO, as sent; empty before either.
+        ptr: the name of the address, confirmed by its own address records; empty where there is none.
+        trusted: one of `clients.trusted`.
+        protocol: the `with` word of RFC 3848 for Received: SMTP, ESMTP, ESMTPS.
+        tls: protocol version and cipher, for the log; empty in clear.
+    """
+
+    ip: str
+    port: int
+    helo: str = ""
+    ptr: str = ""
+    trusted: bool = False
+    protocol: str = "SMTP"
+    tls: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One RCPT that was accepted: the address given, and its DSN parameters (RFC 3461)."""
+
+    address: str
+    notify: str = ""
+    orcpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """MAIL and RCPT of one transaction. `sender` is empty for the null sender; `size` is what SIZE= announced."""
+
+    sender: str
+    recipients: tuple[Recipient, ...] = ()
+    body: BodyType = "7BIT"
+    smtputf8: bool = False
+    size: int = 0
+    ret: str = ""
+    envid: str = ""
+
+
+def digest_text(digest: bytes) -> str:
+    """A digest as DKIM writes it: base64 (RFC 6376 section 3.5, `bh=`)."""
+    return base64.b64encode(digest).decode("ascii")

@@ -1,0 +1,96 @@
+"""The tables of the queue, the same on SQLite and PostgreSQL.
+
+A message is stored once and never changed; each of its deliveries is a row of its own. A lease is no extra state: it
+pushes `next_attempt` to its own end, so that what a dead worker held becomes due by itself, and the index over due
+deliveries never has to look at leased ones.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+VERSION = 1
+CHUNK = 1 << 20  # octets of content a row; larger messages continue in `chunk`
+
+metadata = MetaData()
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("received", Float, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("smtputf8", Boolean, nullable=False),
+    Column("ret", Text, nullable=False),
+    Column("envid", Text, nullable=False),
+    Column("verdict", JSON, nullable=False),
+    Column("trace", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("message_id", BigInteger, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("message_id", BigInteger, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("recipient", Text, nullable=False),
+    Column("original", Text, nullable=False),
+    Column("next_hop", Text, nullable=False),
+    Column("hop", Text, nullable=False),
+    Column("srs", Boolean, nullable=False),
+    Column("notify", Text, nullable=False),
+    Column("orcpt", Text, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("warned", Boolean, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_token", BigInteger),
+    Column("last", JSON),
+    Index("delivery_due", "state", "next_attempt"),
+    Index("delivery_hop", "hop", "state", "next_attempt"),
+    sqlite_with_rowid=False,
+)
+Index(
+    "delivery_leased",
+    delivery.c.lease_owner,
+    sqlite_where=delivery.c.lease_owner.is_not(None),
+    postgresql_where=delivery.c.lease_owner.is_not(None),
+)
+
+srs_token = Table(
+    "srs_token",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("sender", Text, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("expires", Float, nullable=False),
+    Index("srs_token_sender", "sender", "day", unique=True),
+    Index("srs_token_expires", "expires"),
+)
+
+version = Table("schema_version", metadata, Column("version", Integer, nullable=False))

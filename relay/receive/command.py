@@ -1,0 +1,178 @@
+"""SMTP command lines and their arguments, read strictly and without any state (RFC 5321 section 4.1.1).
+
+What is malformed is refused with a text that says what was expected; nothing is repaired on the way in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from relay.address import BadAddress, Mailbox, parse
+from relay.message import BodyType
+from relay.reply import Refused
+
+_SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\s=\x00-\x1f][^\s\x00-\x1f]*))?\Z")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")  # RFC 3461 section 4
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line: the verb in upper case and what follows it."""
+
+    verb: str
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailFrom:
+    """MAIL: the reverse-path (empty for `<>`) and its parameters."""
+
+    sender: str
+    size: int = 0
+    body: BodyType = "7BIT"
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RcptTo:
+    """RCPT: the forward-path and its DSN parameters. `<postmaster>` alone has no domain (RFC 5321 section 4.5.1)."""
+
+    recipient: str
+    notify: str = ""
+    orcpt: str = ""
+
+
+def parse_line(line: bytes) -> Command:
+    """A command from its line, CRLF included.
+
+    Raises:
+        Refused: a bare line end, control characters, octets that are no UTF-8.
+    """
+    if not line.endswith(b"\r\n"):
+        raise Refused(500, "5.5.2", "Error: a command line must end with CRLF")
+    text = line[:-2]
+    if any(octet < 32 or octet == 127 for octet in text.replace(b"\t", b" ")):
+        raise Refused(500, "5.5.2", "Error: control characters in the command")
+    try:
+        verb, _, argument = text.decode("utf-8").partition(" ")
+    except UnicodeDecodeError:
+        raise Refused(500, "5.5.2", "Error: the command is neither ASCII nor UTF-8") from None
+    return Command(verb.upper(), argument.strip())
+
+
+def parse_mail(argument: str) -> MailFrom:
+    """The argument of MAIL.
+
+    Raises:
+        Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
+    """
+    path, parameters = _path(argument, "FROM", "MAIL FROM:<address>")
+    values = _parameters(parameters, {"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+    size = values.get("SIZE", "0")
+    if not (size.isascii() and size.isdigit() and len(size) <= 20):
+        raise Refused(501, "5.5.4", "SIZE takes a number of octets")
+    body = values.get("BODY", "7BIT").upper()
+    if body not in ("7BIT", "8BITMIME"):
+        raise Refused(501, "5.5.4", "BODY takes 7BIT or 8BITMIME")
+    if values.get("SMTPUTF8"):
+        raise Refused(501, "5.5.4", "SMTPUTF8 takes no value")
+    ret = values.get("RET", "").upper()
+    if ret not in ("", "FULL", "HDRS"):
+        raise Refused(501, "5.5.4", "RET takes FULL or HDRS")
+    envid = values.get("ENVID", "")
+    if len(envid) > 100 or not _XTEXT.match(envid):
+        raise Refused(501, "5.5.4", "ENVID takes at most 100 characters of xtext")
+    smtputf8 = "SMTPUTF8" in values
+    sender = str(_address(path, smtputf8, "sender", "5.1.7")) if path else ""
+    return MailFrom(sender, int(size), "8BITMIME" if body == "8BITMIME" else "7BIT", smtputf8, ret, envid)
+
+
+def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
+    """The argument of RCPT; `smtputf8` says whether MAIL asked for it.
+
+    Raises:
+        Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
+    """
+    path, parameters = _path(argument, "TO", "RCPT TO:<address>")
+    values = _parameters(parameters, {"NOTIFY", "ORCPT"})
+    notify = values.get("NOTIFY", "").upper()
+    words = notify.split(",") if "NOTIFY" in values else []
+    if words != ["NEVER"] and not set(words) <= {"SUCCESS", "FAILURE", "DELAY"}:
+        raise Refused(501, "5.5.4", "NOTIFY takes NEVER or a list of SUCCESS, FAILURE, DELAY")
+    orcpt = values.get("ORCPT", "")
+    kind, semicolon, original = orcpt.partition(";")
+    if orcpt and (not kind or not semicolon or len(orcpt) > 500 or not (smtputf8 or _XTEXT.match(original))):
+        raise Refused(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
+    if not path:
+        raise Refused(501, "5.1.3", "a recipient is needed: RCPT TO:<address>")
+    if path.lower() == "postmaster":
+        return RcptTo(path, notify, orcpt)
+    return RcptTo(str(_address(path, smtputf8, "recipient", "5.1.3")), notify, orcpt)
+
+
+def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
+    head, colon, rest = argument.partition(":")
+    rest = rest.lstrip(" ")
+    if head.strip().upper() != keyword or not colon or not rest.startswith("<"):
+        raise Refused(501, "5.5.4", f"Syntax: {syntax}")
+    end = _closing_bracket(rest)
+    if end < 0:
+        raise Refused(501, "5.5.4", f"Syntax: {syntax}")
+    path, parameters = rest[1:end], rest[end + 1 :]
+    if parameters and not parameters.startswith(" "):
+        raise Refused(501, "5.5.4", f"Syntax: {syntax}")
+    route = _SOURCE_ROUTE.match(path)  # accepted and ignored: RFC 5321 section 4.1.1.3 and appendix C
+    return (path[route.end() :] if route else path), parameters.strip()
+
+
+def _closing_bracket(text: str) -> int:
+    quoted = False
+    position = 1
+    while position < len(text):
+        character = text[position]
+        if quoted and character == "\\":
+            position += 1
+        elif character == '"':
+            quoted = not quoted
+        elif character == ">" and not quoted:
+            return position
+        position += 1
+    return -1
+
+
+def _parameters(text: str, known: set[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for word in text.split():
+        found = _PARAMETER.match(word)
+        if found is None:
+            raise Refused(501, "5.5.4", "a parameter is written KEYWORD or KEYWORD=value")
+        keyword = found.group(1).upper()
+        if keyword not in known:
+            raise Refused(555, "5.5.4", f"Unsupported parameter: {keyword[:40]}")
+        if keyword in values:
+            raise Refused(501, "5.5.4", f"{keyword} is given twice")
+        values[keyword] = found.group(2) or ""
+    return values
+
+
+def _address(path: str, smtputf8: bool, role: str, enhanced: str) -> Mailbox:
+    if not path.isascii() and not smtputf8:
+        raise Refused(553, "5.6.7", f"the {role} address needs SMTPUTF8")  # RFC 6531 section 3.5
+    try:
+        return parse(path)
+    except BadAddress as error:
+        raise Refused(501 if "@" not in path else 553, enhanced, f"bad {role} address: {error}") from None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What MAIL and RCPT have said so far; forgotten at RSET, EHLO and the end of DATA."""
+
+    id: int
+    mail: MailFrom
+    recipients: list[RcptTo] = field(default_factory=list)
+    refused: int = 0

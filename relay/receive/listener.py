@@ -1,0 +1,184 @@
+"""Listening sockets and the connections they bring: PROXY, implicit TLS, limits, then a session.
+
+The supervisor binds; each worker gets sockets of its own for every address (SO_REUSEPORT), which the supervisor keeps
+open, so that connections waiting for a worker that died are served by the one that follows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from relay.config import Config, IPNetwork, Listen, host_port
+from relay.message import Client
+from relay.queue.ids import QueueIds
+from relay.receive import proxy
+from relay.receive.limits import Limits
+from relay.receive.session import Handler, Session
+from relay.receive.stream import Stream
+from relay.reply import Reply
+
+log = structlog.get_logger()
+
+BACKLOG = 1024
+_ACCEPT_AT_ONCE = 16
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_OUT_OF_FILES_PAUSE = 1.0  # seconds without accepting
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket for `"host:port"` that other workers may share.
+
+    Raises:
+        OSError: the address is taken, not ours, or needs a privilege; the text names it.
+    """
+    host, port = host_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+    return sock
+
+
+class Listener:
+    """Accepts on one socket and runs a session for each client.
+
+    Args:
+        handler: makes the handler of a connection.
+        tls: makes the server's TLS context; None without a certificate.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        listen: Listen,
+        config: Config,
+        limits: Limits,
+        ids: QueueIds,
+        handler: Callable[[Client], Handler],
+        tls: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
+        self._socket = sock
+        self._listen = listen
+        self._config = config
+        self._limits = limits
+        self._ids = ids
+        self._handler = handler
+        self._mode = config.listener_tls(listen)
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._sessions: set[Session] = set()
+
+    def start(self) -> None:
+        self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Accept no more; sessions end as soon as nothing is under way in them."""
+        self._loop.remove_reader(self._socket.fileno())
+        for session in tuple(self._sessions):
+            session.drain()
+
+    async def finished(self) -> None:
+        """Wait until every connection is closed."""
+        while self._connections:
+            await asyncio.wait(self._connections)
+
+    def abort(self) -> None:
+        """Drop what is still connected."""
+        for task in tuple(self._connections):
+            task.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                sock, address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _OUT_OF_FILES:
+                    raise
+                log.error("accept_failed", problem=error.strerror)
+                self._loop.remove_reader(self._socket.fileno())
+                self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
+                return
+            sock.setblocking(False)
+            task = self._loop.create_task(self._serve(sock, _plain_ip(address[0]), address[1]))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            vouched = True
+            if self._listen.proxy_protocol:
+                if not within(ip, self._listen.proxies):
+                    log.warning("proxy_refused", ip=ip, problem="not one of the listener's proxies")
+                    sock.close()
+                    return
+                client = await proxy.read_header(sock)
+                if client is None:
+                    vouched = False
+                else:
+                    ip, port = _plain_ip(client.ip), client.port
+            with self._limits.connection(ip) as refused:
+                _, stream = await self._loop.connect_accepted_socket(Stream, sock)
+                trusted = vouched and within(ip, self._config.clients.trusted)
+                await self._converse(stream, Client(ip, port, trusted=trusted), refused)
+        except proxy.BadProxyHeader as error:
+            log.warning("proxy_refused", ip=ip, problem=str(error))
+            sock.close()
+        except OSError:
+            sock.close()
+
+    async def _converse(self, stream: Stream, client: Client, refused: str) -> None:
+        session = Session(
+            stream,
+            client,
+            self._handler(client),
+            self._config,
+            self._limits,
+            self._ids,
+            tls=self._tls if self._mode != "none" else None,
+            require_tls=self._mode == "require",
+        )
+        if self._mode == "implicit":
+            try:
+                await session.start_tls()
+            except OSError:
+                await stream.close()
+                return
+        self._sessions.add(session)
+        try:
+            await session.run(Reply(421, "4.7.0", refused) if refused else None)
+        finally:
+            self._sessions.discard(session)
+
+
+def _plain_ip(ip: str) -> str:
+    """The address without a zone, and an IPv4-mapped one as the IPv4 address that it is."""
+    if ":" not in ip:
+        return ip
+    address = ipaddress.IPv6Address(ip.partition("%")[0])
+    return str(address.ipv4_mapped or address)
+
+
+def within(ip: str, networks: tuple[IPNetwork, ...]) -> bool:
+    """Whether an address lies in one of the networks."""
+    address = ipaddress.ip_address(ip)
+    return any(address.version == network.version and address in network for network in networks)

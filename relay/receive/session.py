@@ -1,0 +1,390 @@
+"""One SMTP conversation: greeting to QUIT (RFC 5321), with PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN and STARTTLS.
+
+The session knows the protocol and nothing of mail policy: it asks its `Handler` at MAIL, RCPT and the end of DATA, and
+gives the answer to the client. It never raises; whatever a client sends ends in a reply or in a closed connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from relay.config import Config
+from relay.message import Client, Message
+from relay.queue.ids import QueueIds
+from relay.queue.ids import text as id_text
+from relay.receive.command import Command, MailFrom, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
+from relay.receive.data import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
+from relay.receive.limits import Limits
+from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
+from relay.reply import Refused, Reply
+
+log = structlog.get_logger()
+
+COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUTF8 and DSN parameters add
+BLOCK_TIMEOUT = 180.0  # seconds, RFC 5321 section 4.5.3.2.5
+SLOWEST = 1000  # octets a second below which a DATA transfer may not stay past `limits.data_timeout`
+HANDSHAKE_TIMEOUT = 60.0  # seconds
+NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
+
+OK = Reply(250, "2.0.0", "Ok")
+GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+SHUTTING_DOWN = Reply(421, "4.3.2", "the system is shutting down, try again shortly")
+
+
+class Handler(Protocol):
+    """What decides about mail: one for each connection, told of everything in order.
+
+    `mail` and `rcpt` raise `Refused` to say no. `data` returns the final reply: a positive one means that the message
+    is safe with us.
+    """
+
+    async def mail(self, client: Client, transaction: Transaction) -> None: ...
+
+    async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None: ...
+
+    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply: ...
+
+    def reset(self) -> None:
+        """The transaction at hand is over or given up."""
+
+
+class _Draining(Exception):
+    """The relay stops and this session has nothing under way."""
+
+
+class _Close(Exception):
+    """The session ends after the reply that was given."""
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """What has become of the message that is being read."""
+
+    builder: MessageBuilder
+    refusal: Refused | None = None
+    held: int = 0
+
+
+class Session:
+    """Speaks with one client until it leaves.
+
+    Args:
+        stream: the connection, past PROXY and implicit TLS.
+        client: who it is; EHLO and STARTTLS complete it.
+        tls: makes the context for STARTTLS; None where it is not offered.
+        require_tls: refuse mail in clear (RFC 3207 section 4).
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        client: Client,
+        handler: Handler,
+        config: Config,
+        limits: Limits,
+        ids: QueueIds,
+        *,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        require_tls: bool = False,
+    ) -> None:
+        self._stream = stream
+        self._client = client
+        self._handler = handler
+        self._config = config
+        self._limits = limits
+        self._ids = ids
+        self._tls = tls
+        self._require_tls = require_tls
+        self._transaction: Transaction | None = None
+        self._errors = 0
+        self._draining = False
+        self._at_rest = False
+        self._log = log.bind(ip=client.ip)
+        self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
+            "EHLO": self._ehlo,
+            "HELO": self._helo,
+            "MAIL": self._mail,
+            "RCPT": self._rcpt,
+            "DATA": self._data,
+            "RSET": self._rset,
+            "NOOP": self._noop,
+            "QUIT": self._quit,
+            "VRFY": self._vrfy,
+            "HELP": self._help,
+            "STARTTLS": self._starttls,
+        }
+
+    async def run(self, refusal: Reply | None = None) -> None:
+        """The whole conversation. With a `refusal` the client hears that instead of a greeting."""
+        try:
+            if refusal is not None:
+                self._log.info("refused", reply=str(refusal))
+                self._reply(refusal)
+                await self._stream.flush()
+                return
+            self._log.info("connect", port=self._client.port, tls=self._client.tls or None)
+            self._stream.write(f"220 {self._config.hostname} ESMTP srs-relay\r\n".encode())
+            while True:
+                await self._turn()
+        except _Draining:
+            self._reply(SHUTTING_DOWN)
+        except TimedOut:
+            self._reply(Reply(421, "4.4.2", f"{self._config.hostname} Error: timeout exceeded"))
+            self._log.info("timeout")
+        except (Disconnected, _Close, OSError):
+            pass
+        except Exception:
+            self._log.exception("session_failed")
+            self._reply(Reply(421, "4.3.0", "internal error, try again later"))
+        finally:
+            self._forget_transaction()
+            await self._stream.close()
+
+    def drain(self) -> None:
+        """End the conversation as soon as no message is under way."""
+        self._draining = True
+        if self._at_rest:
+            self._stream.interrupt(_Draining())
+
+    async def _turn(self) -> None:
+        if not self._stream.pending:
+            await self._stream.flush()
+            if self._draining and self._transaction is None:
+                raise _Draining
+        try:
+            self._at_rest = self._transaction is None
+            line = await self._stream.read_line(COMMAND_LINE, self._config.limits.command_timeout)
+            self._at_rest = False
+            await self._dispatch(parse_line(line))
+        except LineTooLong:
+            self._error(Reply(500, "5.5.2", "Error: command line too long"))
+        except Refused as refused:
+            self._error(refused.reply)
+
+    async def _dispatch(self, command: Command) -> None:
+        action = self._commands.get(command.verb)
+        if command.verb in NOT_SMTP:
+            self._reply(Reply(521, "5.7.0", "Error: this is a mail server"))
+            raise _Close
+        if action is None:
+            raise Refused(500, "5.5.1", "Error: command not recognized")
+        if not command.argument.isascii() and command.verb not in ("MAIL", "RCPT", "VRFY"):
+            raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
+        await action(command.argument)
+
+    # greetings
+
+    async def _ehlo(self, argument: str) -> None:
+        self._greet(argument, "ESMTP")
+        offers = [
+            self._config.hostname,
+            "PIPELINING",
+            f"SIZE {self._config.receive.max_message_size}",
+            *(["STARTTLS"] if self._tls is not None and not self._client.tls else []),
+            "ENHANCEDSTATUSCODES",
+            "8BITMIME",
+            "DSN",
+            "SMTPUTF8",
+        ]
+        lines = [f"250-{offer}\r\n" for offer in offers[:-1]] + [f"250 {offers[-1]}\r\n"]
+        self._stream.write("".join(lines).encode())
+
+    async def _helo(self, argument: str) -> None:
+        self._greet(argument, "SMTP")
+        self._stream.write(f"250 {self._config.hostname}\r\n".encode())
+
+    def _greet(self, argument: str, protocol: str) -> None:
+        name = argument.partition(" ")[0]
+        if not name:
+            raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
+        self._forget_transaction()
+        if protocol == "ESMTP" and self._client.tls:
+            protocol = "ESMTPS"
+        self._client = replace(self._client, helo=name, protocol=protocol)
+
+    async def _starttls(self, argument: str) -> None:
+        if self._tls is None or self._client.tls:
+            raise Refused(503 if self._client.tls else 502, "5.5.1", "Error: STARTTLS is not available")
+        if argument:
+            raise Refused(501, "5.5.4", "Syntax: STARTTLS")
+        self._forget_transaction()
+        self._reply(Reply(220, "2.0.0", "Ready to start TLS"))
+        await self._stream.flush()
+        await self.start_tls()
+        self._client = replace(self._client, helo="", protocol="SMTP")  # RFC 3207 section 4.2: start afresh
+
+    async def start_tls(self) -> None:
+        """The TLS handshake as the server; also before the greeting, on a listener with implicit TLS.
+
+        Raises:
+            OSError: it failed, which is logged.
+        """
+        assert self._tls is not None
+        try:
+            tls = await self._stream.start_tls(self._tls(), HANDSHAKE_TIMEOUT)
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            self._log.info("tls_failed", problem=str(error))
+            raise ConnectionResetError("TLS handshake failed") from error
+        cipher = tls.cipher()
+        self._client = replace(self._client, tls=f"{tls.version()} {cipher[0] if cipher else ''}".strip())
+
+    # transactions
+
+    async def _mail(self, argument: str) -> None:
+        if not self._client.helo:
+            raise Refused(503, "5.5.1", "Error: send EHLO first")
+        if self._require_tls and not self._client.tls:
+            raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
+        if self._transaction is not None:
+            raise Refused(503, "5.5.1", "Error: nested MAIL command")
+        mail = parse_mail(argument)
+        self._check_size(mail)
+        transaction = Transaction(self._ids.new(), mail)
+        bound = self._log.bind(id=id_text(transaction.id))
+        try:
+            await self._handler.mail(self._client, transaction)
+        except Refused as refused:
+            self._handler.reset()
+            bound.info("mail", sender=mail.sender, reply=str(refused.reply))
+            raise
+        self._transaction = transaction
+        bound.info("mail", sender=mail.sender, helo=self._client.helo)
+        self._reply(Reply(250, "2.1.0", "Ok"))
+
+    def _check_size(self, mail: MailFrom) -> None:
+        if mail.size > self._config.receive.max_message_size:
+            raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
+        if not self._limits.fits(mail.size):
+            raise Refused(452, "4.3.1", "Insufficient system resources, try again later")
+
+    async def _rcpt(self, argument: str) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise Refused(503, "5.5.1", "Error: need MAIL command")
+        bound = self._log.bind(id=id_text(transaction.id))
+        try:
+            rcpt = parse_rcpt(argument, transaction.mail.smtputf8)
+            if len(transaction.recipients) >= self._config.limits.recipients:
+                raise Refused(452, "4.5.3", "Error: too many recipients")
+            await self._handler.rcpt(self._client, transaction, rcpt)
+        except Refused as refused:
+            transaction.refused += 1
+            bound.info("rcpt", rcpt=argument, reply=str(refused.reply))
+            raise
+        transaction.recipients.append(rcpt)
+        bound.info("rcpt", rcpt=rcpt.recipient)
+        self._reply(Reply(250, "2.1.5", "Ok"))
+
+    async def _data(self, argument: str) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise Refused(503, "5.5.1", "Error: need MAIL command")
+        if argument:
+            raise Refused(501, "5.5.4", "Syntax: DATA")
+        if not transaction.recipients:
+            if transaction.refused:
+                raise Refused(554, "5.5.1", "Error: no valid recipients")
+            raise Refused(503, "5.5.1", "Error: need RCPT command")
+        self._reply(GO_AHEAD)
+        await self._stream.flush()
+        incoming = _Incoming(MessageBuilder())
+        try:
+            await self._receive(incoming)
+            bound = self._log.bind(id=id_text(transaction.id))
+            if incoming.refusal is not None:
+                bound.info("data", size=incoming.builder.size, reply=str(incoming.refusal.reply))
+                raise incoming.refusal
+            bound.info("data", size=incoming.builder.size)
+            reply = await self._handler.data(self._client, transaction, incoming.builder.message())
+            if reply.positive:
+                self._reply(reply)
+            else:
+                self._error(reply)
+        finally:
+            self._limits.hold(-incoming.held)
+            self._forget_transaction()
+
+    async def _receive(self, incoming: _Incoming) -> None:
+        """Read to the end of DATA. What must be refused is still read, without keeping it: a reply before the end
+        would be taken for the answer to something else."""
+        decoder = DataDecoder()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while not decoder.finished:
+            block = await self._stream.read_block(BLOCK_TIMEOUT)
+            if loop.time() - started > self._config.limits.data_timeout + incoming.builder.size / SLOWEST:
+                raise TimedOut
+            self._keep(incoming, decoder.feed(block))
+        self._stream.unread(decoder.rest)
+
+    def _keep(self, incoming: _Incoming, piece: bytes) -> None:
+        if incoming.refusal is not None or not piece:
+            return
+        if has_bare_newline(piece):
+            if not self._normalizes:
+                incoming.refusal = Refused(550, "5.6.0", "Message contains bare CR or LF, which RFC 5321 forbids")
+            else:
+                piece = normalize_newlines(piece)
+        if incoming.builder.size + len(piece) > self._config.receive.max_message_size:
+            incoming.refusal = Refused(552, "5.3.4", "Message size exceeds fixed limit")
+        elif not self._limits.fits(len(piece)):
+            incoming.refusal = Refused(452, "4.3.1", "Insufficient system resources, try again later")
+        if incoming.refusal is not None:
+            self._limits.hold(-incoming.held)
+            incoming.held = 0
+            incoming.builder = MessageBuilder()
+            return
+        self._limits.hold(len(piece))
+        incoming.held += len(piece)
+        incoming.builder.add(piece)
+
+    @property
+    def _normalizes(self) -> bool:
+        return self._client.trusted or self._config.receive.bare_newline == "normalize"
+
+    # the rest
+
+    async def _rset(self, argument: str) -> None:
+        if argument:
+            raise Refused(501, "5.5.4", "Syntax: RSET")
+        self._forget_transaction()
+        self._reply(OK)
+
+    async def _noop(self, argument: str) -> None:
+        self._reply(OK)
+
+    async def _vrfy(self, argument: str) -> None:
+        self._reply(Reply(252, "2.5.2", "Cannot VRFY a user, send mail and see"))
+
+    async def _help(self, argument: str) -> None:
+        self._reply(Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY STARTTLS, see RFC 5321"))
+
+    async def _quit(self, argument: str) -> None:
+        self._reply(Reply(221, "2.0.0", "Bye"))
+        with contextlib.suppress(Disconnected):
+            await self._stream.flush()
+        raise _Close
+
+    def _forget_transaction(self) -> None:
+        if self._transaction is not None:
+            self._transaction = None
+            self._handler.reset()
+
+    def _reply(self, reply: Reply) -> None:
+        self._stream.write(f"{reply}\r\n".encode("ascii", "replace"))
+
+    def _error(self, reply: Reply) -> None:
+        """Give a negative reply; a client that only makes errors is sent away (RFC 5321 section 4.3.2, 421)."""
+        self._reply(reply)
+        self._errors += 1
+        if self._errors >= self._config.limits.errors and not self._client.trusted:
+            self._reply(Reply(421, "4.7.0", "Error: too many errors"))
+            self._log.info("too_many_errors")
+            raise _Close

@@ -1,0 +1,1 @@
+"""What the relay says of its work: delivery status notifications, metrics, health."""

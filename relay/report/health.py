@@ -1,0 +1,141 @@
+"""The HTTP endpoint for monitoring: /metrics, /healthz and /readyz, one request a connection, nothing else.
+
+It speaks just enough HTTP/1.1 (RFC 9112) for Prometheus, container health checks and load balancers. Every request is
+bounded in size, time and number, so that nobody who reaches the port can take anything from the mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from relay.config import host_port
+from relay.report.metrics import Metrics
+
+REQUEST_OCTETS = 8192  # of request line and header
+REQUEST_SECONDS = 10.0  # for a whole exchange
+CHECK_SECONDS = 3.0  # for one question to the rest of the relay; below the time-outs of common health checks
+CONNECTIONS = 32
+
+_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r\n")
+
+Ready = Callable[[], Awaitable[str]]
+QueueSizes = Callable[[], Awaitable[Mapping[str, int]]]
+
+
+async def serve(address: str, metrics: Metrics, ready: Ready, queue_sizes: QueueSizes | None = None) -> asyncio.Server:
+    """Listen on `host:port` until the server that is returned is closed.
+
+    Args:
+        ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
+        queue_sizes: the number of deliveries by their state.
+
+    Raises:
+        OSError: the address cannot be bound.
+        ValueError: it is none.
+    """
+    host, port = host_port(address)
+    endpoint = _Endpoint(metrics, ready, queue_sizes)
+    return await asyncio.start_server(endpoint.connected, host, port, limit=REQUEST_OCTETS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    extra: str = ""
+
+    def encode(self, *, with_body: bool) -> bytes:
+        head = (
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n"
+            f"Content-Type: {self.content_type}\r\n"
+            f"Content-Length: {len(self.body)}\r\n"
+            f"Cache-Control: no-store\r\n{self.extra}"
+            f"Connection: close\r\n\r\n"
+        )
+        return head.encode("ascii") + (self.body if with_body else b"")
+
+
+def _problem(status: HTTPStatus, extra: str = "") -> _Response:
+    return _Response(status, f"{status.phrase}\n".encode(), extra=extra)
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    metrics: Metrics
+    ready: Ready
+    queue_sizes: QueueSizes | None
+    _exchanges: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._exchanges) >= CONNECTIONS:
+            writer.transport.abort()
+            return
+        exchange = asyncio.create_task(self._converse(reader, writer))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                writer.write(await self._exchange(reader))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+            pass  # a client that went away or stalled is owed no answer
+        finally:
+            writer.transport.abort()
+
+    async def _exchange(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encode(with_body=True)
+        found = _REQUEST_LINE.match(request)
+        if not found:
+            return _problem(HTTPStatus.BAD_REQUEST).encode(with_body=True)
+        method, path = found[1], found[2].partition(b"?")[0]
+        if method not in (b"GET", b"HEAD"):
+            return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n").encode(with_body=True)
+        return (await self._answer(path)).encode(with_body=method == b"GET")
+
+    async def _answer(self, path: bytes) -> _Response:
+        if path == b"/healthz":
+            return _Response(HTTPStatus.OK, b"ok\n")
+        if path == b"/readyz":
+            problem = await self._problem()
+            if problem:
+                return _Response(HTTPStatus.SERVICE_UNAVAILABLE, f"{problem}\n".encode())
+            return _Response(HTTPStatus.OK, b"ready\n")
+        if path == b"/metrics":
+            return _Response(HTTPStatus.OK, self.metrics.render(await self._queue()), CONTENT_TYPE_LATEST)
+        return _problem(HTTPStatus.NOT_FOUND)
+
+    async def _problem(self) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await self.ready()
+        except TimeoutError:
+            return "the check takes too long"
+        except Exception:
+            structlog.get_logger().exception("readiness")
+            return "the check failed"
+
+    async def _queue(self) -> Mapping[str, int] | None:
+        """The other metrics are worth having while the queue does not answer."""
+        if self.queue_sizes is None:
+            return None
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await self.queue_sizes()
+        except Exception:
+            structlog.get_logger().exception("metrics")
+            return None

@@ -1,0 +1,90 @@
+"""Who is told of a failure, a delay or a success: the sender who can be believed, and nobody else.
+
+A notification to a forged sender is spam of our own making (backscatter). The envelope sender is believed where SPF
+passed or the client is trusted; a domain that publishes no SPF gets a few, by an allowance for each domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+from relay.address import domain_of
+from relay.report.dsn import Action
+
+Fate = Literal["send", "dead", "none"]
+
+_KEYWORDS: dict[Action, str] = {
+    "failed": "FAILURE",
+    "delayed": "DELAY",
+    "delivered": "SUCCESS",
+    "relayed": "SUCCESS",
+    "expanded": "SUCCESS",
+}
+
+
+class DomainAllowance:
+    """A token bucket for each domain, bounded: while the table is full of busy domains, a new one gets nothing.
+
+    Args:
+        burst: how many a domain may have at once.
+        per_hour: how many come back in an hour.
+        domains: how many domains are remembered.
+    """
+
+    def __init__(self, burst: int = 10, per_hour: float = 10.0, domains: int = 10_000) -> None:
+        self._interval = 3600 / per_hour
+        self._horizon = burst * self._interval
+        self._domains = domains
+        self._full_at: OrderedDict[str, float] = OrderedDict()  # when a domain's bucket is full again, last used last
+
+    def take(self, domain: str, now: float) -> bool:
+        """Take one from the domain's bucket at the time `now` (seconds); False where it is empty."""
+        full_at = max(self._full_at.get(domain, -math.inf), now) + self._interval
+        if full_at > now + self._horizon + 1e-6 or not (domain in self._full_at or self._has_room(now)):
+            return False
+        self._full_at[domain] = full_at
+        self._full_at.move_to_end(domain)
+        return True
+
+    def _has_room(self, now: float) -> bool:
+        """Forgets a domain whose bucket is full again, if need be: it loses nothing by it."""
+        if len(self._full_at) < self._domains:
+            return True
+        domain, full_at = next(iter(self._full_at.items()))
+        if full_at > now:
+            return False
+        del self._full_at[domain]
+        return True
+
+
+def fate(
+    action: Action, *, sender: str, notify: str, trusted: bool, spf: str, allowance: Callable[[str], bool]
+) -> Fate:
+    """What becomes of the notification about one recipient.
+
+    Args:
+        sender: the envelope sender as received, empty for the null sender.
+        notify: the NOTIFY parameter of the recipient (RFC 3461 section 4.1), empty where there was none.
+        trusted: the client is trusted or authenticated.
+        spf: the SPF result of this sender; empty where it was not checked.
+        allowance: whether a sender domain without SPF may have one more; asked only where the answer decides.
+
+    Returns:
+        `send` it; keep the message as `dead`, since it failed and nobody may be told (the null sender, RFC 5321
+        section 4.5.5, or one that is not to be believed); or `none`, since nobody asked.
+    """
+    if sender and not _wanted(action, notify.upper(), trusted):
+        return "none"
+    if sender and (trusted or spf == "pass" or (spf == "none" and allowance(domain_of(sender)))):
+        return "send"
+    return "dead" if action == "failed" else "none"
+
+
+def _wanted(action: Action, notify: str, trusted: bool) -> bool:
+    """Without NOTIFY, everyone is told of failures and only our own clients of delays."""
+    if notify:
+        return _KEYWORDS[action] in notify.split(",")
+    return action == "failed" or (action == "delayed" and trusted)

@@ -1,0 +1,1 @@
+"""The envelope sender that leaves (SRS) and the trace fields on top."""

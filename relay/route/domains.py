@@ -1,0 +1,99 @@
+"""Domain routes: the domains whose mail goes on to a mailbox host, and which users exist there.
+
+A user that does not exist is refused in the session; accepting it would make us send a bounce to whoever was forged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from relay.address import BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
+from relay.config import DomainRoute, Routes
+from relay.reply import Refused
+from relay.route.callout import Callout, Probe
+from relay.route.reload import ReloadedFile
+
+
+def no_such_user(address: str) -> Refused:
+    """The refusal of an unknown user of a domain that we serve: 550 5.1.1 (RFC 3463 section 3.2)."""
+    return Refused(550, "5.1.1", f"<{address}>: no such user here")
+
+
+class DomainTable:
+    """The routes of `[routes.domains]`, their recipient files read and followed.
+
+    Args:
+        probe: see `relay.route.callout.Probe`.
+        clock: monotonic seconds.
+
+    Raises:
+        OSError, ValueError: a recipient file cannot be read, or has a line that is none.
+    """
+
+    def __init__(self, routes: Routes, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
+        self._routes = routes.domains
+        self._callout = Callout(probe, routes.callout_cache, clock)
+        self._recipients = {
+            domain: ReloadedFile(Path(route.recipients), partial(parse_recipients, domain=domain), clock)
+            for domain, route in routes.domains.items()
+            if route.recipients not in ("callout", "any")
+        }
+
+    @property
+    def domains(self) -> frozenset[str]:
+        """Every domain that has a route."""
+        return frozenset(self._routes)
+
+    def route_for(self, domain: str) -> DomainRoute | None:
+        """The route of a normal domain."""
+        return self._routes.get(domain)
+
+    async def lists(self, address: str) -> bool:
+        """Whether a recipient file names this very address."""
+        recipients = self._recipients.get(domain_of(address))
+        return recipients is not None and lookup_key(address) in await recipients.fresh()
+
+    async def accepts(self, address: str) -> None:
+        """Return where the address, at a domain that has a route, is a user's; in a file, `user+detail` is `user`.
+
+        Raises:
+            Refused: 550 5.1.1, there is no such user; 451 4.4.1, the mailbox host cannot be asked now.
+        """
+        domain = domain_of(address)
+        route = self._routes[domain]
+        if domain in self._recipients:
+            known = lookup_key(address), lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
+            if (await self._recipients[domain].fresh()).isdisjoint(known):
+                raise no_such_user(address)
+        elif (
+            route.recipients == "callout" and route.next_hop and not await self._callout.exists(route.next_hop, address)
+        ):
+            raise no_such_user(address)
+
+
+def parse_recipients(text: str, source: str, domain: str) -> frozenset[str]:
+    """The users of a domain, as lookup keys, from a file with one address or local part a line.
+
+    `#` opens a comment line. What follows the first word is not read, so that Postfix's relay_recipient_maps will do,
+    and neither are the addresses of other domains, so that one file can serve them all.
+
+    Raises:
+        ValueError: a line is neither; the text names file and line.
+    """
+    users = set()
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        if not entry.startswith('"'):
+            entry = entry.split()[0]
+        try:
+            mailbox = parse(entry if split(entry).domain else f"{entry}@{domain}")
+        except BadAddress as error:
+            raise ValueError(f"{source}:{number}: {entry}: {error}") from None
+        if normal_domain(mailbox.domain) == domain:
+            users.add(lookup_key(str(mailbox)))
+    return frozenset(users)

@@ -1,0 +1,240 @@
+"""Who may send to whom, decided at RCPT: what a recipient is to us, and where its mail goes.
+
+The order is the policy: SRS addresses of ours, then postmaster, aliases and domain routes, then whatever a trusted
+client asks for, and for everyone else nothing. No step looks at the client before the last, and no configuration
+of tables leads past it to other hosts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from relay.address import domain_of, lookup_key, split, unquote
+from relay.config import Config, Endpoint
+from relay.reply import Refused
+from relay.rewrite.srs import Scheme, is_srs
+from relay.route.aliases import AliasLoop, AliasTable, parse_toml, parse_virtual
+from relay.route.bounces import ReverseLimiter, TokenLookup, bounce_target
+from relay.route.callout import Probe
+from relay.route.domains import DomainTable, no_such_user
+from relay.route.reload import ReloadedFile
+
+log = structlog.get_logger()
+
+Kind = Literal["srs", "postmaster", "alias", "domain", "trusted"]
+
+_ROLES = frozenset(("postmaster", "abuse"))  # RFC 5321 section 4.5.1, RFC 2142 section 2
+_SRS_STEPS = 2  # SRS1 over an SRS0 that was ours, then the sender: no more can lie inside each other at one host
+_ELSEWHERE = re.compile(r"[@%!]")  # in a local part: "user@host"@ours, user%host@ours, host!user@ours
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One delivery that a recipient leads to.
+
+    Attributes:
+        address: the recipient at the next hop.
+        next_hop: of the domain route; None leaves it to the smarthost or MX.
+        srs: False where the route says that the next hop trusts us and the sender stays as it is.
+    """
+
+    address: str
+    next_hop: Endpoint | None = None
+    srs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What a recipient is, and where its mail goes.
+
+    Attributes:
+        targets: at least one, each address once.
+        alias: the address to set a loop mark for (`relay.route.loops`), empty where nothing was expanded.
+    """
+
+    kind: Kind
+    targets: tuple[Target, ...]
+    alias: str = ""
+
+
+class Router:
+    """The tables of `[routes]`, kept as new as their files.
+
+    Args:
+        probe: asks a mailbox host about a user, see `relay.route.callout.Probe`.
+        token_lookup: finds stored senders, see `relay.route.bounces.TokenLookup`.
+
+    Raises:
+        OSError, ValueError: a table cannot be read, or is wrong; the text names file and line.
+    """
+
+    def __init__(self, config: Config, scheme: Scheme, *, probe: Probe, token_lookup: TokenLookup) -> None:
+        self._postmaster = config.routes.postmaster
+        self._hostname = config.hostname
+        self._scheme = scheme
+        self._srs_domain = config.srs.domain
+        self._only_bounces = config.srs.accept == "null"
+        self._limiter = ReverseLimiter(config.srs.reverse_rate)
+        self._token_lookup = token_lookup
+        self._domains = DomainTable(config.routes, probe)
+        local = frozenset({config.hostname, *config.senders.local_domains})
+        self._aliases = None if config.routes.aliases is None else _alias_file(config.routes.aliases, local)
+        self._no_aliases = AliasTable({}, frozenset(), local)
+
+    @property
+    def served_domains(self) -> frozenset[str]:
+        """The domains that the alias table or a domain route makes ours."""
+        return self._table.domains | self._domains.domains
+
+    def is_served(self, domain: str) -> bool:
+        """Whether a normal domain is one of `served_domains`: an unknown user there is refused, whoever asks."""
+        return domain in self._table.domains or self._domains.route_for(domain) is not None
+
+    async def route(self, recipient: str, *, sender: str, trusted: bool, now: float) -> Routed:
+        """Decide about one RCPT.
+
+        Args:
+            recipient: a valid address without source route, or `postmaster` alone.
+            sender: the envelope sender, empty for the null sender. It counts for SRS recipients only.
+            trusted: the client is one of `clients.trusted`, or authenticated.
+            now: seconds since 1970.
+
+        Raises:
+            Refused: 550 5.1.1 for an unknown user and for an SRS address that is malformed, forged or expired;
+                550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.4.1 and 451 4.4.6 for now.
+        """
+        if recipient.lower() == "postmaster":
+            recipient = f"{recipient}@{self._hostname}"
+        if self._is_our_srs(recipient):
+            return await self._home(recipient, sender, now)
+        if self._aliases is not None:
+            await self._aliases.fresh()
+        if not trusted and _ELSEWHERE.search(unquote(split(recipient).local)) and not await self._is_listed(recipient):
+            raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
+        routed = await self._ours(recipient, now)
+        if routed is not None:
+            return routed
+        if trusted:
+            return Routed("trusted", (Target(recipient),))
+        if self._answers_for(domain_of(recipient)):
+            raise no_such_user(recipient)
+        raise Refused(550, "5.7.1", f"<{recipient}>: relaying denied")
+
+    @property
+    def _table(self) -> AliasTable:
+        return self._no_aliases if self._aliases is None else self._aliases.value
+
+    def _answers_for(self, domain: str) -> bool:
+        """Domains that lead here, by a table or by their nature; users of the latter may still live elsewhere."""
+        return domain in (self._hostname, self._srs_domain) or self.is_served(domain)
+
+    def _is_our_srs(self, address: str) -> bool:
+        return is_srs(address) and domain_of(address) == self._srs_domain
+
+    async def _is_listed(self, address: str) -> bool:
+        return self._table.lists(address) or await self._domains.lists(address)
+
+    async def _is_unlisted_role(self, address: str) -> bool:
+        return (
+            bool(self._postmaster)
+            and unquote(split(address).local).lower() in _ROLES
+            and self._answers_for(domain_of(address))
+            and not await self._is_listed(address)
+        )
+
+    async def _home(self, recipient: str, sender: str, now: float) -> Routed:
+        """An SRS recipient: to the sender behind it, who may be anyone, also one of our own addresses."""
+        address = await self._decoded(recipient, now)
+        if sender:
+            if self._only_bounces:
+                raise Refused(550, "5.7.1", f"<{recipient}>: this address takes bounces only (MAIL FROM:<>)")
+            self._limiter.admit(address, now)
+        routed = await self._ours(address, now) or Routed("trusted", (Target(address),))
+        return replace(routed, kind="srs")
+
+    async def _decoded(self, address: str, now: float) -> str:
+        for _ in range(_SRS_STEPS):
+            address = await bounce_target(address, self._scheme, now, self._token_lookup)
+            if not self._is_our_srs(address):
+                return address
+        raise Refused(550, "5.1.1", f"<{address}>: malformed SRS address: it leads back to itself")
+
+    async def _ours(self, recipient: str, now: float) -> Routed | None:
+        """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
+
+        Raises:
+            Refused: no such user at a domain that is.
+        """
+        role = await self._is_unlisted_role(recipient)
+        addresses = self._postmasters() if role else self._expanded(recipient)
+        if addresses is not None:
+            targets = await self._targets(recipient, addresses, now)
+            return Routed("postmaster" if role else "alias", targets, alias=recipient)
+        domain = domain_of(recipient)
+        if self._domains.route_for(domain) is not None:
+            await self._domains.accepts(recipient)
+            return Routed("domain", (self._target(recipient),))
+        if domain in self._table.domains:
+            raise no_such_user(recipient)
+        return None
+
+    def _postmasters(self) -> tuple[str, ...]:
+        return self._expanded(self._postmaster) or (self._postmaster,)
+
+    def _expanded(self, address: str) -> tuple[str, ...] | None:
+        try:
+            return self._table.expand(address)
+        except AliasLoop as error:
+            log.error("alias_loop", alias=address, error=str(error))
+            raise Refused(451, "4.4.6", f"<{address}>: its alias leads back to itself, try later") from None
+
+    async def _targets(self, recipient: str, addresses: Iterable[str], now: float) -> tuple[Target, ...]:
+        """The deliveries for the addresses behind a recipient. One that cannot exist does not keep the others back.
+
+        Raises:
+            Refused: none of them exists; the text names the recipient, never what stands behind it.
+        """
+        found: dict[str, Target] = {}
+        for address in addresses:
+            for final in await self._finals(address, now):
+                if self._is_unknown_alias(final):
+                    log.warning("alias_target_unknown", alias=recipient, target=final)
+                else:
+                    found.setdefault(lookup_key(final), self._target(final))
+        if not found:
+            raise no_such_user(recipient)
+        return tuple(found.values())
+
+    async def _finals(self, address: str, now: float) -> tuple[str, ...]:
+        """What an alias may still lead to without being an alias: a sender behind SRS, our postmaster."""
+        if self._is_our_srs(address):
+            try:
+                return (await self._decoded(address, now),)
+            except Refused as refused:
+                log.warning("alias_target_unknown", target=address, error=refused.reply.text)
+                return ()
+        if await self._is_unlisted_role(address):
+            return self._postmasters()
+        return (address,)
+
+    def _is_unknown_alias(self, address: str) -> bool:
+        domain = domain_of(address)
+        table = self._table
+        return domain in table.domains and not self._domains.route_for(domain) and not table.matches(address)
+
+    def _target(self, address: str) -> Target:
+        route = self._domains.route_for(domain_of(address))
+        return Target(address) if route is None else Target(address, route.next_hop, route.srs is not False)
+
+
+def _alias_file(path: Path, local_domains: frozenset[str]) -> ReloadedFile[AliasTable]:
+    """TOML where the name ends in `.toml`, otherwise virtual(5)."""
+    parse = parse_toml if path.suffix == ".toml" else parse_virtual
+    return ReloadedFile(path, partial(parse, local_domains=local_domains))

@@ -1,0 +1,1 @@
+"""The forwarder's own keys and signatures."""

@@ -1,0 +1,50 @@
+"""Which of our keys sign a message: the author's domain signs as itself, everything else as the forwarder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from email.utils import getaddresses
+
+from relay.address import domain_of
+from relay.message import Message
+from relay.sign.dkim import signature_fields
+from relay.sign.keys import SigningKey
+
+
+class Signer:
+    """Signs with every key of the domain that fits.
+
+    Args:
+        keys: all that are configured.
+        forwarder: the domain that signs for authors who are not ours; where it has no key, the first key's domain.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, keys: Sequence[SigningKey], forwarder: str, clock: Callable[[], float] = time.time) -> None:
+        self._by_domain: dict[str, list[SigningKey]] = {}
+        for key in keys:
+            self._by_domain.setdefault(key.domain, []).append(key)
+        if forwarder not in self._by_domain and keys:
+            forwarder = keys[0].domain
+        self._default = self._by_domain.get(forwarder, [])
+        self._clock = clock
+
+    def fields(self, message: Message) -> bytes:
+        """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From."""
+        keys = self._keys_for(message)
+        return signature_fields(message, keys, int(self._clock())) if keys else b""
+
+    def _keys_for(self, message: Message) -> Sequence[SigningKey]:
+        if len(self._by_domain) < 2:
+            return self._default
+        return self._by_domain.get(author_domain(message), self._default)
+
+
+def author_domain(message: Message) -> str:
+    """The domain of the only author in From; empty where there is none or more than one field or address."""
+    fields = message.all("from")
+    if len(fields) != 1:
+        return ""
+    addresses = [address for _, address in getaddresses([fields[0].value.decode("utf-8", "replace")])]
+    return domain_of(addresses[0]) if len(addresses) == 1 else ""

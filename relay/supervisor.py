@@ -1,0 +1,331 @@
+"""The parent process: it binds the ports, forks the workers, replaces those that die, and never touches a message.
+
+Every worker gets listening sockets of its own, which stay open here, so that a client that waits for a worker that died
+is served by the next one. The workers hold the lock on an SQLite queue together with their parent: a second relay, or
+one that is started again too early, waits for the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from relay.config import Config, ConfigError, Listen
+from relay.queue import database
+from relay.queue.database import QueueUnavailable
+from relay.queue.store import Store
+from relay.receive.limits import SharedCounts
+from relay.receive.listener import bind
+
+log = structlog.get_logger()
+
+LOCK_PATIENCE = 15.0  # seconds for the workers of a relay that was killed to end
+STOP_PATIENCE = 8.0  # seconds for what is under way; `docker stop` gives ten in all
+RESPAWN_AFTER = 1.0  # seconds, doubling to `RESPAWN_AT_MOST` while workers die young
+RESPAWN_AT_MOST = 30.0
+YOUNG = 10.0  # seconds of life below which a death counts as a failure to start
+ROWS = 4  # rows of counters for each worker: generations overlap while a reload drains the old one
+
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+
+
+class CannotStart(Exception):
+    """The relay cannot run as configured; the text is one line for the administrator."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A child process.
+
+    Attributes:
+        index: which of the sockets are its own.
+        row: where it counts, see `SharedCounts`.
+        owner: its name in leases.
+    """
+
+    pid: int
+    index: int
+    row: int
+    owner: str
+    generation: int
+    since: float
+
+
+@dataclass(slots=True)
+class WorkerSetup:
+    """What a worker inherits."""
+
+    config: Config
+    sockets: list[tuple[Listen, socket.socket]]
+    counts: SharedCounts
+    row: int
+    owner: str
+    parent_gone: int
+    http: socket.socket | None = None
+
+
+@dataclass(slots=True)
+class Ports:
+    """The listening sockets by address, one for each worker."""
+
+    by_address: dict[str, list[socket.socket]] = field(default_factory=dict)
+
+    def open(self, addresses: set[str], workers: int) -> None:
+        """Bind what is new and let go of what is no longer wanted.
+
+        Raises:
+            OSError: an address cannot be had; what was open stays.
+        """
+        fresh: dict[str, list[socket.socket]] = {}
+        try:
+            for address in addresses:
+                have = len(self.by_address.get(address, ()))
+                fresh[address] = []
+                for _ in range(have, workers):
+                    fresh[address].append(bind(address))
+        except OSError:
+            for sock in (s for sockets in fresh.values() for s in sockets):
+                sock.close()
+            raise
+        for address in set(self.by_address) - addresses:
+            for sock in self.by_address.pop(address):
+                sock.close()
+        for address, sockets in fresh.items():
+            self.by_address.setdefault(address, []).extend(sockets)
+            for sock in self.by_address[address][workers:]:
+                sock.close()
+            del self.by_address[address][workers:]
+
+
+class Supervisor:
+    """Runs the relay until it is told to stop.
+
+    Args:
+        load: reads the configuration, also again at SIGHUP.
+        check: raises where a configuration cannot be run, before any worker has to find out.
+        work: the life of a worker; returns its exit status.
+    """
+
+    def __init__(
+        self, load: Callable[[], Config], check: Callable[[Config], None], work: Callable[[WorkerSetup], int]
+    ) -> None:
+        self._load = load
+        self._check = check
+        self._work = work
+        self._ports = Ports()
+        self._workers: dict[int, Worker] = {}
+        self._generation = 0
+        self._spawned = 0
+        self._missing: list[tuple[float, int]] = []  # (when to start it, index)
+        self._young_deaths = 0
+        self._node = f"{socket.gethostname()}/{os.getpid()}"
+
+    def run(self) -> int:
+        """Raises: CannotStart, ConfigError, OSError, QueueUnavailable; all before the first worker runs."""
+        self._config = self._load()
+        self._check(self._config)
+        self._open_ports(self._config)
+        self._lock = self._lock_queue(self._config)
+        self._free_stale_leases()
+        self._counts = SharedCounts(self._config.workers * ROWS)
+        self._rows = list(range(self._config.workers * ROWS))
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._pipe = os.pipe()  # its write end closes with the supervisor, however that ends
+        gc.freeze()
+        for index in range(self._config.workers):
+            self._spawn(index)
+        log.info("ready", workers=len(self._workers), listen=[listen.address for listen in self._config.listen])
+        while True:
+            received = signal.sigtimedwait(SIGNALS, self._next_start())
+            match received.si_signo if received is not None else 0:
+                case signal.SIGTERM | signal.SIGINT:
+                    return self._stop()
+                case signal.SIGHUP:
+                    self._reload()
+                case _:
+                    self._reap()
+            self._start_missing()
+
+    # workers
+
+    def _spawn(self, index: int) -> None:
+        self._spawned += 1
+        owner = f"{self._node}/{self._spawned}/"
+        row = self._rows.pop(0)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self._be_worker(index, row, owner))
+        self._workers[pid] = Worker(pid, index, row, owner, self._generation, time.monotonic())
+        log.info("worker_started", pid=pid, worker=index)
+
+    def _be_worker(self, index: int, row: int, owner: str) -> int:
+        status = 1
+        try:
+            os.close(self._pipe[1])
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            sockets = [(listen, self._ports.by_address[listen.address][index]) for listen in self._config.listen]
+            http = self._config.http
+            status = self._work(
+                WorkerSetup(
+                    self._config,
+                    sockets,
+                    self._counts,
+                    row,
+                    owner,
+                    self._pipe[0],
+                    self._ports.by_address[http.address][index] if http is not None else None,
+                )
+            )
+        except Exception:
+            log.exception("worker_failed", worker=index)
+        return status
+
+    def _reap(self) -> None:
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is None:
+                continue
+            self._counts.clear(worker.row)
+            self._rows.append(worker.row)
+            self._free_leases(worker.owner)
+            if worker.generation == self._generation:
+                self._replace(worker, os.waitstatus_to_exitcode(status))
+
+    def _replace(self, worker: Worker, status: int) -> None:
+        young = time.monotonic() - worker.since < YOUNG
+        self._young_deaths = self._young_deaths + 1 if young else 0
+        wait = min(RESPAWN_AFTER * 2 ** (self._young_deaths - 1), RESPAWN_AT_MOST) if self._young_deaths > 1 else 0.0
+        log.error("worker_died", pid=worker.pid, worker=worker.index, status=status, restart_in=wait)
+        self._missing.append((time.monotonic() + wait, worker.index))
+
+    def _next_start(self) -> float:
+        return max(0.0, min((when for when, _ in self._missing), default=time.monotonic() + 60) - time.monotonic())
+
+    def _start_missing(self) -> None:
+        now = time.monotonic()
+        due = [index for when, index in self._missing if when <= now]
+        self._missing = [(when, index) for when, index in self._missing if when > now]
+        for index in due:
+            self._spawn(index)
+
+    # reload and stop
+
+    def _reload(self) -> None:
+        """A new generation of workers with the new configuration; the old one finishes what it has and goes."""
+        try:
+            config = self._load()
+            self._check(config)
+            if config.queue.url != self._config.queue.url or config.workers > self._config.workers:
+                raise ConfigError("queue.url and a larger number of workers need a restart")
+            self._open_ports(config)
+        except (ConfigError, CannotStart, OSError, ValueError) as error:
+            log.error("reload_failed", problem=str(error), kept="the old configuration")
+            return
+        old = list(self._workers.values())
+        self._config = config
+        self._generation += 1
+        self._missing = []
+        for index in range(config.workers):
+            self._spawn(index)
+        for worker in old:
+            os.kill(worker.pid, signal.SIGTERM)
+        log.info("reloaded")
+
+    def _stop(self) -> int:
+        log.info("stopping")
+        self._generation += 1
+        for worker in self._workers.values():
+            os.kill(worker.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_PATIENCE + 1
+        while self._workers and time.monotonic() < deadline:
+            signal.sigtimedwait({signal.SIGCHLD}, 0.2)
+            self._reap()
+        for worker in self._workers.values():
+            log.warning("worker_killed", pid=worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+        while self._workers:
+            signal.sigtimedwait({signal.SIGCHLD}, 0.2)
+            self._reap()
+        log.info("stopped")
+        return 0
+
+    # ports, lock, leases
+
+    def _open_ports(self, config: Config) -> None:
+        addresses = {listen.address for listen in config.listen}
+        if config.http is not None:
+            addresses.add(config.http.address)
+        self._ports.open(addresses, config.workers)
+
+    @staticmethod
+    def _lock_queue(config: Config) -> int | None:
+        """The lock on an SQLite queue, inherited by the workers; PostgreSQL needs none.
+
+        Raises:
+            CannotStart: another relay holds it.
+        """
+        if not config.queue.url.startswith("sqlite:///"):
+            return None
+        path = Path(config.queue.url.removeprefix("sqlite:///") + ".lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.set_inheritable(lock, False)
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise CannotStart(f"{path}: the queue is in use by another srs-relay") from None
+            time.sleep(0.1)
+
+    def _free_stale_leases(self) -> None:
+        """End the leases of workers that are no more: with the lock on an SQLite queue, everybody's; on PostgreSQL
+        those of this host whose supervisor does not live (those of other hosts run out by themselves)."""
+
+        async def free(store: Store) -> int:
+            if self._lock is not None:
+                return await store.free("", time.time())
+            owners = await store.owners(f"{socket.gethostname()}/")
+            return sum([await store.free(owner, time.time()) for owner in owners if not _is_alive(owner)])
+
+        self._with_store(free)
+
+    def _free_leases(self, owner: str) -> None:
+        try:
+            self._with_store(lambda store: store.free(owner, time.time()))
+        except QueueUnavailable as error:
+            log.error("leases_not_freed", owner=owner, problem=str(error), until="they run out")
+
+    def _with_store(self, free: Callable[[Store], Awaitable[int]]) -> None:
+        async def run() -> int:
+            store = Store(await database.connect(self._config.queue.url), self._node)
+            try:
+                return await free(store)
+            finally:
+                await store.close()
+
+        count = asyncio.run(run())
+        if count:
+            log.info("leases_freed", count=count)
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the supervisor that an owner's name tells of runs; our own process number tells of one before us."""
+    pid = int(owner.split("/")[1])
+    return pid != os.getpid() and Path(f"/proc/{pid}").exists()

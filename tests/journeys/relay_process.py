@@ -1,0 +1,178 @@
+"""The relay as it is run: `python -m relay serve --config FILE` in a process group of its own.
+
+Tests see only what an administrator sees: the config file, the ports, the log on stdout, the `queue` commands, signals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from tests.peers import answers, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+def toml(tables: Mapping[str, Any], name: str = "") -> str:
+    """TOML text of nested mappings, lists and scalars; a list of mappings is an array of tables."""
+    lines, rest = [f"[{name}]"] if name else [], []
+    for key, value in tables.items():
+        path = f"{name}.{json.dumps(key)}" if name else json.dumps(key)
+        if isinstance(value, Mapping):
+            rest.append(toml(value, path))
+        elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+            rest.extend(toml(entry, path).replace(f"[{path}]", f"[[{path}]]", 1) for entry in value)
+        else:
+            lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
+    return "\n".join([*lines, *rest]) + "\n"
+
+
+class RelayProcess:
+    """One relay. `start` before use, `stop` after.
+
+    Args:
+        folder: holds its config, secrets, queue and log.
+        config: the tables of relay.toml; the first listener must answer without PROXY.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.config_file = folder / "relay.toml"
+        self.address, _, port = str(config["listen"][0]["address"]).rpartition(":")
+        self.port = int(port)
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(exist_ok=True)
+        self.config_file.write_text(toml(config))
+
+    def start(self) -> RelayProcess:
+        """Start, or start again on the same folder, and return when the listener greets."""
+        with self._open("log") as log, self._open("stderr") as stderr:
+            command = [sys.executable, "-m", "relay", "serve", "--config", str(self.config_file)]
+            self._process = process = subprocess.Popen(
+                command, stdout=log, stderr=stderr, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
+            )
+        up = wait_until(
+            lambda: process.poll() is not None or answers(self.address, self.port), "the relay's greeting", 30
+        )
+        assert up and process.poll() is None, f"serve gave up with exit code {process.returncode}: {self.stderr}"
+        return self
+
+    def _open(self, name: str) -> IO[bytes]:
+        return (self.folder / name).open("ab")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it for good, whatever state it is in."""
+        if self._process is not None and self._process.poll() is None:
+            self.terminate()
+
+    def terminate(self, timeout: float = 30.0) -> int:
+        """SIGTERM; the exit code. What has not stopped by then is killed, and that is an error."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill9()
+            raise AssertionError(f"still running {timeout:g} s after SIGTERM") from None
+
+    def kill9(self) -> None:
+        """SIGKILL to every process of the relay at once, and wait until none of them is left."""
+        assert self._process is not None
+        tree = [self.pid, *_descendants(self.pid)]
+        for pid in tree:
+            _kill(pid)
+        self._process.wait(10)
+        wait_until(lambda: not any(_alive(pid) for pid in tree), "the end of the killed processes", 10)
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers (multiprocessing's own helpers are none)."""
+        return [pid for pid in _children(self.pid) if b"resource_tracker" not in _command_line(pid)]
+
+    def kill_worker(self, pid: int) -> None:
+        """SIGKILL to one worker."""
+        _kill(pid)
+
+    @property
+    def stderr(self) -> str:
+        return self._read("stderr")
+
+    @property
+    def log_text(self) -> str:
+        return self._read("log")
+
+    def _read(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The log lines so far; a last line still being written is left out."""
+        text = self.log_text
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log lines of one step."""
+        return [line for line in self.log if line["event"] == name]
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `srs-relay` command with this relay's configuration."""
+        command = [sys.executable, "-m", "relay", *arguments, "--config", str(self.config_file)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What `queue list --json` says."""
+        done = self.command("queue", "list", "--json")
+        assert done.returncode == 0, done.stderr
+        listed: list[dict[str, Any]] = json.loads(done.stdout)
+        return listed
+
+    def wait_for_empty_queue(self, timeout: float = 30.0) -> None:
+        wait_until(lambda: not self.queue(), "the queue to be empty", timeout)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue  # the process has ended meanwhile
+        if f"\nPPid:\t{pid}\n" in text:
+            found.append(int(status.parent.name))
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    return [found for child in _children(pid) for found in (child, *_descendants(child))]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

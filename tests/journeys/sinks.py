@@ -1,0 +1,114 @@
+"""Next hops that take mail: a server that records every octet, and Postfix's smtp-sink."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.peers import answers, program, wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One transaction that a sink took: the envelope as it came, the content without dot stuffing."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    options: tuple[str, ...]
+    content: bytes
+
+
+class _AnyLine(SMTP):
+    line_length_limit = 2**26  # the default refuses what is over 1001 octets, and a relay passes lines of any length
+
+
+class _Server(Controller):
+    def factory(self) -> SMTP:
+        return _AnyLine(self.handler, **self.SMTP_kwargs)
+
+
+class RecordingSink:
+    """An SMTP server in a thread of its own that keeps what it takes.
+
+    Args:
+        refused: recipient → the reply it gets at RCPT.
+        delay: seconds between the final dot and the 250.
+    """
+
+    def __init__(
+        self, address: str, port: int, *, refused: Mapping[str, str] | None = None, delay: float = 0.0
+    ) -> None:
+        self.address, self.port = address, port
+        self.refused = dict(refused or {})
+        self.delay = delay
+        self.received: list[Received] = []
+        self._server = _Server(
+            self, hostname=address, port=port, server_hostname="sink.example", enable_SMTPUTF8=True, data_size_limit=0
+        )
+
+    def start(self) -> RecordingSink:
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.refused:
+            return self.refused[address]
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        sender = envelope.mail_from or ""
+        content: Any = envelope.original_content
+        options = tuple(envelope.mail_options)
+        self.received.append(
+            Received("" if sender == "<>" else sender, tuple(envelope.rcpt_tos), options, bytes(content))
+        )
+        await asyncio.sleep(self.delay)
+        return "250 2.0.0 taken"
+
+    def wait(self, count: int = 1, timeout: float = 30.0) -> list[Received]:
+        """What was taken, once it is `count` transactions or more."""
+        wait_until(lambda: len(self.received) >= count, f"{count} transaction(s) at the sink", timeout)
+        return list(self.received)
+
+
+class SmtpSink:
+    """Postfix's smtp-sink with up to 256 sessions; it writes each message into `folder`, below its envelope."""
+
+    def __init__(self, folder: Path, address: str, port: int) -> None:
+        self.address, self.port = address, port
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> SmtpSink:
+        self._folder.mkdir()
+        self._folder.chmod(0o777)
+        command = [program("smtp-sink"), "-u", "nobody", "-d", f"{self._folder}/message."]
+        self._process = subprocess.Popen([*command, f"{self.address}:{self.port}", "256"])
+        wait_until(lambda: answers(self.address, self.port), "smtp-sink")
+        return self
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+
+    def count(self) -> int:
+        """How many messages it has taken; one being written counts."""
+        return sum(1 for _ in self._folder.iterdir())
+
+    def messages(self) -> list[bytes]:
+        """What it wrote: `X-Mail-Args:` and `X-Rcpt-Args:` lines, its own Received, the message; lines end in LF."""
+        return [path.read_bytes() for path in self._folder.iterdir()]

@@ -1,0 +1,132 @@
+"""kill -9 at random moments, of everything and of single workers: what got its 250 arrives.
+
+Duplicates are what a crash may cost: at most what was between the final dot and its recording when the power went.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import smtplib
+import threading
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from tests.journeys.sinks import RecordingSink
+from tests.journeys.world import MAILBOX, World
+from tests.peers import wait_until
+
+pytestmark = pytest.mark.slow
+
+KILLS = 10
+WORKERS = 2
+CONCURRENCY = 5  # deliveries in flight at the next hop for each worker
+ALIASES = "alice@fwd.example carol@mailbox.example\n"
+
+
+class Load:
+    """Clients in threads that send without end, each attempt under a number of its own.
+
+    `acknowledged` are the numbers that got their 250; what ended any other way is not sent again.
+    """
+
+    def __init__(self, server: tuple[str, int], clients: int) -> None:
+        self.acknowledged: set[int] = set()
+        self.sent = 0
+        self._server = server
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _client(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with smtplib.SMTP(*self._server, local_hostname="mx.sender.example", timeout=30) as session:
+                    while not self._stopping.wait(0.01):
+                        self._send(session)
+            except (OSError, smtplib.SMTPException):
+                self._stopping.wait(0.05)
+
+    def _send(self, session: smtplib.SMTP) -> None:
+        with self._lock:
+            self.sent += 1
+            number = self.sent
+        content = f"From: ann@sender.example\r\nSubject: number {number}.\r\n\r\n{'x' * 70}\r\n"
+        session.sendmail("ann@sender.example", ["alice@fwd.example"], content)
+        self.acknowledged.add(number)
+
+
+def numbers(sink: RecordingSink) -> Counter[int]:
+    """How often each number arrived."""
+    found = (re.search(rb"^Subject: number (\d+)\.", message.content, re.MULTILINE) for message in tuple(sink.received))
+    return Counter(int(match.group(1)) for match in found if match)
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port, delay=0.1))
+    relay = world.relay(
+        aliases=ALIASES,
+        workers=WORKERS,
+        delivery={"concurrency": CONCURRENCY},
+    )
+    load = Load((relay.address, relay.port), clients=4)
+    world.start(load)
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+
+    def more_acknowledged() -> None:
+        enough = len(load.acknowledged) + chance.randint(5, 80)
+        wait_until(lambda: len(load.acknowledged) >= enough, "the relay to acknowledge more", 60)
+
+    def replaced(victim: int) -> bool:
+        workers = relay.workers()
+        return len(workers) == WORKERS and victim not in workers
+
+    for _ in range(KILLS):
+        more_acknowledged()
+        relay.kill9()
+        relay.start()
+        more_acknowledged()
+        victim = chance.choice(relay.workers())
+        relay.kill_worker(victim)
+        wait_until(partial(replaced, victim), "the dead worker to be replaced")
+    more_acknowledged()
+    load.stop()
+
+    wait_until(
+        lambda: not load.acknowledged - numbers(sink).keys(), f"every acknowledged message (chance was {seed})", 120
+    )
+    relay.wait_for_empty_queue(60)
+    arrived = numbers(sink)
+    duplicates = sum(count - 1 for count in arrived.values())
+    with capsys.disabled():
+        print(
+            f"\n    {load.sent} sent, {len(load.acknowledged)} acknowledged, {len(arrived)} arrived, "
+            f"{duplicates} duplicates after {KILLS} kills of the relay and {KILLS} of a worker"
+        )
+    assert not load.acknowledged - arrived.keys()
+    assert duplicates <= KILLS * CONCURRENCY * (WORKERS + 1)
+
+
+def test_what_waits_when_the_relay_is_stopped_leaves_after_the_next_start(world: World) -> None:
+    relay = world.relay(aliases=ALIASES)
+    with smtplib.SMTP(relay.address, relay.port, local_hostname="mx.sender.example", timeout=30) as session:
+        session.sendmail("ann@sender.example", ["alice@fwd.example"], "Subject: number 1.\r\n\r\n")
+    wait_until(lambda: relay.events("deferred"), "a first attempt in vain")
+    assert relay.terminate() == 0
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    relay.start()
+    sink.wait(1)
+    relay.wait_for_empty_queue()
+    assert numbers(sink) == {1: 1}

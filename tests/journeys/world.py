@@ -1,0 +1,203 @@
+"""A small internet on loopback: four domains, a host and an address for each, one SMTP port, one DNS.
+
+    sender.example   127.0.0.11   where mail comes from, and bounces go home to
+    fwd.example      127.0.0.12   the relay under test
+    next.example     127.0.0.13   a second forwarder behind it
+    mailbox.example  127.0.0.14   where mail ends
+
+MX look-ups find the next host, SPF of each domain names its own address only, and the relays publish their DKIM keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import dkim
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from relay.cli.zone import ZoneServer
+from tests.journeys.relay_process import RelayProcess
+from tests.peers import free_port
+
+SENDER, FWD, NEXT, MAILBOX = "127.0.0.11", "127.0.0.12", "127.0.0.13", "127.0.0.14"
+SECRET = "tops3cr3t"
+_HOSTS = {"sender.example": SENDER, "fwd.example": FWD, "next.example": NEXT, "mailbox.example": MAILBOX}
+
+Zone = dict[tuple[str, str], list[str]]
+
+
+class _Startable(Protocol):
+    def start(self) -> object: ...
+    def stop(self) -> object: ...
+
+
+S = TypeVar("S", bound=_Startable)
+
+
+class World:
+    """What one test runs. Everything that was started through it is stopped, in reverse order, by `close`."""
+
+    def __init__(self) -> None:
+        # pytest's own folders are closed to other users, and Postfix and Dovecot change theirs.
+        self.base = Path(tempfile.mkdtemp(prefix="srs-relay-"))
+        self.base.chmod(0o755)
+        self.port = free_port()
+        self.zone: Zone = _zone()
+        self.relays: list[RelayProcess] = []
+        self._running: list[_Startable] = []
+
+    def start(self, thing: S) -> S:
+        """Start something, and stop it in the end."""
+        self._running.append(thing)
+        thing.start()
+        return thing
+
+    def start_all(self, *things: _Startable) -> None:
+        """Start several things side by side; a Postfix takes two seconds."""
+        with ThreadPoolExecutor(len(things)) as pool:
+            list(pool.map(self.start, things))
+
+    def nameserver(self) -> str:
+        """`address:port` of a DNS that serves `zone` as it is now."""
+        return self.start(Nameserver(self.zone)).endpoint
+
+    def relay(
+        self,
+        domain: str = "fwd.example",
+        *,
+        aliases: str = "",
+        files: Mapping[str, str] | None = None,
+        **tables: Any,
+    ) -> RelayProcess:
+        """A started relay for one of the forwarding domains.
+
+        Args:
+            files: lie beside relay.toml, as the aliases, srs.secret, and for each domain of this world DOMAIN.pem do.
+            tables: laid over the configuration.
+        """
+        address = _HOSTS[domain]
+        config = {
+            "hostname": f"mx.{domain}",
+            "workers": 2,
+            "listen": [{"address": f"{address}:{self.port}", "tls": "none"}],
+            "senders": {"local_domains": [domain]},
+            "srs": {"domain": domain, "secrets_file": "srs.secret"},
+            "dkim": [{"domain": domain, "selector": "relay1", "private_key": f"{domain}.pem"}],
+            "routes": {"aliases": "aliases"},
+            "delivery": {
+                "public_addresses_only": False,
+                "port": self.port,
+                "families": ["ipv4"],
+                "source_ipv4": address,
+            },
+            "queue": {"retry_min": "1s", "retry_max": "2s"},
+            "log": {"format": "json"},
+        }
+        if "dns" not in tables:
+            config["dns"] = {"nameservers": [self.nameserver()], "timeout": "2s"}
+        relay = RelayProcess(self.base / domain, _merged(config, tables))
+        keys = {f"{name}.pem": _key(name)[0] for name in _HOSTS}
+        for name, text in {"aliases": aliases, "srs.secret": SECRET + "\n", **keys, **(files or {})}.items():
+            (relay.folder / name).write_text(text)
+            (relay.folder / name).chmod(0o600)
+        self.relays.append(relay)
+        return self.start(relay)
+
+    def signers(self, content: bytes) -> list[str]:
+        """The domains of the DKIM signatures that verify with the keys in the zone, top to bottom."""
+        message = dkim.DKIM(content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        count = sum(1 for name, _ in message.headers if name.lower() == b"dkim-signature")
+        verified = []
+        for index in range(count):
+            if message.verify(idx=index, dnsfunc=self._txt):
+                assert message.domain is not None
+                verified.append(message.domain.decode())
+        return verified
+
+    def _txt(self, name: bytes, timeout: int = 5) -> bytes:
+        records = self.zone.get((name.decode().rstrip("."), "TXT"), [])
+        return "".join(records[:1]).replace('" "', "").strip('"').encode()
+
+    def complaints(self) -> list[str]:
+        """What no relay may ever say: tracebacks, on stderr or in the log."""
+        found = [f"{relay.folder.name}: {relay.stderr}" for relay in self.relays if "Traceback" in relay.stderr]
+        return found + [
+            f"{relay.folder.name}: {line}" for relay in self.relays for line in relay.log if "exception" in line
+        ]
+
+    def logs(self) -> list[tuple[str, str]]:
+        """The last lines of every log, for the report of a test that failed."""
+        names = ("log", "stderr")
+        files = sorted(path for path in self.base.glob("*/*") if path.name in names and path.is_file())
+        return [(str(path.relative_to(self.base)), path.read_text(errors="replace")[-8000:]) for path in files]
+
+    def close(self) -> None:
+        """Stop everything and remove the files."""
+        try:
+            while self._running:
+                self._running.pop().stop()
+        finally:
+            shutil.rmtree(self.base, ignore_errors=True)
+
+
+class Nameserver:
+    """The embedded DNS in a thread of its own, so that a test may block while a relay asks."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.endpoint = ""
+
+    def start(self) -> None:
+        self._thread.start()
+        host, port = asyncio.run_coroutine_threadsafe(ZoneServer(self._zone).start("127.0.0.1", 0), self._loop).result(
+            10
+        )
+        self.endpoint = f"{host}:{port}"
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+
+def _zone() -> Zone:
+    zone: Zone = {}
+    for domain, address in _HOSTS.items():
+        host = f"mx.{domain}"
+        zone[domain, "MX"] = [f"10 {host}."]
+        zone[host, "A"] = [address]
+        zone[domain, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
+        zone[host, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
+        zone[f"relay1._domainkey.{domain}", "TXT"] = [_key(domain)[1]]
+    return zone
+
+
+@cache
+def _key(domain: str) -> tuple[str, str]:
+    """A DKIM key for each domain: the PEM of the private key, the TXT record in strings of 255 octets."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    record = "v=DKIM1; k=rsa; p=" + base64.b64encode(public).decode()
+    return pem, " ".join(f'"{record[i : i + 255]}"' for i in range(0, len(record), 255))
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,116 @@
+"""DKIM verifiers that share no code with ours nor with each other: dkimpy, Perl's Mail::DKIM, and libopendkim.
+
+Each gets the message and the TXT records to believe, and says what it finds of every signature, top to bottom. None of
+them asks DNS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import dkim
+
+from tests.peers import program
+
+Records = Mapping[str, str]
+
+
+class Verdict(NamedTuple):
+    """One signature: `result` is `pass`, or whatever else the judge calls it."""
+
+    selector: str
+    domain: str
+    result: str
+
+
+def dkimpy(message: bytes, records: Records) -> list[Verdict]:
+    """What dkimpy says.
+
+    Raises:
+        dkim.MessageFormatError: a header line that it cannot read.
+    """
+
+    def answer(name: bytes, timeout: float = 5) -> bytes:
+        return records.get(name.decode().rstrip("."), "").encode()
+
+    verdicts = []
+    verifier = dkim.DKIM(message)
+    for index in range(sum(name.lower() == b"dkim-signature" for name, _ in verifier.headers)):
+        try:
+            result = "pass" if verifier.verify(idx=index, dnsfunc=answer) else "fail"
+        except dkim.DKIMException as error:
+            result = str(error)
+        tags = verifier.signature_fields
+        verdicts.append(Verdict(tags.get(b"s", b"").decode(), tags.get(b"d", b"").decode(), result))
+    return verdicts
+
+
+# Reads "NAME<TAB>TEXT" lines up to an empty one, then messages: a line with their length, then their octets.
+_MAIL_DKIM = r"""
+use strict; use warnings; no warnings 'redefine';
+use Mail::DKIM::Verifier; use Net::DNS; use JSON::PP;
+binmode STDIN; $| = 1;
+my %records;
+while (defined(my $line = <STDIN>)) {
+    chomp $line; last if $line eq '';
+    my ($name, $text) = split /\t/, $line, 2; $records{$name} = $text;
+}
+*Mail::DKIM::DNS::query_async = sub {
+    my ($name, $type, %rest) = @_;
+    my @found = exists $records{$name}
+        ? (Net::DNS::RR->new(name => $name, type => 'TXT', txtdata => [$records{$name} =~ /(.{1,255})/g])) : ();
+    my $key = $rest{Callbacks}{Success}->(@found);
+    return sub { $key };
+};
+while (defined(my $length = <STDIN>)) {
+    read(STDIN, my $message, $length);
+    my $verifier = Mail::DKIM::Verifier->new;
+    $verifier->PRINT($message); $verifier->CLOSE;
+    print encode_json([map { [$_->selector // '', $_->domain // '', $_->result_detail] } $verifier->signatures]), "\n";
+}
+"""
+
+
+class MailDkim:
+    """Perl's Mail::DKIM (RSA only, as Debian 12 has it), in one process for many messages; a context manager."""
+
+    def __init__(self, records: Records) -> None:
+        self._perl = subprocess.Popen(["perl", "-e", _MAIL_DKIM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._send("".join(f"{name}\t{text}\n" for name, text in records.items()).encode() + b"\n")
+
+    def _send(self, data: bytes) -> None:
+        assert self._perl.stdin is not None
+        self._perl.stdin.write(data)
+        self._perl.stdin.flush()
+
+    def verify(self, message: bytes) -> list[Verdict]:
+        self._send(b"%d\n%s" % (len(message), message))
+        assert self._perl.stdout is not None
+        return [Verdict(*found) for found in json.loads(self._perl.stdout.readline())]
+
+    def __enter__(self) -> MailDkim:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._perl.communicate(timeout=10)
+
+
+_OPENDKIM_RESULT = re.compile(r"dkim=(\w+)[^;]*? header\.d=(\S+)[^;]*? header\.s=(\S+)")
+
+
+def opendkim(message: bytes, records: Records, folder: Path) -> list[Verdict]:
+    """What libopendkim says, RSA and Ed25519, of the first three signatures; nothing where it refuses the message."""
+    keys, config, mail = folder / "keys", folder / "opendkim.conf", folder / "message.eml"
+    keys.write_text("".join(f"{name} {text}\n" for name, text in records.items()))
+    config.write_text(f"Mode v\nTestPublicKeys {keys}\nAlwaysAddARHeader yes\nAuthservID judge.example\n")
+    mail.write_bytes(message)
+    command = [program("opendkim"), "-x", str(config), "-t", str(mail), "-vvv"]
+    done = subprocess.run(command, capture_output=True, timeout=20)
+    output = re.sub(r"\s+", " ", done.stdout.decode("latin-1"))
+    return [Verdict(selector, domain, result) for result, domain, selector in _OPENDKIM_RESULT.findall(output)]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from relay.receive.command import MailFrom, RcptTo, parse_line, parse_mail, parse_rcpt
+from relay.reply import Refused
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("FROM:<>", MailFrom("")),
+        ("FROM:<a@b.example>", MailFrom("a@b.example")),
+        ("from: <a@b.example>", MailFrom("a@b.example")),
+        ('FROM:<"a b>c@d"@e.example>', MailFrom('"a b>c@d"@e.example')),
+        ("FROM:<@x.example,@y.example:a@b.example>", MailFrom("a@b.example")),
+        ("FROM:<a@[192.0.2.1]>", MailFrom("a@[192.0.2.1]")),
+        ("FROM:<a@b.example> SIZE=1000 BODY=8BITMIME", MailFrom("a@b.example", 1000, "8BITMIME")),
+        ("FROM:<jörg@bücher.example> smtputf8", MailFrom("jörg@bücher.example", smtputf8=True)),
+        ("FROM:<a@b.example> RET=hdrs ENVID=x+2B1", MailFrom("a@b.example", ret="HDRS", envid="x+2B1")),
+    ],
+)
+def test_mail(argument: str, expected: MailFrom) -> None:
+    assert parse_mail(argument) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "reply"),
+    [
+        ("", "501 5.5.4"),
+        ("FROM", "501 5.5.4"),
+        ("FROM:a@b.example", "501 5.5.4"),
+        ("FROM:<a@b.example", "501 5.5.4"),
+        ("FROM:<a@b.example>SIZE=1", "501 5.5.4"),
+        ("TO:<a@b.example>", "501 5.5.4"),
+        ("FROM:<a>", "501 5.1.7"),
+        ("FROM:<a@>", "553 5.1.7"),
+        ("FROM:<@b.example>", "553 5.1.7"),
+        ("FROM:<a@b@c.example>", "553 5.1.7"),
+        ("FROM:<a b@c.example>", "553 5.1.7"),
+        ("FROM:<a..b@c.example>", "553 5.1.7"),
+        (f"FROM:<{'a' * 65}@c.example>", "553 5.1.7"),
+        ("FROM:<jörg@b.example>", "553 5.6.7"),
+        ("FROM:<a@b.example> SIZE=x", "501 5.5.4"),
+        ("FROM:<a@b.example> SIZE=1 SIZE=2", "501 5.5.4"),
+        ("FROM:<a@b.example> BODY=BINARYMIME", "501 5.5.4"),
+        ("FROM:<a@b.example> FOO=1", "555 5.5.4"),
+        ("FROM:<a@b.example> AUTH=<>", "555 5.5.4"),
+        ("FROM:<a@b.example> RET=ALL", "501 5.5.4"),
+        (f"FROM:<a@b.example> ENVID={'x' * 101}", "501 5.5.4"),
+    ],
+)
+def test_bad_mail(argument: str, reply: str) -> None:
+    with pytest.raises(Refused, match=f"^{reply} ") as refused:
+        parse_mail(argument)
+    assert str(refused.value).isascii()
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("TO:<a@b.example>", RcptTo("a@b.example")),
+        ("TO:<Postmaster>", RcptTo("Postmaster")),
+        (
+            "TO:<a@b.example> NOTIFY=success,delay ORCPT=rfc822;a+2Bb@c.example",
+            RcptTo("a@b.example", "SUCCESS,DELAY", "rfc822;a+2Bb@c.example"),
+        ),
+        ("TO:<a@b.example> NOTIFY=NEVER", RcptTo("a@b.example", "NEVER")),
+    ],
+)
+def test_rcpt(argument: str, expected: RcptTo) -> None:
+    assert parse_rcpt(argument, smtputf8=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "reply"),
+    [
+        ("TO:<>", "501 5.1.3"),
+        ("TO:<a>", "501 5.1.3"),
+        ("TO:<a@b.example> NOTIFY=", "501 5.5.4"),
+        ("TO:<a@b.example> NOTIFY=NEVER,DELAY", "501 5.5.4"),
+        ("TO:<a@b.example> ORCPT=a@b", "501 5.5.4"),
+        ("TO:<a@b.example> SIZE=1", "555 5.5.4"),
+    ],
+)
+def test_bad_rcpt(argument: str, reply: str) -> None:
+    with pytest.raises(Refused, match=f"^{reply} "):
+        parse_rcpt(argument, smtputf8=False)
+
+
+@pytest.mark.parametrize(
+    "line", [b"NOOP\n", b"NOOP", b"NO\x00OP\r\n", b"NOOP\x7f\r\n", b"NOOP \xff\xfe\r\n", b"NO\rOP\r\n"]
+)
+def test_bad_lines(line: bytes) -> None:
+    with pytest.raises(Refused, match=r"^500 5\.5\.2 "):
+        parse_line(line)
+
+
+def test_lines() -> None:
+    command = parse_line(b"mail FROM:<a@b>  \r\n")
+    assert (command.verb, command.argument) == ("MAIL", "FROM:<a@b>")

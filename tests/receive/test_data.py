@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.message import Message
+from relay.receive.data import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
+
+PIECES = st.lists(
+    st.sampled_from([b"a", b".", b"..", b"\r\n", b"\r\n.", b"\r", b"\n", b" ", b"\r\n.\r\n"]), max_size=12
+)
+
+
+def whole(stream: bytes) -> tuple[bytes, bytes]:
+    """RFC 5321 section 4.5.2, written the slow and plain way."""
+    stream = b"\r\n" + stream
+    end = stream.index(b"\r\n.\r\n")
+    return stream[: end + 2].replace(b"\r\n.", b"\r\n")[2:], stream[end + 5 :]
+
+
+@given(PIECES, st.lists(st.integers(1, 7), max_size=40))
+def test_blocks_of_any_size_decode_alike(pieces: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(pieces) + b"\r\n.\r\nQUIT\r\n"
+    decoder, decoded, position = DataDecoder(), [], 0
+    while not decoder.finished:
+        size = cuts.pop() if cuts else 1
+        decoded.append(decoder.feed(stream[position : position + size]))
+        position += size
+    content, rest = whole(stream)
+    assert b"".join(decoded) == content
+    assert decoder.rest + stream[position:] == rest
+    assert any(map(has_bare_newline, decoded)) == has_bare_newline(content)
+
+
+@pytest.mark.parametrize(
+    "ending", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\r\n\x00.\r\n"]
+)
+def test_nothing_but_crlf_dot_crlf_ends_a_message(ending: bytes) -> None:
+    decoder = DataDecoder()
+    decoder.feed(b"Subject: x\r\n\r\nbody" + ending + b"MAIL FROM:<a@b>\r\n")
+    assert not decoder.finished
+
+
+def test_an_empty_message() -> None:
+    decoder = DataDecoder()
+    assert decoder.feed(b".\r\nQUIT\r\n") == b""
+    assert decoder.finished and decoder.rest == b"QUIT\r\n"
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"), [(b"a\nb\r\n", b"a\r\nb\r\n"), (b"a\rb\r\n", b"a\r\nb\r\n"), (b"\r\r\n\n", b"\r\n\r\n\r\n")]
+)
+def test_normalized_newlines(given_: bytes, expected: bytes) -> None:
+    assert normalize_newlines(given_) == expected
+
+
+@pytest.mark.parametrize("header", [b"Subject: x\r\n\r\n", b"\r\n", b"no header at all\r\n\r\n"])
+def test_a_large_body_is_hashed_while_it_arrives(header: bytes) -> None:
+    content = header + b"a  line with \t white space \r\n" * 20_000 + b"\r\n\r\n"
+    builder = MessageBuilder()
+    for start in range(0, len(content), 9_999):
+        builder.add(content[start : start + 9_999])
+    message = builder.message()
+    assert message.body_hash is not None
+    assert message == Message(content)
+    assert message.body_hash == Message(content).relaxed_body_hash

@@ -1,0 +1,129 @@
+"""Domain routes: which users exist, by a file, by callout, or all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from relay.config import Endpoint, Routes
+from relay.deliver.reply import Outcome, classify
+from relay.reply import Refused
+from relay.route.domains import DomainTable, parse_recipients
+
+USERS = """\
+# users of example.org
+bob
+Carol@Example.org
+ann@other.example
+dave@example.org  OK
+"quoted user"
+list+owner
+jörg@example.org
+"""
+
+
+async def probe(next_hop: Endpoint, address: str) -> Outcome:
+    known = address == "eve@asked.example"
+    return classify("rcpt", 250 if known else 550, "")
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Change the file as if that had been long ago."""
+    path.write_text(text)
+    os.utime(path, (1, 1))
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    path = tmp_path / "users"
+    path.write_text(USERS)
+    return path
+
+
+@pytest.fixture
+def table(users: Path) -> DomainTable:
+    routes = Routes.model_validate(
+        {
+            "domains": {
+                "Example.ORG": {"recipients": str(users), "next_hop": "lmtp://10.0.0.5:24"},
+                "other.example": {"recipients": str(users)},
+                "asked.example": {"recipients": "callout", "next_hop": "smtp://10.0.0.6"},
+                "any.example": {"recipients": "any"},
+            }
+        }
+    )
+    return DomainTable(routes, probe)
+
+
+@pytest.mark.parametrize(
+    ("address", "accepted"),
+    [
+        ("bob@example.org", True),
+        ("BOB@Example.Org", True),
+        ('"bob"@example.org', True),
+        ("bob+detail@example.org", True),
+        ("carol@example.org", True),
+        ("dave@example.org", True),
+        ('"quoted user"@example.org', True),
+        ("list+owner@example.org", True),
+        ("list@example.org", False),
+        ("jörg@example.org", True),
+        ("ann@example.org", False),
+        ("+bob@example.org", False),
+        ("@example.org", False),
+        ("ann@other.example", True),
+        ("carol@other.example", False),
+        ("bob@other.example", True),
+        ("eve@asked.example", True),
+        ("mallory@asked.example", False),
+        ("anyone@any.example", True),
+    ],
+)
+async def test_users(table: DomainTable, address: str, accepted: bool) -> None:
+    try:
+        await table.accepts(address)
+    except Refused as refused:
+        assert not accepted, refused
+        assert (refused.reply.code, refused.reply.enhanced) == (550, "5.1.1")
+    else:
+        assert accepted
+
+
+@pytest.mark.parametrize(
+    ("address", "listed"),
+    [("bob@example.org", True), ("bob+x@example.org", False), ("eve@asked.example", False), ("x@none.example", False)],
+)
+async def test_only_a_file_lists_users(table: DomainTable, address: str, listed: bool) -> None:
+    assert await table.lists(address) is listed
+
+
+def test_routes(table: DomainTable) -> None:
+    route = table.route_for("example.org")
+    assert route is not None
+    assert str(route.next_hop) == "lmtp://10.0.0.5:24"
+    assert table.route_for("none.example") is None
+    assert table.domains == {"example.org", "other.example", "asked.example", "any.example"}
+
+
+async def test_the_file_is_followed(users: Path) -> None:
+    now = 0.0
+    routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
+    table = DomainTable(routes, probe, lambda: now)
+    rewrite(users, "newcomer\n")
+    now = 1.0
+    await table.accepts("newcomer@example.org")
+    with pytest.raises(Refused):
+        await table.accepts("bob@example.org")
+
+
+@pytest.mark.parametrize("line", ["b..c", "@example.org", "bob@", "a@b@c"])
+def test_a_line_that_is_no_user_is_named(line: str) -> None:
+    with pytest.raises(ValueError, match=r"^users:2: "):
+        parse_recipients(f"bob\n{line}\n", "users", "example.org")
+
+
+def test_callout_needs_a_host_to_ask() -> None:
+    with pytest.raises(ValueError, match='recipients = "callout" needs next_hop'):
+        Routes.model_validate({"domains": {"example.org": {"recipients": "callout"}}})

@@ -1,0 +1,65 @@
+"""Mail that goes round: it is known again by our mark, whatever others did to the message on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.message import Message
+from relay.route.loops import is_looping, mark_fields, received_hops
+
+SECRETS = (b"new secret", b"old secret")
+ALICE, BOB = "alice@fwd.example", "bob@fwd.example"
+
+
+def message(fields: bytes, body: bytes = b"body\r\n") -> Message:
+    return Message(b"Received: from a\r\n by b; date\r\n" + fields + b"Subject: x\r\n\r\n" + body)
+
+
+@pytest.mark.parametrize(
+    ("content", "hops"),
+    [
+        (b"Subject: x\r\n\r\nReceived: in the body\r\n", 0),
+        (b"Received: a\r\nRECEIVED: b\r\nReceived-SPF: pass\r\n\treceived: c\r\nreceived : d\r\n\r\n", 3),
+        (b"no header at all\r\n", 0),
+    ],
+)
+def test_hops(content: bytes, hops: int) -> None:
+    assert received_hops(Message(content)) == hops
+
+
+@pytest.mark.parametrize(
+    ("marked", "asked", "looping"),
+    [
+        ([ALICE], [ALICE], True),
+        ([ALICE], ["Alice@FWD.example"], True),
+        ([ALICE, BOB], [BOB], True),
+        ([ALICE], [BOB], False),
+        ([ALICE], [BOB, ALICE], True),
+        ([ALICE], ["alice+x@fwd.example"], False),
+        ([ALICE], [], False),
+        ([], [ALICE], False),
+    ],
+)
+def test_the_mark_is_of_one_alias(marked: list[str], asked: list[str], looping: bool) -> None:
+    assert is_looping(message(mark_fields(marked, SECRETS)), asked, SECRETS) is looping
+
+
+def test_one_field_for_each_alias_that_tells_nothing() -> None:
+    fields = mark_fields([ALICE, BOB, "ALICE@fwd.example"], SECRETS)
+    lines = fields.split(b"\r\n")
+    assert [line.partition(b": ")[0] for line in lines] == [b"X-SRS-Relay", b"X-SRS-Relay", b""]
+    assert all(len(line) < 78 for line in lines)
+    assert b"alice" not in fields.lower()
+    assert mark_fields([], SECRETS) == b""
+
+
+def test_the_mark_is_known_after_changes_on_the_way_and_after_a_new_secret() -> None:
+    fields = mark_fields([ALICE], SECRETS[1:])
+    changed = fields.replace(b"X-SRS-Relay: ", b"x-srs-relay:\r\n   ")
+    assert is_looping(message(changed, b"another body\r\n"), [ALICE], SECRETS)
+    assert not is_looping(message(fields), [ALICE], SECRETS[:1])
+
+
+def test_others_cannot_make_the_mark() -> None:
+    assert not is_looping(message(mark_fields([ALICE], [b"guess"])), [ALICE], SECRETS)
+    assert not is_looping(message(b"X-SRS-Relay:\r\nX-SRS-Relay: \xff\r\n"), [ALICE], SECRETS)

@@ -1,0 +1,346 @@
+"""Who may send to whom, as a table: client x recipient -> the targets, or the reply."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from relay.config import Config, Endpoint
+from relay.deliver.reply import Outcome, classify, deferral
+from relay.reply import Refused
+from relay.rewrite.srs import Scheme, forward, forward_token
+from relay.route.bounces import TokenLookup
+from relay.route.router import Routed, Router
+
+NOW = 1577836860.0
+SCHEME = Scheme(domain="fwd.example", secrets=(b"tops3cr3t",))
+ALIASES = """\
+fwd.example           anything
+alice@fwd.example     alice@mailbox.example
+list@fwd.example      a@ext.example, b@ext.example, alice@fwd.example
+mixed@fwd.example     bob@example.org, x@asked.example, y@ext.example, y@EXT.example
+half@fwd.example      nobody@fwd.example, a@ext.example
+dangling@fwd.example  nobody@fwd.example
+round@fwd.example     about@fwd.example
+about@fwd.example     round@fwd.example
+helpdesk@fwd.example  postmaster@fwd.example
+back@fwd.example      {srs}
+stale@fwd.example     SRS0=AAAA=2W=origin.example=joe@fwd.example
+we%ird@fwd.example    weird@ext.example
+abuse@roles.example   abuse@ext.example
+@catch.example        one@ext.example
+@remap.example        @ext.example
+sales@example.org     sales@ext.example
+admin                 root@ext.example
+"""
+SRS = forward("joe@origin.example", SCHEME, NOW)
+ADMIN = "admin@mailbox.example"
+
+
+async def probe(next_hop: Endpoint, address: str) -> Outcome:
+    if address.endswith("@down.example"):
+        return deferral("4.4.1", "connection refused")
+    return classify("rcpt", 250 if address.startswith("eve@") else 550, "")
+
+
+async def lookup(token_id: str) -> str | None:
+    return "stored@origin.example" if token_id == "id7" else None
+
+
+BuildRouter = Callable[..., Router]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> BuildRouter:
+    (tmp_path / "aliases").write_text(ALIASES.format(srs=SRS))
+    (tmp_path / "users").write_text("bob\npostmaster\n")
+    (tmp_path / "srs.secret").write_text("tops3cr3t\n")
+
+    def build(srs: dict[str, object] | None = None, tokens: TokenLookup = lookup, **routes: object) -> Router:
+        config = Config.model_validate(
+            {
+                "hostname": "mx.fwd.example",
+                "listen": [{"address": "127.0.0.1:2525"}],
+                "senders": {"local_domains": ["fwd.example", "company.example"]},
+                "srs": {"domain": "fwd.example", "secrets_file": "srs.secret", **(srs or {})},
+                "routes": {
+                    "aliases": "aliases",
+                    "postmaster": ADMIN,
+                    "domains": {
+                        "example.org": {"next_hop": "lmtp://10.0.0.5:24", "recipients": "users", "srs": False},
+                        "asked.example": {"next_hop": "smtp://10.0.0.6", "recipients": "callout", "srs": True},
+                        "down.example": {"next_hop": "smtp://10.0.0.7", "recipients": "callout"},
+                        "any.example": {"recipients": "any"},
+                    },
+                    **routes,
+                },
+            },
+            context={"base": tmp_path},
+        )
+        return Router(config, SCHEME, probe=probe, token_lookup=tokens)
+
+    return build
+
+
+@pytest.fixture
+def router(build: BuildRouter) -> Router:
+    return build()
+
+
+def told(routed: Routed) -> str:
+    """A decision on one line: kind, then each target with its next hop and `plain` where the sender stays."""
+    targets = [
+        f"{t.address}{f' by {t.next_hop}' if t.next_hop else ''}{'' if t.srs else ' plain'}" for t in routed.targets
+    ]
+    return f"{routed.kind}: {', '.join(targets)}"
+
+
+async def answer(router: Router, recipient: str, *, trusted: bool = False, sender: str = "s@sender.example") -> str:
+    try:
+        return told(await router.route(recipient, sender=sender, trusted=trusted, now=NOW))
+    except Refused as refused:
+        return f"{refused.reply.code} {refused.reply.enhanced}"
+
+
+UNKNOWN, DENIED = "550 5.1.1", "550 5.7.1"
+EVERYONE = [
+    # SRS addresses of ours
+    (SRS, "srs: joe@origin.example"),
+    (SRS.lower(), "srs: joe@origin.example"),
+    (SRS.replace("@fwd.example", "@FWD.Example"), "srs: joe@origin.example"),
+    (SRS.replace("joe", "jim"), UNKNOWN),
+    ("SRS0=AAAA=2W=origin.example=joe@fwd.example", UNKNOWN),
+    ("srs1+nothing@fwd.example", UNKNOWN),
+    (forward("joe@origin.example", SCHEME, NOW - 30 * 86400), UNKNOWN),
+    (forward("SRS0=o=p=aque@hop.example", SCHEME, NOW), "srs: SRS0=o=p=aque@hop.example"),
+    (forward("SRS1=HHHH=fwd.example==" + SRS[5:-12] + "@hop.example", SCHEME, NOW), "srs: joe@origin.example"),
+    (forward_token("id7", SCHEME, NOW), "srs: stored@origin.example"),
+    (forward_token("gone", SCHEME, NOW), UNKNOWN),
+    (forward("bob@example.org", SCHEME, NOW), "srs: bob@example.org by lmtp://10.0.0.5:24 plain"),
+    (forward("nobody@example.org", SCHEME, NOW), UNKNOWN),
+    (forward("who@remap.example", SCHEME, NOW), "srs: who@ext.example"),
+    (forward("percent%x@origin.example", SCHEME, NOW), "srs: percent%x@origin.example"),
+    ("SRS0@fwd.example", UNKNOWN),
+    # postmaster and abuse
+    ("postmaster", f"postmaster: {ADMIN}"),
+    ("PostMaster", f"postmaster: {ADMIN}"),
+    ("postmaster@mx.fwd.example", f"postmaster: {ADMIN}"),
+    ("POSTMASTER@FWD.example", f"postmaster: {ADMIN}"),
+    ("abuse@fwd.example", f"postmaster: {ADMIN}"),
+    ("postmaster@catch.example", f"postmaster: {ADMIN}"),
+    ("postmaster@asked.example", f"postmaster: {ADMIN}"),
+    ("abuse@example.org", f"postmaster: {ADMIN}"),
+    ("postmaster@example.org", "domain: postmaster@example.org by lmtp://10.0.0.5:24 plain"),
+    ("abuse@roles.example", "alias: abuse@ext.example"),
+    ("postmaster+x@fwd.example", UNKNOWN),
+    ("helpdesk@fwd.example", f"alias: {ADMIN}"),
+    # aliases
+    ("alice@fwd.example", "alias: alice@mailbox.example"),
+    ("Alice+x@FWD.example", "alias: alice+x@mailbox.example"),
+    ("list@fwd.example", "alias: a@ext.example, b@ext.example, alice@mailbox.example"),
+    (
+        "mixed@fwd.example",
+        "alias: bob@example.org by lmtp://10.0.0.5:24 plain, x@asked.example by smtp://10.0.0.6:25, y@ext.example",
+    ),
+    ("half@fwd.example", "alias: a@ext.example"),
+    ("dangling@fwd.example", UNKNOWN),
+    ("round@fwd.example", "451 4.4.6"),
+    ("back@fwd.example", "alias: joe@origin.example"),
+    ("stale@fwd.example", UNKNOWN),
+    ("nobody@fwd.example", UNKNOWN),
+    ("nobody@roles.example", UNKNOWN),
+    ("any@catch.example", "alias: one@ext.example"),
+    ("any@remap.example", "alias: any@ext.example"),
+    ("admin@company.example", "alias: root@ext.example"),
+    ("admin@fwd.example", "alias: root@ext.example"),
+    ("we%ird@fwd.example", "alias: weird@ext.example"),
+    # domain routes
+    ("bob@example.org", "domain: bob@example.org by lmtp://10.0.0.5:24 plain"),
+    ("bob+x@example.org", "domain: bob+x@example.org by lmtp://10.0.0.5:24 plain"),
+    ("nobody@example.org", UNKNOWN),
+    ("sales@example.org", "alias: sales@ext.example"),
+    ("eve@asked.example", "domain: eve@asked.example by smtp://10.0.0.6:25"),
+    ("nobody@asked.example", UNKNOWN),
+    ("eve@down.example", "451 4.4.1"),
+    ("who@any.example", "domain: who@any.example"),
+]
+# What an outsider is refused, and a trusted client may reach: the second column is the address it then goes to.
+TRUSTED_ONLY = [
+    ("someone@elsewhere.example", DENIED),
+    ("nobody@company.example", DENIED),
+    ("postmaster@elsewhere.example", DENIED),
+    ("abuse@company.example", DENIED),
+    ("admin@elsewhere.example", DENIED),
+    ("SRS0=AAAA=2W=origin.example=joe@elsewhere.example", DENIED),
+    ("user@[192.0.2.1]", DENIED),
+    ("user%other.example@elsewhere.example", DENIED),
+    ("user@sub.fwd.example", DENIED),
+    ("nobody@mx.fwd.example", UNKNOWN),
+]
+# Attempts to go through a domain of ours to another host.
+ROUTES_IN_LOCAL_PARTS = [
+    "user%other.example@fwd.example",
+    "user%other.example@example.org",
+    "user%other.example@any.example",
+    "eve%other.example@asked.example",
+    "user%other.example@catch.example",
+    "user%other.example@remap.example",
+    "alice+x%other.example@fwd.example",
+    '"user@other.example"@fwd.example',
+    '"user@other.example"@any.example',
+    '"user\\@other.example"@any.example',
+    '"user@other.example"@remap.example',
+    "other.example!user@any.example",
+    '"@other.example:user"@any.example',
+]
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["outsider", "trusted"])
+@pytest.mark.parametrize(("recipient", "expected"), EVERYONE)
+async def test_everyone(router: Router, trusted: bool, recipient: str, expected: str) -> None:
+    assert await answer(router, recipient, trusted=trusted) == expected
+
+
+@pytest.mark.parametrize(("recipient", "reply"), TRUSTED_ONLY)
+async def test_only_trusted_clients_reach_other_hosts(router: Router, recipient: str, reply: str) -> None:
+    assert await answer(router, recipient) == reply
+    assert await answer(router, recipient, trusted=True) == f"trusted: {recipient}"
+
+
+@pytest.mark.parametrize("recipient", ROUTES_IN_LOCAL_PARTS)
+async def test_a_local_part_is_no_way_to_another_host(router: Router, recipient: str) -> None:
+    assert await answer(router, recipient) == DENIED
+
+
+@pytest.mark.parametrize("recipient", ["someone@elsewhere.example", "user%x@fwd.example", "alice@fwd.example"])
+async def test_without_any_route_nothing_is_relayed(build: BuildRouter, recipient: str) -> None:
+    router = build(aliases=None, domains={})
+    assert (await answer(router, recipient))[:5] == "550 5"
+    assert await answer(router, SRS) == "srs: joe@origin.example"
+    assert router.served_domains == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("recipient", "alias"),
+    [
+        ("Alice@fwd.example", "Alice@fwd.example"),
+        ("any@catch.example", "any@catch.example"),
+        ("postmaster", "postmaster@mx.fwd.example"),
+        ("abuse@fwd.example", "abuse@fwd.example"),
+        (forward("who@remap.example", SCHEME, NOW), "who@remap.example"),
+        (SRS, ""),
+        ("bob@example.org", ""),
+    ],
+)
+async def test_what_was_expanded_gets_a_loop_mark(router: Router, recipient: str, alias: str) -> None:
+    assert (await router.route(recipient, sender="", trusted=False, now=NOW)).alias == alias
+
+
+async def test_served_domains(router: Router) -> None:
+    served = {"fwd.example", "roles.example", "catch.example", "remap.example", "example.org"}
+    assert router.served_domains == served | {"asked.example", "down.example", "any.example"}
+    assert all(router.is_served(domain) for domain in router.served_domains)
+    assert not router.is_served("company.example")
+    assert not router.is_served("mx.fwd.example")
+
+
+async def test_a_refusal_never_shows_what_stands_behind_an_alias(router: Router) -> None:
+    for recipient in ("dangling@fwd.example", "round@fwd.example", "stale@fwd.example"):
+        with pytest.raises(Refused) as refused, capture_logs():
+            await router.route(recipient, sender="", trusted=False, now=NOW)
+        assert f"<{recipient}>" in refused.value.reply.text
+        assert not any(word in refused.value.reply.text for word in ("nobody@", "about@", "joe"))
+
+
+async def test_a_target_that_cannot_exist_is_logged(router: Router) -> None:
+    with capture_logs() as logs:
+        await answer(router, "half@fwd.example")
+    assert logs == [
+        {
+            "event": "alias_target_unknown",
+            "alias": "half@fwd.example",
+            "target": "nobody@fwd.example",
+            "log_level": "warning",
+        }
+    ]
+
+
+async def test_without_a_postmaster_the_tables_decide(build: BuildRouter) -> None:
+    router = build(postmaster="")
+    assert await answer(router, "postmaster") == UNKNOWN
+    assert await answer(router, "abuse@fwd.example") == UNKNOWN
+    assert await answer(router, "postmaster@catch.example") == "alias: one@ext.example"
+    assert await answer(router, "postmaster@any.example") == "domain: postmaster@any.example"
+
+
+@pytest.mark.parametrize(
+    ("postmaster", "expected"),
+    [
+        ("list@fwd.example", "postmaster: a@ext.example, b@ext.example, alice@mailbox.example"),
+        ("postmaster@example.org", "postmaster: postmaster@example.org by lmtp://10.0.0.5:24 plain"),
+        ("postmaster@fwd.example", UNKNOWN),
+    ],
+)
+async def test_the_postmaster_may_be_an_address_of_ours(build: BuildRouter, postmaster: str, expected: str) -> None:
+    assert await answer(build(postmaster=postmaster), "abuse@fwd.example") == expected
+
+
+async def test_srs_addresses_may_be_for_bounces_only(build: BuildRouter) -> None:
+    router = build(srs={"accept": "null"})
+    assert await answer(router, SRS, sender="") == "srs: joe@origin.example"
+    for trusted in (False, True):
+        assert await answer(router, SRS, sender="s@sender.example", trusted=trusted) == DENIED
+
+
+async def test_writing_to_an_srs_address_is_rate_limited_and_bounces_are_not(build: BuildRouter) -> None:
+    router = build(srs={"reverse_rate": 2})
+    answers = [await answer(router, SRS, sender="s@sender.example") for _ in range(3)]
+    assert answers == ["srs: joe@origin.example"] * 2 + ["450 4.7.1"]
+    assert await answer(router, SRS.lower(), sender="other@sender.example", trusted=True) == "450 4.7.1"
+    assert [await answer(router, SRS, sender="") for _ in range(5)] == ["srs: joe@origin.example"] * 5
+
+
+async def test_an_srs_address_that_leads_to_itself_ends(build: BuildRouter) -> None:
+    token = forward_token("id7", SCHEME, NOW)
+
+    async def itself(token_id: str) -> str:
+        return token
+
+    assert await answer(build(tokens=itself), token) == UNKNOWN
+
+
+def replace_aliases(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    os.utime(folder / name, (1, 1))
+
+
+async def test_the_alias_file_is_followed_and_a_broken_one_is_not(
+    build: BuildRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.route.reload.CHECK_INTERVAL", 0.0)
+    router = build()
+    replace_aliases(tmp_path, "aliases", "new@new.example n@ext.example\n")
+    assert await answer(router, "new@new.example") == "alias: n@ext.example"
+    assert await answer(router, "alice@fwd.example") == UNKNOWN
+    assert router.is_served("new.example")
+    replace_aliases(tmp_path, "aliases", "new@new.example broken\n")
+    with capture_logs() as logs:
+        assert await answer(router, "new@new.example") == "alias: n@ext.example"
+    assert [entry["event"] for entry in logs] == ["file_not_reloaded"]
+
+
+def test_a_broken_table_stops_the_start(build: BuildRouter, tmp_path: Path) -> None:
+    (tmp_path / "aliases").write_text("alice@fwd.example\n")
+    with pytest.raises(ValueError, match=r"aliases:1: alice@fwd\.example has no target"):
+        build()
+
+
+async def test_aliases_may_be_toml(build: BuildRouter, tmp_path: Path) -> None:
+    replace_aliases(tmp_path, "aliases.toml", '"alice@fwd.example" = ["a@ext.example", "b@ext.example"]\n')
+    router = build(aliases="aliases.toml")
+    assert await answer(router, "alice@fwd.example") == "alias: a@ext.example, b@ext.example"
+    assert await answer(router, "nobody@fwd.example") == UNKNOWN
