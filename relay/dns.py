@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import dns.asyncquery
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
@@ -24,6 +25,7 @@ import dns.resolver
 from relay.address import normal_domain
 from relay.config import host_port
 
+DNS_PORT = 53
 MAX_TTL = 86400.0  # seconds an answer is kept at most: a mistake of a zone's owner ends within a day
 MAX_NEGATIVE_TTL = 10800.0  # seconds; RFC 2308 section 5 found one to three hours sensible
 MIN_TTL = 1.0  # seconds; TTL 0 is "for the transaction in progress" (RFC 1035 section 3.2.1), which is about that long
@@ -194,10 +196,12 @@ class CachingResolver:
                     problem = f"{host}: {error}"
                     self._ask_last(server)
                     continue
-                answered = response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
-                if answered and isinstance(response, dns.message.QueryMessage):
+                if response.flags & dns.flags.TC:
+                    problem = f"{host}: truncated over TCP"
+                elif response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                    problem = f"{host}: {dns.rcode.to_text(response.rcode())}"
+                elif isinstance(response, dns.message.QueryMessage):
                     return response
-                problem = f"{host}: {dns.rcode.to_text(response.rcode())}"
                 servers.remove(server)
         raise DnsFailure(f"{name.to_text(omit_final_dot=True)} {rdtype}: {problem}")
 
@@ -223,7 +227,7 @@ def _server(text: str) -> tuple[str, int]:
         ipaddress.ip_address(text)
     except ValueError:
         return host_port(text)
-    return text, 53
+    return text, DNS_PORT
 
 
 def _system_nameservers() -> Sequence[str]:

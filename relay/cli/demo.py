@@ -209,29 +209,30 @@ def _print(found: Findings, console: Console) -> None:
     table.add_row("RCPT TO", ALIAS, ", ".join(arrived.recipients))
     octets = f"{len(found.original)} octets"
     table.add_row("content", octets, _verdict(found.unchanged, f"the same {octets}, below new fields", "changed"))
-    console.print(table)
+    console.print(table, "")
 
     table = _table(f"SPF at the mailbox, for {arrived.client}", "", "MAIL FROM", "SPF")
     table.add_row("without rewriting", SENDER, _verdict(found.spf_without == "pass", "pass", found.spf_without))
     table.add_row("with rewriting", arrived.sender, _verdict(found.spf_with == "pass", "pass", found.spf_with))
-    console.print(table)
+    console.print(table, "")
 
     table = _table("DKIM at the mailbox", "signed by", "selector", "algorithm", "verification")
     for one in found.signatures:
         table.add_row(one.domain, one.selector, one.algorithm, _verdict(one.valid, "pass", "fail"))
-    console.print(table)
+    console.print(table, "")
 
     table = _table("Header fields that the relay put on top", "field", "value")
     for name, value in _added(found):
         table.add_row(name, value)
-    console.print(table)
+    console.print(table, "")
 
     table = _table("The mailbox bounces it", "", "RCPT TO", "outcome")
     table.add_row("at the relay", arrived.sender, found.accepted)
     table.add_row(
         "at the sender", ", ".join(found.returned.recipients), _verdict(found.came_home, "arrived from <>", "wrong")
     )
-    table.add_row("forged", FORGED, _verdict(found.refused.startswith("550"), found.refused, found.refused))
+    refused = found.refused.replace(f"<{FORGED}>: ", "")
+    table.add_row("forged", FORGED, _verdict(refused.startswith("550"), refused, refused))
     console.print(table)
 
 
@@ -240,7 +241,7 @@ def _added(found: Findings) -> list[tuple[str, str]]:
     for field in Message(found.arrived.content.removesuffix(found.original)).fields:
         value = " ".join(field.value.decode("ascii", "replace").split())
         if field.name == "dkim-signature":
-            value = value[: value.rindex(" b=") + 11] + "…"
+            value = value[: value.rindex(" b=") + 11].replace(": ", ":") + "…"
         rows.append((field.raw.partition(b":")[0].decode("ascii", "replace"), value))
     return rows
 

@@ -24,6 +24,7 @@ import dns.rrset
 Behaviour = Literal["timeout", "servfail"]
 
 PLAIN_UDP_OCTETS = 512  # RFC 1035 section 4.2.1: the largest datagram for a client without EDNS
+TCP_OCTETS = 65535  # RFC 1035 section 4.2.2
 TCP_IDLE_TIMEOUT = 10.0  # seconds that a connection may stay silent (RFC 7766 section 6.2.3)
 PORT_ATTEMPTS = 10  # a port that TCP was given may be taken for UDP
 CHAIN_LENGTH = 16  # CNAMEs followed in one answer
@@ -121,7 +122,7 @@ class ZoneServer:
         response.authority.append(self._soa)
         return response
 
-    def respond(self, wire: bytes, limit: int | None = None) -> bytes:
+    def respond(self, wire: bytes, limit: int = TCP_OCTETS) -> bytes:
         """The response to a request as octets, empty for silence; past `limit`, or what EDNS allows, truncated."""
         try:
             request = dns.message.from_wire(wire)
@@ -132,10 +133,10 @@ class ZoneServer:
         response = self.answer(request)
         if response is None:
             return b""
-        if limit is not None and request.edns >= 0:
+        if request.edns >= 0:
             limit = max(limit, request.payload)
         try:
-            return response.to_wire(max_size=limit or 0)
+            return response.to_wire(max_size=limit)
         except dns.exception.TooBig:
             truncated = dns.message.make_response(request, recursion_available=True)
             truncated.flags |= dns.flags.AA | dns.flags.TC

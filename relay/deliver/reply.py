@@ -1,7 +1,7 @@
 """What an answer of the next hop, or its silence, means for a recipient: delivered, deferred or failed.
 
-Pure functions over reply codes and the phase they came in (RFC 5321 section 4.2, RFC 3463). Nothing here knows a socket;
-`smtp.py` and `transaction.py` ask it, the queue and the DSN builder read its `Outcome`.
+Pure functions over reply codes and the phase they came in (RFC 5321 section 4.2, RFC 3463). Nothing here knows a
+socket; `smtp.py` and `transaction.py` ask it, the queue and the DSN builder read its `Outcome`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IN_WORDS: dict[Phase, str] = {
     "message": "the end of the message",
 }
 
-# Subject and detail of RFC 3463 for a reply that brings none of its own: by phase and code, then by code, then by phase.
+# Subject and detail of RFC 3463 for a reply that brings none: by phase and code, then by code, then by phase.
 _BY_PHASE_AND_CODE: dict[tuple[Phase, int], str] = {
     ("mail", 550): "1.0",
     ("mail", 553): "1.7",
@@ -75,6 +75,7 @@ class Outcome:
         text: one line of printable ASCII without the codes.
         host, address: the name and IP address of the server; empty where none was reached or tried.
         tls: protocol version and cipher; empty in clear.
+        dsn: whether the server has taken over the DSN parameters (RFC 3461 section 5.2.2).
         remote: whether code and text are the server's words (RFC 3464 section 2.3.6, Diagnostic-Code) or ours.
     """
 
@@ -85,6 +86,7 @@ class Outcome:
     host: str = ""
     address: str = ""
     tls: str = ""
+    dsn: bool = False
     remote: bool = False
 
 
@@ -99,7 +101,7 @@ def failure(code: int, enhanced: str, text: str) -> Outcome:
 
 
 def is_negative(code: int) -> bool:
-    """Whether the reply is a refusal of RFC 5321 section 4.2.1; what is neither that nor the awaited reply is garbage."""
+    """Whether the reply is a refusal (RFC 5321 section 4.2.1); what is neither that nor awaited is garbage."""
     return 400 <= code <= 599
 
 

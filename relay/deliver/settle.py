@@ -13,6 +13,7 @@ from typing import Any
 from relay.deliver.reply import Outcome
 from relay.queue.ids import text as id_text
 from relay.queue.store import Change, Delivery, Key, StoredMessage
+from relay.report.dsn import Action
 from relay.report.notify import Happening, Notifier
 from relay.route.router import Target
 
@@ -95,12 +96,11 @@ class _Ledger:
                 extra = {"report": id_text(notice.report.id)} if told and notice.report is not None else {}
                 self.events.append(Event("bounced" if told else "dropped", attempt, extra))
 
-    def _tell(self, action: str, attempts: Sequence[Attempt]) -> None:
+    def _tell(self, action: Action, attempts: Sequence[Attempt]) -> None:
         if not attempts:
             return
         happenings = [_happening(a) for a in attempts]
-        name = "relayed" if action == "relayed" else "delayed"
-        notice = self._notifier.notice(name, self._stored, happenings, self._home, self._now)
+        notice = self._notifier.notice(action, self._stored, happenings, self._home, self._now)
         if notice.report is not None:
             self.arrived.append(notice.report)
             self.deliveries += notice.deliveries

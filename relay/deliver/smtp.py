@@ -1,7 +1,8 @@
-"""One connection to a next hop, from the TCP handshake to QUIT, over SMTP or LMTP. aiosmtplib stands behind this file alone.
+"""One connection to a next hop, from the TCP handshake to QUIT, over SMTP or LMTP; aiosmtplib stands behind this file.
 
-aiosmtplib brings the reply parser, EHLO, STARTTLS and AUTH. Ours are the reading of several replies in one go (PIPELINING,
-LMTP), a timeout for each phase, TLS names that differ from the address connected to, and DATA, which must not be rewritten.
+aiosmtplib brings the reply parser, EHLO, STARTTLS and AUTH. Ours are the reading of several replies in one go
+(PIPELINING, LMTP), a timeout for each phase, TLS names that differ from the address connected to, and DATA, which must
+not be rewritten.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from relay.deliver.reply import CLOSING, Outcome, Phase, Silence, classify, defe
 from relay.deliver.tls import Level, client_context, describe
 
 QUIT_TIMEOUT = 5.0  # seconds; the mail is delivered by then, the server's goodbye is a courtesy
-_UNREAD = 1 << 20  # octets of replies kept unread: a thousand pipelined RCPT at the 512 octets of RFC 5321 section 4.5.3.1.5
+_UNREAD = (
+    1 << 20
+)  # octets of replies kept unread: a thousand pipelined RCPT at the 512 octets of RFC 5321 section 4.5.3.1.5
 _READY = 220
 _NOT_IMPLEMENTED = (500, 502)  # a server older than ESMTP (RFC 5321 section 4.1.4)
 
@@ -39,13 +42,13 @@ class HostFailed(Exception):
     Attributes:
         outcome: the deferral, where there is no other host.
         phase: where it failed. A reused connection that fails at MAIL had only been closed meanwhile.
-        settled: what is already certain, one for each recipient of the job; None for those another host may still take.
+        settled: what is certain already, one for each recipient of the job; None for those another host may still take.
     """
 
-    def __init__(self, phase: Phase, outcome: Outcome) -> None:
+    def __init__(self, phase: Phase, outcome: Outcome, settled: Sequence[Outcome | None] = ()) -> None:
         self.phase = phase
         self.outcome = outcome
-        self.settled: Sequence[Outcome | None] = ()
+        self.settled = settled
         super().__init__(outcome.text)
 
 
@@ -193,7 +196,9 @@ class Connection:
             if self._wire.was_connected:
                 raise self._failed("greeting", silence("greeting", _kind(error))) from error
             number = getattr(error, "errno", None)
-            raise self._failed("connect", silence("connect", _kind(error), os.strerror(number) if number else "")) from error
+            raise self._failed(
+                "connect", silence("connect", _kind(error), os.strerror(number) if number else "")
+            ) from error
         if greeting.code != _READY:
             raise self._refused("greeting", greeting)
         self._note_tls()
@@ -257,13 +262,15 @@ class Connection:
 
     def stamp(self, outcome: Outcome) -> Outcome:
         """The outcome with the name and address of this server, and the TLS it was told in."""
-        return dataclasses.replace(outcome, host=self.host.name, address=self.host.address, tls=self.tls)
+        return dataclasses.replace(
+            outcome, host=self.host.name, address=self.host.address, tls=self.tls, dsn=self.offers("dsn")
+        )
 
     def offers(self, extension: str) -> bool:
         """Whether the EHLO reply names the extension (lower case)."""
         return extension in self._offers
 
-    def limit(self) -> int:
+    def size_limit(self) -> int:
         """The largest message the server takes, in octets; 0 where it names none (RFC 1870 section 4)."""
         size = self._offers.get("size", "")
         return int(size) if size.isdecimal() else 0
@@ -333,4 +340,3 @@ def _kind(error: Exception) -> Silence:
     if isinstance(error, TimeoutError):
         return "timeout"
     return "lost" if isinstance(error, OSError) else "garbage"
-

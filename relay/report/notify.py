@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from relay.address import domain_of
 from relay.message import Message
@@ -77,8 +78,10 @@ class Notifier:
         """
         told: list[Happening] = []
         dead: list[Happening] = []
+        # One letter takes one allowance, however many recipients it names.
+        allowance = cache(lambda domain: self._allowance.take(domain, now))
         for one in happened:
-            match self._fate(action, stored, one, now):
+            match self._fate(action, stored, one, allowance):
                 case "send" if home:
                     told.append(one)
                 case "send" | "dead" if action == "failed":
@@ -90,14 +93,15 @@ class Notifier:
         report, deliveries = self._letter(action, stored, told, home, now)
         return Notice(report, deliveries, dead)
 
-    def _fate(self, action: Action, stored: StoredMessage, one: Happening, now: float) -> str:
+    @staticmethod
+    def _fate(action: Action, stored: StoredMessage, one: Happening, allowance: Callable[[str], bool]) -> str:
         return fate(
             action,
             sender=stored.sender,
             notify=one.delivery.notify,
             trusted=bool(stored.verdict.get("trusted")),
             spf=str(stored.verdict.get("spf", "")),
-            allowance=lambda domain: self._allowance.take(domain, now),
+            allowance=allowance,
         )
 
     def _letter(

@@ -78,7 +78,7 @@ TABLE = [
     ("unknown", ANN, "x@elsewhere.example", DENIED),
     ("local", ANN, "x@elsewhere.example", DENIED),
     # the old ways around it
-    ("stranger", ANN, "x%elsewhere.example@fwd.example", UNKNOWN_USER),
+    ("stranger", ANN, "x%elsewhere.example@fwd.example", DENIED),
     ("stranger", ANN, "elsewhere.example!x@fwd.example", UNKNOWN_USER),
     ("stranger", ANN, '"x@elsewhere.example"@fwd.example', UNKNOWN_USER),
     ("stranger", ANN, "@fwd.example:x@elsewhere.example", DENIED),

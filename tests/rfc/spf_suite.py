@@ -64,7 +64,8 @@ def load() -> list[Scenario]:
 
 def _archive() -> bytes:
     if not (CACHE.exists() and hashlib.sha256(CACHE.read_bytes()).hexdigest() == SHA256):
-        with tempfile.TemporaryDirectory() as folder:
+        CACHE.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
             wanted = Path(folder, "requirements.txt")
             wanted.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "pyspf"]
@@ -72,7 +73,6 @@ def _archive() -> bytes:
             if done.returncode:
                 give_up = pytest.fail if os.environ.get("CI") else pytest.skip
                 give_up(f"pip download {PACKAGE}: {done.stderr.strip()}")
-            CACHE.parent.mkdir(exist_ok=True)
             Path(folder, CACHE.name).replace(CACHE)
     return CACHE.read_bytes()
 
