@@ -28,7 +28,7 @@ VOLUME /var/lib/srs-relay
 WORKDIR /var/lib/srs-relay
 USER srs-relay
 EXPOSE 2525
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --start-interval=1s CMD ["python", "-c", "\
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "\
 import os, urllib.request; \
 port = os.environ['RELAY_HTTP__ADDRESS'].rpartition(':')[2]; \
 urllib.request.urlopen(f'http://127.0.0.1:{port}/healthz', timeout=4)"]

@@ -10,7 +10,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import getaddresses
 from pathlib import Path
@@ -35,6 +36,7 @@ from relay.receive.command import RcptTo, Transaction
 from relay.receive.limits import Limits, SharedCounts
 from relay.receive.listener import Listener, within
 from relay.reply import Refused, Reply, printable
+from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Notifier, from_domain
 from relay.rewrite.srs import scheme_from_config
 from relay.rewrite.trace import received_field
@@ -64,6 +66,9 @@ class Conversation:
         self._relay = relay
         self._accepted = _Accepted()
         self._ptr = asyncio.create_task(_name_of(relay.resolver, client.ip))
+
+    def refused(self, reply: Reply) -> None:
+        self._relay.metrics.refused.add(refusal(reply))
 
     def reset(self) -> None:
         if self._accepted.spf is not None:
@@ -111,6 +116,7 @@ class Conversation:
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
             return Reply(452, "4.3.1", "the message cannot be stored now, try again later")
+        relay.metrics.accepted.add()
         return Reply(250, "2.0.0", f"Ok: queued as {id_text(transaction.id)}")
 
 
@@ -133,9 +139,11 @@ class Relay:
         counts: SharedCounts,
         worker: int,
         resolver: Resolver,
+        metrics: Metrics,
     ) -> None:
         self.config = config
         self.resolver = resolver
+        self.metrics = metrics
         self._store = store
         self._ids = QueueIds(time.time)
         self._limits = Limits(
@@ -174,11 +182,13 @@ class Relay:
             self._scheme,
             notifier,
             self._home,
+            metrics,
             memory=config.limits.message_memory // (2 * config.workers),
         )
         self._tls = ServerTls(config.tls) if config.tls is not None else None
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     async def _stored_sender(self, token: str) -> str | None:
         return await self._store.sender_of(token, time.time())
@@ -187,7 +197,10 @@ class Relay:
 
     async def route(self, recipient: str, *, sender: str, trusted: bool) -> Routed:
         """Where a recipient leads. Raises Refused."""
-        return await self._router.route(recipient, sender=sender, trusted=trusted, now=time.time())
+        routed = await self._router.route(recipient, sender=sender, trusted=trusted, now=time.time())
+        if routed.kind == "srs":
+            self.metrics.srs.add("reversed")
+        return routed
 
     async def _home(self, sender: str) -> Sequence[Target]:
         """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere."""
@@ -203,9 +216,11 @@ class Relay:
             return spf.SpfVerdict(
                 "none", "mailfrom" if sender else "helo", domain_of(sender) if sender else client.helo
             )
-        return await spf.check(
+        verdict = await spf.check(
             self.resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self.config.hostname
         )
+        self.metrics.spf.add(verdict.result)
+        return verdict
 
     def is_own(self, domain: str) -> bool:
         """Whether a domain is one of ours, or lies below one."""
@@ -319,19 +334,36 @@ class Relay:
 
     # its life
 
+    @contextmanager
+    def _converse(self, client: Client) -> Iterator[Conversation]:
+        """The handler of one connection, counted while it lasts."""
+        self.metrics.connections.add()
+        self.metrics.sessions.add(1)
+        try:
+            yield Conversation(self, client)
+        finally:
+            self.metrics.sessions.add(-1)
+
     def start(self, sockets: Sequence[tuple[Listen, socket.socket]]) -> None:
         """Listen, and deliver what the queue holds."""
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
-            listener = Listener(
-                sock, listen, self.config, self._limits, self._ids, lambda client: Conversation(self, client), tls
-            )
+            listener = Listener(sock, listen, self.config, self._limits, self._ids, self._converse, tls)
             listener.start()
             self._listeners.append(listener)
         self._background = [
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
             asyncio.create_task(self._sweep(), name="sweeper"),
         ]
+
+    async def problem(self) -> str:
+        """Why this host should get no mail for now; empty where it should."""
+        if self._stopping:
+            return "stopping"
+        if not self.space.enough():
+            return "the disk is nearly full"
+        await self._store.counts()
+        return ""
 
     async def _sweep(self) -> None:
         while True:
@@ -345,6 +377,7 @@ class Relay:
 
     async def stop(self, patience: float) -> None:
         """Accept nothing more, finish what is under way within `patience` seconds, and close."""
+        self._stopping = True
         for listener in self._listeners:
             listener.stop()
         sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]

@@ -139,7 +139,11 @@ class Message:
         return Message(shorter.content, self.relaxed_body_hash) if same_body else shorter
 
     def wire(self, prepended: bytes = b"") -> Iterator[bytes]:
-        """The octets that leave: the prepended fields, a blank line where there is no header, the content."""
+        """The octets that leave: the prepended fields, a blank line where there is no header, the content.
+
+        A content that begins with white space continues the last of the fields, so that has to be one that no
+        signature covers: Received.
+        """
         if prepended:
             yield prepended
         if not self.has_header:

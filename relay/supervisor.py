@@ -26,6 +26,7 @@ from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.receive.limits import SharedCounts
 from relay.receive.listener import bind
+from relay.report.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -71,6 +72,7 @@ class WorkerSetup:
     row: int
     owner: str
     parent_gone: int
+    metrics: Metrics
     http: socket.socket | None = None
 
 
@@ -138,6 +140,7 @@ class Supervisor:
         self._lock = self._lock_queue(self._config)
         self._free_stale_leases()
         self._counts = SharedCounts(self._config.workers * ROWS)
+        self._metrics = Metrics(self._config.workers * ROWS)
         self._rows = list(range(self._config.workers * ROWS))
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._pipe = os.pipe()  # its write end closes with the supervisor, however that ends
@@ -185,6 +188,7 @@ class Supervisor:
                     row,
                     owner,
                     self._pipe[0],
+                    self._metrics,
                     self._ports.by_address[http.address][index] if http is not None else None,
                 )
             )
@@ -201,6 +205,7 @@ class Supervisor:
             if worker is None:
                 continue
             self._counts.clear(worker.row)
+            self._metrics.detach(worker.row)
             self._rows.append(worker.row)
             self._free_leases(worker.owner)
             if worker.generation == self._generation:

@@ -31,6 +31,7 @@ PACKAGES = {
     "postgres": "postgresql",
     "postsrsd": "postsrsd",
     "python3:SRS": "python3-srs",
+    "python3:test.test_email": "libpython3.11-testsuite",
     "smtp-sink": "postfix",
     "smtp-source": "postfix",
     "swaks": "swaks",

@@ -39,7 +39,7 @@ class MethodResult:
         method: as registered with IANA: `spf`, `dkim`, `iprev`, …
         result: one of the method's registered results.
         comment: a reason for people; any text.
-        properties: `("smtp.mailfrom", value)` and so on; any text as value.
+        properties: `("smtp.mailfrom", value)` and so on; any text as value, and left out where that is empty.
     """
 
     method: str
@@ -77,7 +77,7 @@ def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
         lines[0] += " none"
     for number, result in enumerate(results, 1):
         words = [f"{result.method}={result.result}", *_comment(result.comment)]
-        words += [f"{name}={_value(value)}" for name, value in result.properties]
+        words += [f"{name}={_value(value)}" for name, value in result.properties if value]
         words[-1] += ";" if number < len(results) else ""
         lines += _fold(words)
     return "\r\n".join(lines).encode("ascii") + b"\r\n"

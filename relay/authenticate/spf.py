@@ -48,7 +48,7 @@ class SpfVerdict:
     Attributes:
         result: RFC 7208 section 2.6.
         identity: which name was checked (RFC 7208 sections 2.3, 2.4).
-        domain: of that identity, in A-labels.
+        domain: of that identity, in A-labels, as printable ASCII.
         explanation: on fail, what the domain's owner has to say (section 6.2), as printable ASCII; may be empty.
         problem: on temperror and permerror, what went wrong, as printable ASCII.
     """
@@ -75,8 +75,9 @@ async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver
     identity: Identity = "mailfrom" if sender else "helo"
     local, domain = split(sender) if sender else ("postmaster", helo)
     domain = normal_domain(domain)
+    shown = printable(domain)
     if not _is_host_name(domain):
-        return SpfVerdict("none", identity, domain)
+        return SpfVerdict("none", identity, shown)
     query = _Query(ip, helo, unquote(local) or "postmaster", domain, receiver)
     problem = f"no result within {CHECK_SECONDS:g} s"
     try:
@@ -85,8 +86,8 @@ async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver
     except TimeoutError:
         pass  # without a result by now it is a temperror; a result that lacks its explanation stands
     if query.result in ("temperror", "permerror"):
-        return SpfVerdict(query.result, identity, domain, problem=printable(problem))
-    return SpfVerdict(query.result, identity, domain, printable(query.explanation, EXPLANATION_OCTETS))
+        return SpfVerdict(query.result, identity, shown, problem=printable(problem))
+    return SpfVerdict(query.result, identity, shown, printable(query.explanation, EXPLANATION_OCTETS))
 
 
 def _is_host_name(domain: str) -> bool:
@@ -97,6 +98,10 @@ def _is_host_name(domain: str) -> bool:
 
 async def _answered(query: _Query, resolver: Resolver) -> str:
     """Run the query in a greenlet and answer its questions; returns what is wrong, if anything is."""
+    try:
+        query.first = await resolver.query(query.d, "TXT")
+    except DnsFailure as failure:
+        return str(failure)
     evaluation = greenlet(query.evaluate)
     try:
         step = evaluation.switch()
@@ -114,13 +119,21 @@ async def _answered(query: _Query, resolver: Resolver) -> str:
 
 
 class _Query(spf.query):  # type: ignore[misc]
-    """One check: pyspf's evaluation with our DNS, and nearer to the RFC."""
+    """One check: pyspf's evaluation with our DNS, and nearer to the RFC.
+
+    `first` is the answer to the first question, which is always for the domain's TXT: most records need no other, and
+    the greenlet then never has to step aside.
+    """
 
     result: Result = "temperror"
     explanation = ""
+    first: Answer | None = None
 
     def __init__(self, ip: str, helo: str, local: str, domain: str, receiver: str) -> None:
-        super().__init__(i=ip, s=f"{local}@{domain}", h=helo, receiver=receiver)
+        try:
+            super().__init__(i=ip, s=f"{local}@{domain}", h=helo, receiver=receiver)
+        except spf.PermError as error:
+            raise ValueError(str(error)) from None
         self.l, self.o, self.d = local, domain, domain  # pyspf splits at the first @, quoted or not
         self._number = int(self.ipaddr)
         self._names: list[str] | None = None
@@ -146,7 +159,9 @@ class _Query(spf.query):  # type: ignore[misc]
         """
         if not name.isascii():  # it comes from a local part, and such a name matches nothing (RFC 8616 section 4)
             return []
-        answer: Answer = getcurrent().parent.switch((name, qtype))
+        answer, self.first = self.first, None
+        if answer is None:
+            answer = getcurrent().parent.switch((name, qtype))
         if not (answer.records or ignore_void or self._void):
             self._void = True
             self.void_lookups += 1

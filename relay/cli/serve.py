@@ -18,6 +18,7 @@ from relay.config import Config, load, loosely_guarded
 from relay.dns import CachingResolver
 from relay.queue import database
 from relay.queue.store import Store
+from relay.report import health
 from relay.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
 
 log = structlog.get_logger()
@@ -46,15 +47,22 @@ def work(setup: WorkerSetup) -> int:
 
 async def _work(setup: WorkerSetup) -> int:
     config = setup.config
+    logging.configure(config.log.format, config.log.level, sys.stdout)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(setup.parent_gone, stop.set)
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     store = Store(await database.connect(config.queue.url), setup.owner)
-    relay = Relay(config, store, setup.counts, setup.row, resolver)
+    setup.metrics.attach(setup.row)
+    relay = Relay(config, store, setup.counts, setup.row, resolver, setup.metrics)
     relay.start(setup.sockets)
+    http = None
+    if setup.http is not None:
+        http = await health.serve(setup.http, setup.metrics, relay.problem, store.counts)
     await stop.wait()
+    if http is not None:
+        http.close()
     loop.remove_reader(setup.parent_gone)
     await relay.stop(STOP_PATIENCE)
     return os.EX_OK

@@ -22,11 +22,12 @@ from relay.address import domain_of, is_ascii
 from relay.config import Config, Endpoint, endpoint
 from relay.deliver.agent import Job
 from relay.deliver.reply import Outcome
-from relay.deliver.settle import Attempt, Settlement, needs_sender, settle
+from relay.deliver.settle import Attempt, Event, Settlement, needs_sender, settle
 from relay.message import Recipient
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import text as id_text
 from relay.queue.store import Delivery, Due, Key, Store, StoredMessage
+from relay.report.metrics import Metrics
 from relay.report.notify import Notifier
 from relay.rewrite.sender import Decision, leaving_sender
 from relay.rewrite.srs import Scheme, forward_token
@@ -73,6 +74,7 @@ class Dispatcher:
         scheme: Scheme,
         notifier: Notifier,
         route: Callable[[str], Awaitable[Sequence[Target]]],
+        metrics: Metrics,
         memory: int,
     ) -> None:
         self._config = config
@@ -82,6 +84,7 @@ class Dispatcher:
         self._scheme = scheme
         self._notifier = notifier
         self._route = route
+        self._metrics = metrics
         self._memory = memory
         self._octets = 0
         self._active: Counter[str] = Counter()
@@ -158,14 +161,14 @@ class Dispatcher:
     async def _deliver(self, stored: StoredMessage, group: list[Delivery]) -> tuple[Outcome, ...]:
         first = group[0]
         decision = self._decide(stored, first, smtputf8=True)
-        sender = await self._address(decision)
+        sender = await self._address(stored, decision)
         outcomes = await self._agent.deliver(
             domain_of(first.recipient), self._endpoint(first), self._job(stored, group, sender)
         )
         if not is_ascii(sender) and all(o.status == "failed" and o.enhanced == "5.6.7" for o in outcomes):
             decision = self._decide(stored, first, smtputf8=False)
             if decision.token_for is not None:
-                sender = await self._address(decision)
+                sender = await self._address(stored, decision)
                 outcomes = await self._agent.deliver(
                     domain_of(first.recipient), self._endpoint(first), self._job(stored, group, sender)
                 )
@@ -182,7 +185,9 @@ class Dispatcher:
             now=time.time(),
         )
 
-    async def _address(self, decision: Decision) -> str:
+    async def _address(self, stored: StoredMessage, decision: Decision) -> str:
+        if decision.address != stored.sender or decision.token_for is not None:
+            self._metrics.srs.add("rewritten")
         if decision.token_for is None:
             return decision.address
         now = time.time()
@@ -227,9 +232,22 @@ class Dispatcher:
                 if self._stopping:
                     return
                 await asyncio.sleep(SETTLE_RETRY)
-        _log_events(stored, settlement)
+        self._tell(stored, settlement)
         if settlement.change.arrived:
             self._wake.set()
+
+    def _tell(self, stored: StoredMessage, settlement: Settlement) -> None:
+        age = time.time() - stored.received
+        for event in settlement.events:
+            self._metrics.deliveries.add(event.attempt.outcome.status)
+            match event.name:
+                case "delivered":
+                    self._metrics.transit.observe(age)
+                case "bounced":
+                    self._metrics.bounces.add("sent")
+                case "dead":
+                    self._metrics.bounces.add("dead")
+            _log_event(stored, event, age)
 
     # what is due
 
@@ -342,20 +360,18 @@ def _all_deferred(group: list[Delivery], enhanced: str, text: str) -> tuple[Outc
     return tuple(Outcome("deferred", 451, enhanced, text) for _ in group)
 
 
-def _log_events(stored: StoredMessage, settlement: Settlement) -> None:
-    delay = round(time.time() - stored.received, 3)
-    for event in settlement.events:
-        outcome = event.attempt.outcome
-        log.info(
-            event.name,
-            id=id_text(stored.id),
-            to=event.attempt.delivery.recipient,
-            code=outcome.code,
-            status=outcome.enhanced,
-            text=outcome.text,
-            host=outcome.host,
-            address=outcome.address,
-            tls=outcome.tls,
-            delay=delay,
-            **event.extra,
-        )
+def _log_event(stored: StoredMessage, event: Event, age: float) -> None:
+    outcome = event.attempt.outcome
+    log.info(
+        event.name,
+        id=id_text(stored.id),
+        to=event.attempt.delivery.recipient,
+        code=outcome.code,
+        status=outcome.enhanced,
+        text=outcome.text,
+        host=outcome.host,
+        address=outcome.address,
+        tls=outcome.tls or None,
+        delay=round(age, 3),
+        **event.extra,
+    )

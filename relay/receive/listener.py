@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -59,7 +60,7 @@ class Listener:
     """Accepts on one socket and runs a session for each client.
 
     Args:
-        handler: makes the handler of a connection.
+        handler: gives the handler of a connection, for as long as it lasts.
         tls: makes the server's TLS context; None without a certificate.
     """
 
@@ -70,7 +71,7 @@ class Listener:
         config: Config,
         limits: Limits,
         ids: QueueIds,
-        handler: Callable[[Client], Handler],
+        handler: Callable[[Client], AbstractContextManager[Handler]],
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         self._socket = sock
@@ -147,10 +148,14 @@ class Listener:
             sock.close()
 
     async def _converse(self, stream: Stream, client: Client, refused: str) -> None:
+        with self._handler(client) as handler:
+            await self._speak(stream, client, handler, refused)
+
+    async def _speak(self, stream: Stream, client: Client, handler: Handler, refused: str) -> None:
         session = Session(
             stream,
             client,
-            self._handler(client),
+            handler,
             self._config,
             self._limits,
             self._ids,

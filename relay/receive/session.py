@@ -51,6 +51,9 @@ class Handler(Protocol):
 
     async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply: ...
 
+    def refused(self, reply: Reply) -> None:
+        """A command or message was refused, by the handler or by the protocol."""
+
     def reset(self) -> None:
         """The transaction at hand is over or given up."""
 
@@ -383,6 +386,7 @@ class Session:
     def _error(self, reply: Reply) -> None:
         """Give a negative reply; a client that only makes errors is sent away (RFC 5321 section 4.3.2, 421)."""
         self._reply(reply)
+        self._handler.refused(reply)
         self._errors += 1
         if self._errors >= self._config.limits.errors and not self._client.trusted:
             self._reply(Reply(421, "4.7.0", "Error: too many errors"))

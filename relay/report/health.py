@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -15,7 +16,6 @@ from http import HTTPStatus
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from relay.config import host_port
 from relay.report.metrics import Metrics
 
 REQUEST_OCTETS = 8192  # of request line and header
@@ -29,20 +29,18 @@ Ready = Callable[[], Awaitable[str]]
 QueueSizes = Callable[[], Awaitable[Mapping[str, int]]]
 
 
-async def serve(address: str, metrics: Metrics, ready: Ready, queue_sizes: QueueSizes | None = None) -> asyncio.Server:
-    """Listen on `host:port` until the server that is returned is closed.
+async def serve(
+    sock: socket.socket, metrics: Metrics, ready: Ready, queue_sizes: QueueSizes | None = None
+) -> asyncio.Server:
+    """Answer on a listening socket until the server that is returned is closed.
 
     Args:
+        sock: each worker has its own for the same address; whichever is asked answers for all.
         ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
         queue_sizes: the number of deliveries by their state.
-
-    Raises:
-        OSError: the address cannot be bound.
-        ValueError: it is none.
     """
-    host, port = host_port(address)
     endpoint = _Endpoint(metrics, ready, queue_sizes)
-    return await asyncio.start_server(endpoint.connected, host, port, limit=REQUEST_OCTETS)
+    return await asyncio.start_server(endpoint.connected, sock=sock, limit=REQUEST_OCTETS)
 
 
 @dataclass(frozen=True, slots=True)

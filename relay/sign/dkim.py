@@ -71,7 +71,7 @@ def signature_fields(message: Message, keys: Iterable[SigningKey], now: int) -> 
         return b""
     header = b"".join(line for lines in found.values() for line in lines)
     names = [name for name, lines in found.items() for _ in lines]
-    # Listed once more than it is there: a From that somebody adds on the way breaks the signature (section 5.4.2).
+    # Listed once more than it is there: a From that somebody adds on the way breaks the signature (section 5.4).
     names.insert(0, "from")
     return b"".join(_signature(message.relaxed_body_hash, names, header, key, now) for key in keys)
 

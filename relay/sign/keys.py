@@ -53,7 +53,7 @@ class SigningKey:
     def sign(self, data: bytes) -> bytes:
         """The raw signature of the canonical octets `data`.
 
-        RSASSA-PKCS1-v1_5 over SHA-256 (RFC 6376 section 3.3.1), or Ed25519 over the SHA-256 digest as its message (RFC
+        RSASSA-PKCS1-v1_5 over SHA-256 (RFC 6376 section 3.3.2), or Ed25519 over the SHA-256 digest as its message (RFC
         8463 section 3).
         """
         if isinstance(self._private, RSAPrivateKey):

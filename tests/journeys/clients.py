@@ -65,11 +65,12 @@ class Dialogue:
 
     Args:
         server: host and port.
+        source: the loopback address to come from.
         proxy: octets sent before anything else, for a listener that expects a PROXY header.
     """
 
-    def __init__(self, server: tuple[str, int], *, proxy: bytes = b"") -> None:
-        self._socket = socket.create_connection(server, timeout=20)
+    def __init__(self, server: tuple[str, int], *, source: str = "127.0.0.1", proxy: bytes = b"") -> None:
+        self._socket = socket.create_connection(server, timeout=20, source_address=(source, 0))
         self._socket.sendall(proxy)
         self._file = self._socket.makefile("rb")
         self.greeting = self.reply()

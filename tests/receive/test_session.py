@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ class Taker:
         self.taken.append((client, transaction, message))
         return Reply(250, "2.0.0", "Ok")
 
+    def refused(self, reply: Reply) -> None:
+        pass
+
     def reset(self) -> None:
         pass
 
@@ -64,7 +68,7 @@ class Door:
                 memory=limits.message_memory,
             ),
             QueueIds(time.time),
-            lambda client: self.taker,
+            lambda client: nullcontext(self.taker),
             None,
         )
         self.listener.start()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
 from relay.message import Message
 from relay.sign.dkim import SIGNED_NAMES, sign, signature_fields
-from relay.sign.keys import SigningKey
 from tests import corpus, judges
 
 NOW = corpus.SIGNED_AT
-OURS = SigningKey("fwd.example", "relay1", corpus.RSA._private)
-ALSO_OURS = SigningKey("fwd.example", "relay2", corpus.ED25519._private)
+OURS = replace(corpus.RSA, domain="fwd.example", selector="relay1")
+ALSO_OURS = replace(corpus.ED25519, domain="fwd.example", selector="relay2")
 RECORDS = {key.record_name: key.public_record() for key in (OURS, ALSO_OURS)}
 MADE = dict(corpus.made())
 
@@ -107,7 +107,7 @@ def test_a_name_whose_fields_are_read_differently_is_left_out() -> None:
 
 def test_lines_are_folded_within_78_columns() -> None:
     many = b"".join(b"%s: x\r\n" % name.encode() for name in SIGNED_NAMES)
-    key = SigningKey("a-long-name.of-several-labels.fwd.example", "a-long-selector-2025", corpus.RSA._private)
+    key = replace(OURS, domain="a-long-name.of-several-labels.fwd.example", selector="a-long-selector-2025")
     for signer in (OURS, ALSO_OURS, key):
         field = sign(Message(many), signer, NOW)
         lines = field.removesuffix(b"\r\n").split(b"\r\n")
@@ -118,7 +118,7 @@ def test_lines_are_folded_within_78_columns() -> None:
 
 def test_a_domain_longer_than_a_line_stays_whole() -> None:
     domain = ".".join(["label-" + "x" * 50] * 4)
-    key = SigningKey(domain, "relay1", corpus.RSA._private)
+    key = replace(OURS, domain=domain)
     field = sign(Message(MADE["plain"]), key, NOW) + MADE["plain"]
     (verdict,) = judges.dkimpy(field, {key.record_name: key.public_record()})
     assert (verdict.domain, verdict.result) == (domain, "pass")

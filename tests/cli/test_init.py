@@ -1,0 +1,246 @@
+"""`srs-relay init`: what it writes can be served as it is, what it prints can be published as it is."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import dns.rdatatype
+import dns.zone
+import pytest
+
+from relay import cli
+from relay.cli import init
+from relay.config import load
+from relay.rewrite.srs import read_secrets
+from relay.route.aliases import parse_virtual
+from relay.sign import keys
+
+GENERATE = keys.generate
+PEM = GENERATE("rsa2048")
+FILES = ["aliases", "dkim/relay1.pem", "relay.toml", "srs.secret"]
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "mx.fwd.example")
+    monkeypatch.setattr(init, "_own_addresses", lambda: iter(()))
+    monkeypatch.setattr(keys, "generate", lambda kind: PEM)  # a fresh one takes half a second
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "relay"
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def zone(text: str, origin: str = "fwd.example") -> dns.zone.Zone:
+    return dns.zone.from_text(text, origin=origin, relativize=False, check_origin=False)
+
+
+def answers(found: dns.zone.Zone, name: str, kind: str) -> list[str]:
+    rdataset = found.get_rdataset(f"{name}.", dns.rdatatype.from_text(kind))
+    if rdataset is None:
+        return []
+    if kind == "TXT":
+        return [b"".join(record.strings).decode() for record in rdataset]
+    return [record.to_text() for record in rdataset]
+
+
+def test_nothing_has_to_be_said_on_a_host_that_knows_its_name(folder: Path) -> None:
+    assert cli.run(["init", str(folder)]) == 0
+    assert files(folder) == FILES
+    config = load(folder / "relay.toml", {})
+    assert config.hostname == "mx.fwd.example"
+    assert config.srs.domain == "fwd.example"
+    assert config.senders.local_domains == ("fwd.example",)
+    assert config.clients.trusted == ()
+    assert config.queue.url == f"sqlite:///{folder}/queue.db"
+    assert [keys.load(entry).record_name for entry in config.dkim] == ["relay1._domainkey.fwd.example"]
+    assert len(read_secrets(config.srs.secrets_file)[0]) >= 32
+    assert parse_virtual((folder / "aliases").read_text(), "aliases", ()).entries == {}
+
+
+def test_secrets_are_for_the_owner_alone_whatever_the_umask(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert cli.run(["init", str(folder)]) == 0
+    finally:
+        os.umask(before)
+    assert [mode(folder / name) for name in ("srs.secret", "dkim/relay1.pem")] == [0o600, 0o600]
+    assert [mode(folder), mode(folder / "dkim")] == [0o700, 0o700]
+
+
+def test_two_relays_share_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(keys, "generate", GENERATE)
+    for name in ("one", "two"):
+        assert cli.run(["init", str(tmp_path / name)]) == 0
+    for name in ("srs.secret", "dkim/relay1.pem"):
+        assert (tmp_path / "one" / name).read_bytes() != (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_was_said_is_in_the_files(folder: Path) -> None:
+    said = ["--domain", "Fwd.Example", "--hostname", "host.provider.example", "--alias", "alice", "al@mailbox.example"]
+    assert cli.run(["init", str(folder), *said]) == 0
+    config = load(folder / "relay.toml", {})
+    assert (config.hostname, config.srs.domain) == ("host.provider.example", "fwd.example")
+    assert config.routes.postmaster == "al@mailbox.example"
+    assert config.routes.aliases is not None
+    table = parse_virtual(config.routes.aliases.read_text(), "aliases", ())
+    assert table.expand("alice@fwd.example") == ("al@mailbox.example",)
+
+
+def test_the_mailbox_of_postmaster_can_be_another(folder: Path) -> None:
+    assert cli.run(["init", str(folder), "--postmaster", '"the \\"admin"@mailbox.example']) == 0
+    assert load(folder / "relay.toml", {}).routes.postmaster == '"the \\"admin"@mailbox.example'
+
+
+def test_the_records_are_a_zone_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    addresses = ["--address", "198.51.100.4", "--address", "2001:DB8:7::19"]
+    assert cli.run(["init", str(folder), *addresses]) == 0
+    found = zone(capsys.readouterr().out)
+    assert answers(found, "fwd.example", "MX") == ["10 mx.fwd.example."]
+    assert answers(found, "mx.fwd.example", "A") == ["198.51.100.4"]
+    assert answers(found, "mx.fwd.example", "AAAA") == ["2001:db8:7::19"]
+    assert answers(found, "fwd.example", "TXT") == ["v=spf1 mx -all"]
+    assert answers(found, "mx.fwd.example", "TXT") == ["v=spf1 a -all"]
+    assert answers(found, "_dmarc.fwd.example", "TXT") == ["v=DMARC1; p=reject"]
+    (key,) = (keys.load(entry) for entry in load(folder / "relay.toml", {}).dkim)
+    assert answers(found, key.record_name, "TXT") == [key.public_record()]
+
+
+def test_no_string_of_a_record_is_longer_than_dns_allows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["init", str(folder)]) == 0
+    (record,) = zone(capsys.readouterr().out).find_rdataset("relay1._domainkey.fwd.example.", dns.rdatatype.TXT)
+    assert [len(string) for string in record.strings][:-1] == [255]
+
+
+def test_a_host_named_like_its_domain_has_one_spf_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # RFC 7208 section 4.5: two are a permanent error
+    assert cli.run(["init", str(folder), "--domain", "fwd.example", "--hostname", "fwd.example"]) == 0
+    assert answers(zone(capsys.readouterr().out), "fwd.example", "TXT") == ["v=spf1 a mx -all"]
+
+
+@pytest.mark.parametrize(
+    ("full_name", "args", "hostname", "domain"),
+    [
+        ("mx1.mail.fwd.example", [], "mx1.mail.fwd.example", "mail.fwd.example"),
+        ("fwd.example", [], "fwd.example", "fwd.example"),
+        ("localhost", ["--domain", "fwd.example"], "mx.fwd.example", "fwd.example"),
+        ("ip-10-0-0-5.ec2.internal", ["--domain", "fwd.example"], "mx.fwd.example", "fwd.example"),
+        ("vm7.provider.example", ["--domain", "fwd.example"], "vm7.provider.example", "fwd.example"),
+        ("localhost", ["--hostname", "mx.fwd.example"], "mx.fwd.example", "fwd.example"),
+    ],
+)
+def test_names_are_guessed(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, full_name: str, args: list[str], hostname: str, domain: str
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: full_name)
+    assert cli.run(["init", str(folder), *args]) == 0
+    config = load(folder / "relay.toml", {})
+    assert (config.hostname, config.srs.domain) == (hostname, domain)
+
+
+def test_a_host_without_a_name_has_to_be_told(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "localhost")
+    assert cli.run(["init", str(folder)]) == 2
+    assert "--domain" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--domain", "fwd"],
+        ["--domain", "☃\u200d.example"],
+        ["--hostname", "mx fwd.example"],
+        ["--address", "mx.fwd.example"],
+        ["--alias", "a b", "al@mailbox.example"],
+        ["--alias", "alice", "al"],
+        ["--postmaster", "admin"],
+    ],
+)
+def test_a_wrong_value_is_named_and_nothing_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], wrong: list[str]
+) -> None:
+    assert cli.run(["init", str(folder), *wrong]) == 2
+    captured = capsys.readouterr()
+    assert wrong[0] in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("mine")
+    assert cli.run(["init", str(folder)]) == 1
+    captured = capsys.readouterr()
+    assert str(folder / name) in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert files(folder) == [name]
+    assert (folder / name).read_text() == "mine"
+
+
+def test_force_replaces_the_configuration_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["init", str(folder), "--alias", "alice", "al@mailbox.example"]) == 0
+    kept = {name: (folder / name).read_bytes() for name in FILES if name != "relay.toml"}
+    records = capsys.readouterr().out
+    assert cli.run(["init", str(folder), "--force", "--hostname", "mx2.fwd.example"]) == 0
+    assert load(folder / "relay.toml", {}).hostname == "mx2.fwd.example"
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    dkim_line = next(line for line in records.splitlines() if "_domainkey" in line)
+    assert dkim_line in capsys.readouterr().out
+
+
+def test_force_does_not_drop_an_alias_silently(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["init", str(folder)]) == 0
+    assert cli.run(["init", str(folder), "--force", "--alias", "alice", "al@mailbox.example"]) == 1
+    assert str(folder / "aliases") in capsys.readouterr().err
+
+
+def test_a_failure_midway_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    fchmod = os.fchmod
+
+    def full_disk(handle: int, mode: int) -> None:
+        if mode == 0o600:
+            raise OSError(28, "No space left on device")
+        fchmod(handle, mode)
+
+    monkeypatch.setattr(os, "fchmod", full_disk)
+    assert cli.run(["init", str(folder)]) == 1
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("may", "ipv6", "listen"),
+    [
+        (True, True, ["0.0.0.0:25", "[::]:25"]),
+        (False, True, ["0.0.0.0:2525", "[::]:2525"]),
+        (True, False, ["0.0.0.0:25"]),
+    ],
+)
+def test_it_listens_where_this_user_and_this_host_can(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    may: bool,
+    ipv6: bool,
+    listen: list[str],
+) -> None:
+    monkeypatch.setattr(init, "_may_bind", lambda port: may)
+    monkeypatch.setattr(init, "_has_ipv6", lambda: ipv6)
+    assert cli.run(["init", str(folder)]) == 0
+    assert [listener.address for listener in load(folder / "relay.toml", {}).listen] == listen
+    assert ("2525" in capsys.readouterr().err) is not may
