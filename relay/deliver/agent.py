@@ -97,6 +97,7 @@ class Agent:
                 progress.failed(failed)
                 continue
             reached = True
+            lane.reachable()
             try:
                 progress.note(await self._use(lane, connection, progress.job, action))
                 return

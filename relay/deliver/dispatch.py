@@ -38,7 +38,9 @@ log = structlog.get_logger()
 
 PAGE = 500  # due deliveries looked at in one go
 RECIPIENTS = 100  # of one transaction: what RFC 5321 section 4.5.3.1.8 lets every server refuse beyond
-FULL_SCAN = 60.0  # seconds after which the queue is looked through from its beginning again
+RESCAN = 60.0  # seconds after which the look goes back, for what other processes made due behind its back
+OVERLAP = 120.0  # seconds that it goes back: longer than any transaction waits for its lock
+FULL_SCAN = 3600.0  # seconds after which it begins at the beginning, whatever the clocks of other hosts say
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
 SETTLE_RETRY = 5.0  # seconds between tries to record an outcome in a queue that cannot be written
 
@@ -92,18 +94,22 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._skipped: set[str] = set()
         self._position: Due | None = None
+        self._rescan_at = 0.0
         self._full_scan_at = 0.0
+        self._starved = False  # whether something is due that there was no room for
         self._wake = asyncio.Event()
         self._stopping = False
 
     def has_room(self, hops: Iterable[str], octets: int) -> bool:
         """Whether a message for these next hops may be attempted from memory right now."""
-        return (
+        room = (
             not self._stopping
             and self._active.total() < self._config.delivery.concurrency_total
             and self._octets + octets <= self._memory
             and all(self._room_at(hop) > 0 and hop not in self._skipped for hop in hops)
         )
+        self._starved = self._starved or not room
+        return room
 
     def _room_at(self, hop: str) -> int:
         return 2 * self._config.delivery.concurrency - self._active[hop]
@@ -141,7 +147,7 @@ class Dispatcher:
             self._octets -= octets
             for one in group:
                 self._leased.pop((one.message_id, one.n), None)
-            if self._skipped:
+            if self._starved and self._active.total() <= self._config.delivery.concurrency_total // 2:
                 self._wake.set()
 
         task.add_done_callback(over)
@@ -262,8 +268,7 @@ class Dispatcher:
                 except QueueUnavailable as error:
                     log.error("queue_unavailable", problem=str(error))
                     more = False
-                if not more:
-                    await self._sleep(IDLE)
+                await (asyncio.sleep(0) if more else self._sleep(IDLE))
         finally:
             renewing.cancel()
 
@@ -279,7 +284,9 @@ class Dispatcher:
         now = time.time()
         total = self._config.delivery.concurrency_total - self._active.total()
         if total <= 0 or self._octets >= self._memory:
+            self._starved = True
             return False
+        self._starved = False
         for hop in [h for h in self._skipped if self._room_at(h) >= self._config.delivery.concurrency]:
             room = min(self._room_at(hop), total)
             due = await self._store.due(now, room, hop=hop)
@@ -287,13 +294,24 @@ class Dispatcher:
                 self._skipped.discard(hop)
             total -= await self._claim(due)
             if total <= 0:
+                self._starved = True
                 return False
-        if now >= self._full_scan_at:
-            self._position, self._full_scan_at = None, now + FULL_SCAN
+        self._go_back(now)
         page = await self._store.due(now, PAGE, after=self._position)
         chosen = self._choose(page, total)
         await self._claim(chosen)
+        self._starved = bool(self._skipped) or len(chosen) == total
         return len(page) == PAGE and len(chosen) < total
+
+    def _go_back(self, now: float) -> None:
+        if now >= self._full_scan_at:
+            self._position = None
+            self._full_scan_at, self._rescan_at = now + FULL_SCAN, now + RESCAN
+        elif now >= self._rescan_at:
+            since = now - OVERLAP
+            if self._position is not None and self._position.next_attempt > since:
+                self._position = Due(0, 0, "", since)
+            self._rescan_at = now + RESCAN
 
     def _choose(self, page: list[Due], total: int) -> list[Due]:
         chosen: list[Due] = []

@@ -32,6 +32,10 @@ class Lane:
         async with self._turn:
             yield self._last_failure if self._failures != before else None
 
+    def reachable(self) -> None:
+        """A host was reached: nobody has to share an earlier fate."""
+        self._last_failure = None
+
     def unreachable(self, outcome: Outcome) -> None:
         """Tell those that wait that no host can be reached."""
         self._failures += 1

@@ -140,7 +140,7 @@ async def test_a_malformed_macro_is_an_error(macro: str) -> None:
 
 
 async def test_an_implied_domain_is_a_name_and_no_domain_spec() -> None:
-    zone = {("d.1", "TXT"): txt("v=spf1 a -all"), ("d.1", "A"): ["192.0.2.1"]}
+    zone: Zone = {("d.1", "TXT"): txt("v=spf1 a -all"), ("d.1", "A"): ["192.0.2.1"]}
     assert (await verdict(zone, sender="user@d.1")).result == "pass"
 
 

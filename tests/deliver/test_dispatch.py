@@ -1,0 +1,234 @@
+"""The dispatcher between a real queue and next hops that a script plays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from relay.config import Config, Endpoint
+from relay.deliver.agent import Job
+from relay.deliver.dispatch import Dispatcher, hop_of
+from relay.deliver.reply import Outcome
+from relay.message import Message
+from relay.queue import database
+from relay.queue.ids import QueueIds
+from relay.queue.schedule import Patience
+from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
+from relay.report.metrics import Metrics
+from relay.report.notify import Notifier
+from relay.rewrite.srs import Scheme
+from relay.route.router import Target
+from relay.sign.signer import Signer
+
+DELIVERED = Outcome("delivered", 250, "2.0.0", "Ok", remote=True)
+DEFERRED = Outcome("deferred", 451, "4.3.0", "later", remote=True)
+FAILED = Outcome("failed", 550, "5.1.1", "hidden@mailbox.test unknown", remote=True)
+
+
+class Hops:
+    """Plays every next hop: `answer` says what becomes of a recipient, `gate` holds the domains it names."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[str, Job]] = []
+        self.answer: Callable[[str], Outcome] = lambda recipient: DELIVERED
+        self.gates: dict[str, asyncio.Event] = {}
+
+    async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
+        self.jobs.append((domain, job))
+        if domain in self.gates:
+            await self.gates[domain].wait()
+        return tuple(self.answer(r.address) for r in job.recipients)
+
+    def recipients(self) -> list[str]:
+        return sorted(r.address for _, job in self.jobs for r in job.recipients)
+
+
+class House:
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config, self.store, self.hops = config, store, Hops()
+        self.ids = QueueIds(time.time)
+        self.patience = Patience()
+        notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, lambda r, h: hop_of(config, r, h))
+        self.dispatcher = Dispatcher(
+            config,
+            store,
+            self.hops,
+            Signer([], "fwd.test"),
+            Scheme("fwd.test", (b"secret",)),
+            notifier,
+            self.home,
+            Metrics(),
+            memory=10**7,
+        )
+
+    async def home(self, sender: str) -> tuple[Target, ...]:
+        return (Target(sender),)
+
+    def arrival(
+        self, *recipients: str, sender: str = "bob@origin.test", spf: str = "pass", received: float | None = None
+    ) -> Change:
+        received = time.time() if received is None else received
+        number = self.ids.new()
+        message = Message(b"From: bob@origin.test\r\nSubject: hello\r\n\r\nHi.\r\n")
+        stored = StoredMessage(number, received, sender, b"", message, {"trusted": False, "spf": spf})
+        return Change(
+            arrived=[stored],
+            deliveries=[
+                Delivery(
+                    number,
+                    n,
+                    recipient=recipient,
+                    original="alias@fwd.test",
+                    hop=hop_of(self.config, recipient, ""),
+                    next_attempt=received,
+                    expires=self.patience.expires(received, sender),
+                )
+                for n, recipient in enumerate(recipients)
+            ],
+        )
+
+    async def until(self, condition: Callable[[], bool | Awaitable[bool]]) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                found = condition()
+                if found if isinstance(found, bool) else await found:
+                    return
+                await asyncio.sleep(0.01)
+
+    async def counts(self, **expected: int) -> None:
+        async def equal() -> bool:
+            return await self.store.counts() == expected
+
+        await self.until(equal)
+
+    async def deferred(self) -> Due:
+        """The only delivery, once its attempt has put it off."""
+        found: list[Due] = []
+
+        async def put_off() -> bool:
+            found[:] = await self.store.due(time.time() + 400, 10)
+            return bool(found) and found[0].next_attempt > time.time() + 200
+
+        await self.until(put_off)
+        return found[0]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    config = Config.model_validate(
+        {
+            "hostname": "mx.test",
+            "listen": [{"address": "127.0.0.1:0"}],
+            "srs": {"domain": "fwd.test", "secrets_file": "/dev/null"},
+            "delivery": {"concurrency": 2, "concurrency_total": 10},
+        }
+    )
+    store = Store(await database.connect(f"sqlite:///{tmp_path}/queue.db"), "worker/1/")
+    house = House(config, store)
+    running = asyncio.create_task(house.dispatcher.run())
+    yield house
+    for gate in house.hops.gates.values():
+        gate.set()
+    await house.dispatcher.stop(5)
+    await asyncio.wait_for(running, 5)
+    await store.close()
+
+
+async def test_what_the_queue_holds_is_delivered_with_a_rewritten_sender(house: House) -> None:
+    await house.store.apply(house.arrival("c@d.test"))
+    await house.counts()
+    ((domain, job),) = house.hops.jobs
+    assert (domain, [r.address for r in job.recipients]) == ("d.test", ["c@d.test"])
+    assert job.sender.startswith("SRS0=") and job.sender.endswith("=origin.test=bob@fwd.test")
+    assert b"".join(job.content()).endswith(b"Subject: hello\r\n\r\nHi.\r\n")
+
+
+async def test_recipients_at_one_next_hop_share_a_transaction(house: House) -> None:
+    await house.store.apply(house.arrival("a@d.test", "b@d.test", "c@e.test"))
+    await house.counts()
+    assert sorted(len(job.recipients) for _, job in house.hops.jobs) == [1, 2]
+
+
+async def test_a_deferral_waits_and_keeps_its_reply(house: House) -> None:
+    house.hops.answer = lambda recipient: DEFERRED
+    await house.store.apply(house.arrival("c@d.test"))
+    due = await house.deferred()
+    assert 235 < due.next_attempt - time.time() < 365
+    (row,) = await house.store.lease([due], time.time() + 60)
+    assert row.attempts == 1 and row.last is not None and (row.last["code"], row.last["text"]) == (451, "later")
+
+
+async def test_one_of_three_refused_is_one_bounce_that_hides_the_mailbox(house: House) -> None:
+    house.hops.answer = lambda r: FAILED if r.startswith("hidden@") else DELIVERED
+    await house.store.apply(house.arrival("a@one.test", "hidden@mailbox.test", "b@two.test"))
+    await house.until(lambda: "bob@origin.test" in house.hops.recipients())
+    await house.counts()
+    ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
+    content = b"".join(bounce.content())
+    assert [r.address for r in bounce.recipients] == ["bob@origin.test"]
+    assert b"alias@fwd.test" in content and b"550" in content and b"hidden" not in content
+    assert house.hops.recipients() == ["a@one.test", "b@two.test", "bob@origin.test", "hidden@mailbox.test"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "spf"), [("", "none"), ("bob@origin.test", "fail"), ("bob@origin.test", "softfail")]
+)
+async def test_what_may_not_be_bounced_is_kept_as_dead(house: House, sender: str, spf: str) -> None:
+    house.hops.answer = lambda r: FAILED
+    await house.store.apply(house.arrival("c@d.test", sender=sender, spf=spf))
+    await house.counts(dead=1)
+    assert house.hops.recipients() == ["c@d.test"]
+
+
+async def test_a_bounce_that_cannot_be_delivered_is_never_bounced_again(house: House) -> None:
+    house.hops.answer = lambda r: FAILED
+    await house.store.apply(house.arrival("c@d.test"))
+    await house.counts(dead=1)
+    assert house.hops.recipients() == ["bob@origin.test", "c@d.test"]
+
+
+async def test_the_end_of_patience_is_a_bounce(house: House) -> None:
+    house.hops.answer = lambda r: DEFERRED if r == "c@d.test" else DELIVERED
+    await house.store.apply(house.arrival("c@d.test", received=time.time() - 6 * 86400))
+    await house.counts()
+    ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
+    assert b"4.4.7" in b"".join(bounce.content()) or b"4.3.0" in b"".join(bounce.content())
+
+
+async def test_a_slow_next_hop_does_not_hold_up_the_others(house: House) -> None:
+    house.hops.gates["slow.test"] = asyncio.Event()
+    for n in range(700):
+        await house.store.apply(house.arrival(f"r{n}@slow.test"))
+    await house.until(lambda: len(house.hops.jobs) >= 2)
+    await house.store.apply(house.arrival("r@quick.test"))
+    await house.until(lambda: "r@quick.test" in house.hops.recipients())
+    assert sum(domain == "slow.test" for domain, _ in house.hops.jobs) <= 2 * house.config.delivery.concurrency
+    house.hops.gates["slow.test"].set()
+    await house.counts()
+
+
+async def test_a_message_that_was_just_stored_is_attempted_from_memory(house: House) -> None:
+    change = house.arrival("c@d.test")
+    assert house.dispatcher.has_room({"d.test"}, 100)
+    deliveries = house.dispatcher.leased(change.deliveries)
+    await house.store.apply(Change(arrived=change.arrived, deliveries=deliveries))
+    house.dispatcher.take(change.arrived[0], deliveries)
+    await house.counts()
+    assert house.hops.recipients() == ["c@d.test"]
+
+
+async def test_no_room_beyond_the_memory_for_messages(house: House) -> None:
+    assert not house.dispatcher.has_room({"d.test"}, 10**7 + 1)
+
+
+async def test_a_next_hop_that_throws_is_a_deferral(house: House) -> None:
+    def broken(recipient: str) -> Outcome:
+        raise RuntimeError("a bug")
+
+    house.hops.answer = broken
+    await house.store.apply(house.arrival("c@d.test"))
+    await house.deferred()
