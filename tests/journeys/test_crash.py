@@ -105,7 +105,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(world: World, capsys: pytest.Cap
     load.stop()
 
     wait_until(
-        lambda: not load.acknowledged - numbers(sink).keys(), f"every acknowledged message (chance was {seed})", 120
+        lambda: not load.acknowledged - numbers(sink).keys(), f"every acknowledged message (chance was {seed})", 60
     )
     relay.wait_for_empty_queue(60)
     arrived = numbers(sink)
