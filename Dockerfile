@@ -1,4 +1,4 @@
-# The relay in a container: an ordinary user, one volume, configuration by file or by environment (docs/docker.md).
+# The relay in a container: an ordinary user, one volume, configuration by file or by environment (docs/operating.md).
 #   docker build -t srs-relay .   &&   docker run --rm srs-relay demo
 
 FROM docker.io/library/python:3.13-slim AS build
@@ -13,9 +13,9 @@ FROM docker.io/library/python:3.13-slim
 LABEL org.opencontainers.image.title="srs-relay" \
       org.opencontainers.image.description="A forwarding SMTP relay that keeps SPF, DKIM and bounces intact" \
       org.opencontainers.image.licenses="MIT"
-RUN useradd --system --uid 2525 --user-group --create-home --home-dir /var/lib/srs-relay \
-      --shell /usr/sbin/nologin srs-relay \
-    && chmod 700 /var/lib/srs-relay
+RUN groupadd --system --gid 2525 srs-relay \
+    && useradd --system --uid 2525 --gid srs-relay --home-dir /var/lib/srs-relay --shell /usr/sbin/nologin srs-relay \
+    && install --directory --owner srs-relay --group srs-relay --mode 700 /var/lib/srs-relay
 COPY --from=build /opt/srs-relay /opt/srs-relay
 
 # /healthz answers where the health check asks. It wins over [http] of a file.

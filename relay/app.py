@@ -7,21 +7,18 @@ order: who may send, where it goes, what SPF says of it, the trace fields on top
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from email.utils import getaddresses
-from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
 from relay.address import domain_of, lookup_key
-from relay.authenticate import results, spf
-from relay.config import Config, Listen, Spf
+from relay.authenticate import policy, results, spf
+from relay.config import Config, Listen
 from relay.deliver.agent import Agent
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.tls import ServerTls
@@ -31,11 +28,12 @@ from relay.queue.database import QueueUnavailable
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
 from relay.queue.schedule import Patience
+from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.receive.command import RcptTo, Transaction
 from relay.receive.limits import Limits, SharedCounts
 from relay.receive.listener import Listener, within
-from relay.reply import Refused, Reply, printable
+from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Notifier, from_domain
 from relay.rewrite.srs import scheme_from_config
@@ -48,7 +46,6 @@ from relay.sign.signer import Signer
 log = structlog.get_logger()
 
 SWEEP = 600.0  # seconds between sweeps of dead letters
-FREE_SPACE_FOR = 1.0  # seconds for which the free space of the disk is believed
 
 
 @dataclass(slots=True)
@@ -89,10 +86,8 @@ class Conversation:
     async def _check_sender(self, client: Client, sender: str) -> None:
         """SPF and forgeries of our own domains; one verdict serves all recipients of a transaction."""
         verdict = await self._spf(client, sender)
-        domain = domain_of(sender)
-        if verdict.result != "pass" and self._relay.is_own(domain):
-            raise Refused(550, "5.7.1", f"<{sender}>: {client.ip} may not send for {domain}, a domain of ours")
-        _apply(self._relay.config.spf, verdict, client)
+        policy.refuse_forged_sender(self._relay.own_domains, verdict, sender, client.ip)
+        policy.apply_spf(self._relay.config.spf, verdict, client.ip)
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
@@ -104,7 +99,8 @@ class Conversation:
         verdict = None if client.trusted else await self._spf(client, transaction.mail.sender)
         try:
             relay.check_loops(message, [routed for _, routed in accepted.routes])
-            relay.check_author(client, message, verdict)
+            if verdict is not None:
+                policy.refuse_forged_author(relay.own_domains, verdict, message, client.ip)
         except Refused as refused:
             log.info("refused", id=id_text(transaction.id), reply=str(refused.reply))
             return refused.reply
@@ -153,8 +149,8 @@ class Relay:
             per_client=config.limits.connections_per_client,
             memory=config.limits.message_memory,
         )
-        self.space = FreeSpace(config)
-        self._own = config.own_domains
+        self.space = FreeSpace(config.queue.url, config.queue.min_free)
+        self.own_domains = config.own_domains
         self._scheme = scheme_from_config(config)
         self._agent = Agent(config, resolver)
         self._router = Router(
@@ -222,25 +218,12 @@ class Relay:
         self.metrics.spf.add(verdict.result)
         return verdict
 
-    def is_own(self, domain: str) -> bool:
-        """Whether a domain is one of ours, or lies below one."""
-        return any(domain == own or domain.endswith("." + own) for own in self._own)
-
     def check_loops(self, message: Message, routes: Sequence[Routed]) -> None:
         """Raises Refused 554 5.4.6 for a message that has been here before, or nearly everywhere."""
         if received_hops(message) > self.config.receive.max_hops:
             raise Refused(554, "5.4.6", "too many hops, this message is looping")
         if is_looping(message, [r.alias for r in routes if r.alias], self._scheme.secrets):
             raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
-
-    def check_author(self, client: Client, message: Message, verdict: spf.SpfVerdict | None) -> None:
-        """Raises Refused 550 5.7.1 where an outsider writes From one of our domains without SPF pass for it."""
-        if verdict is None:
-            return
-        for domain in _author_domains(message):
-            aligned = verdict.result == "pass" and _aligned(domain, verdict.domain)
-            if self.is_own(domain) and not aligned:
-                raise Refused(550, "5.7.1", f"{client.ip} may not send mail from {domain}, a domain of ours")
 
     def complete(
         self,
@@ -412,64 +395,8 @@ async def _unused(*_: object) -> NoReturn:
     raise AssertionError("a check of the configuration asks nobody")
 
 
-class FreeSpace:
-    """Whether the disk under an SQLite queue has room for mail (`queue.min_free`)."""
-
-    def __init__(self, config: Config) -> None:
-        url = config.queue.url
-        self._folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else None
-        self._minimum = config.queue.min_free
-        self._checked = 0.0
-        self._enough = True
-
-    def enough(self) -> bool:
-        now = time.monotonic()
-        if self._folder is not None and now - self._checked > FREE_SPACE_FOR:
-            self._checked = now
-            found = os.statvfs(self._folder)
-            enough = found.f_bavail * found.f_frsize >= self._minimum
-            if enough != self._enough:
-                log.warning("disk_space", folder=str(self._folder), enough=enough)
-            self._enough = enough
-        return self._enough
-
-
 async def _name_of(resolver: Resolver, ip: str) -> str:
     try:
         return await confirmed_name(resolver, ip)
     except DnsFailure:
         return ""
-
-
-def _apply(policy: Spf, verdict: spf.SpfVerdict, client: Client) -> None:
-    """Raises Refused where the policy for this result says so (RFC 7208 sections 8.4 to 8.7, RFC 7372)."""
-    action = {
-        "fail": policy.fail,
-        "softfail": policy.softfail,
-        "permerror": policy.permerror,
-        "temperror": policy.temperror,
-    }.get(verdict.result, "tag")
-    if action == "tag":
-        return
-    subject = f"SPF {verdict.result} for {verdict.domain}"
-    match verdict.result:
-        case "temperror":
-            text = f"{subject}: DNS gave no answer ({verdict.problem})"
-        case "permerror":
-            text = f"{subject}: {verdict.problem}"
-        case _:
-            text = f"{subject}: {client.ip} is not allowed to send for it"
-            text += f"; the domain explains: {verdict.explanation}" if verdict.explanation else ""
-    if action == "defer" or verdict.result == "temperror":
-        raise Refused(451, "4.7.24", printable(text))
-    raise Refused(550, "5.7.24" if verdict.result == "permerror" else "5.7.23", printable(text))
-
-
-def _aligned(author: str, authenticated: str) -> bool:
-    """Relaxed alignment without the organizational domain: equal, or one below the other (RFC 9989 section 4.10.1)."""
-    return author == authenticated or author.endswith("." + authenticated) or authenticated.endswith("." + author)
-
-
-def _author_domains(message: Message) -> list[str]:
-    values = [f.value.decode("utf-8", "replace") for f in message.all("from")]
-    return [domain_of(address) for _, address in getaddresses(values) if "@" in address]

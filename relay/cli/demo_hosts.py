@@ -31,6 +31,7 @@ class Host:
         self.ip = ip
         self._arrived: asyncio.Queue[Received] = asyncio.Queue()
         self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self, port: int) -> int:
         """Listen; port 0 takes a free one. Returns the port.
@@ -42,9 +43,12 @@ class Host:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and hang up."""
         if self._server is not None:
             self._server.close()
+        for writer in self._connections.values():
+            writer.close()
+        await asyncio.gather(*self._connections)
 
     async def next_message(self, timeout: float | None = None) -> Received:
         """The oldest message not yet handed out.
@@ -75,12 +79,16 @@ class Host:
         return f"{code} {text.decode('ascii', 'replace')}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = writer
         try:
             await self._converse(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client left without QUIT
+            pass  # the client left without QUIT, or we hung up
         finally:
             writer.close()
+            del self._connections[task]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         helo = sender = ""

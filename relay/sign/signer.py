@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from email.utils import getaddresses
 
-from relay.address import domain_of
+from relay.authenticate.author import author_domains
 from relay.message import Message
 from relay.sign.dkim import signature_fields
 from relay.sign.keys import SigningKey
@@ -38,13 +37,5 @@ class Signer:
     def _keys_for(self, message: Message) -> Sequence[SigningKey]:
         if len(self._by_domain) < 2:
             return self._default
-        return self._by_domain.get(author_domain(message), self._default)
-
-
-def author_domain(message: Message) -> str:
-    """The domain of the only author in From; empty where there is none or more than one field or address."""
-    fields = message.all("from")
-    if len(fields) != 1:
-        return ""
-    addresses = [address for _, address in getaddresses([fields[0].value.decode("utf-8", "replace")])]
-    return domain_of(addresses[0]) if len(addresses) == 1 else ""
+        authors = author_domains(message)
+        return self._by_domain.get(authors[0], self._default) if len(authors) == 1 else self._default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -140,6 +141,16 @@ async def test_a_host_shows_what_it_got_octet_for_octet() -> None:
     assert reply == "250 2.0.0 Ok"
     content = b"Subject: x\r\n\r\n.\r\n..dots\r\n\xe9\r\n"
     assert received == Received("127.0.0.4", "mx.b.example", "", ("b@a.example",), content)
+
+
+async def test_a_host_that_closes_hangs_up() -> None:
+    host = Host("mx.a.example", "127.0.0.2")
+    reader, writer = await asyncio.open_connection("127.0.0.2", await host.start(0))
+    assert (await reader.readline()).startswith(b"220 ")
+    async with asyncio.timeout(5):
+        await host.close()
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_host_says_when_nothing_comes() -> None:

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from relay.cli.zone import ZoneServer
+from relay.cli.zone import Behaviour, ZoneServer
 from tests.journeys.relay_process import RelayProcess
 from tests.judges import dkimpy
 from tests.peers import free_port
@@ -54,6 +54,7 @@ class World:
         self.base.chmod(0o755)
         self.port = free_port()
         self.zone: Zone = _zone()
+        self.failures: dict[str, Behaviour] = {}
         self.relays: list[RelayProcess] = []
         self._running: list[_Startable] = []
 
@@ -69,8 +70,8 @@ class World:
             list(pool.map(self.start, things))
 
     def nameserver(self) -> str:
-        """`address:port` of a DNS that serves `zone` as it is now."""
-        return self.start(Nameserver(self.zone)).endpoint
+        """`address:port` of a DNS that serves `zone` as it is now, and gives no answer to the names in `failures`."""
+        return self.start(Nameserver(self.zone, self.failures)).endpoint
 
     def relay(
         self,
@@ -153,17 +154,15 @@ class World:
 class Nameserver:
     """The embedded DNS in a thread of its own, so that a test may block while a relay asks."""
 
-    def __init__(self, zone: Zone) -> None:
-        self._zone = zone
+    def __init__(self, zone: Zone, failures: Mapping[str, Behaviour]) -> None:
+        self._server = ZoneServer(zone, failures)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.endpoint = ""
 
     def start(self) -> None:
         self._thread.start()
-        host, port = asyncio.run_coroutine_threadsafe(ZoneServer(self._zone).start("127.0.0.1", 0), self._loop).result(
-            10
-        )
+        host, port = asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
         self.endpoint = f"{host}:{port}"
 
     def stop(self) -> None:
