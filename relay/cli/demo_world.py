@@ -46,8 +46,8 @@ class World:
 async def world() -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srs-relay-demo-")))
-        (folder / "relay1.pem").write_bytes(relay_pem := keys.generate("rsa2048"))
         sender_key = keys.SigningKey("shop.example", "news1", keys.parse(keys.generate("rsa2048")))
+        relay_pem = keys.generate("rsa2048")
         relay_key = keys.SigningKey("fwd.example", "relay1", keys.parse(relay_pem))
         public_keys = {key.record_name: key.public_record() for key in (sender_key, relay_key)}
 
@@ -62,12 +62,18 @@ async def world() -> AsyncIterator[World]:
                 port = await host.start(port)  # one port for all hosts, as 25 is elsewhere
             except OSError as error:
                 raise Failure(f"the demo needs {host.ip} on loopback: {error.strerror}") from None
-        (folder / "relay.toml").write_text(_config(dns, port), encoding="utf-8")
-        (folder / "srs.secret").write_text(secrets.token_hex(16) + "\n")
-        (folder / "aliases").write_text(f"{ALIAS} {MAILBOX}\n")
+        _write(folder / "relay1.pem", relay_pem.decode("ascii"))
+        _write(folder / "srs.secret", secrets.token_hex(16) + "\n")
+        _write(folder / "aliases", f"{ALIAS} {MAILBOX}\n")
+        _write(folder / "relay.toml", _config(dns, port))
         await stack.enter_async_context(_relay(folder, port))
         resolver = CachingResolver([dns], timeout=5.0, cache_entries=100)
         yield World(folder, (RELAY_IP, port), sender, mailbox, resolver, sender_key, public_keys)
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 def _zone(public_keys: dict[str, str]) -> dict[tuple[str, str], list[str]]:

@@ -7,15 +7,15 @@ covers the body.
 
 from __future__ import annotations
 
-import dataclasses
 import asyncio
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from relay.address import is_ascii, normal_domain, split
+from relay.address import normal_domain, split
 from relay.config import Delivery
 from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, failure, is_negative, silence
 from relay.deliver.smtp import Connection, HostFailed, NoReply, Reply
@@ -109,7 +109,7 @@ async def probe(connection: Connection, job: Job, timeouts: Delivery) -> tuple[O
 
 
 class _Transaction:
-    """The state of one transaction: `_phase` is what the server was last asked, `_outcomes` what it has answered for good."""
+    """One transaction: `_phase` is what the server was last asked, `_outcomes` what it has answered for good."""
 
     def __init__(self, connection: Connection, job: Job, timeouts: Delivery) -> None:
         self._connection = connection
@@ -121,7 +121,7 @@ class _Transaction:
     async def run(self, *, with_data: bool) -> tuple[Outcome, ...]:
         try:
             self._rule_out()
-            accepted = await self._envelope()
+            accepted = await self._envelope(with_data)
             if with_data and accepted:
                 await self._data(accepted)
             else:
@@ -181,7 +181,7 @@ class _Transaction:
         if job.needs_smtputf8 and not utf8:
             self._settle(self._unsettled(), failure(554, "5.6.9", "a header field needs SMTPUTF8, not offered"))
 
-    async def _envelope(self) -> dict[int, Reply]:
+    async def _envelope(self, with_data: bool) -> dict[int, Reply]:
         """RSET where it is due, MAIL and RCPT; the recipients that were accepted, with the reply to each."""
         wanted = self._unsettled()
         if not wanted:
@@ -206,7 +206,8 @@ class _Transaction:
             if refusal is not None and line == b"RSET":
                 raise NoReply("garbage")
             if refusal is not None:
-                self._settle(wanted, refusal)
+                # A server that refuses the sender of a probe has said nothing of the users it was asked about.
+                self._settle(wanted, refusal if with_data else dataclasses.replace(refusal, status="deferred"))
                 return {}
         accepted = {}
         for index, reply in zip(wanted, replies[len(opening) :], strict=False):

@@ -37,12 +37,12 @@ def test_spf_policy(policy: Spf, result: str, reply: str | None) -> None:
     if reply is None:
         apply_spf(policy, verdict(result), "192.0.2.1")
         return
-    with pytest.raises(Refused, match=f"^{reply} .*a.example"):
+    with pytest.raises(Refused, match=f"^{reply} .*a\\.example"):
         apply_spf(policy, verdict(result), "192.0.2.1")
 
 
 def test_the_refusal_gives_the_domains_own_explanation() -> None:
-    with pytest.raises(Refused, match="see https://a.example/why"):
+    with pytest.raises(Refused, match=r"see https://a\.example/why"):
         apply_spf(Spf(fail="reject"), verdict("fail", explanation="see https://a.example/why"), "192.0.2.1")
 
 

@@ -1,0 +1,369 @@
+"""What the door makes of a sender: SPF and its policies, forgeries of our own names, and mail to our SRS addresses."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from relay.rewrite import srs
+from tests.journeys.clients import Answer, Dialogue
+from tests.journeys.maildir import parse
+from tests.journeys.relay_process import RelayProcess
+from tests.journeys.sinks import Received, RecordingSink
+from tests.journeys.world import FWD, MAILBOX, SECRET, SENDER, World
+from tests.peers import wait_until
+
+pytestmark = pytest.mark.slow
+
+KNOWN, STRANGER, TRUSTED = "127.0.0.50", "127.0.0.66", "127.0.0.99"
+ANN = "ann@sender.example"
+DAY = 86400
+RECORDS = {
+    "refusing.example": "v=spf1 -all exp=why.refusing.example",
+    "why.refusing.example": "%{i} is none of ours",
+    "doubtful.example": "v=spf1 ~all",
+    "undecided.example": "v=spf1 ?all",
+    "broken.example": "v=spf1 nonsense:mx",
+    "news.fwd.example": f"v=spf1 ip4:{SENDER} -all",
+}
+SENDERS = {
+    "pass": "x@sender.example",
+    "fail": "x@refusing.example",
+    "softfail": "x@doubtful.example",
+    "neutral": "x@undecided.example",
+    "none": "x@silent.example",
+    "permerror": "x@broken.example",
+    "temperror": "x@failing.example",
+}
+TAGGED, REJECTED, BROKEN, DEFERRED = (250, "2.0.0"), (550, "5.7.23"), (550, "5.7.24"), (451, "4.7.24")
+DENIED, NO_SUCH_USER = (550, "5.7.1"), (550, "5.1.1")
+
+
+class House:
+    """A small internet with relays of several policies, all of which lead to one sink."""
+
+    def __init__(self, world: World) -> None:
+        for name, record in RECORDS.items():
+            world.zone[name, "TXT"] = [f'"{record}"']
+        world.failures["failing.example"] = "servfail"
+        self._world = world
+        self._count = itertools.count(1)
+        self.sink = world.start(RecordingSink(MAILBOX, world.port))
+        self.relays: dict[str, RelayProcess] = {}
+
+    def open(self, name: str, domain: str, **tables: object) -> None:
+        """Start a relay at one of the forwarding domains, under a name for the tests."""
+        self.relays[name] = self._world.relay(
+            domain,
+            aliases=f"alice@{domain} carol@mailbox.example\n",
+            clients={"trusted": [f"{TRUSTED}/32"]},
+            delivery={"smarthost": {"url": f"smtp://{MAILBOX}:{self._world.port}"}},
+            **tables,
+        )
+
+    def send(
+        self,
+        sender: str,
+        recipient: str = "",
+        author: str = ANN,
+        *,
+        relay: str = "default",
+        source: str = SENDER,
+        helo: str = "mx.sender.example",
+    ) -> tuple[Answer, str]:
+        """One message to a relay (to its alias, unless told otherwise): the last reply, and the subject it had."""
+        process = self.relays[relay]
+        recipient = recipient or f"alice@{process.folder.name}"
+        subject = f"message {next(self._count)}"
+        with Dialogue((process.address, process.port), source=source) as session:
+            if (answer := session.offer(sender, recipient, helo)).code == 250:
+                assert session("DATA").code == 354
+                session.send(f"From: {author}\r\nSubject: {subject}\r\n\r\ntext\r\n.\r\n".encode())
+                answer = session.reply()
+        return answer, subject
+
+    def arrived(self, subject: str) -> Received:
+        """The transaction that brought the message with this subject to the sink."""
+        line = f"\r\nSubject: {subject}\r\n".encode()
+        found = wait_until(lambda: [one for one in self.sink.received if line in one.content], f"{subject!r}")
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    world = World()
+    try:
+        house = House(world)
+        house.open("default", "fwd.example", senders={"local_domains": ["fwd.example", "brand.example"]})
+        house.open(
+            "strict",
+            "next.example",
+            spf={"fail": "reject", "softfail": "defer", "permerror": "reject", "temperror": "reject"},
+            srs={"accept": "null"},
+        )
+        yield house
+        assert not world.complaints(), "\n".join(world.complaints())
+    finally:
+        world.close()
+
+
+@pytest.fixture(scope="module")
+def other_house() -> Iterator[House]:
+    world = World()
+    try:
+        house = House(world)
+        house.open(
+            "default",
+            "fwd.example",
+            workers=1,
+            spf={"fail": "defer", "softfail": "reject", "permerror": "defer", "temperror": "tag", "skip": [KNOWN]},
+            srs={"reverse_rate": 2},
+        )
+        yield house
+        assert not world.complaints(), "\n".join(world.complaints())
+    finally:
+        world.close()
+
+
+# SPF
+
+
+def spf_field(content: bytes) -> str:
+    """The one Authentication-Results of a message; empty where it has none."""
+    fields = parse(content).get_all("Authentication-Results", [])
+    assert len(fields) <= 1
+    return " ".join("".join(fields).split())
+
+
+@pytest.mark.parametrize(
+    ("policy", "result", "expected"),
+    [
+        *(("default", result, TAGGED) for result in SENDERS if result != "temperror"),
+        ("default", "temperror", DEFERRED),
+        ("strict", "pass", TAGGED),
+        ("strict", "neutral", TAGGED),
+        ("strict", "none", TAGGED),
+        ("strict", "fail", REJECTED),
+        ("strict", "softfail", DEFERRED),
+        ("strict", "permerror", BROKEN),
+        ("strict", "temperror", DEFERRED),
+        ("other", "pass", TAGGED),
+        ("other", "fail", DEFERRED),
+        ("other", "softfail", REJECTED),
+        ("other", "permerror", DEFERRED),
+        ("other", "temperror", TAGGED),
+    ],
+)
+def test_each_spf_result_has_its_policy(
+    house: House, other_house: House, policy: str, result: str, expected: tuple[int, str]
+) -> None:
+    """At most a rejection is for good: a `temperror` is one of the moment, whatever the policy (RFC 7208 section 8.6)."""
+    there, relay = (other_house, "default") if policy == "other" else (house, policy)
+    answer, subject = there.send(SENDERS[result], relay=relay)
+    assert answer[:2] == expected
+    if expected == TAGGED:
+        field = spf_field(there.arrived(subject).content)
+        assert f"; spf={result} " in field and f"smtp.mailfrom={SENDERS[result]}" in field
+    else:
+        assert f"SPF {result} for {SENDERS[result].partition('@')[2]}" in answer.text
+
+
+def test_a_rejection_carries_the_explanation_of_the_domain(house: House) -> None:
+    answer, _ = house.send("x@refusing.example", relay="strict")
+    assert answer.text.endswith(f"{SENDER} is none of ours")
+
+
+def test_of_a_null_sender_the_name_in_ehlo_is_checked(house: House) -> None:
+    answer, _ = house.send("", relay="strict", helo="refusing.example")
+    assert answer[:2] == REJECTED and "refusing.example" in answer.text
+    answer, subject = house.send("", relay="strict")
+    assert answer[:2] == TAGGED
+    field = spf_field(house.arrived(subject).content)
+    assert "; spf=pass " in field and field.endswith("smtp.helo=mx.sender.example")
+
+
+def test_a_verdict_is_of_its_own_transaction(house: House) -> None:
+    relay = house.relays["strict"]
+    with Dialogue((relay.address, relay.port), source=SENDER) as session:
+        assert session.offer("x@refusing.example", "alice@next.example")[:2] == REJECTED
+        assert session("RCPT TO:<alice@next.example>")[:2] == REJECTED
+        assert session("RSET").code == 250
+        assert session.offer("x@sender.example", "alice@next.example").code == 250
+
+
+def test_of_a_trusted_client_nothing_is_checked_and_nothing_is_said(house: House) -> None:
+    answer, subject = house.send("x@refusing.example", relay="strict", source=TRUSTED)
+    assert answer[:2] == TAGGED
+    assert spf_field(house.arrived(subject).content) == ""
+
+
+def test_a_known_forwarder_is_not_checked_and_the_record_does_not_claim_otherwise(other_house: House) -> None:
+    answer, subject = other_house.send("x@refusing.example", source=KNOWN)
+    assert answer[:2] == TAGGED
+    field = spf_field(other_house.arrived(subject).content)
+    assert "; spf=none " in field and "no SPF record" not in field
+
+
+# forgeries of our own
+
+
+@pytest.mark.parametrize(
+    ("source", "sender", "expected"),
+    [
+        (SENDER, "ceo@fwd.example", DENIED),
+        (SENDER, "ceo@FWD.example", DENIED),
+        (SENDER, "ceo@brand.example", DENIED),
+        (SENDER, "ceo@nowhere.fwd.example", DENIED),
+        (STRANGER, "x@news.fwd.example", DENIED),
+        (SENDER, "x@news.fwd.example", TAGGED),
+        (FWD, "ceo@fwd.example", TAGGED),
+        (FWD, "ceo@brand.example", DENIED),
+        (TRUSTED, "ceo@fwd.example", TAGGED),
+        (SENDER, "ceo@notfwd.example", TAGGED),
+        (SENDER, "ceo@fwd.example.sender.example", TAGGED),
+    ],
+)
+def test_a_sender_in_our_name_needs_spf_pass_for_it(
+    house: House, source: str, sender: str, expected: tuple[int, str]
+) -> None:
+    assert house.send(sender, source=source)[0][:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "helo", "sender", "author", "expected"),
+    [
+        (SENDER, "mx.sender.example", ANN, "ceo@fwd.example", DENIED),
+        (SENDER, "mx.sender.example", ANN, "ceo@brand.example", DENIED),
+        (SENDER, "mx.sender.example", ANN, "ceo@sub.fwd.example", DENIED),
+        (SENDER, "mx.sender.example", "", "ceo@fwd.example", DENIED),
+        (SENDER, "mx.fwd.example", "", "ceo@fwd.example", DENIED),
+        (SENDER, "mx.sender.example", "", "MAILER-DAEMON@sender.example", TAGGED),
+        (FWD, "mx.fwd.example", "", "MAILER-DAEMON@fwd.example", TAGGED),
+        (FWD, "mx.fwd.example", "ceo@fwd.example", "ceo@fwd.example", TAGGED),
+        (FWD, "mx.fwd.example", "ceo@fwd.example", "ceo@sub.fwd.example", TAGGED),
+        (FWD, "mx.fwd.example", "ceo@fwd.example", "ceo@brand.example", DENIED),
+        (FWD, "mx.fwd.example", ANN, "ceo@fwd.example", DENIED),
+        (SENDER, "mx.sender.example", "x@news.fwd.example", "x@news.fwd.example", TAGGED),
+        (SENDER, "mx.sender.example", "x@news.fwd.example", "ceo@sales.fwd.example", DENIED),
+        (TRUSTED, "mx.sender.example", ANN, "ceo@fwd.example", TAGGED),
+        (TRUSTED, "mx.sender.example", "", "ceo@sub.fwd.example", TAGGED),
+        (SENDER, "mx.sender.example", ANN, "ceo@notfwd.example", TAGGED),
+    ],
+)
+def test_an_author_in_our_name_needs_spf_pass_for_it(
+    house: House, source: str, helo: str, sender: str, author: str, expected: tuple[int, str]
+) -> None:
+    assert house.send(sender, author=author, source=source, helo=helo)[0][:2] == expected
+
+
+# SRS addresses as recipients
+
+
+def at_home(sender: str, domain: str = "fwd.example", age_days: int = 0) -> str:
+    """Our SRS address for a sender, as it was written so many days ago."""
+    return srs.forward(sender, srs.Scheme(domain, (SECRET.encode(),)), time.time() - age_days * DAY)
+
+
+def altered(address: str, old: str, new: str) -> str:
+    assert old in address
+    return address.replace(old, new, 1)
+
+
+FOREIGN = "SRS0=HHHH=TT=sender.example=ann@elsewhere.example"
+SRS0, SRS1 = at_home(ANN), at_home(FOREIGN)
+
+
+@pytest.mark.parametrize("sender", ["", "dave@mailbox.example"], ids=["null sender", "a sender"])
+class TestAtTheSrsDoor:
+    @pytest.mark.parametrize(
+        ("recipient", "true_sender"),
+        [
+            (SRS0, ANN),
+            (SRS0.upper(), ANN.upper()),
+            (altered(SRS0, "SRS0=", "SRS0+"), ANN),
+            (at_home(ANN, age_days=21), ANN),
+            (at_home('"ann smith"@sender.example'), '"ann smith"@sender.example'),
+            (SRS1, FOREIGN),
+            (altered(SRS1, "SRS1=", "SRS1-"), FOREIGN),
+            (at_home(SRS0, "next.example").replace("@next.", "@fwd."), ANN),
+        ],
+        ids=["SRS0", "upper case", "SRS0+", "oldest", "quoted", "SRS1", "SRS1-", "SRS1 over an SRS0 of ours"],
+    )
+    def test_what_we_wrote_leads_home(self, house: House, sender: str, recipient: str, true_sender: str) -> None:
+        answer, subject = house.send(sender, recipient, source=STRANGER)
+        assert answer[:2] == TAGGED
+        arrived = house.arrived(subject)
+        assert [one.lower() for one in arrived.recipients] == [true_sender.lower()]
+        assert arrived.sender == (sender and at_home(sender))
+
+    @pytest.mark.parametrize(
+        ("recipient", "reason"),
+        [
+            (altered(SRS0, "=ann@", "=eve@"), "forged"),
+            (altered(SRS0, "sender.example", "victim.example"), "forged"),
+            (re.sub("=....=", "=AAAA=", SRS0), "forged"),
+            (re.sub("=....=", "==", SRS0, count=1), "forged"),
+            (altered(SRS1, "elsewhere.example", "victim.example"), "forged"),
+            (altered(SRS1, "=ann@", "=eve@"), "forged"),
+            (at_home(ANN, age_days=22), "expired"),
+            (at_home(ANN, age_days=-1), "expired"),
+            ("SRS0=@fwd.example", "malformed"),
+            ("SRS0=abcd=TT=sender.example@fwd.example", "malformed"),
+            ("SRS1=abcd=elsewhere.example@fwd.example", "malformed"),
+        ],
+    )
+    def test_anything_else_is_refused_and_the_reply_says_why(
+        self, house: House, sender: str, recipient: str, reason: str
+    ) -> None:
+        for source in (STRANGER, TRUSTED):
+            answer, _ = house.send(sender, recipient, source=source)
+            assert answer[:2] == NO_SUCH_USER and reason in answer.text.lower()
+
+
+def test_an_address_for_bounces_only_takes_bounces_only(house: House) -> None:
+    recipient = at_home(ANN, "next.example")
+    assert house.send("x@sender.example", recipient, relay="strict")[0][:2] == DENIED
+    answer, subject = house.send("", recipient, relay="strict")
+    assert answer[:2] == TAGGED and house.arrived(subject).recipients == (ANN,)
+
+
+def test_mail_to_one_sender_behind_srs_addresses_is_limited_bounces_are_not(other_house: House) -> None:
+    codes = [other_house.send(SENDERS["none"], at_home(ANN))[0][:2] for _ in range(3)]
+    assert codes == [TAGGED, TAGGED, (450, "4.7.1")]
+    assert other_house.send("", SRS0)[0][:2] == TAGGED
+    assert other_house.send(SENDERS["none"], at_home("bob@sender.example"))[0][:2] == TAGGED
+
+
+def test_a_sender_too_long_for_srs_is_stored_and_its_bounce_comes_back(house: House) -> None:
+    long = "x" * 60 + "@a-long-name-for-a-host." + "y" * 60 + ".sender.example"
+    answer, subject = house.send(long)
+    assert answer[:2] == TAGGED
+    token = house.arrived(subject).sender
+    assert re.fullmatch(r"SRS0=....=..==[a-z0-9]+@fwd\.example", token) and len(token.partition("@")[0]) <= 64
+    again = house.arrived(house.send(long)[1]).sender
+    assert again == token, "one a day"
+
+    for address in (token, token.lower()):
+        answer, subject = house.send("", address, source=STRANGER)
+        assert answer[:2] == TAGGED and house.arrived(subject).recipients == (long,)
+    changed = re.sub(r"==.", lambda found: "==" + ("b" if found[0][-1] == "a" else "a"), token)
+    answer, _ = house.send("", changed, source=STRANGER)
+    assert answer[:2] == NO_SUCH_USER and "forged" in answer.text
+
+
+def test_an_internationalized_sender_leaves_as_it_is_or_as_a_token(house: House) -> None:
+    """The sink knows SMTPUTF8, so an address that fits is written out."""
+    relay = house.relays["default"]
+    with Dialogue((relay.address, relay.port), source=SENDER) as session:
+        session("EHLO mx.sender.example")
+        assert session("MAIL FROM:<jörg@sender.example> SMTPUTF8").code == 250
+        assert session("RCPT TO:<alice@fwd.example>").code == 250
+        assert session("DATA").code == 354
+        session.send(b"From: ann@sender.example\r\nSubject: in other letters\r\n\r\ntext\r\n.\r\n")
+        assert session.reply()[:2] == TAGGED
+    arrived = house.arrived("in other letters")
+    assert arrived.sender == at_home("jörg@sender.example") and "SMTPUTF8" in arrived.options
