@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import structlog
 
-from relay.address import domain_of, lookup_key
+from relay.address import lookup_key
 from relay.authenticate import policy, results, spf
 from relay.config import Config, Listen
 from relay.deliver.agent import Agent
@@ -98,6 +98,9 @@ class Conversation:
         relay, accepted, now = self._relay, self._accepted, time.time()
         verdict = None if client.trusted else await self._spf(client, transaction.mail.sender)
         try:
+            if message.content.startswith((b" ", b"\t")):
+                # It would continue our own trace field.
+                raise Refused(550, "5.6.0", "the message begins with a continuation line")
             relay.check_loops(message, [routed for _, routed in accepted.routes])
             if verdict is not None:
                 policy.refuse_forged_author(relay.own_domains, verdict, message, client.ip)
@@ -209,9 +212,7 @@ class Relay:
     async def check_spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         """The SPF verdict on a transaction; `none` for the networks of `spf.skip`."""
         if within(client.ip, self.config.spf.skip):
-            return spf.SpfVerdict(
-                "none", "mailfrom" if sender else "helo", domain_of(sender) if sender else client.helo
-            )
+            return spf.unchecked(helo=client.helo, sender=sender)
         verdict = await spf.check(
             self.resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self.config.hostname
         )

@@ -50,7 +50,7 @@ class SpfVerdict:
         identity: which name was checked (RFC 7208 sections 2.3, 2.4).
         domain: of that identity, in A-labels, as printable ASCII.
         explanation: on fail, what the domain's owner has to say (section 6.2), as printable ASCII; may be empty.
-        problem: on temperror and permerror, what went wrong, as printable ASCII.
+        problem: on temperror and permerror, what went wrong, and on none, why nothing was checked, as printable ASCII.
     """
 
     result: Result
@@ -88,6 +88,12 @@ async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver
     if query.result in ("temperror", "permerror"):
         return SpfVerdict(query.result, identity, shown, problem=printable(problem))
     return SpfVerdict(query.result, identity, shown, printable(query.explanation, EXPLANATION_OCTETS))
+
+
+def unchecked(*, helo: str, sender: str) -> SpfVerdict:
+    """`none`, for a client whose SPF says nothing of the sender: one that forwards to us, as a backup MX does."""
+    domain = printable(normal_domain(split(sender).domain if sender else helo))
+    return SpfVerdict("none", "mailfrom" if sender else "helo", domain, problem="not checked, a known forwarder")
 
 
 def _is_host_name(domain: str) -> bool:

@@ -36,7 +36,7 @@ def serve(config: ConfigFile = None) -> None:
 
     try:
         sys.exit(Supervisor(read, check, work).run())
-    except (CannotStart, database.QueueUnavailable, OSError, ValueError) as error:
+    except (CannotStart, database.QueueUnavailable, ValueError) as error:
         raise Failure(str(error)) from None
 
 

@@ -26,9 +26,7 @@ def received_field(client: Client, hostname: str, queue_id: str, recipient: str,
     """
     name = _UNSAFE.sub("?", client.helo)[:255] or "unknown"
     who = " ".join(part for part in (_UNSAFE.sub("?", client.ptr) or "unknown", f"[{address_literal(client.ip)}]"))
-    protocol = client.protocol
-    if smtputf8:
-        protocol = "UTF8SMTP" + protocol.removeprefix("ESMTP")
+    protocol = client.protocol.replace("ESMTP", "UTF8SMTP") if smtputf8 else client.protocol
     lines = [f"from {name} ({who})", f"by {hostname} with {protocol} id {queue_id}"]
     if client.tls:
         lines.append(f"({_UNSAFE.sub(' ', client.tls)})")

@@ -144,8 +144,7 @@ class Postfix:
 
     def wait_for_mail(self, address: str, count: int = 1, timeout: float = 30.0) -> list[bytes]:
         """The inbox once it holds `count` messages."""
-        what = f"{count} message(s) for {address}, there are {len(self.inbox(address))}"
-        wait_until(lambda: len(self.inbox(address)) >= count, what, timeout)
+        wait_until(lambda: len(self.inbox(address)) >= count, f"{count} message(s) for {address}", timeout)
         return self.inbox(address)
 
     def submit(self, sender: str, recipients: Sequence[str], content: bytes) -> None:

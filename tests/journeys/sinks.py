@@ -40,17 +40,29 @@ class RecordingSink:
     Args:
         refused: recipient → the reply it gets at RCPT.
         delay: seconds between the final dot and the 250.
+        smtputf8: whether it offers SMTPUTF8.
     """
 
     def __init__(
-        self, address: str, port: int, *, refused: Mapping[str, str] | None = None, delay: float = 0.0
+        self,
+        address: str,
+        port: int,
+        *,
+        refused: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+        smtputf8: bool = True,
     ) -> None:
         self.address, self.port = address, port
         self.refused = dict(refused or {})
         self.delay = delay
         self.received: list[Received] = []
         self._server = _Server(
-            self, hostname=address, port=port, server_hostname="sink.example", enable_SMTPUTF8=True, data_size_limit=0
+            self,
+            hostname=address,
+            port=port,
+            server_hostname="sink.example",
+            enable_SMTPUTF8=smtputf8,
+            data_size_limit=0,
         )
 
     def start(self) -> RecordingSink:
