@@ -24,6 +24,7 @@ from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.tls import ServerTls
 from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
 from relay.message import Client, Message
+from relay.network import within
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
@@ -32,7 +33,7 @@ from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.receive.command import RcptTo, Transaction
 from relay.receive.limits import Limits, SharedCounts
-from relay.receive.listener import Listener, within
+from relay.receive.listener import Listener
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Notifier, from_domain
@@ -188,9 +189,6 @@ class Relay:
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
         self._stopping = False
-
-    async def _stored_sender(self, token: str) -> str | None:
-        return await self._store.sender_of(token, time.time())
 
     # what a conversation asks
 

@@ -1,22 +1,16 @@
-"""The configuration: one TOML file and `RELAY_…` environment variables, validated whole before anything starts.
+"""The configuration: every key, its type, its bounds and its default stand here once.
 
-Every key, its type and its default stand here once; `config/relay.toml` documents the same keys for the administrator.
-Errors name the key and say what it takes. Nothing outside this file reads the environment.
+`config/relay.toml` documents the same keys for the administrator; `config_file` reads them.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import re
-import socket
-import tomllib
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,19 +18,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from relay.address import DOMAIN, normal_domain
+from relay.network import Endpoint, IPNetwork, endpoint, host_port, network
 
-ENV_PREFIX = "RELAY_"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConfigError(Exception):
@@ -76,13 +67,6 @@ def _domain(value: str) -> str:
     return value
 
 
-def _network(value: object) -> IPNetwork:
-    try:
-        return ipaddress.ip_network(str(value), strict=False)
-    except ValueError:
-        raise ValueError(f"{value!r} is not an address or network (like 192.0.2.1 or 2001:db8::/32)") from None
-
-
 def _path(value: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get("base", Path())
     return value if value.is_absolute() else Path(base, value)
@@ -91,62 +75,12 @@ def _path(value: Path, info: ValidationInfo) -> Path:
 Duration = Annotated[float, BeforeValidator(duration)]
 Size = Annotated[int, BeforeValidator(size)]
 DomainName = Annotated[str, AfterValidator(_domain)]
-Network = Annotated[IPNetwork, BeforeValidator(_network)]
+Network = Annotated[IPNetwork, BeforeValidator(network)]
 File = Annotated[Path, AfterValidator(_path)]
 Action = Literal["reject", "defer", "tag"]
 
 
-class Endpoint(BaseModel):
-    """A next hop: `smtp://`, `smtps://` or `lmtp://`, host and port. Brackets hold an IPv6 address."""
-
-    model_config = ConfigDict(frozen=True)
-
-    scheme: Literal["smtp", "smtps", "lmtp"]
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-
-def endpoint(value: object) -> Endpoint:
-    """An `Endpoint` from its URL; the port is 25, 465 or 24 where none is given.
-
-    Raises:
-        ValueError: another scheme, no host, a path or credentials in the URL.
-    """
-    if isinstance(value, Endpoint):
-        return value
-    default = {"smtp": 25, "smtps": 465, "lmtp": 24}
-    parts = urlsplit(str(value))
-    if parts.scheme not in default or not parts.hostname or parts.path.strip("/") or parts.query or "@" in parts.netloc:
-        raise ValueError("a next hop is written smtp://host:port, smtps://host:port or lmtp://host:port")
-    return Endpoint(
-        scheme=parts.scheme,
-        host=unquote(parts.hostname),
-        port=parts.port or default[parts.scheme],
-    )
-
-
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
-
-
-def host_port(value: str) -> tuple[str, int]:
-    """Host and port of `"0.0.0.0:25"`, `"[::]:25"`, `"127.0.0.1:5353"`.
-
-    Raises:
-        ValueError: no port, a port outside 0…65535, or a host that is no IP address.
-    """
-    host, _, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(f'{value!r} is not an address with a port (like "0.0.0.0:25" or "[::]:25")') from None
-    if not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{value!r} has no valid port")
-    return host, int(port)
 
 
 def _socket_address(value: str) -> str:
@@ -229,9 +163,9 @@ class Clients(Section):
             *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv4Network)),
             *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv6Network)),
         ]
-        for network in collapsed:
-            if network.prefixlen < (8 if network.version == 4 else 16):
-                raise ValueError(f"{network} would make this an open relay; name the networks that are yours")
+        for one in collapsed:
+            if one.prefixlen < (8 if one.version == 4 else 16):
+                raise ValueError(f"{one} would make this an open relay; name the networks that are yours")
         return value
 
 
@@ -458,113 +392,3 @@ class Config(Section):
     def own_domains(self) -> frozenset[str]:
         """Domains under whose name only we may speak: local, SRS and signing domains (DESIGN 3.3, forgeries)."""
         return frozenset({*self.senders.local_domains, self.srs.domain, *(key.domain for key in self.dkim)})
-
-
-def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
-    """The configuration of a file, with the environment on top; without a file, of the environment alone.
-
-    Raises:
-        ConfigError: unreadable file, bad TOML, an unknown key or variable, a bad value, a missing file it names.
-    """
-    environ = dict(os.environ) if environ is None else environ
-    data: dict[str, Any] = {}
-    if path is not None:
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from None
-    data = _merge(data, _from_environment(environ))
-    data.setdefault("hostname", socket.getfqdn())
-    data.setdefault("queue", {})  # its default holds a relative path, which validation resolves
-    base = path.absolute().parent if path is not None else Path.cwd()
-    try:
-        config = Config.model_validate(data, context={"base": base})
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, environ, error))) from None
-    _require_files(config)
-    return config
-
-
-_WORDS = {
-    "extra_forbidden": "unknown key",
-    "missing": "this key is required",
-    "tuple_type": 'an array is needed, like ["…"]',
-    "dict_type": "a table is needed, not one value",
-    "model_type": "a table is needed, not one value",
-    "too_short": "one at least is needed",
-}
-
-
-def _explain(path: Path | None, environ: Mapping[str, str], error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        parts = [str(part) for part in problem["loc"] if part != "[key]"]
-        variables = (ENV_PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1))
-        source = next((name for name in variables if name in environ), path or "environment")
-        said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        lines.append(f"{source}: {'.'.join(parts) or 'configuration'}: {_WORDS.get(problem['type'], said)}")
-    return lines
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
-    """`RELAY_SRS__DOMAIN=…` as `{"srs": {"domain": …}}`; values that open like JSON are read as JSON."""
-    data: dict[str, Any] = {}
-    for name, text in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX):
-            continue
-        value: Any = text
-        if text[:1] in ("[", "{"):
-            try:
-                value = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"environment: {name}: not valid JSON: {error}") from None
-        *tables, key = name.removeprefix(ENV_PREFIX).lower().split("__")
-        table = data
-        for part in tables:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"environment: {name}: {part} is already set as a whole")
-        table[key] = value
-    return data
-
-
-def _require_files(config: Config) -> None:
-    """Every file that the configuration names must be there and readable, secrets by us alone."""
-    secrets = [("srs.secrets_file", config.srs.secrets_file)]
-    secrets += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
-    files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
-    if config.tls is not None:
-        secrets.append(("tls.private_key", config.tls.private_key))
-    if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
-        secrets.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
-    if config.routes.aliases is not None:
-        files.append(("routes.aliases", config.routes.aliases))
-    for domain, route in config.routes.domains.items():
-        if route.recipients not in ("callout", "any"):
-            files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
-    problems = []
-    for key, path in [*secrets, *files]:
-        try:
-            path.read_bytes()
-        except OSError as error:
-            problems.append(f"{key}: {path}: {error.strerror}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
-def loosely_guarded(config: Config) -> list[Path]:
-    """Secret files that others than their owner may read; worth a warning, not a refusal (containers mount them so)."""
-    secrets = [config.srs.secrets_file, *(key.private_key for key in config.dkim)]
-    if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
-        secrets.append(config.delivery.smarthost.password_file)
-    return [path for path in secrets if path.stat().st_mode & 0o077]

@@ -23,7 +23,7 @@ import dns.rdatatype
 import dns.resolver
 
 from relay.address import normal_domain
-from relay.config import host_port
+from relay.network import host_port
 
 DNS_PORT = 53
 MAX_TTL = 86400.0  # seconds an answer is kept at most: a mistake of a zone's owner ends within a day

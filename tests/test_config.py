@@ -11,7 +11,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from relay.config import Config, ConfigError, Endpoint, duration, endpoint, load, loosely_guarded, size
+from relay.config import Config, ConfigError, duration, size
+from relay.config_file import load, loosely_guarded
+from relay.network import Endpoint, endpoint
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = (ROOT / "config/relay.toml").read_text(encoding="utf-8")

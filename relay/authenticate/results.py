@@ -60,16 +60,6 @@ def spf_result(verdict: SpfVerdict, *, ip: str, sender: str) -> MethodResult:
     return MethodResult("spf", verdict.result, comment, (("smtp.mailfrom", mailfrom),))
 
 
-def iprev_result(ip: str, name: str | None) -> MethodResult:
-    """iprev (RFC 8601 section 2.7.3) from `confirmed_name`: the name, empty for none; None where DNS did not answer."""
-    properties = (("policy.iprev", ip),)
-    if name is None:
-        return MethodResult("iprev", "temperror", "no answer from DNS", properties)
-    if name:
-        return MethodResult("iprev", "pass", name, properties)
-    return MethodResult("iprev", "fail", "no confirmed name", properties)
-
-
 def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
     """One Authentication-Results field (RFC 8601 section 2.2), folded, with its CRLF; `none` without any results."""
     lines = [f"Authentication-Results: {_value(normal_domain(authserv_id))};"]

@@ -6,18 +6,20 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
-from sqlalchemy import Connection
 
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config, load
+from relay.config import Config
+from relay.config_file import load
 from relay.queue import admin, database
 from relay.queue.admin import Selector
+from relay.queue.change import State
+from relay.queue.database import Database
 
 T = TypeVar("T")
 
@@ -31,27 +33,16 @@ All = Annotated[bool, typer.Option("--all", help="Every delivery in the queue.")
 @app.command("list")
 def list_(
     config: ConfigFile = None,
-    state: Annotated[str | None, typer.Option(help="Only queued, held or dead ones.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only the deliveries in this state.")] = None,
     as_json: Json = False,
 ) -> None:
     """Every delivery that waits, the oldest message first."""
-    if state not in (None, "queued", "held", "dead"):
-        raise typer.BadParameter("queued, held or dead", param_hint="--state")
 
-    def show(connection: Connection) -> None:
-        found = admin.rows(connection, state)
-        if as_json:
-            _print_json_list(found)
-            return
-        count = 0
-        for row in found:
-            if not count:
-                print(f"{'ID/N':<15} {'STATE':<7} {'AGE':>6} {'SIZE':>9}  SENDER -> RECIPIENT")
-            count += 1
-            print(_line(row))
-        print(f"{count} deliveries" if count else "the queue is empty")
+    async def show(queue: Database) -> None:
+        found = admin.rows(queue, state)
+        await (_print_json_list(found) if as_json else _print_list(found))
 
-    _run(load(config), show, writes=False)
+    _run(load(config), show)
 
 
 @app.command()
@@ -63,7 +54,7 @@ def show(
 ) -> None:
     """One message and its deliveries."""
     selector = _selectors([queue_id], False)[0]
-    rows = _run(load(config), lambda c: admin.show(c, selector), writes=False)
+    rows = _run(load(config), lambda q: admin.show(q, selector))
     if not rows:
         raise Failure(f"{queue_id}: not in the queue")
     if as_json:
@@ -82,33 +73,29 @@ def show(
 def retry(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Try deliveries again now; dead ones come back to life."""
     selectors, loaded = _selectors(ids, everything), load(config)
-    _report(
-        "to be tried now",
-        _run(loaded, lambda c: admin.retry(c, selectors, time.time(), loaded.queue.retry_for)),
-        as_json,
-        selectors,
-    )
+    count = _run(loaded, lambda q: admin.retry(q, selectors, time.time(), loaded.queue.retry_for))
+    _report("to be tried now", count, as_json, selectors)
 
 
 @app.command()
 def hold(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Keep deliveries in the queue without trying them."""
     selectors = _selectors(ids, everything)
-    _report("held", _run(load(config), lambda c: admin.hold(c, selectors)), as_json, selectors)
+    _report("held", _run(load(config), lambda q: admin.hold(q, selectors)), as_json, selectors)
 
 
 @app.command()
 def release(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Let held deliveries go on."""
     selectors = _selectors(ids, everything)
-    _report("released", _run(load(config), lambda c: admin.release(c, selectors, time.time())), as_json, selectors)
+    _report("released", _run(load(config), lambda q: admin.release(q, selectors, time.time())), as_json, selectors)
 
 
 @app.command()
 def drop(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Delete deliveries; nobody is told."""
     selectors = _selectors(ids, everything)
-    _report("dropped", _run(load(config), lambda c: admin.drop(c, selectors)), as_json, selectors)
+    _report("dropped", _run(load(config), lambda q: admin.drop(q, selectors)), as_json, selectors)
 
 
 def _selectors(ids: list[str] | None, everything: bool) -> list[Selector]:
@@ -120,13 +107,13 @@ def _selectors(ids: list[str] | None, everything: bool) -> list[Selector]:
         raise typer.BadParameter(str(error)) from None
 
 
-def _run(config: Config, work: Callable[[Connection], T], *, writes: bool = True) -> T:
+def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
     async def run() -> T:
-        opened = await database.connect(config.queue.url, create=False)
+        queue = await database.connect(config.queue.url, create=False)
         try:
-            return await (opened.write(work, durable=True) if writes else opened.read(work))
+            return await work(queue)
         finally:
-            await opened.close()
+            await queue.close()
 
     try:
         return asyncio.run(run())
@@ -140,14 +127,29 @@ def _report(done: str, count: int, as_json: bool, selectors: list[Selector]) -> 
     elif not count and selectors:
         raise Failure("no such delivery in a state for that; see `srs-relay queue list`")
     else:
-        print(f"{count} {'delivery' if count == 1 else 'deliveries'} {done}")
+        print(f"{_deliveries(count)} {done}")
 
 
-def _print_json_list(found: Any) -> None:
-    sys.stdout.write("[")
-    for count, row in enumerate(found):
-        sys.stdout.write((",\n " if count else "") + json.dumps(row))
-    sys.stdout.write("]\n")
+async def _print_list(found: AsyncIterator[dict[str, Any]]) -> None:
+    count = 0
+    async for row in found:
+        if not count:
+            print(f"{'ID/N':<15} {'STATE':<7} {'AGE':>6} {'SIZE':>9}  SENDER -> RECIPIENT")
+        count += 1
+        print(_line(row))
+    print(_deliveries(count) if count else "no deliveries")
+
+
+async def _print_json_list(found: AsyncIterator[dict[str, Any]]) -> None:
+    separator = "["
+    async for row in found:
+        sys.stdout.write(separator + json.dumps(row))
+        separator = ",\n "
+    sys.stdout.write("]\n" if separator != "[" else "[]\n")
+
+
+def _deliveries(count: int) -> str:
+    return f"{count} {'delivery' if count == 1 else 'deliveries'}"
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from relay import log as logging
 from relay.app import Relay, check
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config, load, loosely_guarded
+from relay.config import Config
+from relay.config_file import load, loosely_guarded
 from relay.dns import CachingResolver
 from relay.queue import database
 from relay.queue.store import Store

@@ -17,7 +17,8 @@ import typer
 from relay.address import DOMAIN
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import ConfigError, load
+from relay.config import ConfigError
+from relay.config_file import load
 from relay.rewrite import srs
 
 app = typer.Typer(help="Rewrite one address, there or back.")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from relay.address import normal_domain
-from relay.config import Config, ConfigError, Delivery, Endpoint
+from relay.config import Config, ConfigError, Delivery
 from relay.deliver.mx import Hop, HostFinder, Unroutable
 from relay.deliver.pool import Lane, Pool
 from relay.deliver.reply import Outcome, deferral
@@ -17,6 +17,7 @@ from relay.deliver.smtp import Connection, HostFailed
 from relay.deliver.transaction import Job, probe, transact
 from relay.dns import Resolver
 from relay.message import Recipient
+from relay.network import Endpoint
 
 __all__ = ["Agent", "Job"]
 

@@ -19,14 +19,15 @@ from typing import Protocol
 import structlog
 
 from relay.address import domain_of, is_ascii
-from relay.config import Config, Endpoint, endpoint
+from relay.config import Config
 from relay.deliver.agent import Job
 from relay.deliver.reply import Outcome
-from relay.deliver.settle import Attempt, Event, Settlement, needs_sender, settle
+from relay.deliver.settle import Attempt, Event, Settlement, damaged, needs_sender, settle
 from relay.message import Recipient
+from relay.network import Endpoint, endpoint
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import text as id_text
-from relay.queue.store import Delivery, Due, Key, Store, StoredMessage
+from relay.queue.store import Damaged, Delivery, Due, Key, Store, StoredMessage
 from relay.report.metrics import Metrics
 from relay.report.notify import Notifier
 from relay.rewrite.sender import Decision, leaving_sender
@@ -340,6 +341,10 @@ class Dispatcher:
         for message_id, deliveries in by_message.items():
             try:
                 stored = await self._store.load(message_id)
+            except Damaged as error:
+                log.error("message_damaged", id=id_text(message_id), problem=str(error))
+                await self._store.apply(damaged(deliveries, str(error), time.time()))
+                stored = None
             except QueueUnavailable as error:
                 log.error("message_unreadable", id=id_text(message_id), problem=str(error))
                 stored = None

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from relay.address import DOMAIN, normal_domain
-from relay.config import Config, Endpoint, host_port
+from relay.config import Config
 from relay.deliver.reply import Outcome, deferral, failure
 from relay.deliver.tls import Level
 from relay.dns import DnsFailure, Resolver
+from relay.network import Endpoint, host_port
 
 HOSTS = 10  # MX hosts looked up, and addresses tried: a zone of hundreds must not hold a delivery for hours
 

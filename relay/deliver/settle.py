@@ -136,6 +136,13 @@ def settle(
     return Settlement(change, tuple(ledger.events))
 
 
+def damaged(deliveries: Sequence[Delivery], problem: str, now: float) -> Change:
+    """Bury what can never be delivered because its message is not whole; the queue commands show the problem."""
+    outcome = Outcome("failed", 0, "5.3.0", f"message damaged: {problem}")
+    values = {"state": "dead", "next_attempt": now, "last": _last(outcome, now)}
+    return Change(updated=[(one.key, values) for one in deliveries])
+
+
 def needs_sender(stored: StoredMessage, attempts: Sequence[Attempt]) -> bool:
     """Whether the sender may have to be told, so that it has to be known where its mail goes."""
     return bool(stored.sender) and any(

@@ -71,8 +71,9 @@ delivery = Table(
     Column("lease_owner", Text),
     Column("lease_token", BigInteger),
     Column("last", JSON),
-    Index("delivery_due", "state", "next_attempt"),
-    Index("delivery_hop", "hop", "state", "next_attempt"),
+    # What is due is read in the order of these indexes, and from them alone, so they hold all that scheduling needs.
+    Index("delivery_due", "state", "next_attempt", "message_id", "n", "hop"),
+    Index("delivery_hop", "hop", "state", "next_attempt", "message_id", "n"),
     sqlite_with_rowid=False,
 )
 Index(

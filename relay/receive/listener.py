@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from contextlib import AbstractContextManager
 
 import structlog
 
-from relay.config import Config, IPNetwork, Listen, host_port
+from relay.config import Config, Listen
 from relay.message import Client
+from relay.network import host_port, plain_ip, within
 from relay.queue.ids import QueueIds
 from relay.receive import proxy
 from relay.receive.limits import Limits
@@ -119,7 +119,7 @@ class Listener:
                 self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
                 return
             sock.setblocking(False)
-            task = self._loop.create_task(self._serve(sock, _plain_ip(address[0]), address[1]))
+            task = self._loop.create_task(self._serve(sock, plain_ip(address[0]), address[1]))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
@@ -136,7 +136,7 @@ class Listener:
                 if client is None:
                     vouched = False
                 else:
-                    ip, port = _plain_ip(client.ip), client.port
+                    ip, port = plain_ip(client.ip), client.port
             with self._limits.connection(ip) as refused:
                 _, stream = await self._loop.connect_accepted_socket(Stream, sock)
                 trusted = vouched and within(ip, self._config.clients.trusted)
@@ -173,17 +173,3 @@ class Listener:
             await session.run(Reply(421, "4.7.0", refused) if refused else None)
         finally:
             self._sessions.discard(session)
-
-
-def _plain_ip(ip: str) -> str:
-    """The address without a zone, and an IPv4-mapped one as the IPv4 address that it is."""
-    if ":" not in ip:
-        return ip
-    address = ipaddress.IPv6Address(ip.partition("%")[0])
-    return str(address.ipv4_mapped or address)
-
-
-def within(ip: str, networks: tuple[IPNetwork, ...]) -> bool:
-    """Whether an address lies in one of the networks."""
-    address = ipaddress.ip_address(ip)
-    return any(address.version == network.version and address in network for network in networks)

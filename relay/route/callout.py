@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from relay.address import lookup_key
-from relay.config import Endpoint
 from relay.deliver.reply import Outcome
+from relay.network import Endpoint
 from relay.reply import Refused
 
 log = structlog.get_logger()

@@ -17,7 +17,8 @@ from typing import Literal
 import structlog
 
 from relay.address import domain_of, lookup_key, split, unquote
-from relay.config import Config, Endpoint
+from relay.config import Config
+from relay.network import Endpoint
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, is_srs
 from relay.route.aliases import AliasLoop, AliasTable, parse_toml, parse_virtual

@@ -82,6 +82,8 @@ def test_our_domains_as_sender(sender: str, found: SpfVerdict, refused: bool) ->
         ('From: "ceo"@fwd.example', verdict("none"), True),
         ("From: ceo@(x)fwd . example", verdict("none"), True),
         ("From: ceo @\r\n fwd.example", verdict("none"), True),
+        ("From: 'ceo@fwd.example'", verdict("none"), True),
+        ("From: ceo@\x00fwd.example\x00", verdict("none"), True),
         ("From: (ceo@fwd.example) <x@other.example>", verdict("none"), False),
         (r'From: "a\" ceo@fwd.example" <x@other.example>', verdict("none"), False),
         ("From: " + "(" * 5000 + "a@fwd.example", verdict("none"), True),

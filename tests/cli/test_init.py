@@ -13,7 +13,7 @@ import pytest
 
 from relay import cli
 from relay.cli import init
-from relay.config import load
+from relay.config_file import load
 from relay.rewrite.srs import read_secrets
 from relay.route.aliases import parse_virtual
 from relay.sign import keys

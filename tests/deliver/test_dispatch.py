@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import Config, Endpoint
+from relay.config import Config
 from relay.deliver.agent import Job
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.reply import Outcome
 from relay.message import Message
+from relay.network import Endpoint
 from relay.queue import database
 from relay.queue.ids import QueueIds
 from relay.queue.schedule import Patience

@@ -1,51 +1,23 @@
-"""The durable queue through its own door, on SQLite; `tests/queue/test_postgresql.py` runs the same on PostgreSQL."""
+"""The durable queue through its own door, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, insert, update
 
 from relay.message import Message
-from relay.queue import admin, database
-from relay.queue.database import QueueUnavailable
-from relay.queue.ids import QueueIds, number, text
-from relay.queue.schema import CHUNK
-from relay.queue.store import Change, Delivery, Store, StoredMessage
+from relay.queue import database, schema, tokens
+from relay.queue.database import Database, QueueUnavailable
+from relay.queue.ids import first_at, number, text
+from relay.queue.schema import CHUNK, chunk
+from relay.queue.store import Change, Damaged, Store
+from tests.queue.changes import BODY, IDS, arrival, leased, sizes
 
-IDS = QueueIds(time.time)
-BODY = b"Subject: hello\r\n\r\nA line.\r\n"
-
-
-def arrival(content: bytes = BODY, recipients: int = 1, **delivery: object) -> Change:
-    number_ = IDS.new()
-    stored = StoredMessage(number_, 1000.0, "a@b.example", b"Received: x\r\n", Message(content), {"spf": "pass"})
-    deliveries = [
-        Delivery(number_, n, recipient=f"r{n}@c.example", original="r@d.example", **{"hop": "c.example", **delivery})  # type: ignore[arg-type]
-        for n in range(recipients)
-    ]
-    return Change(arrived=[stored], deliveries=deliveries)
-
-
-@pytest.fixture
-async def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[Store]:
-    store = Store(await database.connect(f"sqlite:///{path}"), "worker-1/")
-    yield store
-    await store.close()
-
-
-async def leased(store: Store, now: float = 2000.0) -> list[Delivery]:
-    return await store.lease(await store.due(now, 100), now + 60)
+EMPTY = {"message": 0, "chunk": 0, "delivery": 0}
+LARGE = b"Subject: x\r\n\r\n" + os.urandom(CHUNK * 2 + 17)
 
 
 async def test_what_was_stored_comes_back(store: Store) -> None:
@@ -58,16 +30,33 @@ async def test_what_was_stored_comes_back(store: Store) -> None:
     assert loaded is not None and loaded.message.relaxed_body_hash == Message(BODY).relaxed_body_hash
 
 
-async def test_a_large_message_is_stored_in_chunks_and_leaves_nothing_behind(store: Store, path: Path) -> None:
-    content = b"Subject: x\r\n\r\n" + os.urandom(CHUNK * 2 + 17)
-    await store.apply(arrival(content))
+async def test_a_large_message_is_stored_in_chunks_and_leaves_nothing_behind(store: Store, queue: Database) -> None:
+    await store.apply(arrival(LARGE))
     (delivery,) = await leased(store)
     loaded = await store.load(delivery.message_id)
-    assert loaded is not None and loaded.message.content == content
+    assert loaded is not None and loaded.message.content == LARGE
     await store.apply(Change(finished=[delivery.key]))
-    with sqlite3.connect(path) as connection:
-        for table in ("message", "chunk", "delivery"):
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    assert await sizes(queue) == EMPTY
+
+
+async def test_a_message_that_is_not_whole_is_found_out(store: Store, queue: Database) -> None:
+    change = arrival(LARGE)
+    await store.apply(change)
+    await queue.write(lambda c: c.execute(delete(chunk).where(chunk.c.n == 2)), durable=False)
+    with pytest.raises(Damaged, match=f"from octet {2 * CHUNK}"):
+        await store.load(change.arrived[0].id)
+
+
+async def test_content_without_a_message_is_swept_up_after_a_day_and_no_other(store: Store, queue: Database) -> None:
+    now = 1_800_000_000.0
+    old, fresh = first_at(now - 90_000), first_at(now - 80_000)
+    rows = [{"message_id": id_, "n": n, "content": b"x"} for id_ in (old, old + 1, fresh) for n in (1, 2)]
+    await queue.write(lambda c: c.execute(insert(chunk), rows), durable=False)
+    await store.apply(arrival(LARGE))
+    assert (await sizes(queue))["chunk"] == 8
+    await store.sweep(now, 100)
+    assert (await sizes(queue))["chunk"] == 4
+    assert await store.load((await leased(store))[0].message_id) is not None
 
 
 async def test_a_message_stays_until_its_last_delivery_is_over(store: Store) -> None:
@@ -79,6 +68,16 @@ async def test_a_message_stays_until_its_last_delivery_is_over(store: Store) -> 
     assert await store.load(first.message_id) is None
 
 
+async def test_a_message_is_gone_when_two_workers_finish_it_at_once(store: Store, url: str, queue: Database) -> None:
+    other = Store(await database.connect(url), "worker-2/")
+    for _ in range(20):
+        await store.apply(arrival(recipients=2))
+        first, second = await leased(store)
+        await asyncio.gather(store.apply(Change(finished=[first.key])), other.apply(Change(finished=[second.key])))
+    assert await sizes(queue) == EMPTY
+    await other.close()
+
+
 async def test_a_leased_delivery_is_given_to_nobody_else_until_the_lease_ends(store: Store) -> None:
     await store.apply(arrival())
     seen = await store.due(2000.0, 10)
@@ -86,6 +85,23 @@ async def test_a_leased_delivery_is_given_to_nobody_else_until_the_lease_ends(st
     assert await store.lease(seen, 2060.0) == []
     assert await store.due(2059.0, 10) == []
     assert len(await store.due(2061.0, 10)) == 1
+
+
+async def test_two_workers_that_see_the_same_share_it_out(store: Store, url: str) -> None:
+    other = Store(await database.connect(url), "worker-2/")
+    await asyncio.gather(*(store.apply(arrival()) for _ in range(100)))
+    seen = await store.due(2000.0, 100)
+    halves = await asyncio.gather(store.lease(seen, 2060.0), other.lease(seen, 2060.0))
+    keys = [(d.message_id, d.n) for half in halves for d in half]
+    assert len(keys) == len(set(keys)) == 100
+    await other.close()
+
+
+async def test_a_renewed_lease_lasts(store: Store) -> None:
+    await store.apply(arrival())
+    (delivery,) = await leased(store, 2000.0)
+    await store.renew([delivery.key], 2120.0)
+    assert await store.due(2119.0, 10) == []
 
 
 async def test_a_worker_that_lost_its_lease_changes_nothing(store: Store) -> None:
@@ -100,15 +116,30 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(store: Store) -> Non
     assert await store.due(5000.0, 10) == []
 
 
-async def test_the_leases_of_a_dead_worker_are_freed_and_no_others(path: Path, store: Store) -> None:
-    other = Store(await database.connect(f"sqlite:///{path}"), "worker-11/")
+async def test_a_worker_that_lost_its_lease_reports_nothing(store: Store, queue: Database) -> None:
+    await store.apply(arrival(recipients=2))
+    old = [d.key for d in await leased(store, 2000.0)]
+    new = [d.key for d in await leased(store, 3000.0)]
+    report = arrival()
+    await store.apply(Change(report.arrived, report.deliveries, finished=old))
+    assert await store.load(report.arrived[0].id) is None
+    assert await sizes(queue) == {"message": 1, "chunk": 0, "delivery": 2}
+    await store.apply(Change(report.arrived, report.deliveries, finished=new[:1], updated=[(new[1], {"attempts": 1})]))
+    assert await store.load(report.arrived[0].id) is not None
+    assert await sizes(queue) == {"message": 2, "chunk": 0, "delivery": 2}
+
+
+async def test_the_leases_of_a_dead_worker_are_freed_and_no_others(store: Store, url: str) -> None:
+    other = Store(await database.connect(url), "worker-11/")
     await store.apply(arrival())
     await leased(store)
     await store.apply(arrival())
     await leased(other)
     assert sorted(await store.owners("worker")) == ["worker-1/", "worker-11/"]
+    assert await store.owners("work_r") == []
     assert await other.free("worker-1/", 2000.0) == 1
     assert len(await other.due(2000.0, 10)) == 1
+    assert await other.free("", 2000.0) == 1
     await other.close()
 
 
@@ -123,10 +154,9 @@ async def test_due_deliveries_come_oldest_first_and_page_by_page(store: Store) -
     assert await store.due(2.0, 10) == []
 
 
-async def test_many_changes_at_once_are_all_durable(store: Store, path: Path) -> None:
+async def test_many_changes_at_once_are_all_stored(store: Store, queue: Database) -> None:
     await asyncio.gather(*(store.apply(arrival()) for _ in range(300)))
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT count(*) FROM message").fetchone() == (300,)
+    assert await sizes(queue) == {"message": 300, "chunk": 0, "delivery": 300}
 
 
 async def test_a_change_that_fails_does_not_take_its_neighbours_with_it(store: Store) -> None:
@@ -138,42 +168,51 @@ async def test_a_change_that_fails_does_not_take_its_neighbours_with_it(store: S
     assert await store.load(good.arrived[0].id) is not None
 
 
-async def test_a_locked_queue_file_delays_and_loses_nothing(store: Store, path: Path) -> None:
-    other = sqlite3.connect(path)
-    other.execute("BEGIN IMMEDIATE")
-    waiting = asyncio.create_task(store.apply(arrival()))
-    done, _ = await asyncio.wait([waiting], timeout=0.2)
-    assert not done
-    other.rollback()
-    await asyncio.wait_for(waiting, 5)
-    other.close()
+async def test_a_large_message_that_is_not_stored_leaves_no_content_behind(store: Store, queue: Database) -> None:
+    change = arrival(LARGE)
+    twice = Change(arrived=change.arrived, deliveries=[*change.deliveries, *change.deliveries])
+    with pytest.raises(QueueUnavailable):
+        await store.apply(twice)
+    assert await sizes(queue) == EMPTY
 
 
-async def test_a_file_that_is_no_queue_is_a_clear_error(tmp_path: Path) -> None:
-    path = tmp_path / "queue.db"
-    path.write_bytes(b"this is no database at all, but it is long enough to be looked at " * 20)
-    with pytest.raises(QueueUnavailable, match="not a database"):
-        await database.connect(f"sqlite:///{path}")
+async def test_what_waits_is_stored_before_the_queue_closes(url: str) -> None:
+    store = Store(await database.connect(url), "worker-1/")
+    under_way = [asyncio.create_task(store.apply(arrival())) for _ in range(250)]
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.wait_for(asyncio.gather(*under_way), 10)
+    again = await database.connect(url)
+    assert (await sizes(again))["message"] == 250
+    await again.close()
 
 
-async def test_the_write_ahead_log_stays_short(store: Store, path: Path) -> None:
-    content = b"Subject: x\r\n\r\n" + os.urandom(900_000)
-    for _ in range(60):
-        await store.apply(arrival(content))
-        (delivery,) = await leased(store)
-        await store.apply(Change(finished=[delivery.key]))
-    assert path.with_name("queue.db-wal").stat().st_size < 40 << 20
+async def test_a_queue_of_another_version_is_refused(url: str, store: Store, queue: Database) -> None:
+    await queue.write(lambda c: c.execute(update(schema.version).values(version=99)), durable=True)
+    with pytest.raises(QueueUnavailable, match="the queue has schema version 99, this program knows 1"):
+        await database.connect(url)
 
 
-async def test_dead_letters_are_kept_and_then_dropped(store: Store) -> None:
-    await store.apply(arrival())
-    (delivery,) = await leased(store, 2000.0)
-    await store.apply(Change(updated=[(delivery.key, {"state": "dead", "next_attempt": 2000.0})]))
-    assert await store.counts() == {"dead": 1}
+async def test_a_queue_that_is_not_there_is_not_made_by_a_queue_command(url: str) -> None:
+    with pytest.raises(QueueUnavailable, match="there is no queue yet"):
+        await database.connect(url, create=False)
+
+
+async def test_several_workers_may_make_the_queue_at_once(url: str) -> None:
+    opened = await asyncio.gather(*(asyncio.create_task(database.connect(url)) for _ in range(4)))
+    for one in opened:
+        await one.close()
+
+
+async def test_dead_letters_are_kept_and_then_dropped(store: Store, queue: Database) -> None:
+    await store.apply(arrival(LARGE, recipients=250))
+    keys = [d.key for d in await store.lease(await store.due(2000.0, 1000), 2060.0)]
+    await store.apply(Change(updated=[(key, {"state": "dead", "next_attempt": 2000.0}) for key in keys]))
+    assert await store.counts() == {"dead": 250}
     assert await store.due(1e9, 10) == []
     assert await store.sweep(2000.0 + 99, keep_dead=100) == 0
-    assert await store.sweep(2000.0 + 101, keep_dead=100) == 1
-    assert await store.load(delivery.message_id) is None
+    assert await store.sweep(2000.0 + 101, keep_dead=100) == 250
+    assert await sizes(queue) == EMPTY
 
 
 async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:
@@ -185,33 +224,24 @@ async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:
     assert await store.sender_of("unknown", 0.0) is None
 
 
-async def test_the_administrators_hands(store: Store, path: Path) -> None:
-    change = arrival(recipients=2)
-    await store.apply(change)
-    name = text(change.arrived[0].id)
-    connection = await database.connect(f"sqlite:///{path}", create=False)
-    one, both = admin.Selector.parse(f"{name}/1"), admin.Selector.parse(name.lower())
-    assert await connection.write(lambda c: admin.hold(c, [one]), durable=True) == 1
-    assert [d.n for d in await store.due(2000.0, 10)] == [0]
-    states = await connection.read(lambda c: [(r["n"], r["state"]) for r in admin.show(c, both)])
-    assert states == [(0, "queued"), (1, "held")]
-    assert await connection.write(lambda c: admin.release(c, [both], 1500.0), durable=True) == 1
-    assert len(await store.due(2000.0, 10)) == 2
-    assert await connection.write(lambda c: admin.drop(c, [one]), durable=True) == 1
-    assert len(await connection.read(lambda c: list(admin.rows(c)))) == 1
-    assert await connection.write(lambda c: admin.drop(c, []), durable=True) == 1
-    assert await store.load(change.arrived[0].id) is None
-    await connection.close()
+async def test_stored_senders_are_bounded_until_old_ones_are_swept_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "AT_MOST", 3)
+    for n in range(3):
+        await store.token_for(f"{n}@x.example", 0.0, 1000.0)
+    with pytest.raises(QueueUnavailable, match="too many stored senders"):
+        await store.token_for("3@x.example", 0.0, 1000.0)
+    assert await store.token_for("2@x.example", 0.0, 1000.0)
+    await store.sweep(1001.0, 100)
+    await store.token_for("3@x.example", 1001.0, 1000.0)
 
 
-async def test_listing_reads_a_long_queue_in_pages(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "PAGE", 3)
-    for _ in range(3):
-        await store.apply(arrival(recipients=3))
-    connection = await database.connect(f"sqlite:///{path}", create=False)
-    found = await connection.read(lambda c: [(r["id"], r["n"]) for r in admin.rows(c)])
-    assert len(found) == 9 and found == sorted(set(found))
-    await connection.close()
+async def test_two_workers_store_a_sender_under_one_token(store: Store, url: str) -> None:
+    other = Store(await database.connect(url), "worker-2/")
+    both = await asyncio.gather(*(s.token_for("long@x.example", 0.0, 1000.0) for s in (store, other)))
+    assert both[0] == both[1]
+    await other.close()
 
 
 def test_queue_ids_are_unique_ordered_and_readable() -> None:

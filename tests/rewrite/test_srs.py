@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import load
+from relay.config_file import load
 from relay.rewrite.srs import (
     BadSyntax,
     Expired,

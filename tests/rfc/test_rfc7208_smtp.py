@@ -39,7 +39,10 @@ class Door:
     recipient: str
 
     def send(self, case: Case) -> Answer:
-        """The whole transaction of a case; the first refusal, or the answer to the final dot."""
+        """The whole transaction of a case; the first refusal, or the answer to the final dot.
+
+        One EHLO name has a space in it. It is sent as it is, and the relay reads it to there.
+        """
         version = ipaddress.ip_address(case.host).version
         header = f"PROXY TCP{version} {case.host} {'127.0.0.1' if version == 4 else '::1'} 40000 25\r\n"
         with Dialogue(("127.0.0.1", self.port), proxy=header.encode()) as session:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from relay.config import Endpoint, endpoint
 from relay.deliver.reply import Outcome, classify, deferral
+from relay.network import Endpoint, endpoint
 from relay.reply import Refused
 from relay.route import callout
 from relay.route.callout import SILENT_FOR, UNKNOWN_FOR, Callout

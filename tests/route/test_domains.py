@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import Endpoint, Routes
+from relay.config import Routes
 from relay.deliver.reply import Outcome, classify
+from relay.network import Endpoint
 from relay.reply import Refused
 from relay.route.domains import DomainTable, parse_recipients
 

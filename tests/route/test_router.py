@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from relay.config import Config, Endpoint
+from relay.config import Config
 from relay.deliver.reply import Outcome, classify, deferral
+from relay.network import Endpoint
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, forward, forward_token
 from relay.route.bounces import TokenLookup

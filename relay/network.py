@@ -1,0 +1,88 @@
+"""Where hosts are, as the configuration writes it: networks, listening addresses, next hops."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Endpoint(BaseModel):
+    """A next hop: `smtp://`, `smtps://` or `lmtp://`, host and port. Brackets hold an IPv6 address."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scheme: Literal["smtp", "smtps", "lmtp"]
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def endpoint(value: object) -> Endpoint:
+    """An `Endpoint` from its URL; the port is 25, 465 or 24 where none is given.
+
+    Raises:
+        ValueError: another scheme, no host, a path or credentials in the URL.
+    """
+    if isinstance(value, Endpoint):
+        return value
+    default = {"smtp": 25, "smtps": 465, "lmtp": 24}
+    parts = urlsplit(str(value))
+    if parts.scheme not in default or not parts.hostname or parts.path.strip("/") or parts.query or "@" in parts.netloc:
+        raise ValueError("a next hop is written smtp://host:port, smtps://host:port or lmtp://host:port")
+    return Endpoint(
+        scheme=parts.scheme,
+        host=unquote(parts.hostname),
+        port=parts.port or default[parts.scheme],
+    )
+
+
+def host_port(value: str) -> tuple[str, int]:
+    """Host and port of `"0.0.0.0:25"`, `"[::]:25"`, `"127.0.0.1:5353"`.
+
+    Raises:
+        ValueError: no port, a port outside 0…65535, or a host that is no IP address.
+    """
+    host, _, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f'{value!r} is not an address with a port (like "0.0.0.0:25" or "[::]:25")') from None
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{value!r} has no valid port")
+    return host, int(port)
+
+
+def network(value: object) -> IPNetwork:
+    """A network from `"192.0.2.0/24"` or a single address.
+
+    Raises:
+        ValueError: neither.
+    """
+    try:
+        return ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an address or network (like 192.0.2.1 or 2001:db8::/32)") from None
+
+
+def plain_ip(ip: str) -> str:
+    """The address without a zone, and an IPv4-mapped one as the IPv4 address that it is."""
+    if ":" not in ip:
+        return ip
+    address = ipaddress.IPv6Address(ip.partition("%")[0])
+    return str(address.ipv4_mapped or address)
+
+
+def within(ip: str, networks: Iterable[IPNetwork]) -> bool:
+    """Whether an address lies in one of the networks."""
+    address = ipaddress.ip_address(ip)
+    return any(address.version == network.version and address in network for network in networks)

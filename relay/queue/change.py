@@ -1,0 +1,210 @@
+"""What the queue holds and what may be done to it: messages, their deliveries, and the changes that touch them.
+
+A `Change` happens whole or not at all. Whoever changes a delivery names the token of the lease under which it was
+claimed, so that a worker that was given up for dead changes nothing, and reports nothing a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+
+from relay.message import Message
+from relay.queue.schema import CHUNK, chunk, delivery, message
+
+State = Literal["queued", "held", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as the queue keeps it.
+
+    Attributes:
+        id: the integer behind the queue id.
+        received: seconds since 1970.
+        sender: the true sender, before any rewriting; empty for the null sender.
+        trace: the fields that go on top of the content: Received, our loop marks, Authentication-Results.
+        verdict: what the checks found, by method, and whether the client was trusted.
+    """
+
+    id: int
+    received: float
+    sender: str
+    trace: bytes
+    message: Message
+    verdict: dict[str, Any]
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One recipient of one message on its way.
+
+    Attributes:
+        recipient: where it goes, after aliases.
+        original: the address that the sender gave; all that reports ever show.
+        next_hop: URL of the route's own next hop, empty for smarthost or MX.
+        hop: what the delivery shares connections and fate with: that URL, or the recipient's domain.
+        srs: whether the route wants the sender rewritten.
+        next_attempt: when it is due; the end of the lease while it is leased.
+        expires: when it becomes undeliverable.
+        last: the last outcome (code, status, text, host, address, tls, at), for the queue commands.
+    """
+
+    message_id: int
+    n: int
+    recipient: str
+    original: str
+    next_hop: str = ""
+    hop: str = ""
+    srs: bool = True
+    notify: str = ""
+    orcpt: str = ""
+    state: State = "queued"
+    attempts: int = 0
+    next_attempt: float = 0.0
+    expires: float = 0.0
+    warned: bool = False
+    lease_owner: str | None = None
+    lease_token: int | None = None
+    last: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> Key:
+        """What changes to this delivery name; it must be leased."""
+        assert self.lease_token is not None
+        return Key(self.message_id, self.n, self.lease_token)
+
+
+class Due(NamedTuple):
+    """A delivery that waits for an attempt, as much of it as scheduling needs."""
+
+    message_id: int
+    n: int
+    hop: str
+    next_attempt: float
+
+
+class Key(NamedTuple):
+    """A delivery under a lease; a change with an outdated token changes nothing."""
+
+    message_id: int
+    n: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to happen in one transaction, all of it or nothing.
+
+    Attributes:
+        arrived: messages to store; their deliveries are in `deliveries`. With `finished` or `updated` they report on
+            these, and are not stored if all of those leases are lost.
+        finished: deliveries that are over (delivered or bounced); a message goes with its last one.
+        updated: (key, new column values) for deliveries that stay; their lease ends.
+        durable: answer only after the sync. Without it the change can get lost with the power, not with the process.
+    """
+
+    arrived: Sequence[StoredMessage] = ()
+    deliveries: Sequence[Delivery] = ()
+    finished: Sequence[Key] = ()
+    updated: Sequence[tuple[Key, dict[str, Any]]] = ()
+    durable: bool = True
+
+    @property
+    def octets(self) -> int:
+        return sum(min(len(m.message.content), CHUNK) for m in self.arrived)
+
+
+# The names of bound parameters must not be those of columns, which an UPDATE sets.
+ONE = (delivery.c.message_id == bindparam("b_message"), delivery.c.n == bindparam("b_n"))
+LEASED = (*ONE, delivery.c.lease_token == bindparam("b_token"))
+
+_COLUMNS = tuple(column.name for column in delivery.columns)
+_STILL_LEASED = select(delivery.c.n).where(*LEASED)
+_FINISH = delete(delivery).where(*LEASED)
+_UPDATE = update(delivery).where(*LEASED).values(lease_owner=None, lease_token=None)
+_LOCK = select(message.c.id).where(message.c.id == bindparam("b_message")).with_for_update()
+_FORGET_MESSAGE = delete(message).where(
+    message.c.id == bindparam("b_message"),
+    ~exists().where(delivery.c.message_id == bindparam("b_message")),
+)
+_FORGET_CHUNKS = delete(chunk).where(
+    chunk.c.message_id == bindparam("b_message"),
+    ~exists().where(message.c.id == bindparam("b_message")),
+)
+
+
+def carry_out(connection: Connection, changes: Iterable[Change]) -> None:
+    """Make all these changes in the transaction at hand."""
+    changes = [c for c in changes if not _reports_on_nothing(connection, c)]
+    arrived = [_message_row(m) for c in changes for m in c.arrived]
+    if arrived:
+        connection.execute(insert(message), arrived)
+    deliveries = [_delivery_row(d) for c in changes for d in c.deliveries]
+    if deliveries:
+        connection.execute(insert(delivery), deliveries)
+    finished = sorted({k for c in changes for k in c.finished})
+    if finished:
+        connection.execute(_FINISH, [parameters(k) for k in finished])
+        forget(connection, {k.message_id for k in finished})
+    for columns, rows in _by_columns(u for c in changes for u in c.updated).items():
+        connection.execute(_UPDATE.values({name: bindparam("v_" + name) for name in columns}), rows)
+
+
+def forget(connection: Connection, message_ids: Iterable[int]) -> None:
+    """Delete those messages that have no delivery left, with all their content."""
+    rows = [{"b_message": message_id} for message_id in sorted(message_ids)]
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        # Two hosts that finish the last two deliveries side by side would each still see the other's.
+        for row in rows:
+            connection.execute(_LOCK, row)
+    connection.execute(_FORGET_MESSAGE, rows)
+    connection.execute(_FORGET_CHUNKS, rows)
+
+
+def parameters(key: Key) -> dict[str, int]:
+    """The values that `LEASED` waits for."""
+    return {"b_message": key.message_id, "b_n": key.n, "b_token": key.token}
+
+
+def _reports_on_nothing(connection: Connection, change: Change) -> bool:
+    keys = [*change.finished, *(key for key, _ in change.updated)]
+    if not change.arrived or not keys:
+        return False
+    return all(connection.execute(_STILL_LEASED, parameters(key)).first() is None for key in keys)
+
+
+def _by_columns(updates: Iterable[tuple[Key, dict[str, Any]]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for key, values in updates:
+        row = parameters(key) | {"v_" + name: value for name, value in values.items()}
+        grouped.setdefault(tuple(sorted(values)), []).append(row)
+    return grouped
+
+
+def _message_row(stored: StoredMessage) -> dict[str, Any]:
+    return {
+        "id": stored.id,
+        "received": stored.received,
+        "sender": stored.sender,
+        "size": len(stored.message.content),
+        "body_hash": stored.message.relaxed_body_hash,
+        "smtputf8": stored.smtputf8,
+        "ret": stored.ret,
+        "envid": stored.envid,
+        "verdict": stored.verdict,
+        "trace": stored.trace,
+        "content": stored.message.content[:CHUNK],
+    }
+
+
+def _delivery_row(d: Delivery) -> dict[str, Any]:
+    return {name: getattr(d, name) for name in _COLUMNS}

@@ -1,0 +1,47 @@
+"""A queue on each of the two databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.queue import database
+from relay.queue.database import Database
+from relay.queue.store import Store
+from tests.peers import needs
+from tests.postgresql import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs("postgres"))])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The `queue.url` of a queue that nobody has opened yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'queue.db'}"
+    server: PostgresServer = request.getfixturevalue("server")
+    return server.create_database()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    store = Store(await database.connect(url), "worker-1/")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def queue(store: Store, url: str) -> AsyncIterator[Database]:
+    """The database under the store, as the queue commands open it beside a running relay."""
+    queue = await database.connect(url, create=False)
+    yield queue
+    await queue.close()

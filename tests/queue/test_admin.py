@@ -1,0 +1,131 @@
+"""The administrator's hands on the queue, on SQLite and on PostgreSQL; `tests/cli/test_queue.py` has the commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.queue import admin
+from relay.queue.admin import Selector
+from relay.queue.database import Database
+from relay.queue.ids import text
+from relay.queue.store import Change, Store
+from tests.queue.changes import arrival, leased, sizes
+
+
+@pytest.fixture(autouse=True)
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "PAGE", 3)
+
+
+async def states(queue: Database) -> dict[str, int]:
+    found = [row["state"] async for row in admin.rows(queue)]
+    return {state: found.count(state) for state in found}
+
+
+async def bury(store: Store) -> None:
+    """Make dead letters of what is due."""
+    dead = {"state": "dead", "next_attempt": 2000.0, "expires": 1.0}
+    await store.apply(Change(updated=[(d.key, dead) for d in await leased(store)]))
+
+
+def chosen(change: Change, n: int | None = None) -> list[Selector]:
+    name = text(change.arrived[0].id)
+    return [Selector.parse(name.lower() if n is None else f"{name}/{n}")]
+
+
+async def test_a_message_or_one_of_its_recipients_is_held_released_and_dropped(store: Store, queue: Database) -> None:
+    change = arrival(recipients=2)
+    await store.apply(change)
+    one, both = chosen(change, 1), chosen(change)
+    assert await admin.hold(queue, one) == 1
+    assert [d.n for d in await store.due(2000.0, 10)] == [0]
+    assert [(r["n"], r["state"]) for r in await admin.show(queue, both[0])] == [(0, "queued"), (1, "held")]
+    assert await admin.release(queue, both, 1500.0) == 1
+    assert [d.n for d in await store.due(2000.0, 10)] == [0, 1]
+    assert await admin.drop(queue, one) == 1
+    assert [(r["n"], r["state"]) for r in await admin.show(queue, both[0])] == [(0, "queued")]
+    assert await admin.drop(queue, both) == 1
+    assert await store.load(change.arrived[0].id) is None
+
+
+async def test_the_list_is_read_in_pages_the_oldest_message_first(store: Store, queue: Database) -> None:
+    for _ in range(3):
+        await store.apply(arrival(recipients=3))
+    found = [(row["id"], row["n"]) async for row in admin.rows(queue)]
+    assert len(found) == 9 and found == sorted(set(found))
+
+
+async def test_the_list_of_one_state(store: Store, queue: Database) -> None:
+    changes = [arrival(recipients=2) for _ in range(4)]
+    for change in changes:
+        await store.apply(change)
+    for change in changes[1:]:
+        await admin.hold(queue, chosen(change, 1))
+    assert len([row async for row in admin.rows(queue, "queued")]) == 5
+    held = [(row["id"], row["n"]) async for row in admin.rows(queue, "held")]
+    assert held == [(text(change.arrived[0].id), 1) for change in changes[1:]]
+    assert [row async for row in admin.rows(queue, "dead")] == []
+
+
+async def test_everything_at_once_is_done_page_by_page(store: Store, queue: Database) -> None:
+    for _ in range(4):
+        await store.apply(arrival(recipients=2))
+    assert await admin.hold(queue, []) == 8
+    assert await states(queue) == {"held": 8}
+    assert await admin.release(queue, [], 1500.0) == 8
+    assert await admin.retry(queue, [], 1600.0, 100.0) == 8
+    assert {d.next_attempt for d in await store.due(2000.0, 10)} == {1600.0}
+    assert await admin.drop(queue, []) == 8
+    assert await sizes(queue) == {"message": 0, "chunk": 0, "delivery": 0}
+
+
+async def test_a_dead_letter_that_is_retried_has_a_new_life(store: Store, queue: Database) -> None:
+    dead, waiting = arrival(expires=7000.0), arrival(next_attempt=9000.0, expires=7000.0)
+    await store.apply(dead)
+    await bury(store)
+    await store.apply(waiting)
+    assert await states(queue) == {"dead": 1, "queued": 1}
+    assert await admin.retry(queue, [*chosen(dead), *chosen(waiting)], 2500.0, 100.0) == 2
+    found = {row["id"]: (row["state"], row["next_attempt"], row["expires"]) async for row in admin.rows(queue)}
+    assert found[text(dead.arrived[0].id)] == ("queued", 2500.0, 2600.0)
+    assert found[text(waiting.arrived[0].id)] == ("queued", 2500.0, 7000.0)
+
+
+async def test_an_attempt_under_way_is_shown_and_not_doubled(store: Store, queue: Database) -> None:
+    change = arrival()
+    await store.apply(change)
+    (attempt,) = await leased(store, 2000.0)
+    (row,) = await admin.show(queue, chosen(change)[0])
+    assert (row["state"], row["next_attempt"]) == ("active", None)
+    assert await admin.retry(queue, [], 2001.0, 100.0) == 0
+    assert await admin.hold(queue, []) == 1
+    assert await admin.release(queue, [], 2001.0) == 1
+    assert await store.due(2059.0, 10) == [], "released into a second attempt beside the first"
+    await store.apply(Change(finished=[attempt.key]))
+    assert await states(queue) == {}
+
+
+async def test_what_is_held_during_an_attempt_stays_held_after_it(store: Store, queue: Database) -> None:
+    await store.apply(arrival())
+    (attempt,) = await leased(store, 2000.0)
+    await admin.hold(queue, [])
+    await store.apply(Change(updated=[(attempt.key, {"next_attempt": 2100.0, "attempts": 1})]))
+    assert await states(queue) == {"held": 1}
+    assert await store.due(9999.0, 10) == []
+
+
+async def test_nobody_is_told_of_what_is_dropped_during_an_attempt(store: Store, queue: Database) -> None:
+    await store.apply(arrival())
+    (attempt,) = await leased(store, 2000.0)
+    await admin.drop(queue, [])
+    report = arrival()
+    await store.apply(Change(report.arrived, report.deliveries, finished=[attempt.key]))
+    assert await sizes(queue) == {"message": 0, "chunk": 0, "delivery": 0}
+
+
+@pytest.mark.parametrize(
+    "given", ["", "3F2KQ0Z81TW", "3F2KQ0Z81TWH/", "3F2KQ0Z81TWH/x", "3F2KQ0Z81TWH/1/2", "ILOU00000000"]
+)
+def test_what_is_no_queue_id_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="is not a queue id"):
+        Selector.parse(given)

@@ -1,0 +1,148 @@
+"""What the queue costs when it is long: every statement of the way of a message finds its rows by an index.
+
+The databases are asked how they would carry the statements out. PostgreSQL, which rightly reads short tables whole, is
+told not to where there is any other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from relay.queue import admin
+from relay.queue.admin import Selector
+from relay.queue.database import Database
+from relay.queue.schema import CHUNK
+from relay.queue.store import Change, Store
+from tests.queue.changes import arrival, leased
+
+INDEXES_ONLY = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
+
+
+@dataclass
+class Plans:
+    """The statements that were run, each with the steps of its plan."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    _asking: bool = False
+
+    def note(
+        self, connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+    ) -> None:
+        if self._asking or not statement.startswith(
+            (
+                "SELECT delivery",
+                "SELECT message",
+                "SELECT chunk",
+                "SELECT srs",
+                "SELECT DISTINCT",
+                "UPDATE",
+                "DELETE",
+                "INSERT",
+            )
+        ):
+            return
+        self._asking = True
+        try:
+            ask = "EXPLAIN QUERY PLAN "
+            if connection.dialect.name == "postgresql":
+                ask = "EXPLAIN "
+                for setting in INDEXES_ONLY.split("; "):
+                    connection.exec_driver_sql(setting)
+            rows = connection.exec_driver_sql(ask + statement, parameters[0] if many else parameters)
+            self.found[statement] = "\n".join(str(row[-1]) for row in rows)
+        finally:
+            self._asking = False
+
+    def bad(self, *words: str) -> list[str]:
+        """Statements whose plan has one of these words in it."""
+        return [f"{statement}\n{plan}" for statement, plan in self.found.items() if any(word in plan for word in words)]
+
+
+@contextmanager
+def watched() -> Iterator[Plans]:
+    plans = Plans()
+    event.listen(Engine, "before_cursor_execute", plans.note)
+    try:
+        yield plans
+    finally:
+        event.remove(Engine, "before_cursor_execute", plans.note)
+
+
+WHOLE_TABLE = ("SCAN ", "Seq Scan")
+SORTED = ("TEMP B-TREE", "Sort")
+
+
+async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store) -> None:
+    with watched() as plans:
+        large = arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=3)
+        await store.apply(large)
+        seen = await store.due(2000.0, 10)
+        await store.due(2000.0, 10, after=seen[0])
+        await store.due(2000.0, 10, hop="c.example")
+        first, second, third = await store.lease(seen, 2060.0)
+        await store.load(first.message_id)
+        await store.renew([first.key], 2070.0)
+        report = arrival()
+        await store.apply(Change(report.arrived, report.deliveries, finished=[first.key]))
+        await store.apply(Change(updated=[(second.key, {"next_attempt": 9.0, "attempts": 1, "last": {"code": 451}})]))
+        await store.apply(Change(finished=[third.key]))
+        await store.owners("worker")
+        await store.free("worker-1/", 2000.0)
+        await store.ping()
+        token = await store.token_for("long@x.example", 0.0, 1.0)
+        await store.sender_of(token, 0.0)
+    assert len(plans.found) > 20
+    assert not plans.bad(*WHOLE_TABLE, *SORTED)
+
+
+async def test_due_is_read_from_the_index_alone(store: Store) -> None:
+    with watched() as plans:
+        await store.apply(arrival())
+        seen = await store.due(2000.0, 10)
+        await store.due(2000.0, 10, after=seen[0])
+        await store.due(2000.0, 10, hop="c.example")
+    due = {s: plan for s, plan in plans.found.items() if s.startswith("SELECT") and "LIMIT" in s}
+    assert len(due) == 3
+    assert not [f"{s}\n{plan}" for s, plan in due.items() if "COVERING INDEX" not in plan and "Index Only" not in plan]
+
+
+async def test_sweeping_reads_and_sorts_no_table(store: Store) -> None:
+    await store.apply(arrival())
+    dead = {"state": "dead", "next_attempt": 2000.0}
+    await store.apply(Change(updated=[(d.key, dead) for d in await leased(store)]))
+    with watched() as plans:
+        assert await store.sweep(1e10, 1.0) == 1
+    assert len(plans.found) > 5
+    assert not plans.bad(*WHOLE_TABLE, *SORTED)
+
+
+@pytest.mark.parametrize("state", [None, "queued"])
+async def test_listing_sorts_nothing(store: Store, queue: Database, state: Any) -> None:
+    """A page begins where the last one ended: the list is read once, in the order in which it lies there."""
+    await store.apply(arrival(recipients=2))
+    with watched() as plans:
+        assert len([row async for row in admin.rows(queue, state)]) == 2
+    assert len(plans.found) == 1
+    assert not plans.bad(*WHOLE_TABLE, *SORTED)
+
+
+@pytest.mark.parametrize("everything", [True, False])
+async def test_commands_find_their_deliveries_by_the_key(store: Store, queue: Database, everything: bool) -> None:
+    change = arrival(recipients=2)
+    await store.apply(change)
+    chosen = [] if everything else [Selector(change.arrived[0].id, 0), Selector(change.arrived[0].id, 1)]
+    commands: list[Callable[[], Any]] = [
+        lambda: admin.hold(queue, chosen),
+        lambda: admin.release(queue, chosen, 1.0),
+        lambda: admin.retry(queue, chosen, 1.0, 1.0),
+        lambda: admin.drop(queue, chosen),
+    ]
+    with watched() as plans:
+        assert [await command() for command in commands] == [2, 2, 2, 2]
+    assert not plans.bad(*WHOLE_TABLE, *SORTED, "delivery_due", "delivery_hop")

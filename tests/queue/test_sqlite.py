@@ -1,0 +1,167 @@
+"""What only an SQLite queue has: a file that others may lock, a write-ahead log, and a disk under it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from relay.queue import admin, database, sqlite
+from relay.queue.database import QueueUnavailable
+from relay.queue.store import Change, Store
+from tests.queue.changes import arrival, leased, sizes
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "queue.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The queue as another program's transaction leaves it."""
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()
+
+
+async def test_a_locked_queue_file_delays_and_loses_nothing(store: Store, path: Path) -> None:
+    with locked(path):
+        waiting = asyncio.create_task(store.apply(arrival()))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_queue_file_that_stays_locked_is_given_up_for_all_who_wait(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_PATIENCE", 0.3)
+    started = time.monotonic()
+    with locked(path):
+        outcomes = await asyncio.gather(*(store.apply(arrival()) for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(outcome, QueueUnavailable) for outcome in outcomes)
+    assert time.monotonic() - started < 5, "they waited one after the other"
+    assert str(outcomes[0]) == "database is locked"
+    await store.apply(arrival())
+
+
+async def test_the_event_loop_goes_on_while_the_queue_file_is_locked(store: Store, path: Path) -> None:
+    with locked(path):
+        waiting = asyncio.create_task(store.apply(arrival()))
+        for _ in range(20):
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            assert time.monotonic() - before < 0.5
+            assert await store.due(2000.0, 1) == []
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_file_that_is_no_queue_is_a_clear_error(path: Path) -> None:
+    path.write_bytes(b"this is no database at all, but it is long enough to be looked at " * 20)
+    with pytest.raises(QueueUnavailable) as raised:
+        await database.connect(f"sqlite:///{path}")
+    assert str(raised.value) == f"{path}: file is not a database"
+
+
+async def test_a_folder_that_is_not_there_is_a_clear_error(path: Path) -> None:
+    with pytest.raises(QueueUnavailable) as raised:
+        await database.connect(f"sqlite:///{path}/queue.db")
+    assert str(raised.value) == f"{path}/queue.db: No such file or directory"
+
+
+async def test_nobody_else_may_read_the_mail(store: Store, path: Path) -> None:
+    await store.apply(arrival())
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {"queue.db": 0o600, "queue.db-shm": 0o600, "queue.db-wal": 0o600}
+
+
+async def test_the_write_ahead_log_stays_short(store: Store, path: Path) -> None:
+    content = b"Subject: x\r\n\r\n" + os.urandom(900_000)
+    for _ in range(60):
+        await store.apply(arrival(content))
+        (delivery,) = await leased(store)
+        await store.apply(Change(finished=[delivery.key]))
+    assert path.with_name("queue.db-wal").stat().st_size < 40 << 20
+
+
+async def test_somebody_who_reads_the_list_slowly_does_not_keep_the_log_long(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "PAGE", 1)
+    monkeypatch.setattr(sqlite, "CHECKPOINT_AT", 1 << 20)
+    await store.apply(arrival(recipients=2))
+    reader = await database.connect(f"sqlite:///{path}", create=False)
+    listing = admin.rows(reader)
+    await anext(listing)
+    content = b"Subject: x\r\n\r\n" + os.urandom(900_000)
+    for _ in range(20):
+        await store.apply(arrival(content))
+        await asyncio.sleep(0.02)
+    assert path.with_name("queue.db-wal").stat().st_size < 10 << 20
+    assert len([row async for row in listing]) == 21
+    await reader.close()
+
+
+async def test_after_a_failed_sync_nothing_is_safe_until_the_log_was_started_anew(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    await store.apply(arrival())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        with pytest.raises(QueueUnavailable, match="sync: Input/output error"):
+            await store.apply(arrival())
+    log = path.with_name("queue.db-wal")
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM message").fetchone()
+    with pytest.raises(QueueUnavailable, match="checkpoint"):
+        await store.apply(arrival())
+    reader.close()
+    old = log.stat().st_size
+    await store.apply(arrival())
+    assert log.stat().st_size < old, "the log that may have a gap is still in use"
+
+
+async def test_reading_the_whole_queue_does_not_stop_the_event_loop(store: Store) -> None:
+    """`counts` and the estimate of stored senders, which read every row."""
+    await store.apply(arrival(recipients=3))
+    counting = asyncio.create_task(store.counts())
+    await asyncio.sleep(0)
+    assert not counting.done()
+    assert await counting == {"queued": 3}
+
+
+async def test_a_queue_that_was_killed_is_whole(url: str, path: Path) -> None:
+    """A copy of the files at any moment is what a crash leaves behind."""
+    store = Store(await database.connect(url), "worker-1/")
+    changes = [arrival() for _ in range(20)]
+    for change in changes:
+        await store.apply(change)
+    crashed = path.with_name("crashed.db")
+    crashed.write_bytes(path.read_bytes())
+    crashed.with_name("crashed.db-wal").write_bytes(path.with_name("queue.db-wal").read_bytes())
+    await store.close()
+    found = await database.connect(f"sqlite:///{crashed}", create=False)
+    assert (await sizes(found))["message"] == 20
+    await found.close()
