@@ -99,9 +99,6 @@ class Conversation:
         relay, accepted, now = self._relay, self._accepted, time.time()
         verdict = None if client.trusted else await self._spf(client, transaction.mail.sender)
         try:
-            if message.content.startswith((b" ", b"\t")):
-                # It would continue our own trace field.
-                raise Refused(550, "5.6.0", "the message begins with a continuation line")
             relay.check_loops(message, [routed for _, routed in accepted.routes])
             if verdict is not None:
                 policy.refuse_forged_author(relay.own_domains, verdict, message, client.ip)
