@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 import time
@@ -142,6 +143,7 @@ class Supervisor:
         self._counts = SharedCounts(self._config.workers * ROWS)
         self._metrics = Metrics(self._config.workers * ROWS)
         self._rows = list(range(self._config.workers * ROWS))
+        _raise_file_limit()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._pipe = os.pipe()  # its write end closes with the supervisor, however that ends
         gc.freeze()
@@ -328,6 +330,12 @@ class Supervisor:
         count = asyncio.run(run())
         if count:
             log.info("leases_freed", count=count)
+
+
+def _raise_file_limit() -> None:
+    """As many open files as we may have: every client and every next hop is one, and shells still give out 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _is_alive(owner: str) -> bool:

@@ -221,7 +221,7 @@ class Dispatcher:
             recipients=recipients,
             size=len(stored.trace) + len(message.content),
             is_8bit=message.is_8bit,
-            needs_smtputf8=message.has_utf8_header or not is_ascii(sender, *(r.address for r in recipients)),
+            needs_smtputf8=message.has_utf8_header,
             ret=stored.ret,
             envid=stored.envid,
             content=lambda: message.wire(self._signer.fields(message) + stored.trace),

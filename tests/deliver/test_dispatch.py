@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,13 @@ class House:
         return (Target(sender),)
 
     def arrival(
-        self, *recipients: str, sender: str = "bob@origin.test", spf: str = "pass", received: float | None = None
+        self,
+        *recipients: str,
+        sender: str = "bob@origin.test",
+        spf: str = "pass",
+        received: float | None = None,
+        notify: str = "",
+        warned: bool = False,
     ) -> Change:
         received = time.time() if received is None else received
         number = self.ids.new()
@@ -87,6 +94,8 @@ class House:
                     hop=hop_of(self.config, recipient, ""),
                     next_attempt=received,
                     expires=self.patience.expires(received, sender),
+                    notify=notify,
+                    warned=warned,
                 )
                 for n, recipient in enumerate(recipients)
             ],
@@ -198,6 +207,39 @@ async def test_the_end_of_patience_is_a_bounce(house: House) -> None:
     await house.counts()
     ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
     assert b"4.4.7" in b"".join(bounce.content()) or b"4.3.0" in b"".join(bounce.content())
+
+
+async def test_never_means_never(house: House) -> None:
+    house.hops.answer = lambda r: FAILED
+    await house.store.apply(house.arrival("c@d.test", notify="NEVER"))
+    await house.counts()
+    assert house.hops.recipients() == ["c@d.test"]
+
+
+@pytest.mark.parametrize(("takes_over", "told"), [(False, ["bob@origin.test", "c@d.test"]), (True, ["c@d.test"])])
+async def test_success_is_told_by_us_only_where_the_next_hop_will_not(
+    house: House, takes_over: bool, told: list[str]
+) -> None:
+    house.hops.answer = lambda r: replace(DELIVERED, dsn=takes_over)
+    await house.store.apply(house.arrival("c@d.test", notify="SUCCESS,FAILURE"))
+    await house.counts()
+    assert house.hops.recipients() == told
+
+
+@pytest.mark.parametrize(
+    ("notify", "warned", "told"),
+    [("DELAY", False, True), ("DELAY", True, False), ("FAILURE", False, False), ("", False, False)],
+)
+async def test_a_delay_is_told_once_and_only_where_it_was_asked_for(
+    house: House, notify: str, warned: bool, told: bool
+) -> None:
+    house.hops.answer = lambda r: DEFERRED if r == "c@d.test" else DELIVERED
+    await house.store.apply(house.arrival("c@d.test", notify=notify, warned=warned, received=time.time() - 5 * 3600))
+    await house.deferred()
+    if told:
+        await house.until(lambda: "bob@origin.test" in house.hops.recipients())
+    await house.counts(queued=1)
+    assert house.hops.recipients() == (["bob@origin.test"] if told else []) + ["c@d.test"]
 
 
 async def test_a_slow_next_hop_does_not_hold_up_the_others(house: House) -> None:
