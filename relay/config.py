@@ -136,6 +136,7 @@ class Receive(Section):
 
     bare_newline: Literal["reject", "normalize"] = "reject"
     max_message_size: Size = 25 * 10**6
+    max_header_size: Size = 256 * 2**10
     max_hops: Annotated[int, Field(ge=1)] = 50
 
 
@@ -375,6 +376,8 @@ class Config(Section):
         for listener in self.listen:
             if listener.tls not in (None, "none") and self.tls is None:
                 raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
+        if self.limits.message_memory < self.receive.max_message_size:
+            raise ValueError("limits.message_memory has no room for one message of receive.max_message_size")
         if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
             raise ValueError('srs.domain must not be a domain route with recipients = "any"')
         return self

@@ -16,12 +16,14 @@ from typing import Literal, NamedTuple
 
 _NAME = rb"[!-9;-~]++"  # RFC 5322 section 3.6.8: ftext
 _FIELD = re.compile(
-    rb"(?: (%s) [ \t]*+ : )?+"  # white space before the colon is obsolete syntax (section 4.5) and is met
-    rb"[^\r]*+ (?: \r (?! \n (?! [ \t] ) ) [^\r]*+ )*+ (?: \r\n )?+" % _NAME,
+    rb"((?: (%s) [ \t]*+ : )?+"  # white space before the colon is obsolete syntax (section 4.5) and is met
+    rb"[^\r]*+ (?: \r (?! \n (?! [ \t] ) ) [^\r]*+ )*+ (?: \r\n )?+)" % _NAME,
     re.VERBOSE,
 )
 _SOME_FIELD = re.compile(rb"^%s[ \t]*+:" % _NAME, re.MULTILINE)
 _BLANK = b" \t\r\n"
+
+FIRST_FIELD_WITHIN = 65536  # octets: what has shown no header field by then is all body, without a search to its end
 
 
 class HeaderField(NamedTuple):
@@ -95,9 +97,11 @@ class Message:
         """Where the body begins. A message without a single header field is all body (RFC 5322 section 2.1)."""
         if self.content.startswith(b"\r\n"):
             return 2
-        end = self.content.find(b"\r\n\r\n")
-        if not _SOME_FIELD.search(self.content, 0, len(self.content) if end < 0 else end):
+        end = self.content.find(b"\r\n\r\n", 0, FIRST_FIELD_WITHIN)
+        if not _SOME_FIELD.search(self.content, 0, FIRST_FIELD_WITHIN if end < 0 else end):
             return 0
+        if end < 0:
+            end = self.content.find(b"\r\n\r\n")
         return len(self.content) if end < 0 else end + 4
 
     @property
@@ -111,12 +115,13 @@ class Message:
         end = self.body_offset
         if self.content[end - 4 : end] == b"\r\n\r\n" or self.content[:end] == b"\r\n":
             end -= 2
-        return tuple(_split_fields(self.content[:end]))
+        found = _FIELD.findall(self.content[:end])
+        return tuple([HeaderField(name.decode("ascii").lower(), raw) for raw, name in found if raw])
 
     def all(self, name: str) -> tuple[HeaderField, ...]:
         """Every field of that name, top to bottom; case does not matter."""
         name = name.lower()
-        return tuple(f for f in self.fields if f.name == name)
+        return tuple([f for f in self.fields if f.name == name])
 
     @cached_property
     def relaxed_body_hash(self) -> bytes:
@@ -162,12 +167,6 @@ class Message:
 
 
 _BLOCK = 65536
-
-
-def _split_fields(header: bytes) -> Iterator[HeaderField]:
-    for found in _FIELD.finditer(header):
-        if found[0]:
-            yield HeaderField(found[1].decode("ascii").lower() if found[1] else "", found[0])
 
 
 BodyType = Literal["7BIT", "8BITMIME"]

@@ -35,7 +35,7 @@ class Agent:
         self._hostname = config.hostname
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
-        self._pool = Pool(config.delivery.concurrency)
+        self._pool = Pool(config.delivery)
         self._smarthost = _smarthost(config)
 
     async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
@@ -46,14 +46,14 @@ class Agent:
         """
         hop = self._hop(domain, next_hop)
         smarthost = self._delivery.smarthost
-        if not job.sender and smarthost is not None and hop is self._smarthost and smarthost.null_sender:
+        if not job.sender and hop is self._smarthost and smarthost is not None and smarthost.null_sender:
             job = replace(job, sender=smarthost.null_sender)
         return await self._run(hop, job, transact)
 
     async def probe(self, next_hop: Endpoint, recipient: str) -> Outcome:
         """Whether a mailbox host would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
 
-        `failed` is its refusal of this recipient for good; everything else that is no acceptance is `deferred`.
+        `failed` is a 5xx to RCPT and nothing else; every other way of not accepting it is `deferred`.
         """
         job = Job("", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=tuple)
         return (await self._run(self._hop("", next_hop), job, probe))[0]
@@ -68,88 +68,80 @@ class Agent:
         return self._smarthost or Hop(domain=normal_domain(domain), tls=self._delivery.tls)
 
     async def _run(self, hop: Hop, job: Job, action: _Action) -> tuple[Outcome, ...]:
-        async with self._pool.lane(hop) as lane, lane.turn() as unreachable:
+        lane = self._pool.lane(hop)
+        async with lane.turn() as unreachable:
             if unreachable is not None:
                 return (unreachable,) * len(job.recipients)
             progress = _Progress(job)
-            while (connection := lane.take()) is not None:
-                try:
-                    progress.note(await self._use(lane, connection, progress.job, action))
-                    return progress.outcomes
-                except HostFailed as failed:
-                    progress.failed(failed)
-                    if failed.phase != "mail":  # at MAIL, it had only been closed while it was idle
-                        break
-            await self._fresh(hop, lane, progress, action)
+            connection = lane.take()
+            if connection is not None:  # what fails here may only have been closed while it was idle
+                await self._use(lane, connection, progress, action)
+            if not progress.complete:
+                await self._try_hosts(hop, lane, progress, action)
             return progress.outcomes
 
-    async def _fresh(self, hop: Hop, lane: Lane, progress: _Progress, action: _Action) -> None:
-        """Try the hosts of the next hop in their order, until every recipient has an outcome."""
+    async def _try_hosts(self, hop: Hop, lane: Lane, progress: _Progress, action: _Action) -> None:
+        """The hosts of the next hop in their order, until every recipient has an outcome."""
         try:
             hosts = await self._finder.find(hop)
         except Unroutable as unroutable:
-            progress.give_up(unroutable.outcome)
+            progress.last = unroutable.outcome
             return
         reached = False
         for host in hosts:
             try:
                 connection = await Connection.open(host, hop, self._hostname, self._delivery)
             except HostFailed as failed:
-                progress.failed(failed)
+                progress.last = failed.outcome
                 continue
             reached = True
             lane.reachable()
-            try:
-                progress.note(await self._use(lane, connection, progress.job, action))
+            await self._use(lane, connection, progress, action)
+            if progress.complete:
                 return
-            except HostFailed as failed:
-                progress.failed(failed)
         if not reached:
             lane.unreachable(progress.last)
-        progress.give_up(progress.last)
 
-    async def _use(self, lane: Lane, connection: Connection, job: Job, action: _Action) -> tuple[Outcome, ...]:
+    async def _use(self, lane: Lane, connection: Connection, progress: _Progress, action: _Action) -> None:
         try:
-            outcomes = await action(connection, job, self._delivery)
+            outcomes = await action(connection, progress.job, self._delivery)
+        except HostFailed as failed:
+            connection.abort()
+            progress.last = failed.outcome
+            progress.note(failed.settled)
         except BaseException:
             connection.abort()
             raise
-        if connection.idle and connection.used < self._delivery.messages_per_connection:
-            lane.keep(connection, self._delivery.idle_timeout)
         else:
-            await connection.quit()
-        return outcomes
+            lane.give_back(connection)
+            progress.note(outcomes)
 
 
 class _Progress:
-    """Which recipients have their outcome, and the job for those that have not."""
+    """Which recipients have their outcome, the job for those that have not, and why the last host failed them."""
 
     def __init__(self, job: Job) -> None:
         self._outcomes: list[Outcome | None] = [None] * len(job.recipients)
+        self._recipients = job.recipients
+        self._open: Sequence[int] = range(len(job.recipients))  # those without an outcome
         self.job = job
         self.last = deferral("4.4.1", "no host was tried")
+
+    @property
+    def complete(self) -> bool:
+        return not self._open
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         return tuple(outcome if outcome is not None else self.last for outcome in self._outcomes)
 
     def note(self, outcomes: Sequence[Outcome | None]) -> None:
-        """The outcomes of the recipients of `job`, as far as they are certain."""
-        open_ = [index for index, outcome in enumerate(self._outcomes) if outcome is None]
-        for index, outcome in zip(open_, outcomes, strict=True):
+        """The outcomes of the recipients of `job`, None for those that another host may still take."""
+        for index, outcome in zip(self._open, outcomes, strict=True):
             self._outcomes[index] = outcome
-        left = [recipient for recipient, o in zip(self.job.recipients, outcomes, strict=True) if o is None]
-        self.job = replace(self.job, recipients=tuple(left))
-
-    def failed(self, failure: HostFailed) -> None:
-        """A host could not be used; another may be."""
-        self.last = failure.outcome
-        if failure.settled:
-            self.note(failure.settled)
-
-    def give_up(self, outcome: Outcome) -> None:
-        """No host is left: the recipients without an outcome get this one."""
-        self.last = outcome
+        self._open = [index for index in self._open if self._outcomes[index] is None]
+        if self._open:
+            self.job = replace(self.job, recipients=tuple(self._recipients[index] for index in self._open))
 
 
 def _smarthost(config: Config) -> Hop | None:

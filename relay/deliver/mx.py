@@ -26,6 +26,9 @@ HOSTS = 10  # MX hosts looked up, and addresses tried: a zone of hundreds must n
 _RDTYPE = {"ipv4": "A", "ipv6": "AAAA"}
 _LOCALHOST = {"ipv4": "127.0.0.1", "ipv6": "::1"}  # RFC 6761 section 6.3: never asked of DNS
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that IANA gives to networks (RFC 4291 section 2.4)
+# Not global, whatever an older Python's `is_global` says: RFC 6890 section 2.2.2, RFC 9637.
+_SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("3fff::/20"))
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -73,18 +76,18 @@ def by_preference(records: Iterable[tuple[int, str]], rng: random.Random) -> lis
 def is_public(address: IPAddress) -> bool:
     """Whether a mail server of the open Internet can have this address.
 
-    False for what the IANA registries call not globally reachable (RFC 6890), for multicast, and for IPv4-mapped
-    addresses; an IPv4 address inside 6to4 or NAT64 is judged itself.
+    False for what the IANA registries call not globally reachable (RFC 6890), for multicast, and for IPv6 outside of
+    global unicast, IPv4-mapped and site-local addresses among them; an IPv4 address inside 6to4 or NAT64 is judged
+    itself.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return False
-        inner = address.sixtofour
         if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address.sixtofour is not None:
+            return is_public(address.sixtofour)
+        if address not in _UNICAST:
+            return False
+    return address.is_global and not address.is_multicast and not any(address in network for network in _SPECIAL)
 
 
 def literal(domain: str) -> IPAddress | None:
@@ -132,7 +135,7 @@ class HostFinder:
         if not addresses:
             # A slip of ours in the configuration must not cost anybody's mail: deferred, not failed.
             raise Unroutable(deferral("4.4.4", f"the configured next hop {endpoint.host} has no address"))
-        return [Host(endpoint.host, address, endpoint.port) for address in addresses]
+        return [Host(normal_domain(endpoint.host), address, endpoint.port) for address in addresses]
 
     async def _of_domain(self, domain: str) -> Iterable[Host]:
         address = literal(domain)
@@ -147,24 +150,30 @@ class HostFinder:
         if answer.records and all(not name for _, name in answer.records):
             raise Unroutable(failure(556, "5.1.10", f"{domain} does not accept mail (null MX)"))  # RFC 7505 section 4.2
         records = [(preference, name) for preference, name in answer.records if name] or [(0, domain)]
-        return self._usable(domain, await self._resolve(records))
+        hosts, problem = await self._resolve(records)
+        try:
+            return self._usable(domain, hosts)
+        except Unroutable:
+            if problem is not None:  # the host that DNS has no answer for now may be the one that takes it
+                raise problem from None
+            raise
 
-    async def _resolve(self, records: Sequence[tuple[int, str]]) -> list[tuple[int, str, list[str]]]:
-        """MX records in order with their addresses; a host that DNS does not answer for is passed over."""
+    async def _resolve(
+        self, records: Sequence[tuple[int, str]]
+    ) -> tuple[list[tuple[int, str, list[str]]], DnsFailure | None]:
+        """MX records in order with their addresses; a host that DNS does not answer for is passed over, and told."""
         ordered = by_preference(records, self._rng)[:HOSTS]
         found = await asyncio.gather(*(self._addresses(name) for _, name in ordered), return_exceptions=True)
-        problems = []
+        problem = None
         hosts = []
         for (preference, name), addresses in zip(ordered, found, strict=True):
             if isinstance(addresses, DnsFailure):
-                problems.append(addresses)
+                problem = problem or addresses
             elif isinstance(addresses, BaseException):
                 raise addresses
             else:
                 hosts.append((preference, name, addresses))
-        if problems and not any(addresses for _, _, addresses in hosts):
-            raise problems[0]
-        return hosts
+        return hosts, problem
 
     def _usable(self, domain: str, hosts: Sequence[tuple[int, str, list[str]]]) -> Iterable[Host]:
         """What remains without ourselves and without addresses that MX-routed mail must not go to."""
@@ -183,7 +192,7 @@ class HostFinder:
         return usable
 
     async def _addresses(self, name: str) -> list[str]:
-        """Addresses of a host, the families taking turns so that none shuts the other out.
+        """Addresses of a host, the families taking turns so that none shuts the other out; none for no host name.
 
         Raises:
             DnsFailure: no address is known and at least one family got no answer.
@@ -194,6 +203,8 @@ class HostFinder:
             pass
         if name == "localhost":
             return [_LOCALHOST[family] for family in self._families]
+        if not DOMAIN.match(name):
+            return []
         questions = (self._resolver.query(name, _RDTYPE[family]) for family in self._families)
         answers = await asyncio.gather(*questions, return_exceptions=True)
         found = []
@@ -228,11 +239,12 @@ def _taking_turns(families: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _is_local(address: IPAddress) -> bool:
-    """Whether an interface of this machine has the address: only then can a socket be bound to it."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))
-    except OSError:
-        return False
-    return True
+    """Whether this machine has the address: the kernel then answers from the very address that is asked."""
+    if address.is_loopback:
+        return True
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), 9))  # looks up the route and sends nothing
+        except OSError:
+            return False
+        return ipaddress.ip_address(probe.getsockname()[0]) == address

@@ -7,30 +7,39 @@ reached, those that wait share that fate instead of finding it out one time-out 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from relay.config import Delivery
 from relay.deliver.mx import Hop
 from relay.deliver.reply import Outcome
 from relay.deliver.smtp import Connection
 
 
 class Lane:
-    """The transactions with one next hop."""
+    """The transactions with one next hop; `when_empty` is called when nobody uses it and no connection is left."""
 
-    def __init__(self, width: int) -> None:
-        self._turn = asyncio.Semaphore(width)
-        self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []
+    def __init__(self, delivery: Delivery, when_empty: Callable[[], object]) -> None:
+        self._delivery = delivery
+        self._when_empty = when_empty
+        self._places = asyncio.Semaphore(delivery.concurrency)
+        self._idle: dict[Connection, asyncio.TimerHandle] = {}  # the one that was used last comes last
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._users = 0
         self._failures = 0
         self._last_failure: Outcome | None = None
-        self.users = 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Outcome | None]:
         """Wait for a place. Yields the deferral where the next hop was found unreachable meanwhile."""
+        self._users += 1
         before = self._failures
-        async with self._turn:
-            yield self._last_failure if self._failures != before else None
+        try:
+            async with self._places:
+                yield self._last_failure if self._failures != before else None
+        finally:
+            self._users -= 1
+            self._look_round()
 
     def reachable(self) -> None:
         """A host was reached: nobody has to share an earlier fate."""
@@ -41,74 +50,67 @@ class Lane:
         self._failures += 1
         self._last_failure = outcome
 
-    def keep(self, connection: Connection, seconds: float) -> None:
-        """Leave an open connection to the next transaction, for so long."""
-        loop = asyncio.get_running_loop()
-        self._idle.append((connection, loop.call_later(seconds, self._expire, connection)))
-
     def take(self) -> Connection | None:
-        """The connection that was used last, if it is still open."""
+        """The connection that was used last and is still open."""
         while self._idle:
-            connection, timer = self._idle.pop()
+            connection, timer = self._idle.popitem()
             timer.cancel()
             if connection.idle:
                 return connection
             connection.abort()
         return None
 
+    def give_back(self, connection: Connection) -> None:
+        """Keep the connection for the next transaction; QUIT if that takes too long, or it has carried its share."""
+        if not connection.idle:
+            connection.abort()
+        elif connection.used < self._delivery.messages_per_connection:
+            loop = asyncio.get_running_loop()
+            self._idle[connection] = loop.call_later(self._delivery.idle_timeout, self._expire, connection)
+        else:
+            self._quit(connection)
+
     def _expire(self, connection: Connection) -> None:
-        self._idle = [entry for entry in self._idle if entry[0] is not connection]
-        _quit_soon(connection)
+        del self._idle[connection]
+        self._quit(connection)
 
-    @property
-    def empty(self) -> bool:
-        return not self.users and not self._idle
+    def _quit(self, connection: Connection) -> None:
+        """Say goodbye while others go on."""
+        task = asyncio.get_running_loop().create_task(connection.quit())
+        self._leaving.add(task)
+        task.add_done_callback(self._left)
 
-    async def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for _, timer in idle:
-            timer.cancel()
-        await asyncio.gather(*(connection.quit() for connection, _ in idle))
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._leaving.discard(task)
+        self._look_round()
 
-
-class Pool:
-    """The lanes of one worker, made when they are needed and forgotten when nothing is left in them.
-
-    Args:
-        concurrency: transactions at once for each next hop.
-    """
-
-    def __init__(self, concurrency: int) -> None:
-        self._concurrency = concurrency
-        self._lanes: dict[Hop, Lane] = {}
-
-    @asynccontextmanager
-    async def lane(self, hop: Hop) -> AsyncIterator[Lane]:
-        """The next hop's lane while it is used."""
-        lane = self._lanes.get(hop)
-        if lane is None:
-            self._forget_empty()
-            lane = self._lanes[hop] = Lane(self._concurrency)
-        lane.users += 1
-        try:
-            yield lane
-        finally:
-            lane.users -= 1
-
-    def _forget_empty(self) -> None:
-        if len(self._lanes) >= _SWEEP_AT:
-            self._lanes = {hop: lane for hop, lane in self._lanes.items() if not lane.empty}
+    def _look_round(self) -> None:
+        if not (self._users or self._idle or self._leaving):
+            self._when_empty()
 
     async def close(self) -> None:
         """QUIT every connection that is kept."""
-        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        while self._idle:
+            connection, timer = self._idle.popitem()
+            timer.cancel()
+            self._quit(connection)
+        await asyncio.gather(*self._leaving)
 
 
-_SWEEP_AT = 100  # lanes kept before those that are empty are looked for
-_goodbyes: set[asyncio.Task[None]] = set()
+class Pool:
+    """The lanes of one worker, made when they are needed and forgotten when they are empty."""
 
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._lanes: dict[Hop, Lane] = {}
 
-def _quit_soon(connection: Connection) -> None:
-    task = asyncio.get_running_loop().create_task(connection.quit())
-    _goodbyes.add(task)
-    task.add_done_callback(_goodbyes.discard)
+    def lane(self, hop: Hop) -> Lane:
+        """The next hop's lane, to take a turn in at once."""
+        lane = self._lanes.get(hop)
+        if lane is None:
+            lane = self._lanes[hop] = Lane(self._delivery, lambda: self._lanes.pop(hop))
+        return lane
+
+    async def close(self) -> None:
+        """QUIT every connection that is kept."""
+        await asyncio.gather(*(lane.close() for lane in tuple(self._lanes.values())))

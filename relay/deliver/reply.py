@@ -7,7 +7,7 @@ socket; `smtp.py` and `transaction.py` ask it, the queue and the DSN builder rea
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from relay.reply import printable
@@ -35,11 +35,13 @@ _IN_WORDS: dict[Phase, str] = {
 # Subject and detail of RFC 3463 for a reply that brings none: by phase and code, then by code, then by phase.
 _BY_PHASE_AND_CODE: dict[tuple[Phase, int], str] = {
     ("mail", 550): "1.0",
+    ("mail", 552): "3.4",  # SIZE= was too large (RFC 1870 section 6.1)
     ("mail", 553): "1.7",
     ("rcpt", 452): "5.3",
     ("rcpt", 550): "1.1",
     ("rcpt", 552): "5.3",
     ("rcpt", 553): "1.3",
+    ("message", 552): "3.4",  # section 6.3
 }
 _BY_CODE = {
     421: "3.2",
@@ -100,6 +102,13 @@ def failure(code: int, enhanced: str, text: str) -> Outcome:
     return Outcome("failed", code, enhanced, printable(text))
 
 
+def temporary(outcome: Outcome) -> Outcome:
+    """The same outcome, a failure taken as a deferral: it speaks of something that is not the recipient's fault."""
+    if outcome.status != "failed":
+        return outcome
+    return replace(outcome, status="deferred", enhanced="4" + outcome.enhanced[1:])
+
+
 def is_negative(code: int) -> bool:
     """Whether the reply is a refusal (RFC 5321 section 4.2.1); what is neither that nor awaited is garbage."""
     return 400 <= code <= 599
@@ -125,7 +134,7 @@ def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:
     """The deferral for a host that gave no usable reply: too late, none because the connection is gone, or no SMTP."""
     place = _IN_WORDS[phase]
     if phase == "connect":
-        return deferral("4.4.1", detail or "connection timed out")
+        return deferral("4.4.1", detail or ("connection timed out" if kind == "timeout" else "connection failed"))
     if kind == "garbage":
         return deferral("4.5.0", f"unintelligible answer to {place}")
     text = f"no answer to {place} in time" if kind == "timeout" else f"connection lost at {place}"
@@ -145,4 +154,4 @@ def _enhanced(status: Status, phase: Phase, code: int, text: str) -> str:
 
 def _words(text: str) -> str:
     """The reply's lines as one, each without its enhanced code."""
-    return printable(" ".join(_ENHANCED.sub("", line.strip(), count=1) for line in text.splitlines()))
+    return printable(" ".join(_ENHANCED.sub("", line.strip(), count=1) for line in text.splitlines()).strip())

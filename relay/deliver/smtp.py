@@ -1,39 +1,39 @@
-"""One connection to a next hop, from the TCP handshake to QUIT, over SMTP or LMTP; aiosmtplib stands behind this file.
+"""One connection to a next hop, from the TCP handshake to QUIT, over SMTP or LMTP.
 
-aiosmtplib brings the reply parser, EHLO, STARTTLS and AUTH. Ours are the reading of several replies in one go
-(PIPELINING, LMTP), a timeout for each phase, TLS names that differ from the address connected to, and DATA, which must
-not be rewritten.
+aiosmtplib stands behind this file and `wire.py`. Ours are a timeout and an outcome for each phase, a server's name that
+differs from the address connected to, and LMTP.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
+import re
 import ssl
 from collections.abc import Sequence
-from typing import cast
 
 import aiosmtplib
 import structlog
-from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.auth import auth_login_encode, auth_plain_encode
+from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from relay.config import Delivery
 from relay.deliver.mx import Hop, Host
-from relay.deliver.reply import CLOSING, Outcome, Phase, Silence, classify, deferral, is_negative, silence
+from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, is_negative, silence
 from relay.deliver.tls import Level, client_context, describe
+from relay.deliver.wire import NoReply, Reply, Wire
 
 QUIT_TIMEOUT = 5.0  # seconds; the mail is delivered by then, the server's goodbye is a courtesy
-_UNREAD = (
-    1 << 20
-)  # octets of replies kept unread: a thousand pipelined RCPT at the 512 octets of RFC 5321 section 4.5.3.1.5
+
 _READY = 220
+_COMPLETED = 250
+_AUTHENTICATED = 235
+_CONTINUE = 334
 _NOT_IMPLEMENTED = (500, 502)  # a server older than ESMTP (RFC 5321 section 4.1.4)
+_SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 section 3
 
-Reply = aiosmtplib.SMTPResponse
-
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 class HostFailed(Exception):
@@ -41,95 +41,17 @@ class HostFailed(Exception):
 
     Attributes:
         outcome: the deferral, where there is no other host.
-        phase: where it failed. A reused connection that fails at MAIL had only been closed meanwhile.
         settled: what is certain already, one for each recipient of the job; None for those another host may still take.
     """
 
-    def __init__(self, phase: Phase, outcome: Outcome, settled: Sequence[Outcome | None] = ()) -> None:
-        self.phase = phase
+    def __init__(self, outcome: Outcome, settled: Sequence[Outcome | None] = ()) -> None:
         self.outcome = outcome
         self.settled = settled
         super().__init__(outcome.text)
 
 
-class NoReply(Exception):
-    """The server went silent, away, or off the protocol."""
-
-    def __init__(self, kind: Silence) -> None:
-        self.kind = kind
-        super().__init__(kind)
-
-
 class _HandshakeFailed(HostFailed):
     """TLS did not come about; under `may` the same host is asked again in clear."""
-
-
-class _Protocol(SMTPProtocol):
-    """Keeps what arrives until it is read: PIPELINING and LMTP bring several replies at once."""
-
-    was_connected = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.was_connected = True
-        self._response_pending = False  # the greeting too waits in the buffer
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        waiter = self._response_waiter
-        if waiter is not None and self._response_pending and not waiter.done():
-            try:
-                response = self._read_response_from_buffer()
-            except aiosmtplib.SMTPResponseException as error:
-                self._set_response_exception(waiter, error)
-            else:
-                if response is not None:
-                    waiter.set_result(response)
-        if len(self._buffer) > _UNREAD:
-            self.abort()
-
-    async def read_response(self, timeout: float | None = None) -> Reply:
-        return self._read_response_from_buffer() or await super().read_response(timeout)
-
-    async def drain(self, timeout: float) -> None:
-        """Wait, at most `timeout` seconds, until the server has taken enough of what was written."""
-        if self._paused:
-            async with asyncio.timeout(timeout):
-                await self._drain_helper()
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            cast(asyncio.WriteTransport, self.transport).abort()
-
-    @property
-    def unread(self) -> bool:
-        return bool(self._buffer)
-
-
-class _Client(aiosmtplib.SMTP):
-    """aiosmtplib's client on our protocol, connecting to an address under the name of a host."""
-
-    AUTH_METHODS = ("plain", "login", "cram-md5")  # always inside TLS, where CRAM-MD5 only weakens the stored password
-
-    def __init__(self, host: Host, hostname: str, delivery: Delivery, implicit_tls: ssl.SSLContext | None) -> None:
-        super().__init__(hostname=host.name, local_hostname=hostname, timeout=delivery.helo_timeout, start_tls=False)
-        self._host = host
-        self._delivery = delivery
-        self._implicit_tls = implicit_tls
-        self.wire = _Protocol(asyncio.get_running_loop(), self._on_connection_lost)
-
-    async def _create_connection(self, timeout: float | None) -> Reply:
-        source = self._delivery.source_ipv6 if ":" in self._host.address else self._delivery.source_ipv4
-        async with asyncio.timeout(self._delivery.connect_timeout):
-            self.transport, self.protocol = await asyncio.get_running_loop().create_connection(
-                lambda: self.wire,
-                self._host.address,
-                self._host.port,
-                ssl=self._implicit_tls,
-                server_hostname=self._host.name if self._implicit_tls else None,
-                local_addr=(str(source), 0) if source else None,
-            )
-        return await self.wire.read_response(timeout)
 
 
 class Connection:
@@ -143,15 +65,15 @@ class Connection:
         in_transaction: whether the next one has to begin with RSET.
     """
 
-    def __init__(self, client: _Client, host: Host, lmtp: bool) -> None:
+    def __init__(self, host: Host, *, lmtp: bool) -> None:
         self.host = host
-        self.lmtp = lmtp
         self.tls = ""
+        self.lmtp = lmtp
         self.used = 0
         self.in_transaction = False
-        self._client = client
-        self._wire = client.wire
+        self._wire = Wire()
         self._offers: dict[str, str] = {}
+        self._auth_methods: list[str] = []
 
     @classmethod
     async def open(cls, host: Host, hop: Hop, hostname: str, delivery: Delivery) -> Connection:
@@ -165,100 +87,121 @@ class Connection:
         except _HandshakeFailed as failed:
             if hop.tls != "may":
                 raise
-            _log.info("tls handshake failed, going on in clear", host=host.name, problem=failed.outcome.text)
+            log.info("tls_failed", host=host.name, address=host.address, problem=failed.outcome.text, effect="in clear")
             return await cls._open(host, hop, "none", hostname, delivery)
 
     @classmethod
     async def _open(cls, host: Host, hop: Hop, level: Level, hostname: str, delivery: Delivery) -> Connection:
         scheme = hop.endpoint.scheme if hop.endpoint else "smtp"
-        implicit = client_context(level == "verify") if scheme == "smtps" else None
-        client = _Client(host, hostname, delivery, implicit)
-        connection = cls(client, host, lmtp=scheme == "lmtp")
+        connection = cls(host, lmtp=scheme == "lmtp")
+        patience = delivery.helo_timeout
         try:
-            await connection._greeting()
-            await connection._hello(hostname)
-            if implicit is None and level != "none":
-                await connection._starttls(level, hostname)
+            await connection._connect(client_context(level == "verify") if scheme == "smtps" else None, delivery)
+            await connection._greeting(patience)
+            await connection._hello(hostname, patience)
+            if scheme != "smtps" and await connection._starttls(level, patience):
+                await connection._hello(hostname, patience)
             if hop.user:
-                await connection._login(hop)
+                await connection._login(hop.user, hop.password, patience)
         except BaseException:
             connection.abort()
             raise
-        connection._offers = dict(client.esmtp_extensions)
         return connection
 
-    async def _greeting(self) -> None:
+    async def _connect(self, tls: ssl.SSLContext | None, delivery: Delivery) -> None:
+        source = delivery.source_ipv6 if ":" in self.host.address else delivery.source_ipv4
         try:
-            greeting = await self._client.connect()
+            async with asyncio.timeout(delivery.connect_timeout):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: self._wire,
+                    self.host.address,
+                    self.host.port,
+                    ssl=tls,
+                    server_hostname=self.host.name if tls else None,
+                    local_addr=(str(source), 0) if source else None,
+                )
         except ssl.SSLError as error:
-            raise self._failed("starttls", deferral("4.7.5", f"TLS handshake failed: {error}")) from error
-        except (OSError, aiosmtplib.SMTPException) as error:
-            if self._wire.was_connected:
-                raise self._failed("greeting", silence("greeting", _kind(error))) from error
-            number = getattr(error, "errno", None)
-            raise self._failed(
-                "connect", silence("connect", _kind(error), os.strerror(number) if number else "")
-            ) from error
+            raise self._failed(deferral("4.7.5", f"TLS handshake failed: {error}")) from error
+        except TimeoutError as error:
+            raise self._failed(silence("connect", "timeout")) from error
+        except OSError as error:
+            detail = os.strerror(error.errno) if error.errno else ""
+            raise self._failed(silence("connect", "lost", detail)) from error
+        self._note_tls()
+
+    async def _greeting(self, patience: float) -> None:
+        try:
+            greeting = await self.reply(patience)
+        except NoReply as problem:
+            raise self._failed(silence("greeting", problem.kind)) from problem
         if greeting.code != _READY:
             raise self._refused("greeting", greeting)
-        self._note_tls()
 
-    async def _hello(self, hostname: str) -> None:
-        try:
-            hello = await self._client.execute_command(b"LHLO" if self.lmtp else b"EHLO", hostname.encode())
-            if hello.code == 250:
-                self._client.last_ehlo_response = hello
-                return
-            if hello.code in _NOT_IMPLEMENTED and not self.lmtp:
-                await self._client.helo()
-                return
-        except aiosmtplib.SMTPHeloError as error:
-            raise self._refused("hello", Reply(error.code, error.message)) from error
-        except (OSError, aiosmtplib.SMTPException) as error:
-            raise self._failed("hello", silence("hello", _kind(error))) from error
-        raise self._refused("hello", hello)
+    async def _hello(self, hostname: str, patience: float) -> None:
+        reply = await self._command("hello", f"{'LHLO' if self.lmtp else 'EHLO'} {hostname}", patience)
+        if reply.code == _COMPLETED:
+            self._offers, self._auth_methods = parse_esmtp_extensions(reply.message)
+            return
+        if reply.code in _NOT_IMPLEMENTED and not self.lmtp:
+            reply = await self._command("hello", f"HELO {hostname}", patience)
+        if reply.code != _COMPLETED:
+            raise self._refused("hello", reply)
+        self._offers, self._auth_methods = {}, []
 
-    async def _starttls(self, level: Level, hostname: str) -> None:
-        if not self._client.supports_extension("starttls"):
-            if level == "may":
-                return
-            raise self._failed("starttls", deferral("4.7.4", "TLS is required, but the server does not offer it"))
+    async def _starttls(self, level: Level, patience: float) -> bool:
+        """Whether the connection is encrypted now; False where `level` does not ask for it."""
+        if level == "none" or (level == "may" and not self.offers("starttls")):
+            return False
+        if not self.offers("starttls"):
+            raise self._failed(deferral("4.7.4", "TLS is required, but the server does not offer it"))
         try:
-            await self._client.starttls(tls_context=client_context(level == "verify"))
+            await self._wire.start_tls(client_context(level == "verify"), self.host.name, patience)
         except aiosmtplib.SMTPResponseException as error:
-            if level == "may" and is_negative(error.code) and error.code != CLOSING:
-                return
+            if not is_negative(error.code):
+                raise _HandshakeFailed(self.stamp(silence("starttls", "garbage"))) from error
+            if level == "may" and error.code != CLOSING:
+                return False
             raise self._refused("starttls", Reply(error.code, error.message)) from error
-        except (OSError, aiosmtplib.SMTPException) as error:
-            outcome = deferral("4.7.5", f"TLS handshake failed: {str(error) or 'connection lost'}")
-            raise _HandshakeFailed("starttls", self.stamp(outcome)) from error
+        except NoReply as problem:
+            raise _HandshakeFailed(self.stamp(silence("starttls", problem.kind))) from problem
+        except OSError as error:
+            raise _HandshakeFailed(self.stamp(deferral("4.7.5", f"TLS handshake failed: {error}"))) from error
         self._note_tls()
-        await self._hello(hostname)
+        return True
 
-    async def _login(self, hop: Hop) -> None:
+    async def _login(self, user: str, password: str, patience: float) -> None:
+        """AUTH PLAIN (RFC 4616) or LOGIN; both show the password to the server, so TLS comes first."""
         if not self.tls:
-            raise self._failed("auth", deferral("4.7.4", "credentials are sent inside TLS only"))
+            raise self._failed(deferral("4.7.4", "credentials are sent inside TLS only"))
+        if "plain" in self._auth_methods:
+            lines = ["AUTH PLAIN " + auth_plain_encode(user, password).decode()]
+        elif "login" in self._auth_methods:
+            lines = ["AUTH LOGIN", *(part.decode() for part in auth_login_encode(user, password))]
+        else:
+            raise self._failed(deferral("4.7.0", "the server offers neither AUTH PLAIN nor LOGIN"))
+        for line in lines:
+            reply = await self._command("auth", line, patience)
+            if reply.code != (_AUTHENTICATED if line is lines[-1] else _CONTINUE):
+                raise self._refused("auth", reply)
+
+    async def _command(self, phase: Phase, line: str, patience: float) -> Reply:
         try:
-            await self._client.login(hop.user, hop.password)
-        except aiosmtplib.SMTPResponseException as error:
-            raise self._refused("auth", Reply(error.code, error.message)) from error
-        except (OSError, aiosmtplib.SMTPServerDisconnected) as error:
-            raise self._failed("auth", silence("auth", _kind(error))) from error
-        except aiosmtplib.SMTPException as error:
-            raise self._failed("auth", deferral("4.7.0", error.message)) from error
+            self.send(line.encode())
+            return await self.reply(patience)
+        except NoReply as problem:
+            raise self._failed(silence(phase, problem.kind)) from problem
 
     def _note_tls(self) -> None:
-        transport = self._wire.transport
-        tls = transport.get_extra_info("ssl_object") if transport else None
+        tls = self._wire.transport.get_extra_info("ssl_object") if self._wire.transport else None
         self.tls = describe(tls.cipher(), tls.version()) if tls else ""
 
     def _refused(self, phase: Phase, reply: Reply) -> HostFailed:
         if not is_negative(reply.code):
-            return self._failed(phase, silence(phase, "garbage"))
-        return self._failed(phase, classify(phase, reply.code, reply.message))
+            return self._failed(silence(phase, "garbage"))
+        return self._failed(classify(phase, reply.code, reply.message))
 
-    def _failed(self, phase: Phase, outcome: Outcome) -> HostFailed:
-        return HostFailed(phase, self.stamp(outcome))
+    def _failed(self, outcome: Outcome) -> HostFailed:
+        return HostFailed(self.stamp(outcome))
 
     def stamp(self, outcome: Outcome) -> Outcome:
         """The outcome with the name and address of this server, and the TLS it was told in."""
@@ -273,70 +216,68 @@ class Connection:
     def size_limit(self) -> int:
         """The largest message the server takes, in octets; 0 where it names none (RFC 1870 section 4)."""
         size = self._offers.get("size", "")
-        return int(size) if size.isdecimal() else 0
+        return int(size) if _SIZE.fullmatch(size) else 0
 
     @property
     def idle(self) -> bool:
         """Whether it is still open and nothing unasked for (like 421) has come over it."""
-        return self._client.is_connected and not self._wire.unread
+        return self._wire.is_connected and not self._wire.unread
 
-    async def exchange(self, commands: Sequence[bytes], replies: list[Reply], timeout: float) -> None:
-        """Send the commands in one go and append their replies as they come; 421 ends the wait for the others.
-
-        The caller pipelines only what the server lets him (RFC 2920). `timeout` is for each reply, in seconds.
+    def send(self, *commands: bytes) -> None:
+        """Send the commands in one go; each wants its `reply` read. More than one only as RFC 2920 lets us.
 
         Raises:
-            NoReply: too late, gone or garbage; the replies before that are in the list.
+            NoReply: the connection is gone, or the server has said something unasked, which may still be read.
         """
+        self.send_raw(b"".join(command + b"\r\n" for command in commands))
+
+    def send_raw(self, octets: bytes) -> None:
+        """Send these octets without waiting for the server to take them.
+
+        Raises:
+            NoReply: as `send`.
+        """
+        if self._wire.unread:
+            raise NoReply("garbage")
         try:
-            self._wire.write(b"".join(command + b"\r\n" for command in commands))
+            self._wire.write(octets)
         except OSError as error:
-            if not self._wire.unread:
-                raise NoReply("lost") from error
-        for _ in commands:
-            replies.append(await self.reply(timeout))
-            if replies[-1].code == CLOSING:
-                return
+            raise NoReply("lost") from error
 
     async def reply(self, timeout: float) -> Reply:
         """The next reply.
 
         Raises:
-            NoReply: none within `timeout` seconds, the connection is gone, or what came is no SMTP.
+            NoReply: none within `timeout` seconds, the connection is gone, or what came is no SMTP. The connection is
+                closed, for what comes late would be taken for the answer to something else.
         """
         try:
-            reply = await self._wire.read_response(timeout)
-        except (OSError, aiosmtplib.SMTPException) as error:
-            raise NoReply(_kind(error)) from error
-        if not 200 <= reply.code <= 599:
-            raise NoReply("garbage")
-        return reply
+            return await self._wire.read_response(timeout)
+        except NoReply:
+            self.abort()
+            raise
 
-    async def write(self, block: bytes, timeout: float) -> None:
-        """Send a block of DATA; waits while the server is slower than we are, at most `timeout` seconds.
+    async def drain(self, timeout: float) -> None:
+        """Wait, at most `timeout` seconds, while the server is much slower than we are.
 
         Raises:
-            NoReply: the server takes nothing more. A reply that it left is still to be read.
+            NoReply: it takes nothing more.
         """
         try:
-            self._wire.write(block)
             await self._wire.drain(timeout)
-        except OSError as error:
-            raise NoReply(_kind(error)) from error
+        except TimeoutError as error:
+            raise NoReply("timeout") from error
 
     async def quit(self) -> None:
         """Say QUIT, wait a moment for the answer, close."""
-        with contextlib.suppress(OSError, aiosmtplib.SMTPException):
-            await self._client.quit(timeout=QUIT_TIMEOUT)
-        self.abort()
+        try:
+            self.send(b"QUIT")
+            await self.reply(QUIT_TIMEOUT)
+        except NoReply:
+            pass
+        finally:
+            self.abort()
 
     def abort(self) -> None:
-        """Drop the connection at once, unsent octets included."""
+        """Close at once; what was not sent is lost."""
         self._wire.abort()
-        self._client.close()
-
-
-def _kind(error: Exception) -> Silence:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    return "lost" if isinstance(error, OSError) else "garbage"

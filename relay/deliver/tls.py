@@ -20,17 +20,19 @@ Level = Literal["none", "may", "require", "verify"]
 
 _MINIMUM = ssl.TLSVersion.TLSv1_2  # RFC 8996 withdraws all before it
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 @lru_cache
 def client_context(verify: bool) -> ssl.SSLContext:
     """A context for outgoing connections; with `verify` the chain and the name are checked (RFC 6125), else neither."""
-    context = ssl.create_default_context()
-    context.minimum_version = _MINIMUM
-    if not verify:
+    if verify:
+        context = ssl.create_default_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = _MINIMUM
     return context
 
 
@@ -61,9 +63,9 @@ class ServerTls:
             if seen != self._seen:
                 self._seen = seen
                 self._context = self._load()
-                _log.info("tls certificate reloaded", certificate=str(self._files[0]))
+                log.info("tls_certificate_reloaded", certificate=str(self._files[0]))
         except OSError as error:  # ssl.SSLError is one
-            _log.error("tls certificate not reloaded, the old one stays", problem=str(error))
+            log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays")
         return self._context
 
     def _state(self) -> list[tuple[int, int, int]]:
@@ -72,7 +74,12 @@ class ServerTls:
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _MINIMUM
-        context.load_cert_chain(*self._files)
+        try:
+            context.load_cert_chain(*self._files)
+        except ssl.SSLError as error:
+            certificate, key = self._files
+            reason = error.reason or "it is no PEM"
+            raise ssl.SSLError(f"{certificate} with {key}: not a certificate with its key: {reason}") from None
         context.sni_callback = self._latest
         return context
 

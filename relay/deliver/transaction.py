@@ -8,7 +8,6 @@ covers the body.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import structlog
 
 from relay.address import normal_domain, split
 from relay.config import Delivery
-from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, failure, is_negative, silence
-from relay.deliver.smtp import Connection, HostFailed, NoReply, Reply
+from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, failure, is_negative, silence, temporary
+from relay.deliver.smtp import Connection, HostFailed
+from relay.deliver.wire import NoReply, Reply
 from relay.message import Recipient
 
 BLOCK = 65536  # octets written at a time: what a socket takes at once, and a stall that nobody notices
@@ -30,7 +30,7 @@ _SAFE = re.compile(
 )
 _PARAMETER = re.compile(r"[!-~]+")  # RFC 3461 section 4: xtext and the words of NOTIFY and RET
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Job:
         size: octets of the whole content, or a close upper estimate (RFC 1870).
         needs_smtputf8: whether a header field needs RFC 6531; the addresses are looked at here.
         ret, envid: DSN parameters (RFC 3461), passed on where the server offers DSN.
-        content: called after a recipient was accepted and before DATA; every line ends in CRLF. If it raises, the
-            recipients are deferred.
+        content: called after a recipient was accepted; every line ends in CRLF. If it raises, the recipients are
+            deferred.
     """
 
     sender: str
@@ -77,15 +77,15 @@ def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks joined and cut to blocks, so that a small message goes out in one write."""
+    """The chunks joined and cut to blocks, so that a small message goes out in one write and a large one bit by bit."""
     pending = b""
     for chunk in chunks:
-        pending = pending + chunk if pending else chunk
         start = 0
-        while len(pending) - start > BLOCK:
-            yield pending[start : start + BLOCK]
-            start += BLOCK
-        pending = pending[start:]
+        while len(pending) + len(chunk) - start > BLOCK:
+            end = start + BLOCK - len(pending)
+            yield pending + chunk[start:end]
+            pending, start = b"", end
+        pending += chunk[start:]
     if pending:
         yield pending
 
@@ -96,37 +96,37 @@ async def transact(connection: Connection, job: Job, timeouts: Delivery) -> tupl
     Raises:
         HostFailed: 421, or no usable reply before the final dot was sent; `settled` holds what is certain already.
     """
-    return await _Transaction(connection, job, timeouts).run(with_data=True)
+    return await _Transaction(connection, job, timeouts, probing=False).run()
 
 
 async def probe(connection: Connection, job: Job, timeouts: Delivery) -> tuple[Outcome, ...]:
     """Ask whether the recipients would be accepted (`delivered` means yes), without sending anything.
 
+    `failed` is a refusal of RCPT and nothing else.
+
     Raises:
         HostFailed: as `transact`.
     """
-    return await _Transaction(connection, job, timeouts).run(with_data=False)
+    return await _Transaction(connection, job, timeouts, probing=True).run()
 
 
 class _Transaction:
     """One transaction: `_phase` is what the server was last asked, `_outcomes` what it has answered for good."""
 
-    def __init__(self, connection: Connection, job: Job, timeouts: Delivery) -> None:
+    def __init__(self, connection: Connection, job: Job, timeouts: Delivery, *, probing: bool) -> None:
         self._connection = connection
         self._job = job
         self._timeouts = timeouts
+        self._probing = probing
+        self._pipelining = connection.offers("pipelining")
         self._phase: Phase = "mail"
         self._outcomes: list[Outcome | None] = [None] * len(job.recipients)
 
-    async def run(self, *, with_data: bool) -> tuple[Outcome, ...]:
+    async def run(self) -> tuple[Outcome, ...]:
         try:
             self._rule_out()
-            accepted = await self._envelope(with_data)
-            if with_data and accepted:
-                await self._data(accepted)
-            else:
-                for index, reply in accepted.items():
-                    self._settle([index], classify("rcpt", reply.code, reply.message))
+            if wanted := self._unsettled():
+                await self._converse(wanted)
         except NoReply as problem:
             if self._phase != "message":
                 raise self._failed(silence(self._phase, problem.kind)) from problem
@@ -139,12 +139,14 @@ class _Transaction:
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
 
     def _settle(self, recipients: Iterable[int], outcome: Outcome) -> None:
+        if self._probing and self._phase != "rcpt":
+            outcome = temporary(outcome)
         outcome = self._connection.stamp(outcome)
         for index in recipients:
             self._outcomes[index] = outcome
 
     def _failed(self, outcome: Outcome) -> HostFailed:
-        return HostFailed(self._phase, self._connection.stamp(outcome), self._outcomes)
+        return HostFailed(self._connection.stamp(outcome), self._outcomes)
 
     def _refusal(self, reply: Reply, awaited: int = 2) -> Outcome | None:
         """The outcome of a 4xx or 5xx reply; None for the awaited one, named by its first digit.
@@ -181,67 +183,69 @@ class _Transaction:
         if job.needs_smtputf8 and not utf8:
             self._settle(self._unsettled(), failure(554, "5.6.9", "a header field needs SMTPUTF8, not offered"))
 
-    async def _envelope(self, with_data: bool) -> dict[int, Reply]:
-        """RSET where it is due, MAIL and RCPT; the recipients that were accepted, with the reply to each."""
-        wanted = self._unsettled()
-        if not wanted:
-            return {}
-        connection = self._connection
-        opening = [*([b"RSET"] if connection.in_transaction else []), self._mail(wanted)]
-        lines = [*opening, *(self._rcpt(index) for index in wanted)]
+    async def _converse(self, wanted: Sequence[int]) -> None:
+        """MAIL, RCPT and DATA, all in one go where the server offers PIPELINING (RFC 2920 section 3.1)."""
+        connection, job = self._connection, self._job
+        addresses = [job.sender, *(job.recipients[index].address for index in wanted)]
+        utf8 = job.needs_smtputf8 or not all(_ascii_form(address).isascii() for address in addresses)
+        rset = [b"RSET"] if connection.in_transaction else []
+        mail = self._mail(utf8)
+        rcpt = [self._rcpt(job.recipients[index], utf8) for index in wanted]
+        data = [] if self._probing else [b"DATA"]
         connection.in_transaction = True
         connection.used += 1
-        replies: list[Reply] = []
-        silent: NoReply | None = None
-        try:
-            for group in [lines] if connection.offers("pipelining") else [[line] for line in lines]:  # RFC 2920
-                await connection.exchange(group, replies, self._timeouts.command_timeout)
-                code = replies[-1].code
-                if code == CLOSING or (is_negative(code) and len(replies) <= len(opening)):
-                    break
-        except NoReply as problem:
-            silent = problem
-        for line, reply in zip(opening, replies, strict=False):
-            refusal = self._refusal(reply)
-            if refusal is not None and line == b"RSET":
+        if self._pipelining:
+            connection.send(*rset, mail, *rcpt, *data)
+        accepted = await self._envelope(rset, mail, dict(zip(wanted, rcpt, strict=True)))
+        if self._probing:
+            for index, reply in accepted.items():
+                self._settle([index], classify("rcpt", reply.code, reply.message))
+        elif accepted or self._pipelining:
+            await self._data(accepted)
+
+    async def _envelope(self, rset: Sequence[bytes], mail: bytes, rcpt: dict[int, bytes]) -> dict[int, Reply]:
+        """The recipients that were accepted, with the reply to each."""
+        for command in rset:
+            if self._refusal(await self._answer(command)) is not None:
                 raise NoReply("garbage")
-            if refusal is not None:
-                # A server that refuses the sender of a probe has said nothing of the users it was asked about.
-                self._settle(wanted, refusal if with_data else dataclasses.replace(refusal, status="deferred"))
+        refusal = self._refusal(await self._answer(mail))
+        if refusal is not None:
+            self._settle(rcpt, refusal)
+            if not self._pipelining:
                 return {}
+        self._phase = "rcpt"
         accepted = {}
-        for index, reply in zip(wanted, replies[len(opening) :], strict=False):
-            self._phase = "rcpt"
+        for index, command in rcpt.items():
+            reply = await self._answer(command)
             refusal = self._refusal(reply)
+            if self._outcomes[index] is not None:
+                continue  # the sender was refused, and so was this then
             if refusal is None:
                 accepted[index] = reply
             else:
                 self._settle([index], refusal)
-        if silent is not None:
-            self._phase = "mail" if len(replies) < len(opening) else "rcpt"
-            raise silent
         return accepted
 
-    def _mail(self, wanted: Sequence[int]) -> bytes:
+    async def _answer(self, command: bytes) -> Reply:
+        if not self._pipelining:
+            self._connection.send(command)
+        patience = self._timeouts.data_timeout if self._phase == "data" else self._timeouts.command_timeout
+        return await self._connection.reply(patience)
+
+    def _mail(self, utf8: bool) -> bytes:
         job, offers = self._job, self._connection.offers
-        addresses = [job.sender, *(job.recipients[index].address for index in wanted)]
-        self._utf8 = job.needs_smtputf8 or not all(_ascii_form(address).isascii() for address in addresses)
-        line = [b"MAIL FROM:" + self._path(job.sender)]
+        line = [b"MAIL FROM:" + _path(job.sender, utf8)]
         if job.size and offers("size"):
             line.append(b"SIZE=%d" % job.size)
         if job.is_8bit and offers("8bitmime"):
             line.append(b"BODY=8BITMIME")
-        if self._utf8:
+        if utf8:
             line.append(b"SMTPUTF8")
         return b" ".join(line + self._dsn(RET=job.ret, ENVID=job.envid))
 
-    def _rcpt(self, index: int) -> bytes:
-        recipient = self._job.recipients[index]
+    def _rcpt(self, recipient: Recipient, utf8: bool) -> bytes:
         parameters = self._dsn(NOTIFY=recipient.notify, ORCPT=recipient.orcpt)
-        return b" ".join([b"RCPT TO:" + self._path(recipient.address), *parameters])
-
-    def _path(self, address: str) -> bytes:
-        return b"<%b>" % (address if self._utf8 else _ascii_form(address)).encode()
+        return b" ".join([b"RCPT TO:" + _path(recipient.address, utf8), *parameters])
 
     def _dsn(self, **parameters: str) -> list[bytes]:
         """What of RFC 3461 was asked for, the server knows, and can stand on a command line."""
@@ -252,51 +256,58 @@ class _Transaction:
     async def _data(self, accepted: Collection[int]) -> None:
         """DATA, the content, and the server's verdict on it."""
         connection, timeouts = self._connection, self._timeouts
-        try:
-            blocks = stuffed(self._job.content())
-            block = next(blocks)
-        except Exception:
-            _log.exception("message not built")
-            self._settle(accepted, deferral("4.3.0", "the message could not be built"))
-            return
         self._phase = "data"
-        replies: list[Reply] = []
-        await connection.exchange([b"DATA"], replies, timeouts.data_timeout)
-        refusal = self._refusal(replies[0], awaited=3)
+        refusal = self._refusal(await self._answer(b"DATA"), awaited=3)
         if refusal is not None:
             self._settle(accepted, refusal)
             return
+        if not accepted:  # a final dot now might bring an empty message to somebody (RFC 2920 section 3.1)
+            connection.abort()
+            return
         try:
-            for following in blocks:
-                await connection.write(block, timeouts.data_timeout)
-                await asyncio.sleep(0)  # other sessions get their turn between the blocks of a large message
-                block = following
+            await self._send(stuffed(self._job.content()))
         except NoReply:
-            await self._parting_reply(accepted)
+            self._settle(accepted, await self._parting_reply())
+            connection.abort()
             return
         except Exception:
-            _log.exception("message not built")
+            log.exception("message_not_built")
             self._settle(accepted, deferral("4.3.0", "the message could not be built"))
             connection.abort()  # without the final dot the server must discard what it has
             return
         self._phase = "message"
-        await connection.write(block, timeouts.data_timeout)
         for recipients in [[index] for index in accepted] if connection.lmtp else [accepted]:
             reply = await connection.reply(timeouts.final_timeout)
             self._settle(recipients, self._refusal(reply) or classify("message", reply.code, reply.message))
         connection.in_transaction = False
 
-    async def _parting_reply(self, accepted: Collection[int]) -> None:
-        """A server that hung up in the middle of DATA may have said why.
+    async def _send(self, blocks: Iterable[bytes]) -> None:
+        """The content, block by block; the time to take the last one is the server's to answer in.
 
         Raises:
-            NoReply: it has not.
+            NoReply: the server takes nothing more, or has answered before the end.
+        """
+        for number, block in enumerate(blocks):
+            if number:
+                await self._connection.drain(self._timeouts.data_timeout)
+                await asyncio.sleep(0)  # other sessions get their turn between the blocks of a large message
+            self._connection.send_raw(block)
+
+    async def _parting_reply(self) -> Outcome:
+        """Why a server hung up in the middle of the content, or answered there.
+
+        Raises:
+            NoReply: it has not said so.
             HostFailed: 421.
         """
-        refusal = self._refusal(await self._connection.reply(timeout=0), awaited=0)
-        if refusal is not None:
-            self._settle(accepted, refusal)
-            self._connection.abort()
+        refusal = self._refusal(await self._connection.reply(timeout=0))
+        if refusal is None:
+            raise NoReply("garbage")
+        return refusal
+
+
+def _path(address: str, utf8: bool) -> bytes:
+    return b"<%b>" % (address if utf8 else _ascii_form(address)).encode()
 
 
 def _ascii_form(address: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -49,8 +50,8 @@ class PostgresDatabase:
                 server_settings={"application_name": "srs-relay"},
             )
         except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            url = make_url(self._dsn)
-            where = f"{url.host or url.query.get('host') or 'local'}/{url.database or ''}"
+            server = urlsplit(self._dsn)
+            where = (server.hostname or "localhost") + server.path
             raise QueueUnavailable(f"PostgreSQL at {where}: {cause(error)}") from error
 
     async def prepare(self, *, create: bool) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from relay.address import BadAddress, Mailbox, parse
+from relay.address import BadAddress, Mailbox, normal_domain, parse
 from relay.message import BodyType
 from relay.reply import Refused
 
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # those of Unicode too: they break lines elsewhere
 _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
+_SPACE = " \t"
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\s=\x00-\x1f][^\s\x00-\x1f]*))?\Z")
+_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")  # RFC 5322 section 3.2.3
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")  # RFC 3461 section 4
 
 
@@ -54,14 +57,15 @@ def parse_line(line: bytes) -> Command:
     """
     if not line.endswith(b"\r\n"):
         raise Refused(500, "5.5.2", "Error: a command line must end with CRLF")
-    text = line[:-2]
-    if any(octet < 32 or octet == 127 for octet in text.replace(b"\t", b" ")):
-        raise Refused(500, "5.5.2", "Error: control characters in the command")
     try:
-        verb, _, argument = text.decode("utf-8").partition(" ")
+        text = line[:-2].decode("utf-8")
     except UnicodeDecodeError:
         raise Refused(500, "5.5.2", "Error: the command is neither ASCII nor UTF-8") from None
-    return Command(verb.upper(), argument.strip())
+    if _CONTROL.search(text):
+        raise Refused(500, "5.5.2", "Error: control characters in the command")
+    verb, _, argument = text.partition(" ")
+    # A letter beyond ASCII may have an ASCII capital: that would make commands of what others pass over.
+    return Command(verb.upper() if verb.isascii() else verb, argument.strip(_SPACE))
 
 
 def parse_mail(argument: str) -> MailFrom:
@@ -73,7 +77,7 @@ def parse_mail(argument: str) -> MailFrom:
     path, parameters = _path(argument, "FROM", "MAIL FROM:<address>")
     values = _parameters(parameters, {"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
     size = values.get("SIZE", "0")
-    if not (size.isascii() and size.isdigit() and len(size) <= 20):
+    if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 section 4
         raise Refused(501, "5.5.4", "SIZE takes a number of octets")
     body = values.get("BODY", "7BIT").upper()
     if body not in ("7BIT", "8BITMIME"):
@@ -81,10 +85,10 @@ def parse_mail(argument: str) -> MailFrom:
     if values.get("SMTPUTF8"):
         raise Refused(501, "5.5.4", "SMTPUTF8 takes no value")
     ret = values.get("RET", "").upper()
-    if ret not in ("", "FULL", "HDRS"):
+    if "RET" in values and ret not in ("FULL", "HDRS"):
         raise Refused(501, "5.5.4", "RET takes FULL or HDRS")
     envid = values.get("ENVID", "")
-    if len(envid) > 100 or not _XTEXT.match(envid):
+    if len(envid) > 100 or not _XTEXT.match(envid):  # RFC 3461 section 4.4
         raise Refused(501, "5.5.4", "ENVID takes at most 100 characters of xtext")
     smtputf8 = "SMTPUTF8" in values
     sender = str(_address(path, smtputf8, "sender", "5.1.7")) if path else ""
@@ -105,7 +109,9 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
         raise Refused(501, "5.5.4", "NOTIFY takes NEVER or a list of SUCCESS, FAILURE, DELAY")
     orcpt = values.get("ORCPT", "")
     kind, semicolon, original = orcpt.partition(";")
-    if orcpt and (not kind or not semicolon or len(orcpt) > 500 or not (smtputf8 or _XTEXT.match(original))):
+    if "ORCPT" in values and not (
+        _ATOM.match(kind) and semicolon and len(orcpt) <= 500 and (smtputf8 or _XTEXT.match(original))
+    ):
         raise Refused(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
     if not path:
         raise Refused(501, "5.1.3", "a recipient is needed: RCPT TO:<address>")
@@ -117,7 +123,7 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
 def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
     head, colon, rest = argument.partition(":")
     rest = rest.lstrip(" ")
-    if head.strip().upper() != keyword or not colon or not rest.startswith("<"):
+    if head.strip(_SPACE).upper() != keyword or not colon or not rest.startswith("<"):
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
     end = _closing_bracket(rest)
     if end < 0:
@@ -126,7 +132,9 @@ def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
     if parameters and not parameters.startswith(" "):
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
     route = _SOURCE_ROUTE.match(path)  # accepted and ignored: RFC 5321 section 4.1.1.3 and appendix C
-    return (path[route.end() :] if route else path), parameters.strip()
+    if route is not None and route.end() < len(path):
+        path = path[route.end() :]
+    return path, parameters
 
 
 def _closing_bracket(text: str) -> int:
@@ -146,7 +154,7 @@ def _closing_bracket(text: str) -> int:
 
 def _parameters(text: str, known: set[str]) -> dict[str, str]:
     values: dict[str, str] = {}
-    for word in text.split():
+    for word in filter(None, text.split(" ")):
         found = _PARAMETER.match(word)
         if found is None:
             raise Refused(501, "5.5.4", "a parameter is written KEYWORD or KEYWORD=value")
@@ -163,9 +171,12 @@ def _address(path: str, smtputf8: bool, role: str, enhanced: str) -> Mailbox:
     if not path.isascii() and not smtputf8:
         raise Refused(553, "5.6.7", f"the {role} address needs SMTPUTF8")  # RFC 6531 section 3.5
     try:
-        return parse(path)
+        mailbox = parse(path)
     except BadAddress as error:
         raise Refused(501 if "@" not in path else 553, enhanced, f"bad {role} address: {error}") from None
+    if not normal_domain(mailbox.domain).isascii():  # RFC 6531 section 3.3: U-labels of RFC 5890
+        raise Refused(553, enhanced, f"bad {role} address: the domain is no internationalized domain name")
+    return mailbox
 
 
 @dataclass(slots=True)

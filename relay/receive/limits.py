@@ -9,13 +9,15 @@ from __future__ import annotations
 import ipaddress
 import mmap
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from relay.reply import Refused
+
+CLIENT_MEMORY = 4  # the messages of one client may take one part in four of the memory, however slowly it sends them
 
 _BUCKETS = 1 << 14  # addresses share a bucket by chance one time in 16,000: then both count together
-_CONNECTIONS = _BUCKETS
-_OCTETS = _BUCKETS + 1
-_ROW = _BUCKETS + 2
+_ALL = _BUCKETS  # the bucket in which everybody counts
+_OCTETS = _ALL + 1  # added to a bucket, the counter of its octets; the bucket itself is that of its connections
+_ROW = 2 * _OCTETS
 
 
 class SharedCounts:
@@ -39,50 +41,86 @@ class SharedCounts:
 
 
 class Limits:
-    """One worker's view of the shared counts.
+    """The bounds, and the counts of one worker against them.
 
     Args:
         connections: at most so many in all.
-        per_client: at most so many from one address (an IPv6 client is its /64).
+        per_client: at most so many from one address (an IPv6 client is its /64), unless it is trusted.
         memory: at most so many octets of messages between DATA and their reply.
     """
 
     def __init__(self, counts: SharedCounts, worker: int, *, connections: int, per_client: int, memory: int) -> None:
+        self.connections = connections
+        self.per_client = per_client
+        self.memory = memory
         self._counts = counts
         self._worker = worker
-        self._connections = connections
-        self._per_client = per_client
-        self._memory = memory
 
-    @contextmanager
-    def connection(self, ip: str) -> Iterator[str]:
-        """Count a connection while it lasts. Yields why it must be refused, empty where it may stay."""
-        bucket = zlib.crc32(_client(ip).encode()) % _BUCKETS
-        for counter in (_CONNECTIONS, bucket):
-            self._counts.add(self._worker, counter, 1)
-        try:
-            if self._counts.total(bucket) > self._per_client:
-                yield "too many connections from your address"
-            elif self._counts.total(_CONNECTIONS) > self._connections:
-                yield "too many connections"
-            else:
-                yield ""
-        finally:
-            for counter in (_CONNECTIONS, bucket):
-                self._counts.add(self._worker, counter, -1)
+    def count(self, counter: int, amount: int) -> None:
+        self._counts.add(self._worker, counter, amount)
 
-    def fits(self, octets: int) -> bool:
-        """Whether so much more may be held now."""
-        return self._counts.total(_OCTETS) + octets <= self._memory
+    def total(self, counter: int) -> int:
+        return self._counts.total(counter)
 
-    def hold(self, octets: int) -> None:
-        """Count octets of a message; a negative number gives them back."""
-        self._counts.add(self._worker, _OCTETS, octets)
+
+class Account:
+    """What one connection takes. It counts from `with` on; at its end everything is given back."""
+
+    def __init__(self, limits: Limits, ip: str, *, trusted: bool) -> None:
+        self._limits = limits
+        self._trusted = trusted
+        self._client = zlib.crc32(_client(ip).encode()) % _BUCKETS
+        self._held = 0
+
+    def __enter__(self) -> Account:
+        self._count(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._count(-1)
+
+    def _count(self, connections: int) -> None:
+        for bucket in (_ALL, self._client):
+            self._limits.count(bucket, connections)
 
     @property
-    def held(self) -> int:
-        """Octets of messages in flight, over all workers."""
-        return self._counts.total(_OCTETS)
+    def refusal(self) -> str:
+        """Why this connection is one too many; empty where it may stay."""
+        if not self._trusted and self._limits.total(self._client) > self._limits.per_client:
+            return "too many connections from your address"
+        return "too many connections" if self._limits.total(_ALL) > self._limits.connections else ""
+
+    def check(self, octets: int) -> None:
+        """Whether a message may take so many octets more.
+
+        Raises:
+            Refused: 452 4.3.1, there is no room for them now.
+        """
+        fits = self._limits.total(_OCTETS + _ALL) + octets <= self._limits.memory
+        client = self._limits.total(_OCTETS + self._client)
+        if client > self._held and not self._trusted:  # it has other messages under way
+            fits = fits and client + octets <= self._limits.memory // CLIENT_MEMORY
+        if not fits:
+            raise Refused(452, "4.3.1", "Insufficient system resources, try again later")
+
+    def hold(self, octets: int) -> None:
+        """Take so many octets more.
+
+        Raises:
+            Refused: as `check`; nothing was taken.
+        """
+        self.check(octets)
+        self._hold(octets)
+
+    def release(self) -> None:
+        """Give all octets back."""
+        self._hold(-self._held)
+
+    def _hold(self, octets: int) -> None:
+        self._held += octets
+        for bucket in (_ALL, self._client):
+            self._limits.count(_OCTETS + bucket, octets)
 
 
 def _client(ip: str) -> str:

@@ -7,11 +7,13 @@ open, so that connections waiting for a worker that died are served by the one t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import structlog
 
@@ -20,10 +22,9 @@ from relay.message import Client
 from relay.network import host_port, plain_ip, within
 from relay.queue.ids import QueueIds
 from relay.receive import proxy
-from relay.receive.limits import Limits
-from relay.receive.session import Handler, Session
+from relay.receive.limits import Account, Limits
+from relay.receive.session import HANDSHAKE_TIMEOUT, Handler, Session
 from relay.receive.stream import Stream
-from relay.reply import Reply
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Listener:
         self._mode = config.listener_tls(listen)
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
 
@@ -92,6 +94,8 @@ class Listener:
     def stop(self) -> None:
         """Accept no more; sessions end as soon as nothing is under way in them."""
         self._loop.remove_reader(self._socket.fileno())
+        if self._pause is not None:
+            self._pause.cancel()
         for session in tuple(self._sessions):
             session.drain()
 
@@ -111,12 +115,11 @@ class Listener:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:
-                if error.errno not in _OUT_OF_FILES:
-                    raise
+            except OSError as error:  # the network's troubles with that one client too (accept(2))
                 log.error("accept_failed", problem=error.strerror)
-                self._loop.remove_reader(self._socket.fileno())
-                self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
+                if error.errno in _OUT_OF_FILES:
+                    self._loop.remove_reader(self._socket.fileno())
+                    self._pause = self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
                 return
             sock.setblocking(False)
             task = self._loop.create_task(self._serve(sock, plain_ip(address[0]), address[1]))
@@ -124,52 +127,73 @@ class Listener:
             task.add_done_callback(self._connections.discard)
 
     async def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
+        with contextlib.closing(sock):
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client = await self._who(sock, ip, port)
+                with Account(self._limits, client.ip, trusted=client.trusted) as account:
+                    await self._admit(sock, client, account)
+            except proxy.BadProxyHeader as error:
+                log.warning("proxy_refused", ip=ip, problem=str(error))
+            except OSError as error:
+                log.info("lost", ip=ip, problem=str(error))
+
+    async def _who(self, sock: socket.socket, ip: str, port: int) -> Client:
+        """The client of a fresh connection.
+
+        Raises:
+            BadProxyHeader: it should come through a proxy, and did not.
+            OSError
+        """
+        if self._listen.proxy_protocol:
+            if not within(ip, self._listen.proxies):
+                raise proxy.BadProxyHeader("not one of the listener's proxies")
+            proxied = await proxy.read_header(sock)
+            if proxied is None:
+                return Client(ip, port)  # whoever it is, nobody to trust
+            ip, port = plain_ip(proxied.ip), proxied.port
+        return Client(ip, port, trusted=within(ip, self._config.clients.trusted))
+
+    async def _admit(self, sock: socket.socket, client: Client, account: Account) -> None:
+        tls = self._tls() if self._tls is not None and self._mode == "implicit" else None
+        refusal = account.refusal
+        if refusal:
+            log.info("refused", ip=client.ip, problem=refusal)
+            if tls is not None:  # a handshake only to say so would be the larger burden
+                return
+        stream = Stream()
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            vouched = True
-            if self._listen.proxy_protocol:
-                if not within(ip, self._listen.proxies):
-                    log.warning("proxy_refused", ip=ip, problem="not one of the listener's proxies")
-                    sock.close()
-                    return
-                client = await proxy.read_header(sock)
-                if client is None:
-                    vouched = False
-                else:
-                    ip, port = plain_ip(client.ip), client.port
-            with self._limits.connection(ip) as refused:
-                _, stream = await self._loop.connect_accepted_socket(Stream, sock)
-                trusted = vouched and within(ip, self._config.clients.trusted)
-                await self._converse(stream, Client(ip, port, trusted=trusted), refused)
-        except proxy.BadProxyHeader as error:
-            log.warning("proxy_refused", ip=ip, problem=str(error))
-            sock.close()
-        except OSError:
-            sock.close()
+            await self._loop.connect_accepted_socket(
+                lambda: stream, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT if tls is not None else None
+            )
+        except OSError as error:  # ssl.SSLError is one
+            log.info("tls_failed" if tls is not None else "lost", ip=client.ip, problem=str(error))
+            return
+        try:
+            if refusal:
+                stream.write(f"421 4.7.0 {self._config.hostname} Error: {refusal}\r\n".encode("ascii"))
+            else:
+                with self._handler(client) as handler:
+                    await self._converse(stream, replace(client, tls=stream.tls), account, handler)
+        except asyncio.CancelledError:
+            stream.abort()
+            raise
+        finally:
+            await stream.close()
 
-    async def _converse(self, stream: Stream, client: Client, refused: str) -> None:
-        with self._handler(client) as handler:
-            await self._speak(stream, client, handler, refused)
-
-    async def _speak(self, stream: Stream, client: Client, handler: Handler, refused: str) -> None:
+    async def _converse(self, stream: Stream, client: Client, account: Account, handler: Handler) -> None:
         session = Session(
             stream,
             client,
             handler,
             self._config,
-            self._limits,
+            account,
             self._ids,
             tls=self._tls if self._mode != "none" else None,
             require_tls=self._mode == "require",
         )
-        if self._mode == "implicit":
-            try:
-                await session.start_tls()
-            except OSError:
-                await stream.close()
-                return
         self._sessions.add(session)
         try:
-            await session.run(Reply(421, "4.7.0", refused) if refused else None)
+            await session.run()
         finally:
             self._sessions.discard(session)

@@ -7,21 +7,21 @@ gives the answer to the client. It never raises; whatever a client sends ends in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
+from relay.address import DOMAIN_OCTETS
 from relay.config import Config
 from relay.message import Client, Message
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
-from relay.receive.command import Command, MailFrom, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
-from relay.receive.data import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
-from relay.receive.limits import Limits
+from relay.receive.command import Command, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
+from relay.receive.incoming import Incoming
+from relay.receive.limits import Account
 from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
 from relay.reply import Refused, Reply
 
@@ -31,11 +31,13 @@ COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUT
 BLOCK_TIMEOUT = 180.0  # seconds, RFC 5321 section 4.5.3.2.5
 SLOWEST = 1000  # octets a second below which a DATA transfer may not stay past `limits.data_timeout`
 HANDSHAKE_TIMEOUT = 60.0  # seconds
+IDLE_COMMANDS = 100  # commands without a message, past which each counts as an error
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
+NOT_IMPLEMENTED = frozenset({"AUTH", "BDAT", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
+IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required: RFC 3207 section 4
 
 OK = Reply(250, "2.0.0", "Ok")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
-SHUTTING_DOWN = Reply(421, "4.3.2", "the system is shutting down, try again shortly")
 
 
 class Handler(Protocol):
@@ -66,21 +68,13 @@ class _Close(Exception):
     """The session ends after the reply that was given."""
 
 
-@dataclass(slots=True)
-class _Incoming:
-    """What has become of the message that is being read."""
-
-    builder: MessageBuilder
-    refusal: Refused | None = None
-    held: int = 0
-
-
 class Session:
     """Speaks with one client until it leaves.
 
     Args:
         stream: the connection, past PROXY and implicit TLS.
         client: who it is; EHLO and STARTTLS complete it.
+        account: what it may take.
         tls: makes the context for STARTTLS; None where it is not offered.
         require_tls: refuse mail in clear (RFC 3207 section 4).
     """
@@ -91,7 +85,7 @@ class Session:
         client: Client,
         handler: Handler,
         config: Config,
-        limits: Limits,
+        account: Account,
         ids: QueueIds,
         *,
         tls: Callable[[], ssl.SSLContext] | None = None,
@@ -101,12 +95,14 @@ class Session:
         self._client = client
         self._handler = handler
         self._config = config
-        self._limits = limits
+        self._account = account
         self._ids = ids
         self._tls = tls
         self._require_tls = require_tls
         self._transaction: Transaction | None = None
         self._errors = 0
+        self._idle = 0
+        self._last = "connect"
         self._draining = False
         self._at_rest = False
         self._log = log.bind(ip=client.ip)
@@ -124,31 +120,27 @@ class Session:
             "STARTTLS": self._starttls,
         }
 
-    async def run(self, refusal: Reply | None = None) -> None:
-        """The whole conversation. With a `refusal` the client hears that instead of a greeting."""
+    async def run(self) -> None:
+        """The whole conversation; the last reply may be left for `Stream.close` to send."""
+        self._log.info("connect", port=self._client.port, tls=self._client.tls or None)
+        self._stream.write(f"220 {self._config.hostname} ESMTP srs-relay\r\n".encode())
         try:
-            if refusal is not None:
-                self._log.info("refused", reply=str(refusal))
-                self._reply(refusal)
-                await self._stream.flush()
-                return
-            self._log.info("connect", port=self._client.port, tls=self._client.tls or None)
-            self._stream.write(f"220 {self._config.hostname} ESMTP srs-relay\r\n".encode())
             while True:
                 await self._turn()
         except _Draining:
-            self._reply(SHUTTING_DOWN)
+            self._farewell("4.3.2", "the system is shutting down, try again shortly")
         except TimedOut:
-            self._reply(Reply(421, "4.4.2", f"{self._config.hostname} Error: timeout exceeded"))
+            self._farewell("4.4.2", "Error: timeout exceeded")
             self._log.info("timeout")
-        except (Disconnected, _Close, OSError):
+        except (Disconnected, OSError):
+            self._log.info("lost", after=self._last)
+        except _Close:
             pass
         except Exception:
             self._log.exception("session_failed")
-            self._reply(Reply(421, "4.3.0", "internal error, try again later"))
+            self._farewell("4.3.0", "internal error, try again later")
         finally:
             self._forget_transaction()
-            await self._stream.close()
 
     def drain(self) -> None:
         """End the conversation as soon as no message is under way."""
@@ -157,7 +149,7 @@ class Session:
             self._stream.interrupt(_Draining())
 
     async def _turn(self) -> None:
-        if not self._stream.pending:
+        if not self._stream.corked:
             await self._stream.flush()
             if self._draining and self._transaction is None:
                 raise _Draining
@@ -167,20 +159,28 @@ class Session:
             self._at_rest = False
             await self._dispatch(parse_line(line))
         except LineTooLong:
-            self._error(Reply(500, "5.5.2", "Error: command line too long"))
+            self._refuse(Reply(500, "5.5.2", "Error: command line too long"))
         except Refused as refused:
-            self._error(refused.reply)
+            self._refuse(refused.reply)
 
     async def _dispatch(self, command: Command) -> None:
-        action = self._commands.get(command.verb)
-        if command.verb in NOT_SMTP:
+        verb = self._last = command.verb
+        if verb in NOT_SMTP:
             self._reply(Reply(521, "5.7.0", "Error: this is a mail server"))
             raise _Close
+        action = self._commands.get(verb)
         if action is None:
+            if verb in NOT_IMPLEMENTED:
+                raise Refused(502, "5.5.1", "Error: command not implemented")
             raise Refused(500, "5.5.1", "Error: command not recognized")
-        if not command.argument.isascii() and command.verb not in ("MAIL", "RCPT", "VRFY"):
+        if self._require_tls and not self._client.tls and verb not in IN_CLEAR:
+            raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
+        if not command.argument.isascii() and verb not in ("MAIL", "RCPT", "VRFY"):
             raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
+        self._idle = 0 if verb == "DATA" else self._idle + (verb not in ("MAIL", "RCPT"))
         await action(command.argument)
+        if self._idle > IDLE_COMMANDS:
+            self._count_error()
 
     # greetings
 
@@ -204,8 +204,8 @@ class Session:
         self._stream.write(f"250 {self._config.hostname}\r\n".encode())
 
     def _greet(self, argument: str, protocol: str) -> None:
-        name = argument.partition(" ")[0]
-        if not name:
+        name = argument.partition(" ")[0]  # any: RFC 5321 section 4.1.4 forbids to refuse mail for it
+        if not name or len(name) > DOMAIN_OCTETS:
             raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
         self._forget_transaction()
         if protocol == "ESMTP" and self._client.tls:
@@ -213,42 +213,36 @@ class Session:
         self._client = replace(self._client, helo=name, protocol=protocol)
 
     async def _starttls(self, argument: str) -> None:
-        if self._tls is None or self._client.tls:
-            raise Refused(503 if self._client.tls else 502, "5.5.1", "Error: STARTTLS is not available")
+        if self._client.tls:
+            raise Refused(503, "5.5.1", "Error: TLS already active")
+        if self._tls is None:
+            raise Refused(502, "5.5.1", "Error: command not implemented")
         if argument:
             raise Refused(501, "5.5.4", "Syntax: STARTTLS")
         self._forget_transaction()
         self._reply(Reply(220, "2.0.0", "Ready to start TLS"))
         await self._stream.flush()
-        await self.start_tls()
-        self._client = replace(self._client, helo="", protocol="SMTP")  # RFC 3207 section 4.2: start afresh
-
-    async def start_tls(self) -> None:
-        """The TLS handshake as the server; also before the greeting, on a listener with implicit TLS.
-
-        Raises:
-            OSError: it failed, which is logged.
-        """
-        assert self._tls is not None
         try:
-            tls = await self._stream.start_tls(self._tls(), HANDSHAKE_TIMEOUT)
-        except (OSError, ssl.SSLError, TimeoutError) as error:
+            await self._stream.start_tls(self._tls(), HANDSHAKE_TIMEOUT)
+        except OSError as error:  # ssl.SSLError is one
             self._log.info("tls_failed", problem=str(error))
-            raise ConnectionResetError("TLS handshake failed") from error
-        cipher = tls.cipher()
-        self._client = replace(self._client, tls=f"{tls.version()} {cipher[0] if cipher else ''}".strip())
+            raise _Close from None
+        # RFC 3207 section 4.2: nothing that was said before counts
+        self._client = replace(self._client, helo="", protocol="SMTP", tls=self._stream.tls)
 
     # transactions
 
     async def _mail(self, argument: str) -> None:
         if not self._client.helo:
             raise Refused(503, "5.5.1", "Error: send EHLO first")
-        if self._require_tls and not self._client.tls:
-            raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
         if self._transaction is not None:
             raise Refused(503, "5.5.1", "Error: nested MAIL command")
         mail = parse_mail(argument)
-        self._check_size(mail)
+        if mail.smtputf8 and self._client.protocol == "SMTP":
+            raise Refused(503, "5.5.1", "Error: SMTPUTF8 needs EHLO")
+        if mail.size > self._config.receive.max_message_size:
+            raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
+        self._account.check(mail.size)
         transaction = Transaction(self._ids.new(), mail)
         bound = self._log.bind(id=id_text(transaction.id))
         try:
@@ -260,12 +254,6 @@ class Session:
         self._transaction = transaction
         bound.info("mail", sender=mail.sender, helo=self._client.helo)
         self._reply(Reply(250, "2.1.0", "Ok"))
-
-    def _check_size(self, mail: MailFrom) -> None:
-        if mail.size > self._config.receive.max_message_size:
-            raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
-        if not self._limits.fits(mail.size):
-            raise Refused(452, "4.3.1", "Insufficient system resources, try again later")
 
     async def _rcpt(self, argument: str) -> None:
         transaction = self._transaction
@@ -297,60 +285,38 @@ class Session:
             raise Refused(503, "5.5.1", "Error: need RCPT command")
         self._reply(GO_AHEAD)
         await self._stream.flush()
-        incoming = _Incoming(MessageBuilder())
+        normalizes = self._client.trusted or self._config.receive.bare_newline == "normalize"
         try:
-            await self._receive(incoming)
-            bound = self._log.bind(id=id_text(transaction.id))
-            if incoming.refusal is not None:
-                bound.info("data", size=incoming.builder.size, reply=str(incoming.refusal.reply))
-                raise incoming.refusal
-            bound.info("data", size=incoming.builder.size)
-            reply = await self._handler.data(self._client, transaction, incoming.builder.message())
-            if reply.positive:
-                self._reply(reply)
-            else:
-                self._error(reply)
+            with Incoming(self._config.receive, self._account, normalizes=normalizes) as incoming:
+                await self._read(incoming)
+                reply = await self._finish(transaction, incoming)
         finally:
-            self._limits.hold(-incoming.held)
             self._forget_transaction()
+        if not reply.positive:
+            self._refuse(reply)
+            return
+        self._errors = 0
+        self._reply(reply)
 
-    async def _receive(self, incoming: _Incoming) -> None:
-        """Read to the end of DATA. What must be refused is still read, without keeping it: a reply before the end
-        would be taken for the answer to something else."""
-        decoder = DataDecoder()
+    async def _read(self, incoming: Incoming) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        while not decoder.finished:
+        while not incoming.finished:
             block = await self._stream.read_block(BLOCK_TIMEOUT)
-            if loop.time() - started > self._config.limits.data_timeout + incoming.builder.size / SLOWEST:
+            if loop.time() - started > self._config.limits.data_timeout + incoming.kept / SLOWEST:
                 raise TimedOut
-            self._keep(incoming, decoder.feed(block))
-        self._stream.unread(decoder.rest)
+            incoming.feed(block)
+        self._stream.unread(incoming.rest)
 
-    def _keep(self, incoming: _Incoming, piece: bytes) -> None:
-        if incoming.refusal is not None or not piece:
-            return
-        if has_bare_newline(piece):
-            if not self._normalizes:
-                incoming.refusal = Refused(550, "5.6.0", "Message contains bare CR or LF, which RFC 5321 forbids")
-            else:
-                piece = normalize_newlines(piece)
-        if incoming.builder.size + len(piece) > self._config.receive.max_message_size:
-            incoming.refusal = Refused(552, "5.3.4", "Message size exceeds fixed limit")
-        elif not self._limits.fits(len(piece)):
-            incoming.refusal = Refused(452, "4.3.1", "Insufficient system resources, try again later")
-        if incoming.refusal is not None:
-            self._limits.hold(-incoming.held)
-            incoming.held = 0
-            incoming.builder = MessageBuilder()
-            return
-        self._limits.hold(len(piece))
-        incoming.held += len(piece)
-        incoming.builder.add(piece)
-
-    @property
-    def _normalizes(self) -> bool:
-        return self._client.trusted or self._config.receive.bare_newline == "normalize"
+    async def _finish(self, transaction: Transaction, incoming: Incoming) -> Reply:
+        bound = self._log.bind(id=id_text(transaction.id))
+        try:
+            message = await incoming.message()
+        except Refused as refused:
+            bound.info("data", size=incoming.size, reply=str(refused.reply))
+            return refused.reply
+        bound.info("data", size=len(message.content))
+        return await self._handler.data(self._client, transaction, message)
 
     # the rest
 
@@ -371,8 +337,6 @@ class Session:
 
     async def _quit(self, argument: str) -> None:
         self._reply(Reply(221, "2.0.0", "Bye"))
-        with contextlib.suppress(Disconnected):
-            await self._stream.flush()
         raise _Close
 
     def _forget_transaction(self) -> None:
@@ -383,12 +347,18 @@ class Session:
     def _reply(self, reply: Reply) -> None:
         self._stream.write(f"{reply}\r\n".encode("ascii", "replace"))
 
-    def _error(self, reply: Reply) -> None:
-        """Give a negative reply; a client that only makes errors is sent away (RFC 5321 section 4.3.2, 421)."""
+    def _farewell(self, enhanced: str, text: str) -> None:
+        self._reply(Reply(421, enhanced, f"{self._config.hostname} {text}"))
+
+    def _refuse(self, reply: Reply) -> None:
         self._reply(reply)
         self._handler.refused(reply)
+        self._count_error()
+
+    def _count_error(self) -> None:
+        """A client that only makes errors, and none of whose mail was taken, is sent away."""
         self._errors += 1
         if self._errors >= self._config.limits.errors and not self._client.trusted:
-            self._reply(Reply(421, "4.7.0", "Error: too many errors"))
+            self._farewell("4.7.0", "Error: too many errors")
             self._log.info("too_many_errors")
             raise _Close

@@ -6,6 +6,7 @@ told not to where there is any other way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,10 @@ from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, leased
 
-INDEXES_ONLY = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
+OF_THE_MAIL = re.compile(r"(FROM|INTO|UPDATE) (message|chunk|delivery|srs_token)\b")
+INDEXES_ONLY = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off")
+WHOLE_TABLE = ("SCAN ", "Seq Scan")
+SORTED = ("TEMP B-TREE", "Sort")
 
 
 @dataclass
@@ -34,25 +38,14 @@ class Plans:
     def note(
         self, connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
     ) -> None:
-        if self._asking or not statement.startswith(
-            (
-                "SELECT delivery",
-                "SELECT message",
-                "SELECT chunk",
-                "SELECT srs",
-                "SELECT DISTINCT",
-                "UPDATE",
-                "DELETE",
-                "INSERT",
-            )
-        ):
+        if self._asking or not OF_THE_MAIL.search(statement):
             return
         self._asking = True
         try:
             ask = "EXPLAIN QUERY PLAN "
             if connection.dialect.name == "postgresql":
                 ask = "EXPLAIN "
-                for setting in INDEXES_ONLY.split("; "):
+                for setting in INDEXES_ONLY:
                     connection.exec_driver_sql(setting)
             rows = connection.exec_driver_sql(ask + statement, parameters[0] if many else parameters)
             self.found[statement] = "\n".join(str(row[-1]) for row in rows)
@@ -74,11 +67,8 @@ def watched() -> Iterator[Plans]:
         event.remove(Engine, "before_cursor_execute", plans.note)
 
 
-WHOLE_TABLE = ("SCAN ", "Seq Scan")
-SORTED = ("TEMP B-TREE", "Sort")
-
-
 async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store) -> None:
+    await store.token_for("first@x.example", 0.0, 1.0)  # a worker's first one counts those that are there
     with watched() as plans:
         large = arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=3)
         await store.apply(large)

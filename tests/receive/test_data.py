@@ -58,7 +58,7 @@ def test_normalized_newlines(given_: bytes, expected: bytes) -> None:
 @pytest.mark.parametrize("header", [b"Subject: x\r\n\r\n", b"\r\n", b"no header at all\r\n\r\n"])
 def test_a_large_body_is_hashed_while_it_arrives(header: bytes) -> None:
     content = header + b"a  line with \t white space \r\n" * 20_000 + b"\r\n\r\n"
-    builder = MessageBuilder()
+    builder = MessageBuilder(1000)
     for start in range(0, len(content), 9_999):
         builder.add(content[start : start + 9_999])
     message = builder.message()

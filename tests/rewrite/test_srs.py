@@ -15,6 +15,7 @@ from relay.rewrite.srs import (
     Expired,
     Forged,
     Scheme,
+    Separator,
     SrsError,
     Token,
     TooLong,
@@ -150,7 +151,7 @@ def test_the_url_alphabet_is_written_where_configured_and_both_are_always_read()
 
 
 @pytest.mark.parametrize("separator", ["=", "-", "+"])
-def test_every_separator_is_written_and_read(separator: str) -> None:
+def test_every_separator_is_written_and_read(separator: Separator) -> None:
     scheme = replace(SCHEME, separator=separator)
     zero = forward("test@otherdomain.com", scheme, NOW)
     one = forward("SRS0=opaque+string@otherdomain.com", scheme, NOW)

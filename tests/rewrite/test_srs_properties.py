@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.address import quote, split, unquote
-from relay.rewrite.srs import BadSyntax, Scheme, SrsError, Token, TooLong, forward, forward_token, is_srs, reverse
+from relay.address import DOMAIN, quote, split, unquote
+from relay.rewrite.srs import Scheme, SrsError, Token, TooLong, forward, forward_token, is_srs, reverse
 
 NOW = 1577836860
 ATEXT = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~"
@@ -58,11 +58,7 @@ def expected(sender: str) -> str:
     """What one step back gives: the sender itself, or the first forwarder's address behind a foreign SRS1."""
     local, _ = split(sender)
     fields = local[5:].split("=", 2)
-    if local.startswith("SRS1") and len(fields) == 3 and fields[1] and fields[2][:1] in ("=", "+", "-"):
-        try:
-            reverse(forward(f"x@{fields[1]}", scheme_of("alias.example"), NOW), scheme_of("alias.example"), NOW)
-        except BadSyntax:
-            return sender
+    if local.startswith("SRS1") and len(fields) == 3 and DOMAIN.match(fields[1]) and fields[2][:1] in ("=", "+", "-"):
         return f"SRS0{fields[2]}@{fields[1]}"
     return sender
 

@@ -1,0 +1,198 @@
+"""`python -m bench.queue_scale`: what the queue costs when it holds a million deliveries to a next hop that is dead.
+
+The same work is done on an empty SQLite queue and on the long one: storing, claiming, loading and finishing messages
+for another next hop. Then the long one is walked from end to end, as the dispatcher and the queue commands do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Executable, insert
+
+from relay.deliver.dispatch import PAGE
+from relay.message import Message
+from relay.queue import admin, database
+from relay.queue.database import Database
+from relay.queue.ids import QueueIds
+from relay.queue.schema import delivery, message
+from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
+
+CONTENT = b"From: ann@sender.example\r\nSubject: hello\r\n\r\n" + b"x" * 500 + b"\r\n"
+SESSIONS = 20
+AT_ONCE = 10_000
+IDS = QueueIds(time.time)
+
+
+def arrival(hop: str, next_attempt: float) -> Change:
+    number = IDS.new()
+    stored = StoredMessage(number, time.time(), "ann@sender.example", b"Received: x\r\n", Message(CONTENT), {})
+    one = Delivery(number, 0, f"r@{hop}", "r@fwd.example", hop=hop, next_attempt=next_attempt, expires=9e9)
+    return Change(arrived=[stored], deliveries=[one])
+
+
+def execute(statement: Executable, rows: list[dict[str, Any]], connection: Connection) -> None:
+    connection.execute(statement, rows)
+
+
+async def fill(queue: Database, count: int) -> None:
+    """Straight into the tables; everything is due."""
+    template = arrival("dead.example", 1.0)
+    body_hash = template.arrived[0].message.relaxed_body_hash
+    fixed = {"received": 1.0, "sender": "ann@sender.example", "size": len(CONTENT), "body_hash": body_hash}
+    fixed |= {"smtputf8": False, "ret": "", "envid": "", "verdict": {}, "trace": b"", "content": CONTENT}
+    one = asdict(template.deliveries[0])
+    for start in range(0, count, AT_ONCE):
+        ids = [IDS.new() for _ in range(min(AT_ONCE, count - start))]
+        messages = [{"id": number, **fixed} for number in ids]
+        deliveries = [{**one, "message_id": number} for number in ids]
+        await queue.write(partial(execute, insert(message), messages), durable=False)
+        await queue.write(partial(execute, insert(delivery), deliveries), durable=False)
+        await asyncio.sleep(0)
+
+
+async def work(store: Store, count: int) -> dict[str, float]:
+    """Milliseconds a message of each step, with as many at once as there are sessions."""
+    hop, due = "quick.example", time.time()
+    found: dict[str, float] = {}
+
+    async def step(name: str, run: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+        numbers = iter(range(count))
+
+        async def session() -> None:
+            for n in numbers:
+                await run(n)
+
+        started = time.perf_counter()
+        await asyncio.gather(*(session() for _ in range(SESSIONS)))
+        found[name] = (time.perf_counter() - started) / count * 1000
+
+    changes = [arrival(hop, due) for _ in range(count)]
+    claimed: list[Delivery] = []
+
+    async def claim(_: int) -> None:
+        if not claimed:
+            seen = await store.due(time.time(), PAGE, hop=hop)
+            claimed.extend(await store.lease(seen, time.time() + 600))
+        finishing.append(claimed.pop())
+
+    async def load(n: int) -> None:
+        await store.load(finishing[n].message_id)
+
+    finishing: list[Delivery] = []
+    await step("store (synced)", lambda n: store.apply(changes[n]))
+    await step("claim", claim)
+    await step("load", load)
+    await step("finish", lambda n: store.apply(Change(finished=[finishing[n].key], durable=False)))
+    return found
+
+
+async def walk(store: Store) -> tuple[float, float]:
+    """Seconds for a look at everything that is due, page by page, and the longest time one page takes."""
+    after: Due | None = None
+    started, longest = time.perf_counter(), 0.0
+    while True:
+        began = time.perf_counter()
+        page = await store.due(time.time(), PAGE, after=after)
+        longest = max(longest, time.perf_counter() - began)
+        if len(page) < PAGE:
+            return time.perf_counter() - started, longest
+        after = page[-1]
+
+
+@asynccontextmanager
+async def stalls() -> AsyncIterator[list[float]]:
+    """The longest time for which the event loop did nothing else, in seconds; in a list of one."""
+    longest = [0.0]
+
+    async def tick() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest[0] = max(longest[0], time.perf_counter() - before - 0.001)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield longest
+    finally:
+        ticking.cancel()
+
+
+def listing(folder: Path) -> tuple[float, float, int]:
+    """Seconds and peak MiB of `queue list --json`, and how many deliveries it printed."""
+    config = folder / "relay.toml"
+    (folder / "secret").write_text("secret\n")
+    config.write_text(
+        'hostname = "mx.fwd.example"\n[[listen]]\naddress = "127.0.0.1:2525"\n'
+        '[srs]\ndomain = "fwd.example"\nsecrets_file = "secret"\n'
+    )
+    program = (
+        f"import sys; from pathlib import Path; from relay.cli import run; "
+        f"status = run(['queue', 'list', '--json', '--config', {str(config)!r}]); "
+        f"print(Path('/proc/self/status').read_text(), file=sys.stderr); sys.exit(status)"
+    )
+    started = time.perf_counter()
+    with (folder / "list.json").open("wb") as output:
+        done = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=subprocess.PIPE, check=True)
+    seconds = time.perf_counter() - started
+    peak = re.search(rb"VmHWM:\s*(\d+) kB", done.stderr)
+    assert peak is not None
+    return seconds, int(peak[1]) / 1024, len(json.loads((folder / "list.json").read_bytes()))
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.queue_scale", description=__doc__)
+    parser.add_argument("--deliveries", type=int, default=1_000_000)
+    parser.add_argument("--messages", type=int, default=5000, help="of the work that is measured (default: 5000)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        queue = await database.connect(f"sqlite:///{folder}/queue.db")
+        store = Store(queue, "bench/")
+        await work(store, 500)  # for the statements that are prepared once
+        empty = await work(store, options.messages)
+        started = time.perf_counter()
+        await fill(queue, options.deliveries)
+        print(f"{options.deliveries:,} deliveries put in within {time.perf_counter() - started:.0f} s", flush=True)
+        full = await work(store, options.messages)
+        print(f"{'ms a message':<20}{'empty queue':>14}{'long queue':>14}{'ratio':>8}")
+        for step, before in empty.items():
+            print(f"{step:<20}{before:>14.3f}{full[step]:>14.3f}{full[step] / before:>8.2f}")
+        seconds, longest = await walk(store)
+        print(f"a look at everything due: {seconds:.1f} s in pages of at most {longest * 1000:.1f} ms")
+        async with stalls() as stall:
+            started = time.perf_counter()
+            counts = await store.counts()
+            print(f"counting by state: {time.perf_counter() - started:.2f} s, loop held up {stall[0] * 1000:.1f} ms")
+        assert counts == {"queued": options.deliveries}
+        seconds, memory, count = await asyncio.to_thread(listing, folder)
+        print(f"queue list --json: {seconds:.1f} s, {memory:.0f} MiB at most, {count:,} deliveries")
+        for command, run in (("retry", admin.retry(queue, [], 2.0, 1.0)), ("drop", admin.drop(queue, []))):
+            started = time.perf_counter()
+            waits: list[float] = []
+            commanding = asyncio.create_task(run)
+            while not commanding.done():
+                began = time.perf_counter()
+                await store.apply(arrival("quick.example", 9e9))
+                waits.append(time.perf_counter() - began)
+                await asyncio.sleep(0.02)
+            seconds = time.perf_counter() - started
+            print(f"queue {command} --all: {seconds:.1f} s, others wait {max(waits) * 1000:.0f} ms at most")
+        await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

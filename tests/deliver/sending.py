@@ -1,0 +1,59 @@
+"""What the delivery tests share: an agent with short patience, and jobs for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from relay.config import Config, Endpoint, endpoint
+from relay.deliver.agent import Agent, Job
+from relay.dns import StaticResolver
+from relay.message import Recipient
+
+CONTENT = b"From: bob@origin.test\r\nSubject: hello\r\n\r\n.one dot\r\n\r\n..two\r\nend.\r\n"
+PATIENT = {"helo_timeout": "20s", "command_timeout": "20s", "data_timeout": "20s", "final_timeout": "20s"}
+Zone = Mapping[tuple[str, str], Sequence[Any] | Exception]
+
+
+def config(**delivery: Any) -> Config:
+    return Config.model_validate(
+        {
+            "hostname": "relay.test",
+            "listen": [{"address": "127.0.0.1:0"}],
+            "srs": {"domain": "fwd.test", "secrets_file": "/dev/null"},
+            "delivery": {"connect_timeout": "10s", **PATIENT, **delivery},
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def agent(zone: Zone | None = None, **delivery: Any) -> AsyncIterator[Agent]:
+    """An agent that may connect to loopback, with the keys of `[delivery]` on top."""
+    agent = Agent(config(**{"public_addresses_only": False, **delivery}), StaticResolver(zone or {}))
+    try:
+        yield agent
+    finally:
+        await agent.close()
+
+
+def job(*recipients: str | Recipient, **more: Any) -> Job:
+    """A message from bob@origin.test, to carol@d.test unless it says something else."""
+    content = more.pop("content", CONTENT)
+    produce: Callable[[], Iterable[bytes]] = (lambda: [content]) if isinstance(content, bytes) else content
+    size = len(content) if isinstance(content, bytes) else 0
+    fields = {
+        "sender": "bob@origin.test",
+        "size": size,
+        "is_8bit": False,
+        "needs_smtputf8": False,
+        "ret": "",
+        "envid": "",
+        **more,
+    }
+    to = tuple(r if isinstance(r, Recipient) else Recipient(r) for r in recipients or ("carol@d.test",))
+    return Job(recipients=to, content=produce, **fields)
+
+
+def hop(port: int, scheme: str = "smtp", host: str = "127.0.0.1") -> Endpoint:
+    return endpoint(f"{scheme}://{host}:{port}")

@@ -1,0 +1,120 @@
+"""What only a PostgreSQL queue has: a server that is reached over the network, or is not.
+
+`test_store.py` runs on it too, and `tests/journeys/test_hosts.py` has the relays of several hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from relay.queue import database
+from relay.queue.database import QueueUnavailable
+from relay.queue.store import Store
+from tests.peers import free_port, needs
+from tests.postgresql import PostgresServer
+from tests.queue.changes import arrival, leased
+
+
+@pytest.fixture
+def url(server: PostgresServer) -> str:
+    return server.create_database()
+
+
+@contextmanager
+def away(server: PostgresServer) -> Iterator[None]:
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+async def refusal(url: str) -> str:
+    with pytest.raises(QueueUnavailable) as raised:
+        await database.connect(url)
+    return str(raised.value)
+
+
+async def test_without_the_driver_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "relay.queue.postgresql", raising=False)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    text = await refusal("postgresql://relay@db.example/queue")
+    assert text == "a queue on PostgreSQL needs asyncpg: pip install 'srs-relay[postgresql]'"
+
+
+async def test_a_server_that_is_away_is_one_line_without_the_password() -> None:
+    port = free_port()
+    text = await refusal(f"postgresql://relay:hunter2@127.0.0.1:{port}/mail")
+    assert text == f"PostgreSQL at 127.0.0.1/mail: Connect call failed ('127.0.0.1', {port})"
+
+
+async def test_a_port_that_is_none_is_one_line() -> None:
+    assert "'many'" in await refusal("postgresql://relay@127.0.0.1:many/mail")
+
+
+@needs("postgres")
+async def test_a_database_that_is_not_there_is_one_line(server: PostgresServer) -> None:
+    text = await refusal(server.url("nowhere"))
+    assert text == 'PostgreSQL at 127.0.0.1/nowhere: database "nowhere" does not exist'
+
+
+@needs("postgres")
+async def test_the_uri_is_read_as_libpq_reads_it(server: PostgresServer) -> None:
+    url = server.create_database()
+    await (await database.connect(f"{url}?sslmode=disable")).close()
+    assert "rejected SSL upgrade" in await refusal(f"{url}?sslmode=require")
+
+
+@needs("postgres")
+async def test_connections_that_the_server_ended_are_opened_again(store: Store, server: PostgresServer) -> None:
+    await store.apply(arrival())
+    server.break_connections()
+    await store.apply(arrival())
+    assert len(await leased(store)) == 2
+
+
+@needs("postgres")
+async def test_while_the_server_is_away_nothing_is_stored_and_afterwards_it_is(
+    store: Store, server: PostgresServer
+) -> None:
+    first, lost, last = arrival(), arrival(), arrival()
+    await store.apply(first)
+    with away(server):
+        with pytest.raises(QueueUnavailable, match="PostgreSQL"):
+            await store.apply(lost)
+        with pytest.raises(QueueUnavailable, match="PostgreSQL"):
+            await store.due(2000.0, 10)
+    await store.apply(last)
+    assert [d.message_id for d in await leased(store)] == [c.arrived[0].id for c in (first, last)]
+
+
+@needs("postgres")
+async def test_a_server_that_goes_away_during_a_transaction_is_no_loss(store: Store, server: PostgresServer) -> None:
+    """What was acknowledged is there; what was not may be."""
+    changes = [arrival() for _ in range(200)]
+    acknowledged: set[int] = set()
+
+    async def keep(number: int) -> None:
+        try:
+            await store.apply(changes[number])
+        except QueueUnavailable:
+            return
+        acknowledged.add(changes[number].arrived[0].id)
+
+    async def all_of_them() -> None:
+        for start in range(0, 200, 10):
+            await asyncio.gather(*(keep(number) for number in range(start, start + 10)))
+
+    storing = asyncio.create_task(all_of_them())
+    while len(acknowledged) < 20:
+        await asyncio.sleep(0.001)
+    with away(server):
+        await asyncio.wait_for(storing, 60)
+    kept = {d.message_id for d in await store.due(2000.0, 1000)}
+    assert 20 <= len(acknowledged) < 200
+    assert acknowledged <= kept
