@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -32,6 +33,7 @@ from relay.queue.schedule import Patience
 from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.receive.command import RcptTo, Transaction
+from relay.receive.incoming import LARGE
 from relay.receive.limits import Limits, SharedCounts
 from relay.receive.listener import Listener
 from relay.reply import Refused, Reply
@@ -106,6 +108,7 @@ class Conversation:
             log.info("refused", id=id_text(transaction.id), reply=str(refused.reply))
             return refused.reply
         client = replace(client, ptr=await self._ptr)
+        message = await relay.without_forged(message, id_text(transaction.id))
         stored = relay.complete(client, transaction, message, verdict, [routed for _, routed in accepted.routes], now)
         deliveries = relay.deliveries(stored, accepted.routes)
         try:
@@ -221,6 +224,14 @@ class Relay:
         if is_looping(message, [r.alias for r in routes if r.alias], self._scheme.secrets):
             raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
 
+    async def without_forged(self, message: Message, queue_id: str) -> Message:
+        """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
+        strip = partial(results.strip_forged, message, self.config.authserv)
+        message, forged = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
+        if forged:
+            log.info("forged_results_removed", id=queue_id, fields=len(forged))
+        return message
+
     def complete(
         self,
         client: Client,
@@ -230,11 +241,8 @@ class Relay:
         routes: Sequence[Routed],
         now: float,
     ) -> StoredMessage:
-        """The message as it is stored: forged results removed, our trace fields made."""
+        """The message as it is stored, with our trace fields made."""
         queue_id = id_text(transaction.id)
-        message, forged = results.strip_forged(message, self.config.authserv)
-        if forged:
-            log.info("forged_results_removed", id=queue_id, fields=len(forged))
         authentication = b""
         if verdict is not None:
             log.info("authenticated", id=queue_id, spf=verdict.result, domain=verdict.domain, identity=verdict.identity)

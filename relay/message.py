@@ -129,9 +129,13 @@ class Message:
         if self.body_hash is not None:
             return self.body_hash
         hasher = RelaxedBodyHash()
-        for start in range(self.body_offset, len(self.content), _BLOCK):
-            hasher.feed(self.content[start : min(start + _BLOCK, len(self.content))])
+        for block in self._blocks(self.body_offset):
+            hasher.feed(block)
         return hasher.digest()
+
+    def _blocks(self, start: int) -> Iterator[bytes]:
+        """The content from an offset on, in pieces small enough that a thread that works on them lets others run."""
+        return (self.content[at : at + _BLOCK] for at in range(start, len(self.content), _BLOCK))
 
     def without(self, dropped: Iterable[HeaderField]) -> Message:
         """The same message without these very fields (the one removal that exists: forged Authentication-Results)."""
@@ -139,7 +143,8 @@ class Message:
         if not gone:
             return self
         header = b"".join(f.raw for f in self.fields if id(f) not in gone)
-        shorter = Message(header + self.content[sum(len(f.raw) for f in self.fields) :])
+        rest = sum(len(f.raw) for f in self.fields)
+        shorter = Message(b"".join([header, *self._blocks(rest)]))
         same_body = len(shorter.content) - shorter.body_offset == len(self.content) - self.body_offset
         return Message(shorter.content, self.relaxed_body_hash) if same_body else shorter
 

@@ -239,6 +239,8 @@ class Supervisor:
             self._check(config)
             if config.queue.url != self._config.queue.url or config.workers > self._config.workers:
                 raise ConfigError("queue.url and a larger number of workers need a restart")
+            if len(self._rows) < config.workers:
+                raise CannotStart("the workers of earlier reloads are still finishing, try again in some seconds")
             self._open_ports(config)
         except (ConfigError, CannotStart, OSError, ValueError) as error:
             log.error("reload_failed", problem=str(error), kept="the old configuration")

@@ -27,6 +27,7 @@ PACKAGES = {
     "opendkim": "opendkim",
     "perl:Mail::DKIM": "libmail-dkim-perl",
     "perl:Mail::SRS": "libmail-srs-perl",
+    "perl:Net::SSLeay": "libnet-ssleay-perl",
     "postfix": "postfix",
     "postgres": "postgresql",
     "postsrsd": "postsrsd",

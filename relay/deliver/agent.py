@@ -21,6 +21,7 @@ from relay.network import Endpoint
 
 __all__ = ["Agent", "Job"]
 
+_UNTRIED = deferral("4.4.1", "no host was tried")
 _Action = Callable[[Connection, Job, Delivery], Awaitable[tuple[Outcome, ...]]]
 
 
@@ -125,7 +126,7 @@ class _Progress:
         self._recipients = job.recipients
         self._open: Sequence[int] = range(len(job.recipients))  # those without an outcome
         self.job = job
-        self.last = deferral("4.4.1", "no host was tried")
+        self.last = _UNTRIED
 
     @property
     def complete(self) -> bool:

@@ -271,7 +271,7 @@ class _Transaction:
             connection.abort()
             return
         except Exception:
-            log.exception("message_not_built")
+            log.exception("message_not_built", sender=self._job.sender)
             self._settle(accepted, deferral("4.3.0", "the message could not be built"))
             connection.abort()  # without the final dot the server must discard what it has
             return

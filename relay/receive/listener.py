@@ -84,18 +84,18 @@ class Listener:
         self._mode = config.listener_tls(listen)
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._pause: asyncio.TimerHandle | None = None
+        self._stopping = False
         self._connections: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
 
     def start(self) -> None:
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        if not self._stopping:
+            self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def stop(self) -> None:
         """Accept no more; sessions end as soon as nothing is under way in them."""
+        self._stopping = True
         self._loop.remove_reader(self._socket.fileno())
-        if self._pause is not None:
-            self._pause.cancel()
         for session in tuple(self._sessions):
             session.drain()
 
@@ -119,7 +119,7 @@ class Listener:
                 log.error("accept_failed", problem=error.strerror)
                 if error.errno in _OUT_OF_FILES:
                     self._loop.remove_reader(self._socket.fileno())
-                    self._pause = self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
+                    self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
                 return
             sock.setblocking(False)
             task = self._loop.create_task(self._serve(sock, plain_ip(address[0]), address[1]))
@@ -137,6 +137,8 @@ class Listener:
                 log.warning("proxy_refused", ip=ip, problem=str(error))
             except OSError as error:
                 log.info("lost", ip=ip, problem=str(error))
+            except Exception:
+                log.exception("session_failed", ip=ip)
 
     async def _who(self, sock: socket.socket, ip: str, port: int) -> Client:
         """The client of a fresh connection.
@@ -193,6 +195,8 @@ class Listener:
             require_tls=self._mode == "require",
         )
         self._sessions.add(session)
+        if self._stopping:
+            session.drain()
         try:
             await session.run()
         finally:

@@ -87,14 +87,14 @@ def parse_v1(line: bytes) -> ProxiedClient | None:
     words = line.removesuffix(b"\r\n").split(b" ")
     if len(words) >= 2 and words[1] == b"UNKNOWN":
         return None
-    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
+    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6") or not words[4].isdigit():
         raise BadProxyHeader("malformed version 1 header")
     try:
         address = ipaddress.ip_address(words[2].decode("ascii"))
-        port = int(words[4])
     except ValueError:
         raise BadProxyHeader("malformed version 1 header") from None
-    if address.version != (4 if words[1] == b"TCP4" else 6) or not 0 <= port <= 65535:
+    port = int(words[4])
+    if address.version != (4 if words[1] == b"TCP4" else 6) or port > 65535:
         raise BadProxyHeader("malformed version 1 header")
     return ProxiedClient(str(address), port)
 

@@ -132,7 +132,7 @@ class Session:
         except TimedOut:
             self._farewell("4.4.2", "Error: timeout exceeded")
             self._log.info("timeout")
-        except (Disconnected, OSError):
+        except Disconnected:
             self._log.info("lost", after=self._last)
         except _Close:
             pass

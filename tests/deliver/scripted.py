@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 ESMTP = ("PIPELINING", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES", "SMTPUTF8")
 
@@ -32,8 +32,8 @@ FINE, HANG_UP, STALL, DEAF = Act
 Play: TypeAlias = "str | Act | tuple[str, Act]"
 """A reply without its final CRLF, an act, or both."""
 
-Part: TypeAlias = "Play | list[Play] | Callable[[str], Play]"
-"""The same each time; one after the other, the last one from then on; or by the command line."""
+Part: TypeAlias = "Play | Sequence[Play] | Callable[[str], Play]"
+"""The same each time; a list: one after the other, the last one from then on; or by the command line."""
 
 _FINE = {
     "greeting": "220 scripted.test ESMTP",
@@ -85,6 +85,7 @@ class ScriptedServer:
         offers: the EHLO keywords.
         tls: for STARTTLS, or with `implicit` from the first octet.
         body_octets: of the content that are read before the part `body` is played.
+        script, play: the parts that do not go well: greeting, the commands in capitals, body, dot.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class ScriptedServer:
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
         body_octets: int = 1,
+        script: Mapping[str, Part] | None = None,
         **play: Part,
     ) -> None:
         self.offers = tuple(offers)
@@ -108,7 +110,7 @@ class ScriptedServer:
         self._tls = tls
         self._implicit = implicit
         self._body_octets = body_octets
-        self._play = play
+        self._play = {**(script or {}), **play}
         self._played: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -160,13 +162,12 @@ class ScriptedServer:
 
     def part(self, name: str, line: str = "", *, in_order: bool = True) -> Play:
         """What comes next in a phase."""
-        play = self._play.get(name, FINE)
-        if callable(play):
-            play = play(line)
-        if isinstance(play, list):
+        part = self._play.get(name, FINE)
+        if isinstance(part, list):
             number = self._played.get(name, 0)
             self._played[name] = number + 1
-            play = play[min(number, len(play) - 1)]
+            part = part[min(number, len(part) - 1)]
+        play = cast(Play, part(line) if callable(part) else part)
         if play is not FINE:
             return play
         if name in ("EHLO", "LHLO"):
@@ -254,9 +255,7 @@ class _Conversation:
         self._read = b""
 
     async def _act(self, play: Play) -> str:
-        said, act = play if isinstance(play, tuple) else (play, None)
-        if isinstance(said, Act):
-            said, act = "", said
+        said, act = play if isinstance(play, tuple) else ("", play) if isinstance(play, Act) else (play, FINE)
         if said:
             self._writer.write(said.encode() + b"\r\n")
             await self._writer.drain()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.config import endpoint
 from relay.deliver.mx import HOSTS, Hop, HostFinder, Unroutable, by_preference, is_public, literal
 from relay.dns import DnsFailure, StaticResolver
+from relay.network import endpoint
 from tests.deliver.sending import Zone, config
 
 FAILS = DnsFailure("no answer")

@@ -42,10 +42,10 @@ async def test_a_connection_carries_so_many_messages_and_no_more() -> None:
 
 
 async def test_nobody_waits_for_the_answer_to_quit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp, "QUIT_TIMEOUT", 1.0)
+    monkeypatch.setattr(smtp, "QUIT_TIMEOUT", 0.5)
     server = ScriptedServer(QUIT=STALL)
     async with server(), agent(messages_per_connection=1) as sender:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(0.5):
             for _ in range(3):
                 assert (await sender.deliver("d.test", hop(server.port), job()))[0].status == "delivered"
         async with asyncio.timeout(5):  # and close waits for as long as it says
@@ -75,7 +75,7 @@ async def test_an_idle_connection_is_left_after_a_while() -> None:
     ],
 )
 async def test_a_connection_that_went_stale_is_replaced_silently(part: str, play: list[Play]) -> None:
-    server = ScriptedServer(**{part: play})
+    server = ScriptedServer(script={part: play})
     async with server(), agent() as sender:
         for _ in range(2):
             (outcome,) = await sender.deliver("d.test", hop(server.port), job())

@@ -126,7 +126,10 @@ async def test_drain_waits_for_room() -> None:
     await wire.drain(0)
 
 
-@pytest.mark.parametrize("octets", [b"2" * (REPLY_OCTETS + 1), b"250-x\r\n" * (REPLY_OCTETS // 7 + 1)])
+LONG = b"250-x\r\n" * (REPLY_OCTETS // 7 + 1)
+
+
+@pytest.mark.parametrize("octets", [b"2" * (REPLY_OCTETS + 1), LONG, LONG + b"250 x\r\n"])
 async def test_a_reply_has_a_limit(octets: bytes) -> None:
     wire, _ = await connected()
     wire.data_received(octets)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.receive.command import MailFrom, RcptTo, parse_line, parse_mail, parse_rcpt
+from relay.receive.command import Command, MailFrom, RcptTo, parse_line, parse_mail, parse_rcpt
 from relay.reply import Refused
 
 
@@ -47,6 +47,17 @@ def test_mail(argument: str, expected: MailFrom) -> None:
         ("FROM:<a@b.example> FOO=1", "555 5.5.4"),
         ("FROM:<a@b.example> AUTH=<>", "555 5.5.4"),
         ("FROM:<a@b.example> RET=ALL", "501 5.5.4"),
+        ("FROM:<a@b.example> RET", "501 5.5.4"),
+        ("FROM:<a@b.example> SIZE", "501 5.5.4"),
+        ("FROM:<a@b.example> SIZE=\u0661", "501 5.5.4"),
+        ("FROM:<a@b.example> SMTPUTF8=yes", "501 5.5.4"),
+        ("FROM:<a@b.example> ENVID=a+2", "501 5.5.4"),
+        ("FROM:<a@b.example> SIZE=1\u00a0RET=HDRS", "501 5.5.4"),
+        ("FROM:<@a.example:>", "553 5.1.7"),
+        ("FROM:<@a.example,@b.example:> SMTPUTF8", "553 5.1.7"),
+        ("FROM:<a@\u2603.example> SMTPUTF8", "553 5.1.7"),
+        ("FROM:<a@xn--.example> SIZE", "501 5.5.4"),
+        (f"FROM:<a@{'b.' * 127}example>", "553 5.1.7"),
         (f"FROM:<a@b.example> ENVID={'x' * 101}", "501 5.5.4"),
     ],
 )
@@ -66,6 +77,7 @@ def test_bad_mail(argument: str, reply: str) -> None:
             RcptTo("a@b.example", "SUCCESS,DELAY", "rfc822;a+2Bb@c.example"),
         ),
         ("TO:<a@b.example> NOTIFY=NEVER", RcptTo("a@b.example", "NEVER")),
+        (f"TO:<{'a' * 64}@b.example>", RcptTo(f"{'a' * 64}@b.example")),
     ],
 )
 def test_rcpt(argument: str, expected: RcptTo) -> None:
@@ -79,7 +91,13 @@ def test_rcpt(argument: str, expected: RcptTo) -> None:
         ("TO:<a>", "501 5.1.3"),
         ("TO:<a@b.example> NOTIFY=", "501 5.5.4"),
         ("TO:<a@b.example> NOTIFY=NEVER,DELAY", "501 5.5.4"),
+        ("TO:<a@b.example> NOTIFY", "501 5.5.4"),
+        ("TO:<a@b.example> NOTIFY=DELAY,,FAILURE", "501 5.5.4"),
+        ("TO:<a@b.example> ORCPT", "501 5.5.4"),
         ("TO:<a@b.example> ORCPT=a@b", "501 5.5.4"),
+        ("TO:<a@b.example> ORCPT=;a@b", "501 5.5.4"),
+        ("TO:<a@b.example> ORCPT=rfc(822;a@b", "501 5.5.4"),
+        ("TO:<a@b.example> ORCPT=utf-8;j\u00f6rg@b", "501 5.5.4"),
         ("TO:<a@b.example> SIZE=1", "555 5.5.4"),
     ],
 )
@@ -89,7 +107,11 @@ def test_bad_rcpt(argument: str, reply: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"NOOP\n", b"NOOP", b"NO\x00OP\r\n", b"NOOP\x7f\r\n", b"NOOP \xff\xfe\r\n", b"NO\rOP\r\n"]
+    "line",
+    [
+        *(b"NOOP\n", b"NOOP", b"NO\x00OP\r\n", b"NOOP\x7f\r\n", b"NOOP \xff\xfe\r\n", b"NO\rOP\r\n"),
+        *("NOOP \u0085\r\n".encode(), "NOOP \u2028\r\n".encode()),
+    ],
 )
 def test_bad_lines(line: bytes) -> None:
     with pytest.raises(Refused, match=r"^500 5\.5\.2 "):
@@ -97,5 +119,14 @@ def test_bad_lines(line: bytes) -> None:
 
 
 def test_lines() -> None:
-    command = parse_line(b"mail FROM:<a@b>  \r\n")
-    assert (command.verb, command.argument) == ("MAIL", "FROM:<a@b>")
+    assert parse_line(b"mail FROM:<a@b>  \r\n") == Command("MAIL", "FROM:<a@b>")
+
+
+@pytest.mark.parametrize("line", ["R\u017fET", "ma\u0131l", "\u017f"])
+def test_no_letter_beyond_ascii_makes_a_command(line: str) -> None:
+    assert parse_line(f"{line}\r\n".encode()).verb == line
+
+
+def test_smtputf8_lets_the_original_recipient_be_utf8() -> None:
+    """RFC 6533 section 3."""
+    assert parse_rcpt("TO:<a@b.example> ORCPT=utf-8;j\u00f6rg@b", smtputf8=True).orcpt == "utf-8;j\u00f6rg@b"

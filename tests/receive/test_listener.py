@@ -108,6 +108,15 @@ async def test_without_a_header_from_a_named_proxy_nobody_comes_in(
     assert await talk.closed()
 
 
+async def test_who_comes_while_the_relay_stops_is_sent_away(door: Callable[..., Door]) -> None:
+    one = door(listen={"proxy_protocol": True})
+    talk = await one.client(greet=False)
+    await wait_for(lambda: one.listener._connections, "the connection")
+    one.listener.stop()
+    assert (await talk.says(V1, 2)).splitlines()[-1].startswith("421 4.3.2 mx.test")
+    assert await talk.closed()
+
+
 async def test_out_of_files_nobody_is_lost(door: Callable[..., Door], log: list[dict[str, Any]]) -> None:
     """Clients wait in the backlog until there are files again; meanwhile the listener does not spin."""
     one = door()

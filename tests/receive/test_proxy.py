@@ -40,6 +40,9 @@ def test_version_1(line: bytes, client: ProxiedClient | None) -> None:
         b"PROXY TCP4 2001:db8::7 2001:db8::1 1234 25\r\n",
         b"PROXY TCP4 192.0.2.700 198.51.100.1 1234 25\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 99999 25\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 +25 25\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1_2 25\r\n",
+        b"PROXY TCP4 192.0.2.7\xff 198.51.100.1 1234 25\r\n",
         b"PROXY\r\n",
     ],
 )

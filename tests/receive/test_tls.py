@@ -225,6 +225,7 @@ async def test_a_handshake_that_never_comes_is_given_up(
     assert await talk.closed()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_old_versions_of_tls_are_refused(door: Callable[..., Door], server: Callable[[], ssl.SSLContext]) -> None:
     """RFC 8996."""
     talk = await door(tls=server).client()
@@ -290,7 +291,7 @@ async def test_an_idle_client_inside_tls_is_sent_away(
     await wait_for(lambda: not one.listener._connections, "the end of the connection")
 
 
-@needs("swaks", "perl:Net::SSLeay", package="libnet-ssleay-perl")
+@needs("swaks", "perl:Net::SSLeay")
 @pytest.mark.parametrize(("mode", "option"), [("require", "--tls"), ("implicit", "--tls-on-connect")])
 async def test_swaks(door: Callable[..., Door], server: Callable[[], ssl.SSLContext], mode: str, option: str) -> None:
     one = door(tls=server, listen={"tls": mode})
