@@ -163,7 +163,7 @@ class Listener:
             log.info("refused", ip=client.ip, problem=refusal)
             if tls is not None:  # a handshake only to say so would be the larger burden
                 return
-        stream = Stream()
+        stream = Stream()  # made here, because with TLS uvloop does not return the protocol that its factory made
         try:
             await self._loop.connect_accepted_socket(
                 lambda: stream, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT if tls is not None else None

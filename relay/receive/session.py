@@ -14,7 +14,6 @@ from typing import Protocol
 
 import structlog
 
-from relay.address import DOMAIN_OCTETS
 from relay.config import Config
 from relay.message import Client, Message
 from relay.queue.ids import QueueIds
@@ -205,7 +204,7 @@ class Session:
 
     def _greet(self, argument: str, protocol: str) -> None:
         name = argument.partition(" ")[0]  # any: RFC 5321 section 4.1.4 forbids to refuse mail for it
-        if not name or len(name) > DOMAIN_OCTETS:
+        if not name:
             raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
         self._forget_transaction()
         if protocol == "ESMTP" and self._client.tls:
@@ -238,8 +237,6 @@ class Session:
         if self._transaction is not None:
             raise Refused(503, "5.5.1", "Error: nested MAIL command")
         mail = parse_mail(argument)
-        if mail.smtputf8 and self._client.protocol == "SMTP":
-            raise Refused(503, "5.5.1", "Error: SMTPUTF8 needs EHLO")
         if mail.size > self._config.receive.max_message_size:
             raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
         self._account.check(mail.size)

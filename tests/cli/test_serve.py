@@ -14,7 +14,6 @@ from relay.sign.keys import generate
 from tests.journeys.relay_process import RelayProcess
 from tests.peers import free_port
 
-
 pytestmark = pytest.mark.slow  # a dozen starts of the whole program
 
 

@@ -62,7 +62,6 @@ async def test_a_whole_conversation_pipelined_in_one_segment(door: Callable[...,
         ("MA\u0131L FROM:<a@b>\r\n", "500 5.5.1"),  # a dotless i
         ("NOOP \u2028\r\n", "500 5.5.2"),
         ("EHLO b\u00fccher.test\r\n", "501 5.5.4"),
-        ("EHLO " + "x" * 256 + "\r\n", "501 5.5.4"),
         ("MAIL FROM:<a@b> SIZE=99999999999\r\n", "552 5.3.4"),
     ],
 )
@@ -82,7 +81,7 @@ async def test_mail_before_ehlo_and_twice(door: Callable[..., Door]) -> None:
     assert (await talk.says("MAIL FROM:<a@b>\r\n")).startswith("503 5.5.1")
 
 
-@pytest.mark.parametrize("name", ["[192.0.2.1]", "[IPv6:2001:db8::1]", "DESKTOP-1", "my_host", "a..b", "<>"])
+@pytest.mark.parametrize("name", ["[192.0.2.1]", "[IPv6:2001:db8::1]", "DESKTOP-1", "my_host", "a..b", "<>", "x" * 300])
 async def test_mail_is_not_refused_for_what_ehlo_says(door: Callable[..., Door], name: str) -> None:
     """RFC 5321 section 4.1.4."""
     one = door()
@@ -91,16 +90,6 @@ async def test_mail_is_not_refused_for_what_ehlo_says(door: Callable[..., Door],
     assert (await talk.says(f"EHLO {name}\r\n")).startswith("250-mx.test")
     assert (await talk.mails(b"hi\r\n")).startswith("250")
     assert one.taker.taken[0][0].helo == name
-
-
-async def test_smtputf8_needs_ehlo(door: Callable[..., Door]) -> None:
-    one = door()
-    talk = await one.client(greet=False)
-    await talk.reply()
-    await talk.says("HELO client.test\r\n")
-    assert (await talk.says("MAIL FROM:<j\u00f6rg@b\u00fccher.test> SMTPUTF8\r\n")).startswith("503 5.5.1")
-    await talk.says("EHLO client.test\r\n")
-    assert (await talk.says("MAIL FROM:<j\u00f6rg@b\u00fccher.test> SMTPUTF8\r\n")).startswith("250 2.1.0")
 
 
 async def test_data_without_any_recipient_that_was_accepted(door: Callable[..., Door]) -> None:
