@@ -103,7 +103,7 @@ def normal_domain(domain: str) -> str:
     if domain.isascii():
         return domain
     try:
-        return idna.encode(domain, uts46=True).decode("ascii")
+        return idna.encode(domain, uts46=True).decode("ascii").rstrip(".")
     except idna.IDNAError:
         return domain
 

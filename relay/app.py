@@ -48,6 +48,7 @@ from relay.sign.signer import Signer
 
 log = structlog.get_logger()
 
+TARGETS = 1000  # deliveries of one transaction, after aliases: as many as Postfix expands one recipient to
 SWEEP = 600.0  # seconds between sweeps of dead letters
 
 
@@ -56,6 +57,7 @@ class _Accepted:
     """What the accepted recipients of a transaction have led to."""
 
     routes: list[tuple[RcptTo, Routed]] = field(default_factory=list)
+    targets: int = 0
     spf: asyncio.Task[spf.SpfVerdict] | None = None
 
 
@@ -65,10 +67,16 @@ class Conversation:
     def __init__(self, relay: Relay, client: Client) -> None:
         self._relay = relay
         self._accepted = _Accepted()
-        self._ptr = asyncio.create_task(_name_of(relay.resolver, client.ip))
+        self._ptr: asyncio.Task[str] | None = None
 
     def refused(self, reply: Reply) -> None:
         self._relay.metrics.refused.add(refusal(reply))
+
+    def close(self) -> None:
+        """The connection is over: what was still asked for it is not needed."""
+        self.reset()
+        if self._ptr is not None:
+            self._ptr.cancel()
 
     def reset(self) -> None:
         if self._accepted.spf is not None:
@@ -81,10 +89,19 @@ class Conversation:
 
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
         sender = transaction.mail.sender
-        routed = await self._relay.route(rcpt.recipient, sender=sender, trusted=client.trusted)
+        try:
+            routed = await self._relay.route(rcpt.recipient, sender=sender, trusted=client.trusted)
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
+            raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
+        if self._accepted.routes and self._accepted.targets + len(routed.targets) > TARGETS:
+            raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
         if not client.trusted:
             await self._check_sender(client, sender)
         self._accepted.routes.append((rcpt, routed))
+        self._accepted.targets += len(routed.targets)
+        if self._ptr is None:
+            self._ptr = asyncio.create_task(_name_of(self._relay.resolver, client.ip))
 
     async def _check_sender(self, client: Client, sender: str) -> None:
         """SPF and forgeries of our own domains; one verdict serves all recipients of a transaction."""
@@ -107,7 +124,7 @@ class Conversation:
         except Refused as refused:
             log.info("refused", id=id_text(transaction.id), reply=str(refused.reply))
             return refused.reply
-        client = replace(client, ptr=await self._ptr)
+        client = replace(client, ptr=await self._ptr if self._ptr is not None else "")
         message = await relay.without_forged(message, id_text(transaction.id))
         stored = relay.complete(client, transaction, message, verdict, [routed for _, routed in accepted.routes], now)
         deliveries = relay.deliveries(stored, accepted.routes)
@@ -326,9 +343,11 @@ class Relay:
         """The handler of one connection, counted while it lasts."""
         self.metrics.connections.add()
         self.metrics.sessions.add(1)
+        conversation = Conversation(self, client)
         try:
-            yield Conversation(self, client)
+            yield conversation
         finally:
+            conversation.close()
             self.metrics.sessions.add(-1)
 
     def start(self, sockets: Sequence[tuple[Listen, socket.socket]]) -> None:

@@ -41,4 +41,4 @@ class Refused(Exception):
 
 def printable(text: str, limit: int = 400) -> str:
     """Text from elsewhere made safe for a reply line: printable ASCII, `?` for the rest, at most `limit` octets."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text)[:limit]
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:limit])

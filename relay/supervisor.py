@@ -137,8 +137,8 @@ class Supervisor:
         """Raises: CannotStart, ConfigError, OSError, QueueUnavailable; all before the first worker runs."""
         self._config = self._load()
         self._check(self._config)
+        self._lock = self._lock_queue(self._config)  # before the ports: a second relay must not take clients away
         self._open_ports(self._config)
-        self._lock = self._lock_queue(self._config)
         self._free_stale_leases()
         self._counts = SharedCounts(self._config.workers * ROWS)
         self._metrics = Metrics(self._config.workers * ROWS)

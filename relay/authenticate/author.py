@@ -13,7 +13,7 @@ from relay.message import Message
 
 _READ_OCTETS = 8192  # of a longer value nothing is passed over: the strictest reading is also the cheapest
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
-_DOT = re.compile(r"\s*\.\s*")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
+_DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
 
 

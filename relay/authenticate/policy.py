@@ -66,8 +66,10 @@ def refuse_forged_author(own: Collection[str], verdict: SpfVerdict, message: Mes
 
 
 def _is_own(own: Collection[str], domain: str) -> bool:
-    """Whether a domain is one of ours, or lies below one."""
-    return any(domain == one or domain.endswith("." + one) for one in own)
+    """Whether a domain is one of ours, below one, or above one: relaxed alignment takes them all for the same."""
+    return "." in domain and any(
+        domain == one or domain.endswith("." + one) or one.endswith("." + domain) for one in own
+    )
 
 
 def _aligned(author: str, authenticated: str) -> bool:

@@ -269,8 +269,8 @@ class _Query(spf.query):  # type: ignore[misc]
         if not stripdot:
             return expanded
         expanded = expanded.removesuffix(".")
-        while len(expanded) > NAME_OCTETS and "." in expanded:
-            expanded = expanded.partition(".")[2]
+        if len(expanded) > NAME_OCTETS:
+            expanded = expanded[expanded.find(".", len(expanded) - NAME_OCTETS - 1) + 1 :]
         return expanded
 
     def _value(self, macro: re.Match[str], in_name: bool) -> str:

@@ -207,7 +207,7 @@ class Dispatcher:
 
     def _job(self, stored: StoredMessage, group: list[Delivery], sender: str) -> Job:
         message = stored.message
-        recipients = tuple(Recipient(d.recipient, d.notify, d.orcpt) for d in group)
+        recipients = tuple(_shown(d) for d in group)
         log.info(
             "attempt",
             id=id_text(stored.id),
@@ -339,21 +339,25 @@ class Dispatcher:
             self._leased[one.message_id, one.n] = one.key
             by_message.setdefault(one.message_id, []).append(one)
         for message_id, deliveries in by_message.items():
-            try:
-                stored = await self._store.load(message_id)
-            except Damaged as error:
-                log.error("message_damaged", id=id_text(message_id), problem=str(error))
-                await self._store.apply(damaged(deliveries, str(error), time.time()))
-                stored = None
-            except QueueUnavailable as error:
-                log.error("message_unreadable", id=id_text(message_id), problem=str(error))
-                stored = None
+            stored = await self._load(message_id, deliveries)
             if stored is not None:
                 self.take(stored, deliveries)
                 continue
             for one in deliveries:  # the lease runs out, and the delivery is looked at again
                 self._leased.pop((one.message_id, one.n), None)
         return len(leased)
+
+    async def _load(self, message_id: int, deliveries: list[Delivery]) -> StoredMessage | None:
+        """A message to attempt; None where it is gone, cannot be read now, or is not whole, and then is buried."""
+        try:
+            try:
+                return await self._store.load(message_id)
+            except Damaged as error:
+                log.error("message_damaged", id=id_text(message_id), problem=str(error))
+                await self._store.apply(damaged(deliveries, str(error), time.time()))
+        except QueueUnavailable as error:
+            log.error("message_unreadable", id=id_text(message_id), problem=str(error))
+        return None
 
     async def _renew_leases(self) -> None:
         lease = self._config.queue.lease
@@ -377,6 +381,16 @@ class Dispatcher:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+
+
+def _shown(one: Delivery) -> Recipient:
+    """The recipient as the next hop gets to see it.
+
+    Behind an alias, success and delay are never asked of the next hop: its notice would show the sender the mailbox.
+    """
+    if one.recipient == one.original or not one.notify:
+        return Recipient(one.recipient, one.notify, one.orcpt if one.recipient == one.original else "")
+    return Recipient(one.recipient, "FAILURE" if "FAILURE" in one.notify else "NEVER")
 
 
 def _all_deferred(group: list[Delivery], enhanced: str, text: str) -> tuple[Outcome, ...]:

@@ -58,8 +58,9 @@ class _Ledger:
         for attempt in attempts:
             self.finished.append(attempt.delivery.key)
             self.events.append(Event("delivered", attempt, {}))
-        # A next hop that knows DSN has taken NOTIFY=SUCCESS over; for one that does not, we tell (RFC 3461 5.2.2).
-        self._tell("relayed", [a for a in attempts if "SUCCESS" in a.delivery.notify and not a.outcome.dsn])
+        # A next hop that knows DSN has taken NOTIFY=SUCCESS over; for one that does not, and behind an alias, we tell
+        # (RFC 3461 sections 5.2.2 and 5.2.7).
+        self._tell("relayed", [a for a in attempts if "SUCCESS" in a.delivery.notify and not _taken_over(a)])
 
     def deferred(self, attempts: Sequence[Attempt], dice: Callable[[], float]) -> None:
         patience = self._notifier.patience
@@ -141,6 +142,10 @@ def damaged(deliveries: Sequence[Delivery], problem: str, now: float) -> Change:
     outcome = Outcome("failed", 0, "5.3.0", f"message damaged: {problem}")
     values = {"state": "dead", "next_attempt": now, "last": _last(outcome, now)}
     return Change(updated=[(one.key, values) for one in deliveries])
+
+
+def _taken_over(attempt: Attempt) -> bool:
+    return attempt.outcome.dsn and attempt.delivery.recipient == attempt.delivery.original
 
 
 def needs_sender(stored: StoredMessage, attempts: Sequence[Attempt]) -> bool:

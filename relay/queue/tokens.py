@@ -1,4 +1,4 @@
-"""Senders that do not fit into an SRS address, kept under a short token of ours (DESIGN 3.4), one a sender and day."""
+"""Senders that do not fit into an SRS address, kept under a short token of ours, one a sender and day."""
 
 from __future__ import annotations
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import mmap
+import secrets
 import zlib
 
 from relay.reply import Refused
 
 CLIENT_MEMORY = 4  # the messages of one client may take one part in four of the memory, however slowly it sends them
 
+_SALT = secrets.randbits(32)  # drawn before the fork: no client can know who shares its bucket
 _BUCKETS = 1 << 14  # addresses share a bucket by chance one time in 16,000: then both count together
 _ALL = _BUCKETS  # the bucket in which everybody counts
 _OCTETS = _ALL + 1  # added to a bucket, the counter of its octets; the bucket itself is that of its connections
@@ -69,7 +71,7 @@ class Account:
     def __init__(self, limits: Limits, ip: str, *, trusted: bool) -> None:
         self._limits = limits
         self._trusted = trusted
-        self._client = zlib.crc32(_client(ip).encode()) % _BUCKETS
+        self._client = zlib.crc32(_client(ip).encode(), _SALT) % _BUCKETS
         self._held = 0
 
     def __enter__(self) -> Account:

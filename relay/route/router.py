@@ -16,7 +16,7 @@ from typing import Literal
 
 import structlog
 
-from relay.address import domain_of, lookup_key, split, unquote
+from relay.address import domain_of, lookup_key, quote, split, split_detail, unquote
 from relay.config import Config
 from relay.network import Endpoint
 from relay.reply import Refused
@@ -177,7 +177,7 @@ class Router:
         addresses = self._postmasters() if role else self._expanded(recipient)
         if addresses is not None:
             targets = await self._targets(recipient, addresses, now)
-            return Routed("postmaster" if role else "alias", targets, alias=recipient)
+            return Routed("postmaster" if role else "alias", targets, alias=self._entry(recipient))
         domain = domain_of(recipient)
         if self._domains.route_for(domain) is not None:
             await self._domains.accepts(recipient)
@@ -188,6 +188,13 @@ class Router:
 
     def _postmasters(self) -> tuple[str, ...]:
         return self._expanded(self._postmaster) or (self._postmaster,)
+
+    def _entry(self, recipient: str) -> str:
+        """The alias to mark: without a detail that has no entry of its own, or one that grows would never loop."""
+        mailbox = split(recipient)
+        if self._table.lists(recipient):
+            return recipient
+        return f"{quote(split_detail(mailbox.local)[0])}@{mailbox.domain}"
 
     def _expanded(self, address: str) -> tuple[str, ...] | None:
         try:

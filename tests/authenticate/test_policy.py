@@ -105,3 +105,17 @@ def test_a_monstrous_author_costs_little(unit: str) -> None:
     started = time.process_time()
     author_domains(message)
     assert time.process_time() - started < 1.0  # seconds; a parser in trouble takes minutes or the whole stack
+
+
+def test_white_space_in_an_author_costs_little() -> None:
+    message = Message(b"From: a" + b" " * 100_000 + b"b@sender.example\r\n\r\n")
+    started = time.process_time()
+    assert author_domains(message) == ["sender.example"]
+    assert time.process_time() - started < 1.0  # seconds; a search that goes back takes minutes
+
+
+@pytest.mark.parametrize("header", ["From: ceo@fwd.example\u3002", "From: ceo@corp.example"])
+def test_our_domain_in_disguise_and_the_one_above_it(header: str) -> None:
+    own = frozenset({"fwd.example", "fwd.corp.example"})
+    with pytest.raises(Refused, match=r"^550 5\.7\.1 "):
+        refuse_forged_author(own, verdict("pass", "evil.example"), Message(header.encode() + b"\r\n\r\n"), "192.0.2.1")

@@ -77,6 +77,7 @@ class House:
         spf: str = "pass",
         received: float | None = None,
         notify: str = "",
+        original: str = "alias@fwd.test",
         warned: bool = False,
     ) -> Change:
         received = time.time() if received is None else received
@@ -90,7 +91,7 @@ class House:
                     number,
                     n,
                     recipient=recipient,
-                    original="alias@fwd.test",
+                    original=original,
                     hop=hop_of(self.config, recipient, ""),
                     next_attempt=received,
                     expires=self.patience.expires(received, sender),
@@ -216,14 +217,23 @@ async def test_never_means_never(house: House) -> None:
     assert house.hops.recipients() == ["c@d.test"]
 
 
-@pytest.mark.parametrize(("takes_over", "told"), [(False, ["bob@origin.test", "c@d.test"]), (True, ["c@d.test"])])
-async def test_success_is_told_by_us_only_where_the_next_hop_will_not(
-    house: House, takes_over: bool, told: list[str]
+@pytest.mark.parametrize(
+    ("takes_over", "original", "told"),
+    [
+        (False, "c@d.test", ["bob@origin.test", "c@d.test"]),
+        (True, "c@d.test", ["c@d.test"]),
+        (True, "alias@fwd.test", ["bob@origin.test", "c@d.test"]),
+    ],
+)
+async def test_success_is_told_by_us_only_where_the_next_hop_will_not_or_would_show_the_mailbox(
+    house: House, takes_over: bool, original: str, told: list[str]
 ) -> None:
     house.hops.answer = lambda r: replace(DELIVERED, dsn=takes_over)
-    await house.store.apply(house.arrival("c@d.test", notify="SUCCESS,FAILURE"))
+    await house.store.apply(house.arrival("c@d.test", notify="SUCCESS,FAILURE", original=original))
     await house.counts()
     assert house.hops.recipients() == told
+    shown = next(r for _, job in house.hops.jobs for r in job.recipients if r.address == "c@d.test")
+    assert shown.notify == ("SUCCESS,FAILURE" if original == "c@d.test" else "FAILURE")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,16 @@ async def test_a_reply_that_is_half_there_is_unread_and_late() -> None:
     assert wire.unread
 
 
+async def test_time_runs_out_for_a_server_that_trickles() -> None:
+    wire, _ = await connected()
+    reading = asyncio.create_task(fails(wire, "timeout", timeout=0.05))
+    async with asyncio.timeout(10):
+        while not reading.done():
+            wire.data_received(b"x" if wire.unread else b"250-")
+            await asyncio.sleep(0)
+    await reading
+
+
 @pytest.mark.parametrize(
     "octets",
     [b"\r\n", b"hello\r\n", b"25\r\n", b"2500 x\r\n", b"199 x\r\n", b"600 x\r\n", b"+25 x\r\n", b"\xff\xfe\r\n"],

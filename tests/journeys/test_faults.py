@@ -52,8 +52,8 @@ class SmallDisk:
         self._folder.mkdir()
         done = self._mount(f"size={self._size}")
         if done.returncode != 0:
-            self._folder.rmdir()
-            pytest.skip(f"no tmpfs may be mounted here: {done.stderr.strip()}")
+            without = pytest.fail if os.environ.get("CI") else pytest.skip
+            without(f"no tmpfs may be mounted here: {done.stderr.strip()}")
 
     def grow(self, size: str) -> None:
         assert self._mount("remount", f"size={size}").returncode == 0
