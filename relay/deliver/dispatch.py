@@ -221,7 +221,8 @@ class Dispatcher:
             recipients=recipients,
             size=len(stored.trace) + len(message.content),
             is_8bit=message.is_8bit,
-            needs_smtputf8=message.has_utf8_header,
+            # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
+            needs_smtputf8=stored.smtputf8 and message.has_utf8_header,
             ret=stored.ret,
             envid=stored.envid,
             content=lambda: message.wire(self._signer.fields(message) + stored.trace),
@@ -268,6 +269,9 @@ class Dispatcher:
                     more = await self._look()
                 except QueueUnavailable as error:
                     log.error("queue_unavailable", problem=str(error))
+                    more = False
+                except Exception:  # mail would be taken, and never leave
+                    log.exception("dispatcher_failed")
                     more = False
                 await (asyncio.sleep(0) if more else self._sleep(IDLE))
         finally:

@@ -126,7 +126,8 @@ class Notifier:
                 envid=stored.envid,
             )
         )
-        letter = StoredMessage(number, now, "", b"", Message(content), {"trusted": True})
+        message = Message(content)
+        letter = StoredMessage(number, now, "", b"", message, {"trusted": True}, smtputf8=message.has_utf8_header)
         deliveries = tuple(
             Delivery(
                 number,

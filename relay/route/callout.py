@@ -88,7 +88,7 @@ class Callout:
             if outcome.status != "deferred":
                 self._remember(key, outcome.status == "delivered")
                 return outcome.status == "delivered"
-            silent, text = not outcome.remote, f"{outcome.code} {outcome.enhanced} {outcome.text}"
+            silent, text = outcome.enhanced.startswith("4.4."), f"{outcome.code} {outcome.enhanced} {outcome.text}"
         log.warning("callout_deferred", next_hop=str(next_hop), recipient=address, answer=text)
         if silent:
             self._silent_until[next_hop] = self._clock() + SILENT_FOR
