@@ -194,6 +194,8 @@ class Supervisor:
                     self._ports.by_address[http.address][index] if http is not None else None,
                 )
             )
+        except QueueUnavailable as error:
+            log.error("worker_failed", worker=index, problem=str(error))
         except Exception:
             log.exception("worker_failed", worker=index)
         return status
