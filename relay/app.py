@@ -90,7 +90,7 @@ class Conversation:
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
         sender = transaction.mail.sender
         try:
-            routed = await self._relay.route(rcpt.recipient, sender=sender, trusted=client.trusted)
+            routed = await self._relay.route(rcpt.recipient, sender, client)
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
@@ -209,9 +209,14 @@ class Relay:
 
     # what a conversation asks
 
-    async def route(self, recipient: str, *, sender: str, trusted: bool) -> Routed:
-        """Where a recipient leads. Raises Refused."""
-        routed = await self._router.route(recipient, sender=sender, trusted=trusted, now=time.time())
+    async def route(self, recipient: str, sender: str, client: Client | None) -> Routed:
+        """Where a recipient leads; without a client it is mail of our own. Raises Refused."""
+        try:
+            routed = await self._router.route(recipient, sender=sender, client=client, now=time.time())
+        except Refused:
+            if self._router.leads_home(recipient):
+                self.metrics.srs.add("rejected")
+            raise
         if routed.kind == "srs":
             self.metrics.srs.add("reversed")
         return routed
@@ -219,7 +224,7 @@ class Relay:
     async def _home(self, sender: str) -> Sequence[Target]:
         """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere."""
         try:
-            return (await self.route(sender, sender="", trusted=True)).targets
+            return (await self.route(sender, "", None)).targets
         except Refused as refused:
             log.info("sender_unreachable", sender=sender, reply=str(refused.reply))
             return ()

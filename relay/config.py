@@ -188,6 +188,8 @@ class Srs(Section):
     alphabet: Literal["base64", "url"] = "base64"
     accept: Literal["any", "null"] = "any"
     reverse_rate: Annotated[int, Field(ge=1)] = 100
+    bounce_rate: Annotated[int, Field(ge=1)] = 600
+    forged_rate: Annotated[int, Field(ge=1)] = 2
 
     @field_validator("max_age")
     @classmethod

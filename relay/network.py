@@ -82,6 +82,11 @@ def plain_ip(ip: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def client_network(ip: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which a host may choose."""
+    return ip if ":" not in ip else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
 def within(ip: str, networks: Iterable[IPNetwork]) -> bool:
     """Whether an address lies in one of the networks."""
     address = ipaddress.ip_address(ip)

@@ -6,11 +6,11 @@ sum of all, so there are no locks, and what a dead worker held is given back by 
 
 from __future__ import annotations
 
-import ipaddress
 import mmap
 import secrets
 import zlib
 
+from relay.network import client_network
 from relay.reply import Refused
 
 CLIENT_MEMORY = 4  # the messages of one client may take one part in four of the memory, however slowly it sends them
@@ -71,7 +71,7 @@ class Account:
     def __init__(self, limits: Limits, ip: str, *, trusted: bool) -> None:
         self._limits = limits
         self._trusted = trusted
-        self._client = zlib.crc32(_client(ip).encode(), _SALT) % _BUCKETS
+        self._client = zlib.crc32(client_network(ip).encode(), _SALT) % _BUCKETS
         self._held = 0
 
     def __enter__(self) -> Account:
@@ -123,9 +123,3 @@ class Account:
         self._held += octets
         for bucket in (_ALL, self._client):
             self._limits.count(_OCTETS + bucket, octets)
-
-
-def _client(ip: str) -> str:
-    if ":" not in ip:
-        return ip
-    return str(ipaddress.ip_network((ip, 64), strict=False))

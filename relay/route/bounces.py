@@ -1,68 +1,89 @@
 """Bounces on their way home: an SRS recipient at our domain becomes the sender that it stands for.
 
 Whoever holds such an address may write to it, so the other rules of routing do not apply; what protects the sender
-behind it is the hash, the age, and a rate.
+behind it is the hash, the age, and rates: of messages to one sender, and of addresses that a client makes up.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from relay.address import lookup_key
+from relay.address import domain_of, lookup_key
+from relay.config import Srs
+from relay.message import Client
+from relay.network import client_network
 from relay.reply import Refused
-from relay.rewrite.srs import Scheme, SrsError, Token, reverse
+from relay.rewrite.srs import BadSyntax, Expired, Forged, Scheme, SrsError, Token, is_srs, reverse
+from relay.route.rate import TokenBuckets
 
 TokenLookup = Callable[[str], Awaitable[str | None]]
 """The sender that is stored under the id of a token; None where there is none (any more)."""
 
-TRACKED = 10_000  # senders behind SRS addresses whose rate is followed at once
+FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
+_STEPS = 2  # SRS1 over an SRS0 that was ours, then the sender: no more can lie inside each other at one host
 
 
-async def bounce_target(address: str, scheme: Scheme, now: float, token_lookup: TokenLookup) -> str:
-    """The address that an SRS address of ours leads back to, one step.
+class Bounces:
+    """The way back from SRS addresses at our domain.
 
-    For an SRS1 address that is the SRS0 address at the first forwarder.
-
-    Raises:
-        Refused: 550 5.1.1, malformed, forged or expired; the text says which.
-    """
-    try:
-        found = reverse(address, scheme, now)
-    except SrsError as error:
-        raise Refused(550, "5.1.1", f"<{address}>: {error}") from None
-    if not isinstance(found, Token):
-        return found
-    sender = await token_lookup(found.id)
-    if sender is None:
-        raise Refused(550, "5.1.1", f"<{address}>: expired SRS address: its sender is no longer stored")
-    return sender
-
-
-class ReverseLimiter:
-    """A token bucket for each sender behind SRS addresses: `per_minute` at once, refilled at that rate.
-
-    Bounded: past `TRACKED` senders the one that was written to longest ago is forgotten.
+    Args:
+        srs: the domain, who may write, and the rates.
+        token_lookup: finds stored senders.
     """
 
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    def __init__(self, srs: Srs, scheme: Scheme, token_lookup: TokenLookup) -> None:
+        self._srs = srs
+        self._scheme = scheme
+        self._token_lookup = token_lookup
+        self._mail = TokenBuckets(srs.reverse_rate, srs.reverse_rate)
+        self._bounces = TokenBuckets(srs.bounce_rate, srs.bounce_rate)
+        self._forgeries = TokenBuckets(srs.forged_rate, FORGERIES)
 
-    def admit(self, sender: str, now: float) -> None:
-        """Take one token; `now` is in seconds and may jump back, which only delays the refill.
+    def leads_home(self, address: str) -> bool:
+        """Whether an address is an SRS address at our domain, good or bad."""
+        return is_srs(address) and domain_of(address) == self._srs.domain
+
+    async def target(self, address: str, now: float) -> str:
+        """The address that an SRS address of ours leads back to: a sender, or another forwarder's SRS0 address.
 
         Raises:
-            Refused: 450 4.7.1, the bucket is empty.
+            SrsError: malformed, forged or expired; the text says which.
         """
-        key = lookup_key(sender)
-        left, since = self._buckets.pop(key, (float(self._per_minute), now))
-        left = min(float(self._per_minute), left + max(0.0, now - since) * self._per_minute / 60)
-        admitted = left >= 1
-        self._buckets[key] = (left - admitted, now)
-        if len(self._buckets) > TRACKED:
-            self._buckets.popitem(last=False)
-        if not admitted:
-            raise Refused(
-                450, "4.7.1", f"more than {self._per_minute} messages a minute for one SRS address, try later"
-            )
+        for _ in range(_STEPS):
+            found = reverse(address, self._scheme, now)
+            sender = await self._token_lookup(found.id) if isinstance(found, Token) else found
+            if sender is None:
+                raise Expired("expired SRS address: its sender is no longer stored")
+            if not self.leads_home(sender):
+                return sender
+            address = sender
+        raise BadSyntax("malformed SRS address: it leads back to itself")
+
+    async def admit(self, recipient: str, *, sender: str, client: Client | None, now: float) -> str:
+        """The target of one message.
+
+        Args:
+            sender: the envelope sender, empty for the null sender.
+            client: who sends it; None for mail of our own, which no rate holds up.
+            now: seconds since 1970.
+
+        Raises:
+            Refused: 550 5.1.1, malformed, forged or expired, and the text says which; 550 5.7.1, it takes bounces only;
+                450 4.7.1, too many messages to the sender behind it, or too many forged addresses from this client:
+                then nothing is looked at, so that the reply cannot tell a good address from the others.
+        """
+        guesser = client_network(client.ip) if client is not None and not client.trusted else ""
+        if guesser and not self._forgeries.has(guesser, now):
+            raise Refused(450, "4.7.1", f"<{recipient}>: too many forged SRS addresses from {guesser}, try later")
+        try:
+            target = await self.target(recipient, now)
+        except SrsError as error:
+            if guesser and isinstance(error, Forged):
+                self._forgeries.take(guesser, now)
+            raise Refused(550, "5.1.1", f"<{recipient}>: {error}") from None
+        if sender and self._srs.accept == "null":
+            raise Refused(550, "5.7.1", f"<{recipient}>: this address takes bounces only (MAIL FROM:<>)")
+        rate = self._mail if sender else self._bounces
+        if client is not None and not rate.take(lookup_key(target), now):
+            raise Refused(450, "4.7.1", f"<{recipient}>: too many messages to the sender behind it, try later")
+        return target

@@ -18,11 +18,12 @@ import structlog
 
 from relay.address import domain_of, lookup_key, quote, split, split_detail, unquote
 from relay.config import Config
+from relay.message import Client
 from relay.network import Endpoint
 from relay.reply import Refused
-from relay.rewrite.srs import Scheme, is_srs
+from relay.rewrite.srs import Scheme, SrsError
 from relay.route.aliases import AliasLoop, AliasTable, parse_toml, parse_virtual
-from relay.route.bounces import ReverseLimiter, TokenLookup, bounce_target
+from relay.route.bounces import Bounces, TokenLookup
 from relay.route.callout import Probe
 from relay.route.domains import DomainTable, no_such_user
 from relay.route.reload import ReloadedFile
@@ -32,7 +33,6 @@ log = structlog.get_logger()
 Kind = Literal["srs", "postmaster", "alias", "domain", "trusted"]
 
 _ROLES = frozenset(("postmaster", "abuse"))  # RFC 5321 section 4.5.1, RFC 2142 section 2
-_SRS_STEPS = 2  # SRS1 over an SRS0 that was ours, then the sender: no more can lie inside each other at one host
 _ELSEWHERE = re.compile(r"[@%!]")  # in a local part: "user@host"@ours, user%host@ours, host!user@ours
 
 
@@ -79,11 +79,8 @@ class Router:
     def __init__(self, config: Config, scheme: Scheme, *, probe: Probe, token_lookup: TokenLookup) -> None:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
-        self._scheme = scheme
         self._srs_domain = config.srs.domain
-        self._only_bounces = config.srs.accept == "null"
-        self._limiter = ReverseLimiter(config.srs.reverse_rate)
-        self._token_lookup = token_lookup
+        self._bounces = Bounces(config.srs, scheme, token_lookup)
         self._domains = DomainTable(config.routes, probe)
         local = frozenset({config.hostname, *config.senders.local_domains})
         self._aliases = None if config.routes.aliases is None else _alias_file(config.routes.aliases, local)
@@ -98,13 +95,13 @@ class Router:
         """Whether a normal domain is one of `served_domains`: an unknown user there is refused, whoever asks."""
         return domain in self._table.domains or self._domains.route_for(domain) is not None
 
-    async def route(self, recipient: str, *, sender: str, trusted: bool, now: float) -> Routed:
+    async def route(self, recipient: str, *, sender: str, client: Client | None, now: float) -> Routed:
         """Decide about one RCPT.
 
         Args:
             recipient: a valid address without source route, or `postmaster` alone.
             sender: the envelope sender, empty for the null sender. It counts for SRS recipients only.
-            trusted: the client is one of `clients.trusted`, or authenticated.
+            client: who asks; None for mail of our own, which may go anywhere.
             now: seconds since 1970.
 
         Raises:
@@ -113,10 +110,13 @@ class Router:
         """
         if recipient.lower() == "postmaster":
             recipient = f"{recipient}@{self._hostname}"
-        if self._is_our_srs(recipient):
-            return await self._home(recipient, sender, now)
+        if self._bounces.leads_home(recipient):
+            address = await self._bounces.admit(recipient, sender=sender, client=client, now=now)
+            # It may be anyone, also one of our own addresses.
+            return replace(await self._ours(address, now) or Routed("trusted", (Target(address),)), kind="srs")
         if self._aliases is not None:
             await self._aliases.fresh()
+        trusted = client is None or client.trusted
         if not trusted and _ELSEWHERE.search(unquote(split(recipient).local)) and not await self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, now)
@@ -128,6 +128,10 @@ class Router:
             raise no_such_user(recipient)
         raise Refused(550, "5.7.1", f"<{recipient}>: relaying denied")
 
+    def leads_home(self, address: str) -> bool:
+        """Whether an address is an SRS address of ours, good or bad."""
+        return self._bounces.leads_home(address)
+
     @property
     def _table(self) -> AliasTable:
         return self._no_aliases if self._aliases is None else self._aliases.value
@@ -135,9 +139,6 @@ class Router:
     def _answers_for(self, domain: str) -> bool:
         """Domains that lead here, by a table or by their nature; users of the latter may still live elsewhere."""
         return domain in (self._hostname, self._srs_domain) or self.is_served(domain)
-
-    def _is_our_srs(self, address: str) -> bool:
-        return is_srs(address) and domain_of(address) == self._srs_domain
 
     async def _is_listed(self, address: str) -> bool:
         return self._table.lists(address) or await self._domains.lists(address)
@@ -149,23 +150,6 @@ class Router:
             and self._answers_for(domain_of(address))
             and not await self._is_listed(address)
         )
-
-    async def _home(self, recipient: str, sender: str, now: float) -> Routed:
-        """An SRS recipient: to the sender behind it, who may be anyone, also one of our own addresses."""
-        address = await self._decoded(recipient, now)
-        if sender:
-            if self._only_bounces:
-                raise Refused(550, "5.7.1", f"<{recipient}>: this address takes bounces only (MAIL FROM:<>)")
-            self._limiter.admit(address, now)
-        routed = await self._ours(address, now) or Routed("trusted", (Target(address),))
-        return replace(routed, kind="srs")
-
-    async def _decoded(self, address: str, now: float) -> str:
-        for _ in range(_SRS_STEPS):
-            address = await bounce_target(address, self._scheme, now, self._token_lookup)
-            if not self._is_our_srs(address):
-                return address
-        raise Refused(550, "5.1.1", f"<{address}>: malformed SRS address: it leads back to itself")
 
     async def _ours(self, recipient: str, now: float) -> Routed | None:
         """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
@@ -222,11 +206,11 @@ class Router:
 
     async def _finals(self, address: str, now: float) -> tuple[str, ...]:
         """What an alias may still lead to without being an alias: a sender behind SRS, our postmaster."""
-        if self._is_our_srs(address):
+        if self._bounces.leads_home(address):
             try:
-                return (await self._decoded(address, now),)
-            except Refused as refused:
-                log.warning("alias_target_unknown", target=address, error=refused.reply.text)
+                return (await self._bounces.target(address, now),)
+            except SrsError as error:
+                log.warning("alias_target_unknown", target=address, error=str(error))
                 return ()
         if await self._is_unlisted_role(address):
             return self._postmasters()

@@ -132,7 +132,7 @@ def other_house() -> Iterator[House]:
             "fwd.example",
             workers=1,
             spf={"fail": "defer", "softfail": "reject", "permerror": "defer", "temperror": "tag", "skip": [KNOWN]},
-            srs={"reverse_rate": 2},
+            srs={"reverse_rate": 2, "bounce_rate": 3},
         )
         yield house
         assert not world.complaints(), "\n".join(world.complaints())
@@ -351,11 +351,29 @@ def test_an_address_for_bounces_only_takes_bounces_only(house: House) -> None:
     assert answer[:2] == TAGGED and house.arrived(subject).recipients == (ANN,)
 
 
-def test_mail_to_one_sender_behind_srs_addresses_is_limited_bounces_are_not(other_house: House) -> None:
+def test_mail_and_bounces_to_one_sender_behind_srs_addresses_have_a_rate_each(other_house: House) -> None:
+    limited = (450, "4.7.1")
     codes = [other_house.send(SENDERS["none"], at_home(ANN))[0][:2] for _ in range(3)]
-    assert codes == [TAGGED, TAGGED, (450, "4.7.1")]
-    assert other_house.send("", SRS0)[0][:2] == TAGGED
+    assert codes == [TAGGED, TAGGED, limited]
     assert other_house.send(SENDERS["none"], at_home("bob@sender.example"))[0][:2] == TAGGED
+    assert [other_house.send("", SRS0)[0][:2] for _ in range(4)] == [TAGGED, TAGGED, TAGGED, limited]
+
+
+def test_who_guesses_srs_addresses_is_soon_told_nothing(other_house: House) -> None:
+    relay = other_house.relays["default"]
+    good = at_home("carl@sender.example")
+    with Dialogue((relay.address, relay.port), source="127.0.0.67") as session:
+        session("EHLO guesser.example")
+        session("MAIL FROM:<>")
+        guesses = [session(f"RCPT TO:<{altered(good, '=carl@', f'=c{n}@')}>")[:2] for n in range(19)]
+    with Dialogue((relay.address, relay.port), source="127.0.0.67") as session:
+        session("EHLO guesser.example")
+        session("MAIL FROM:<>")
+        guesses += [session(f"RCPT TO:<{altered(good, '=carl@', f'=d{n}@')}>")[:2] for n in range(2)]
+        assert guesses == [NO_SUCH_USER] * 20 + [(450, "4.7.1")]
+        assert session(f"RCPT TO:<{good}>")[:2] == (450, "4.7.1"), "a good one sounds the same"
+        assert session("RCPT TO:<alice@fwd.example>").code == 250
+    assert other_house.send("", good)[0][:2] == TAGGED
 
 
 def test_a_sender_too_long_for_srs_is_stored_and_its_bounce_comes_back(house: House) -> None:
