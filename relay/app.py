@@ -243,7 +243,7 @@ class Relay:
         """Raises Refused 554 5.4.6 for a message that has been here before, or nearly everywhere."""
         if received_hops(message) > self.config.receive.max_hops:
             raise Refused(554, "5.4.6", "too many hops, this message is looping")
-        if is_looping(message, [r.alias for r in routes if r.alias], self._scheme.secrets):
+        if is_looping(message, [routed.chain for routed in routes], self._scheme.secrets):
             raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
 
     async def without_forged(self, message: Message, queue_id: str) -> Message:
@@ -274,7 +274,7 @@ class Relay:
         recipients = transaction.recipients
         trace = (
             authentication
-            + mark_fields([r.alias for r in routes if r.alias], self._scheme.secrets)
+            + mark_fields([routed.chain for routed in routes], self._scheme.secrets)
             + received_field(
                 client,
                 self.config.hostname,

@@ -29,6 +29,7 @@ from relay.address import (
 
 NESTING_LIMIT = 1000  # aliases of aliases, one below the other; Postfix virtual_alias_recursion_limit
 EXPANSION_LIMIT = 1000  # addresses behind one alias; Postfix virtual_alias_expansion_limit
+CHAIN_LIMIT = 10  # links of `chain`: nobody writes that many, and each costs every message a header field
 
 _ENTRY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)(.*)', re.DOTALL)
 # What nearly every address of a large table looks like, recognised at one glance; `parse` judges the others.
@@ -102,6 +103,20 @@ class AliasTable:
                     pending.append((target, depth + 1))
         return tuple(settled.values())
 
+    def chain(self, address: str) -> tuple[str, ...]:
+        """The aliases that everything for an address goes through, at most `CHAIN_LIMIT`; none where nothing matches.
+
+        That is the address itself, and while there is one target only, that one. Each is named without a detail that
+        has no entry of its own.
+        """
+        links: list[str] = []
+        while len(links) < CHAIN_LIMIT and (targets := self._targets(address)) is not None:
+            links.append(address if self.lists(address) else _without_detail(address))
+            if len(targets) > 1 or lookup_key(targets[0]) == lookup_key(address):
+                break
+            address = targets[0]
+        return tuple(links)
+
     def _targets(self, address: str) -> tuple[str, ...] | None:
         """The right-hand side of the first pattern that matches, in the order of virtual(5)."""
         for pattern, unmatched in self._patterns(address):
@@ -124,6 +139,11 @@ class AliasTable:
             if detail:
                 yield lookup_key(user), detail
         yield f"@{domain}", ""
+
+
+def _without_detail(address: str) -> str:
+    mailbox = split(address)
+    return f"{quote(split_detail(mailbox.local)[0])}@{mailbox.domain}"
 
 
 def _filled_in(target: str, address: str, unmatched: str) -> str:

@@ -2,17 +2,23 @@
 
 The mark finds a loop the second time round, where counting Received fields takes dozens of copies. It is an HMAC over
 the alias, so that it neither shows the alias to the mailbox behind it nor can be made up by others.
+
+One header serves all copies of a message, so it bears only the marks that are right for each of them: the aliases
+that every target was reached through. A mark of an alias behind which only some targets stand would make loops of the
+others: of a list that names a team and one of its members elsewhere, who forwards to the team.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice, zip_longest
 
 from relay.address import lookup_key
 from relay.message import Message
 
 FIELD = "X-SRS-Relay"
+MARKS = 1000  # on one message, 47 octets each: one for each recipient at least, since no message has more targets
 
 _PURPOSE = b"srs-relay loop mark\0"  # the secrets sign SRS addresses too: neither may pass for the other
 _TAG_OCTETS = 16  # 128 bits: long enough that nobody guesses one
@@ -23,20 +29,24 @@ def received_hops(message: Message) -> int:
     return len(message.all("Received"))
 
 
-def mark_fields(aliases: Iterable[str], secrets: Sequence[bytes]) -> bytes:
-    """One loop mark for each alias that the message is expanded from, as header fields; the first secret signs."""
-    return b"".join(
-        b"%s: %s\r\n" % (FIELD.encode(), tag) for tag in {_tag(alias, secrets[0]): None for alias in aliases}
+def mark_fields(chains: Iterable[Sequence[str]], secrets: Sequence[bytes]) -> bytes:
+    """The loop marks of a message, as header fields; the first secret signs.
+
+    Args:
+        chains: for each recipient the aliases that it leads through, the outermost first. Past `MARKS` the innermost
+            are left out.
+    """
+    outermost_first = filter(None, chain.from_iterable(zip_longest(*chains, fillvalue="")))
+    tags = dict.fromkeys(_tag(alias, secrets[0]) for alias in outermost_first)
+    return b"".join(b"%s: %s\r\n" % (FIELD.encode(), tag) for tag in islice(tags, MARKS))
+
+
+def is_looping(message: Message, chains: Iterable[Sequence[str]], secrets: Sequence[bytes]) -> bool:
+    """Whether the message bears our mark of one of the aliases in these chains, made with any of the secrets."""
+    found = {field.value for field in message.all(FIELD)}  # a hostile message may bring thousands
+    return bool(found) and any(
+        _tag(alias, secret) in found for alias in chain.from_iterable(chains) for secret in secrets
     )
-
-
-def is_looping(message: Message, aliases: Iterable[str], secrets: Sequence[bytes]) -> bool:
-    """Whether the message bears our mark of one of these aliases, made with any of the secrets."""
-    found = [field.value for field in message.all(FIELD)]
-    if not found:
-        return False
-    expected = [_tag(alias, secret) for alias in aliases for secret in secrets]
-    return any(hmac.compare_digest(tag, value) for tag in expected for value in found)
 
 
 def _tag(alias: str, secret: bytes) -> bytes:

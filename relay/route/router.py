@@ -16,7 +16,7 @@ from typing import Literal
 
 import structlog
 
-from relay.address import domain_of, lookup_key, quote, split, split_detail, unquote
+from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
 from relay.message import Client
 from relay.network import Endpoint
@@ -57,12 +57,12 @@ class Routed:
 
     Attributes:
         targets: at least one, each address once.
-        alias: the address to set a loop mark for (`relay.route.loops`), empty where nothing was expanded.
+        chain: the aliases that every target was reached through, to be marked (`relay.route.loops`).
     """
 
     kind: Kind
     targets: tuple[Target, ...]
-    alias: str = ""
+    chain: tuple[str, ...] = ()
 
 
 class Router:
@@ -158,10 +158,13 @@ class Router:
             Refused: no such user at a domain that is.
         """
         role = await self._is_unlisted_role(recipient)
-        addresses = self._postmasters() if role else self._expanded(recipient)
+        if role:
+            targets = await self._targets(recipient, self._postmasters(), now)
+            return Routed("postmaster", targets, (recipient, *self._table.chain(self._postmaster)))
+        addresses = self._expanded(recipient)
         if addresses is not None:
             targets = await self._targets(recipient, addresses, now)
-            return Routed("postmaster" if role else "alias", targets, alias=self._entry(recipient))
+            return Routed("alias", targets, self._table.chain(recipient))
         domain = domain_of(recipient)
         if self._domains.route_for(domain) is not None:
             await self._domains.accepts(recipient)
@@ -172,13 +175,6 @@ class Router:
 
     def _postmasters(self) -> tuple[str, ...]:
         return self._expanded(self._postmaster) or (self._postmaster,)
-
-    def _entry(self, recipient: str) -> str:
-        """The alias to mark: without a detail that has no entry of its own, or one that grows would never loop."""
-        mailbox = split(recipient)
-        if self._table.lists(recipient):
-            return recipient
-        return f"{quote(split_detail(mailbox.local)[0])}@{mailbox.domain}"
 
     def _expanded(self, address: str) -> tuple[str, ...] | None:
         try:

@@ -37,7 +37,15 @@ class House:
         self._taken = 0
         self.sink = world.start(RecordingSink(MAILBOX, world.port))
         self.relay = world.relay(
-            aliases=f"{ALICE} carol@mailbox.example\n{BOB} dave@mailbox.example\n",
+            aliases=f"""\
+{ALICE} carol@mailbox.example
+{BOB} dave@mailbox.example
+boss@fwd.example chief@fwd.example
+chief@fwd.example erin@mailbox.example
+team@fwd.example chief@fwd.example, ann@mailbox.example
+self@fwd.example self@fwd.example, frank@mailbox.example
+@other.example @fwd.example
+""",
             clients={"trusted": [f"{TRUSTED}/32"]},
             listen=[
                 {"address": f"{FWD}:{world.port}"},
@@ -236,6 +244,39 @@ def test_a_message_that_comes_back_to_the_same_alias_is_refused(house: House, so
     assert house.send(content, "ALICE@FWD.example", source=source)[:2] == LOOPING
     assert house.send(content, BOB, ALICE, source=source)[:2] == LOOPING
     assert house.send(content, BOB, source=source)[:2] == TAKEN
+
+
+def marked(house: House, *recipients: str) -> bytes:
+    """A message as it comes back from where these recipients led."""
+    return house.pass_on(MESSAGE, *recipients).content
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        ("boss@fwd.example", "chief@fwd.example", LOOPING),
+        ("chief@fwd.example", "boss@fwd.example", LOOPING),
+        ("boss@other.example", "chief@fwd.example", LOOPING),
+        ("chief+x@fwd.example", "chief+y@fwd.example", LOOPING),
+        ("self@fwd.example", "self@fwd.example", LOOPING),
+        ("self@other.example", "self@fwd.example", LOOPING),
+        ("team@fwd.example", "team@fwd.example", LOOPING),
+        ("team@fwd.example", "chief@fwd.example", TAKEN),
+        ("chief@fwd.example", "team@fwd.example", TAKEN),
+        ("alice@other.example", BOB, TAKEN),
+    ],
+)
+def test_an_alias_behind_an_alias_is_marked_where_every_copy_went_through_it(
+    house: House, first: str, then: str, expected: tuple[int, str]
+) -> None:
+    """Of a team one member may forward to another: that copy never went through the other's alias."""
+    assert house.send(marked(house, first), then)[:2] == expected
+
+
+def test_two_aliases_that_lead_through_the_same_are_no_loop(house: House) -> None:
+    arrived = house.pass_on(MESSAGE, "boss@fwd.example", "team@fwd.example", "self@fwd.example")
+    assert house.send(arrived.content, ALICE)[:2] == TAKEN
+    assert house.send(arrived.content, "chief@fwd.example")[:2] == LOOPING
 
 
 def test_a_mark_that_is_not_ours_is_no_loop(house: House) -> None:

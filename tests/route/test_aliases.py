@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from relay.route.aliases import EXPANSION_LIMIT, AliasError, AliasLoop, AliasTable, parse_toml, parse_virtual
+from relay.route.aliases import (
+    CHAIN_LIMIT,
+    EXPANSION_LIMIT,
+    AliasError,
+    AliasLoop,
+    AliasTable,
+    parse_toml,
+    parse_virtual,
+)
 
 TABLE = """\
 # what the relay serves
@@ -143,6 +151,44 @@ def test_a_long_list_and_a_deep_chain_are_no_loop() -> None:
     table = parse_virtual(f"{deep}u999@x.example end@ext.example\n{wide}\n", "aliases")
     assert len(table.expand("list@x.example") or ()) == EXPANSION_LIMIT
     assert table.expand("u0@x.example") == ("end@ext.example",)
+
+
+@pytest.mark.parametrize(
+    ("address", "chain"),
+    [
+        ("alice@x.example", ["alice@x.example"]),
+        ("Alice+tag@x.example", ["Alice@x.example"]),
+        ("alice+own@x.example", ["alice+own@x.example", "alice@x.example"]),
+        ("chief@x.example", ["chief@x.example", "alice@x.example"]),
+        ("team@x.example", ["team@x.example"]),
+        ("boss@x.example", ["boss@x.example", "team@x.example"]),
+        ("same@x.example", ["same@x.example"]),
+        ("copy@x.example", ["copy@x.example"]),
+        ("tosame@x.example", ["tosame@x.example", "same@x.example"]),
+        ("alice@remap.example", ["alice@remap.example", "alice@x.example"]),
+        ("nobody@x.example", []),
+        ("u0@x.example", [f"u{n}@x.example" for n in range(CHAIN_LIMIT)]),
+        ("round@x.example", ["round@x.example"] * CHAIN_LIMIT),
+    ],
+)
+def test_the_aliases_that_all_copies_go_through(address: str, chain: list[str]) -> None:
+    table = parse_virtual(
+        """\
+        alice@x.example a@ext.example
+        alice+own@x.example alice@x.example
+        chief@x.example alice@x.example
+        team@x.example alice@x.example, b@ext.example
+        boss@x.example team@x.example
+        same@x.example same@x.example
+        copy@x.example copy@x.example, alice@x.example
+        tosame@x.example same@x.example
+        round@x.example round+x@x.example
+        @remap.example @x.example
+        """.replace("\n        ", "\n").lstrip()
+        + "".join(f"u{n}@x.example u{n + 1}@x.example\n" for n in range(50)),
+        "aliases",
+    )
+    assert list(table.chain(address)) == chain
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.message import Message
-from relay.route.loops import is_looping, mark_fields, received_hops
+from relay.route.loops import MARKS, is_looping, mark_fields, received_hops
 
 SECRETS = (b"new secret", b"old secret")
 ALICE, BOB = "alice@fwd.example", "bob@fwd.example"
@@ -30,22 +30,33 @@ def test_hops(content: bytes, hops: int) -> None:
 @pytest.mark.parametrize(
     ("marked", "asked", "looping"),
     [
-        ([ALICE], [ALICE], True),
-        ([ALICE], ["Alice@FWD.example"], True),
-        ([ALICE, BOB], [BOB], True),
-        ([ALICE], [BOB], False),
-        ([ALICE], [BOB, ALICE], True),
-        ([ALICE], ["alice+x@fwd.example"], False),
-        ([ALICE], [], False),
-        ([], [ALICE], False),
+        ([[ALICE]], [[ALICE]], True),
+        ([[ALICE]], [["Alice@FWD.example"]], True),
+        ([[ALICE], [BOB]], [[BOB]], True),
+        ([[ALICE]], [[BOB]], False),
+        ([[ALICE]], [[BOB], [ALICE]], True),
+        ([[ALICE, BOB]], [[BOB]], True),
+        ([[BOB]], [[ALICE, BOB]], True),
+        ([[ALICE]], [["alice+x@fwd.example"]], False),
+        ([[ALICE]], [()], False),
+        ([()], [[ALICE]], False),
     ],
 )
-def test_the_mark_is_of_one_alias(marked: list[str], asked: list[str], looping: bool) -> None:
+def test_the_mark_is_of_one_alias(marked: list[list[str]], asked: list[list[str]], looping: bool) -> None:
     assert is_looping(message(mark_fields(marked, SECRETS)), asked, SECRETS) is looping
 
 
+def test_of_too_many_aliases_the_innermost_are_not_marked() -> None:
+    chains = [(f"u{n}@fwd.example", f"team{n}@fwd.example") for n in range(600)]
+    fields = mark_fields(chains, SECRETS)
+    assert fields.count(b"\r\n") == MARKS
+    assert all(is_looping(message(fields), [chain[:1]], SECRETS) for chain in chains)
+    assert is_looping(message(fields), [chains[0][1:]], SECRETS)
+    assert not is_looping(message(fields), [chains[-1][1:]], SECRETS)
+
+
 def test_one_field_for_each_alias_that_tells_nothing() -> None:
-    fields = mark_fields([ALICE, BOB, "ALICE@fwd.example"], SECRETS)
+    fields = mark_fields([[ALICE, BOB], [], ["ALICE@fwd.example", BOB]], SECRETS)
     lines = fields.split(b"\r\n")
     assert [line.partition(b": ")[0] for line in lines] == [b"X-SRS-Relay", b"X-SRS-Relay", b""]
     assert all(len(line) < 78 for line in lines)
@@ -54,12 +65,12 @@ def test_one_field_for_each_alias_that_tells_nothing() -> None:
 
 
 def test_the_mark_is_known_after_changes_on_the_way_and_after_a_new_secret() -> None:
-    fields = mark_fields([ALICE], SECRETS[1:])
+    fields = mark_fields([[ALICE]], SECRETS[1:])
     changed = fields.replace(b"X-SRS-Relay: ", b"x-srs-relay:\r\n   ")
-    assert is_looping(message(changed, b"another body\r\n"), [ALICE], SECRETS)
-    assert not is_looping(message(fields), [ALICE], SECRETS[:1])
+    assert is_looping(message(changed, b"another body\r\n"), [[ALICE]], SECRETS)
+    assert not is_looping(message(fields), [[ALICE]], SECRETS[:1])
 
 
 def test_others_cannot_make_the_mark() -> None:
-    assert not is_looping(message(mark_fields([ALICE], [b"guess"])), [ALICE], SECRETS)
-    assert not is_looping(message(b"X-SRS-Relay:\r\nX-SRS-Relay: \xff\r\n"), [ALICE], SECRETS)
+    assert not is_looping(message(mark_fields([[ALICE]], [b"guess"])), [[ALICE]], SECRETS)
+    assert not is_looping(message(b"X-SRS-Relay:\r\nX-SRS-Relay: \xff\r\n"), [[ALICE]], SECRETS)

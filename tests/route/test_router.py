@@ -24,6 +24,7 @@ ALIASES = """\
 fwd.example           anything
 alice@fwd.example     alice@mailbox.example
 list@fwd.example      a@ext.example, b@ext.example, alice@fwd.example
+chief@fwd.example     list@fwd.example
 mixed@fwd.example     bob@example.org, x@asked.example, y@ext.example, y@EXT.example
 half@fwd.example      nobody@fwd.example, a@ext.example
 dangling@fwd.example  nobody@fwd.example
@@ -231,19 +232,26 @@ async def test_without_any_route_nothing_is_relayed(build: BuildRouter, recipien
 
 
 @pytest.mark.parametrize(
-    ("recipient", "alias"),
+    ("recipient", "chain"),
     [
-        ("Alice@fwd.example", "Alice@fwd.example"),
-        ("any@catch.example", "any@catch.example"),
-        ("postmaster", "postmaster@mx.fwd.example"),
-        ("abuse@fwd.example", "abuse@fwd.example"),
-        (forward("who@remap.example", SCHEME, NOW), "who@remap.example"),
-        (SRS, ""),
-        ("bob@example.org", ""),
+        ("Alice@fwd.example", ("Alice@fwd.example",)),
+        ("alice+x@fwd.example", ("alice@fwd.example",)),
+        ("any@catch.example", ("any@catch.example",)),
+        ("chief@fwd.example", ("chief@fwd.example", "list@fwd.example")),
+        ("postmaster", ("postmaster@mx.fwd.example",)),
+        ("abuse@fwd.example", ("abuse@fwd.example",)),
+        (forward("who@remap.example", SCHEME, NOW), ("who@remap.example",)),
+        (SRS, ()),
+        ("bob@example.org", ()),
     ],
 )
-async def test_what_was_expanded_gets_a_loop_mark(router: Router, recipient: str, alias: str) -> None:
-    assert (await router.route(recipient, sender="", client=OUTSIDER, now=NOW)).alias == alias
+async def test_what_was_expanded_gets_a_loop_mark(router: Router, recipient: str, chain: tuple[str, ...]) -> None:
+    assert (await router.route(recipient, sender="", client=OUTSIDER, now=NOW)).chain == chain
+
+
+async def test_the_aliases_behind_the_postmaster_are_marked_too(build: BuildRouter) -> None:
+    routed = await build(postmaster="chief@fwd.example").route("abuse@fwd.example", sender="", client=OUTSIDER, now=NOW)
+    assert routed.chain == ("abuse@fwd.example", "chief@fwd.example", "list@fwd.example")
 
 
 async def test_served_domains(router: Router) -> None:
