@@ -282,6 +282,24 @@ async def test_a_hostile_record_costs_little(terms: str) -> None:
     assert time.process_time() - start < 0.2
 
 
+async def test_others_get_their_turn_between_answers_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spf, "TURN", 0.0)
+    zone = {(f"d{n}.example", "TXT"): txt(f"v=spf1 ip4:10.0.0.0/8 include:d{n + 1}.example ?all") for n in range(9)}
+    zone["d9.example", "TXT"] = txt("v=spf1 -all")
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert (await verdict(zone, sender="user@d0.example")).result == "neutral"
+    task.cancel()
+    assert turns == 9
+
+
 async def test_a_record_past_all_measure_is_an_error() -> None:
     assert await result("v=spf1 " + "ip4:192.0.2.9 " * 1000 + "+all") == "permerror"
 
