@@ -24,6 +24,7 @@ T = TypeVar("T")
 # A name is a program, `perl:Module` or `python3:module` (of Debian's own interpreter), and stands beside its package.
 PACKAGES = {
     "dovecot": "dovecot-lmtpd",
+    "haproxy": "haproxy",
     "opendkim": "opendkim",
     "perl:Mail::DKIM": "libmail-dkim-perl",
     "perl:Mail::SRS": "libmail-srs-perl",

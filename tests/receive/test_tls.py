@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 import ssl
 import subprocess
@@ -13,44 +12,16 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from relay.config import Tls
 from relay.deliver.tls import ServerTls
 from relay.receive.stream import HIGH_WATER
 from relay.rewrite.trace import received_field
+from tests.certificates import write_certificate
 from tests.peers import needs, program, wait_for
 from tests.receive.door import Door, Talk, within_patience
 
 V1 = b"PROXY TCP4 192.0.2.7 127.0.0.1 1234 25\r\n"
-
-
-def write_certificate(folder: Path, name: str) -> None:
-    """A self-signed certificate for mx.test, that shows `name` as its organization."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [
-            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name),
-            x509.NameAttribute(x509.NameOID.COMMON_NAME, "mx.test"),
-        ]
-    )
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mx.test")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    for file, content in (("key.pem", pem), ("cert.pem", certificate.public_bytes(serialization.Encoding.PEM))):
-        (folder / f"new-{file}").write_bytes(content)
-        (folder / f"new-{file}").replace(folder / file)
 
 
 @pytest.fixture
