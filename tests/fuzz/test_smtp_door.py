@@ -6,6 +6,7 @@ The examples are the same in every run. Each is sent twice, in one segment and i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import re
 import struct
@@ -143,6 +144,8 @@ async def _said(door: Door, pieces: list[bytes]) -> tuple[bytes, list[bytes]]:
     except (ConnectionError, RuntimeError):
         pass  # hung up on before all was said
     writer.close()
+    with contextlib.suppress(ConnectionError):
+        await within_patience(writer.wait_closed())
     await within_patience(door.listener.finished())
     return bytes(replies), door.contents
 

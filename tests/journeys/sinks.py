@@ -56,6 +56,7 @@ class RecordingSink:
         self.refused = dict(refused or {})
         self.delay = delay
         self.received: list[Received] = []
+        self.asked: list[str] = []  # every RCPT, those of callouts as well
         self._server = _Server(
             self,
             hostname=address,
@@ -75,6 +76,7 @@ class RecordingSink:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        self.asked.append(address)
         if address in self.refused:
             return self.refused[address]
         envelope.rcpt_tos.append(address)
