@@ -41,6 +41,7 @@ from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Notifier, from_domain
 from relay.rewrite.srs import scheme_from_config
 from relay.rewrite.trace import received_field
+from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
 from relay.route.router import Routed, Router, Target
 from relay.sign import keys as signing_keys
@@ -212,7 +213,7 @@ class Relay:
     async def route(self, recipient: str, sender: str, client: Client | None) -> Routed:
         """Where a recipient leads; without a client it is mail of our own. Raises Refused."""
         try:
-            routed = await self._router.route(recipient, sender=sender, client=client, now=time.time())
+            routed = await self._router.route(Question(recipient, sender, client, time.time()))
         except Refused:
             if self._router.leads_home(recipient):
                 self.metrics.srs.add("rejected")

@@ -7,6 +7,7 @@ behind it is the hash, the age, and rates: of messages to one sender, and of add
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from relay.address import domain_of, lookup_key
 from relay.config import Srs
@@ -21,6 +22,27 @@ TokenLookup = Callable[[str], Awaitable[str | None]]
 
 FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
 _STEPS = 2  # SRS1 over an SRS0 that was ours, then the sender: no more can lie inside each other at one host
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One RCPT as it is decided.
+
+    Attributes:
+        recipient: as it was given.
+        sender: the envelope sender, empty for the null sender.
+        client: who asks; None for mail of our own, which may go anywhere and is held up by no rate.
+        now: seconds since 1970.
+    """
+
+    recipient: str
+    sender: str
+    client: Client | None
+    now: float
+
+    @property
+    def trusted(self) -> bool:
+        return self.client is None or self.client.trusted
 
 
 class Bounces:
@@ -59,31 +81,27 @@ class Bounces:
             address = sender
         raise BadSyntax("malformed SRS address: it leads back to itself")
 
-    async def admit(self, recipient: str, *, sender: str, client: Client | None, now: float) -> str:
-        """The target of one message.
-
-        Args:
-            sender: the envelope sender, empty for the null sender.
-            client: who sends it; None for mail of our own, which no rate holds up.
-            now: seconds since 1970.
+    async def admit(self, address: str, asked: Question) -> str:
+        """The target of an SRS address of ours for one message: the recipient that was given, or what it stands for.
 
         Raises:
             Refused: 550 5.1.1, malformed, forged or expired, and the text says which; 550 5.7.1, it takes bounces only;
                 450 4.7.1, too many messages to the sender behind it, or too many forged addresses from this client:
                 then nothing is looked at, so that the reply cannot tell a good address from the others.
         """
-        guesser = client_network(client.ip) if client is not None and not client.trusted else ""
-        if guesser and not self._forgeries.has(guesser, now):
-            raise Refused(450, "4.7.1", f"<{recipient}>: too many forged SRS addresses from {guesser}, try later")
+        shown = f"<{asked.recipient}>"
+        guesser = client_network(asked.client.ip) if asked.client is not None and not asked.client.trusted else ""
+        if guesser and not self._forgeries.has(guesser, asked.now):
+            raise Refused(450, "4.7.1", f"{shown}: too many forged SRS addresses from {guesser}, try later")
         try:
-            target = await self.target(recipient, now)
+            target = await self.target(address, asked.now)
         except SrsError as error:
             if guesser and isinstance(error, Forged):
-                self._forgeries.take(guesser, now)
-            raise Refused(550, "5.1.1", f"<{recipient}>: {error}") from None
-        if sender and self._srs.accept == "null":
-            raise Refused(550, "5.7.1", f"<{recipient}>: this address takes bounces only (MAIL FROM:<>)")
-        rate = self._mail if sender else self._bounces
-        if client is not None and not rate.take(lookup_key(target), now):
-            raise Refused(450, "4.7.1", f"<{recipient}>: too many messages to the sender behind it, try later")
+                self._forgeries.take(guesser, asked.now)
+            raise Refused(550, "5.1.1", f"{shown}: {error}") from None
+        if asked.sender and self._srs.accept == "null":
+            raise Refused(550, "5.7.1", f"{shown}: this address takes bounces only (MAIL FROM:<>)")
+        rate = self._mail if asked.sender else self._bounces
+        if asked.client is not None and not rate.take(lookup_key(target), asked.now):
+            raise Refused(450, "4.7.1", f"{shown}: too many messages to the sender behind it, try later")
         return target

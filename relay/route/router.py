@@ -18,12 +18,11 @@ import structlog
 
 from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
-from relay.message import Client
 from relay.network import Endpoint
 from relay.reply import Refused
-from relay.rewrite.srs import Scheme, SrsError
+from relay.rewrite.srs import Scheme, SrsError, is_srs
 from relay.route.aliases import AliasLoop, AliasTable, parse_toml, parse_virtual
-from relay.route.bounces import Bounces, TokenLookup
+from relay.route.bounces import Bounces, Question, TokenLookup
 from relay.route.callout import Probe
 from relay.route.domains import DomainTable, no_such_user
 from relay.route.reload import ReloadedFile
@@ -95,34 +94,31 @@ class Router:
         """Whether a normal domain is one of `served_domains`: an unknown user there is refused, whoever asks."""
         return domain in self._table.domains or self._domains.route_for(domain) is not None
 
-    async def route(self, recipient: str, *, sender: str, client: Client | None, now: float) -> Routed:
-        """Decide about one RCPT.
-
-        Args:
-            recipient: a valid address without source route, or `postmaster` alone.
-            sender: the envelope sender, empty for the null sender. It counts for SRS recipients only.
-            client: who asks; None for mail of our own, which may go anywhere.
-            now: seconds since 1970.
+    async def route(self, asked: Question) -> Routed:
+        """Decide about one RCPT: a valid address without source route, or `postmaster` alone.
 
         Raises:
             Refused: 550 5.1.1 for an unknown user and for an SRS address that is malformed, forged or expired;
                 550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.4.1 and 451 4.4.6 for now.
         """
+        recipient = asked.recipient
         if recipient.lower() == "postmaster":
             recipient = f"{recipient}@{self._hostname}"
-        if self._bounces.leads_home(recipient):
-            address = await self._bounces.admit(recipient, sender=sender, client=client, now=now)
-            # It may be anyone, also one of our own addresses.
-            return replace(await self._ours(address, now) or Routed("trusted", (Target(address),)), kind="srs")
         if self._aliases is not None:
             await self._aliases.fresh()
-        trusted = client is None or client.trusted
-        if not trusted and _ELSEWHERE.search(unquote(split(recipient).local)) and not await self._is_listed(recipient):
+        if self._bounces.leads_home(recipient):
+            sender = await self._bounces.admit(recipient, asked)  # anyone, or one of our own addresses
+            return replace(await self._ours(sender, asked) or Routed("trusted", (Target(sender),)), kind="srs")
+        if (
+            not asked.trusted
+            and _ELSEWHERE.search(unquote(split(recipient).local))
+            and not await self._is_listed(recipient)
+        ):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
-        routed = await self._ours(recipient, now)
+        routed = await self._ours(recipient, asked)
         if routed is not None:
             return routed
-        if trusted:
+        if asked.trusted:
             return Routed("trusted", (Target(recipient),))
         if self._answers_for(domain_of(recipient)):
             raise no_such_user(recipient)
@@ -151,7 +147,7 @@ class Router:
             and not await self._is_listed(address)
         )
 
-    async def _ours(self, recipient: str, now: float) -> Routed | None:
+    async def _ours(self, recipient: str, asked: Question) -> Routed | None:
         """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
 
         Raises:
@@ -159,11 +155,11 @@ class Router:
         """
         role = await self._is_unlisted_role(recipient)
         if role:
-            targets = await self._targets(recipient, self._postmasters(), now)
+            targets = await self._targets(recipient, self._postmasters(), asked)
             return Routed("postmaster", targets, (recipient, *self._table.chain(self._postmaster)))
         addresses = self._expanded(recipient)
         if addresses is not None:
-            targets = await self._targets(recipient, addresses, now)
+            targets = await self._targets(recipient, addresses, asked)
             return Routed("alias", targets, self._table.chain(recipient))
         domain = domain_of(recipient)
         if self._domains.route_for(domain) is not None:
@@ -183,7 +179,7 @@ class Router:
             log.error("alias_loop", alias=address, error=str(error))
             raise Refused(451, "4.4.6", f"<{address}>: its alias leads back to itself, try later") from None
 
-    async def _targets(self, recipient: str, addresses: Iterable[str], now: float) -> tuple[Target, ...]:
+    async def _targets(self, recipient: str, addresses: Iterable[str], asked: Question) -> tuple[Target, ...]:
         """The deliveries for the addresses behind a recipient. One that cannot exist does not keep the others back.
 
         Raises:
@@ -191,7 +187,7 @@ class Router:
         """
         found: dict[str, Target] = {}
         for address in addresses:
-            for final in await self._finals(address, now):
+            for final in await self._finals(address, asked):
                 if self._is_unknown_alias(final):
                     log.warning("alias_target_unknown", alias=recipient, target=final)
                 else:
@@ -200,14 +196,23 @@ class Router:
             raise no_such_user(recipient)
         return tuple(found.values())
 
-    async def _finals(self, address: str, now: float) -> tuple[str, ...]:
-        """What an alias may still lead to without being an alias: a sender behind SRS, our postmaster."""
+    async def _finals(self, address: str, asked: Question) -> tuple[str, ...]:
+        """What an alias may still lead to without being an alias: a sender behind SRS, our postmaster.
+
+        Raises:
+            Refused: an SRS address that came with the recipient, by `@domain @srs.domain`, has no more right than it
+                would have without that detour.
+        """
         if self._bounces.leads_home(address):
-            try:
-                return (await self._bounces.target(address, now),)
-            except SrsError as error:
-                log.warning("alias_target_unknown", target=address, error=str(error))
-                return ()
+            if is_srs(asked.recipient):
+                sender = await self._bounces.admit(address, asked)
+            else:
+                try:
+                    sender = await self._bounces.target(address, asked.now)
+                except SrsError as error:
+                    log.warning("alias_target_unknown", target=address, error=str(error))
+                    return ()
+            return self._expanded(sender) or (sender,)
         if await self._is_unlisted_role(address):
             return self._postmasters()
         return (address,)

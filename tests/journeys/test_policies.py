@@ -61,7 +61,7 @@ class House:
         """Start a relay at one of the forwarding domains, under a name for the tests."""
         self.relays[name] = self._world.relay(
             domain,
-            aliases=f"alice@{domain} carol@mailbox.example\n",
+            aliases=f"alice@{domain} carol@mailbox.example\n@mapped.example @{domain}\n",
             clients={"trusted": [f"{TRUSTED}/32"]},
             delivery={"smarthost": {"url": f"smtp://{MAILBOX}:{self._world.port}"}},
             **tables,
@@ -346,7 +346,8 @@ class TestAtTheSrsDoor:
 
 def test_an_address_for_bounces_only_takes_bounces_only(house: House) -> None:
     recipient = at_home(ANN, "next.example")
-    assert house.send("x@sender.example", recipient, relay="strict")[0][:2] == DENIED
+    for address in (recipient, altered(recipient, "@next.", "@mapped.")):
+        assert house.send("x@sender.example", address, relay="strict")[0][:2] == DENIED
     answer, subject = house.send("", recipient, relay="strict")
     assert answer[:2] == TAGGED and house.arrived(subject).recipients == (ANN,)
 

@@ -11,7 +11,7 @@ from relay.config import Srs
 from relay.message import Client
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, forward, forward_token
-from relay.route.bounces import FORGERIES, Bounces
+from relay.route.bounces import FORGERIES, Bounces, Question
 
 NOW = 1577836860.0
 DAY = 86400
@@ -45,7 +45,7 @@ async def answers(
     found = []
     for recipient in recipients:
         try:
-            found.append(await door.admit(recipient, sender=sender, client=client, now=now))
+            found.append(await door.admit(recipient, Question(recipient, sender, client, now)))
         except Refused as refused:
             found.append(f"{refused.reply.code} {refused.reply.enhanced}")
     return found
@@ -86,7 +86,7 @@ async def test_refused_with_the_reason(address: str, reason: str) -> None:
     with pytest.raises(SrsError, match=reason):
         await bounces().target(address, NOW)
     with pytest.raises(Refused) as refused:
-        await bounces().admit(address, sender="", client=STRANGER, now=NOW)
+        await bounces().admit(address, Question(address, "", STRANGER, NOW))
     reply = refused.value.reply
     assert (reply.code, reply.enhanced) == (550, "5.1.1")
     assert reason in reply.text and f"<{address}>" in reply.text

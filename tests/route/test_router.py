@@ -15,7 +15,7 @@ from relay.message import Client
 from relay.network import Endpoint
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, forward, forward_token
-from relay.route.bounces import TokenLookup
+from relay.route.bounces import FORGERIES, Question, TokenLookup
 from relay.route.router import Routed, Router
 
 NOW = 1577836860.0
@@ -37,6 +37,8 @@ we%ird@fwd.example    weird@ext.example
 abuse@roles.example   abuse@ext.example
 @catch.example        one@ext.example
 @remap.example        @ext.example
+@brand.example        @fwd.example
+@copied.example       @fwd.example, copy@ext.example
 sales@example.org     sales@ext.example
 admin                 root@ext.example
 """
@@ -108,7 +110,7 @@ OUTSIDER, TRUSTED = Client("192.0.2.1", 25), Client("192.0.2.2", 25, trusted=Tru
 async def answer(router: Router, recipient: str, *, trusted: bool = False, sender: str = "s@sender.example") -> str:
     client = TRUSTED if trusted else OUTSIDER
     try:
-        return told(await router.route(recipient, sender=sender, client=client, now=NOW))
+        return told(await router.route(Question(recipient, sender, client, NOW)))
     except Refused as refused:
         return f"{refused.reply.code} {refused.reply.enhanced}"
 
@@ -157,6 +159,12 @@ EVERYONE = [
     ("dangling@fwd.example", UNKNOWN),
     ("round@fwd.example", "451 4.4.6"),
     ("back@fwd.example", "alias: joe@origin.example"),
+    (SRS.replace("@fwd.", "@brand."), "alias: joe@origin.example"),
+    (SRS.replace("@fwd.", "@copied."), "alias: joe@origin.example, copy@ext.example"),
+    (SRS.replace("joe@fwd.", "jim@brand."), UNKNOWN),
+    (SRS.replace("joe@fwd.", "jim@copied."), UNKNOWN),
+    (forward("alice@brand.example", SCHEME, NOW), "srs: alice@mailbox.example"),
+    (forward("alice@brand.example", SCHEME, NOW).replace("@fwd.", "@brand."), "alias: alice@mailbox.example"),
     ("stale@fwd.example", UNKNOWN),
     ("nobody@fwd.example", UNKNOWN),
     ("nobody@roles.example", UNKNOWN),
@@ -246,16 +254,17 @@ async def test_without_any_route_nothing_is_relayed(build: BuildRouter, recipien
     ],
 )
 async def test_what_was_expanded_gets_a_loop_mark(router: Router, recipient: str, chain: tuple[str, ...]) -> None:
-    assert (await router.route(recipient, sender="", client=OUTSIDER, now=NOW)).chain == chain
+    assert (await router.route(Question(recipient, "", OUTSIDER, NOW))).chain == chain
 
 
 async def test_the_aliases_behind_the_postmaster_are_marked_too(build: BuildRouter) -> None:
-    routed = await build(postmaster="chief@fwd.example").route("abuse@fwd.example", sender="", client=OUTSIDER, now=NOW)
+    routed = await build(postmaster="chief@fwd.example").route(Question("abuse@fwd.example", "", OUTSIDER, NOW))
     assert routed.chain == ("abuse@fwd.example", "chief@fwd.example", "list@fwd.example")
 
 
 async def test_served_domains(router: Router) -> None:
     served = {"fwd.example", "roles.example", "catch.example", "remap.example", "example.org"}
+    served |= {"brand.example", "copied.example"}
     assert router.served_domains == served | {"asked.example", "down.example", "any.example"}
     assert all(router.is_served(domain) for domain in router.served_domains)
     assert not router.is_served("company.example")
@@ -265,7 +274,7 @@ async def test_served_domains(router: Router) -> None:
 async def test_a_refusal_never_shows_what_stands_behind_an_alias(router: Router) -> None:
     for recipient in ("dangling@fwd.example", "round@fwd.example", "stale@fwd.example"):
         with pytest.raises(Refused) as refused, capture_logs():
-            await router.route(recipient, sender="", client=OUTSIDER, now=NOW)
+            await router.route(Question(recipient, "", OUTSIDER, NOW))
         assert f"<{recipient}>" in refused.value.reply.text
         assert not any(word in refused.value.reply.text for word in ("nobody@", "about@", "joe"))
 
@@ -310,12 +319,25 @@ async def test_srs_addresses_may_be_for_bounces_only(build: BuildRouter) -> None
         assert await answer(router, SRS, sender="s@sender.example", trusted=trusted) == DENIED
 
 
+@pytest.mark.parametrize("recipient", [SRS, SRS.replace("@fwd.", "@brand."), SRS.replace("@fwd.", "@copied.")])
+async def test_no_detour_leads_round_the_rules_for_srs_addresses(build: BuildRouter, recipient: str) -> None:
+    """A domain may be mapped onto the SRS domain as a whole: `@brand.example @fwd.example`."""
+    assert await answer(build(srs={"accept": "null"}), recipient) == DENIED
+    router = build(srs={"reverse_rate": 1})
+    assert [(await answer(router, recipient))[:5] for _ in range(2)] in (["srs: ", "450 4"], ["alias", "450 4"])
+    guesses = [await answer(router, recipient.replace("joe", f"j{n}"), sender="") for n in range(FORGERIES + 1)]
+    assert guesses == [UNKNOWN] * FORGERIES + ["450 4.7.1"]
+    with pytest.raises(Refused) as refused:
+        await router.route(Question(recipient, "", OUTSIDER, NOW))
+    assert refused.value.reply.text.startswith(f"<{recipient}>: too many forged")
+
+
 async def test_mail_of_our_own_goes_anywhere(router: Router) -> None:
     for recipient, expected in [
         (SRS, "srs: joe@origin.example"),
         ("x@elsewhere.example", "trusted: x@elsewhere.example"),
     ]:
-        assert told(await router.route(recipient, sender="", client=None, now=NOW)) == expected
+        assert told(await router.route(Question(recipient, "", None, NOW))) == expected
 
 
 async def test_an_srs_address_that_leads_to_itself_ends(build: BuildRouter) -> None:
