@@ -78,8 +78,6 @@ DomainName = Annotated[str, AfterValidator(_domain)]
 Network = Annotated[IPNetwork, BeforeValidator(network)]
 File = Annotated[Path, AfterValidator(_path)]
 Action = Literal["reject", "defer", "tag"]
-
-
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
 
 
@@ -97,13 +95,27 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+def _not_everyone(value: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
+    collapsed: list[IPNetwork] = [
+        *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv6Network)),
+    ]
+    for one in collapsed:
+        if one.prefixlen < (8 if one.version == 4 else 16):
+            raise ValueError(f"{one} would make this an open relay; name the networks that are yours")
+    return value
+
+
+OwnNetworks = Annotated[tuple[Network, ...], AfterValidator(_not_everyone)]
+
+
 class Listen(Section):
-    """One listener. `proxy_protocol` is believed only from `proxies`."""
+    """One listener. `proxy_protocol` is believed only from `proxies`, which may claim to be any client."""
 
     address: SocketAddress
     tls: Literal["none", "starttls", "require", "implicit"] | None = None
     proxy_protocol: bool = False
-    proxies: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1/32"),)
+    proxies: OwnNetworks = (ipaddress.ip_network("127.0.0.1/32"),)
 
 
 class Tls(Section):
@@ -155,19 +167,7 @@ class Limits(Section):
 class Clients(Section):
     """Clients that may send to any recipient."""
 
-    trusted: tuple[Network, ...] = ()
-
-    @field_validator("trusted")
-    @classmethod
-    def _not_everyone(cls, value: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
-        collapsed: list[IPNetwork] = [
-            *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv4Network)),
-            *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv6Network)),
-        ]
-        for one in collapsed:
-            if one.prefixlen < (8 if one.version == 4 else 16):
-                raise ValueError(f"{one} would make this an open relay; name the networks that are yours")
-        return value
+    trusted: OwnNetworks = ()
 
 
 class Senders(Section):

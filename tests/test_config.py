@@ -245,6 +245,13 @@ def test_a_listener_with_tls_needs_a_certificate(folder: Path) -> None:
     assert 'listen 127.0.0.1:2525: tls = "implicit" needs the section [tls]' in refusal(folder, text)
 
 
+@pytest.mark.parametrize("networks", ["'0.0.0.0/0'", "'::/0'", "'0.0.0.0/1', '128.0.0.0/1'"])
+def test_not_everyone_may_be_a_proxy(folder: Path, networks: str) -> None:
+    """Who may say PROXY may claim the address of a trusted client."""
+    proxied = f'"127.0.0.1:2525", proxy_protocol = true, proxies = [{networks}]'
+    assert "would make this an open relay" in refusal(folder, MINIMAL.replace('"127.0.0.1:2525"', proxied))
+
+
 def test_every_mistake_is_named_at_once(folder: Path) -> None:
     said = refusal(folder, MINIMAL + "wrokers = 2\nspf = {fail = 'bounce'}").splitlines()
     assert [line.partition("relay.toml: ")[2].partition(":")[0] for line in said] == ["spf.fail", "wrokers"]

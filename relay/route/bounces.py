@@ -41,8 +41,9 @@ class Question:
     now: float
 
     @property
-    def trusted(self) -> bool:
-        return self.client is None or self.client.trusted
+    def stranger(self) -> str:
+        """The client as rates count it; empty for mail of our own and of trusted clients, whom they leave alone."""
+        return "" if self.client is None or self.client.trusted else client_network(self.client.ip)
 
 
 class Bounces:
@@ -89,8 +90,7 @@ class Bounces:
                 450 4.7.1, too many messages to the sender behind it, or too many forged addresses from this client:
                 then nothing is looked at, so that the reply cannot tell a good address from the others.
         """
-        shown = f"<{asked.recipient}>"
-        guesser = client_network(asked.client.ip) if asked.client is not None and not asked.client.trusted else ""
+        shown, guesser = f"<{asked.recipient}>", asked.stranger
         if guesser and not self._forgeries.has(guesser, asked.now):
             raise Refused(450, "4.7.1", f"{shown}: too many forged SRS addresses from {guesser}, try later")
         try:

@@ -56,11 +56,15 @@ class DomainTable:
         recipients = self._recipients.get(domain_of(address))
         return recipients is not None and lookup_key(address) in await recipients.fresh()
 
-    async def accepts(self, address: str) -> None:
+    async def accepts(self, address: str, stranger: str) -> None:
         """Return where the address, at a domain that has a route, is a user's; in a file, `user+detail` is `user`.
 
+        Args:
+            stranger: see `Callout.exists`.
+
         Raises:
-            Refused: 550 5.1.1, there is no such user; 451 4.4.1, the mailbox host cannot be asked now.
+            Refused: 550 5.1.1, there is no such user; 451 4.4.1, the mailbox host cannot be asked now; 450 4.7.1, not
+                for this client.
         """
         domain = domain_of(address)
         route = self._routes[domain]
@@ -68,10 +72,10 @@ class DomainTable:
             known = lookup_key(address), lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
             if (await self._recipients[domain].fresh()).isdisjoint(known):
                 raise no_such_user(address)
-        elif (
-            route.recipients == "callout" and route.next_hop and not await self._callout.exists(route.next_hop, address)
-        ):
-            raise no_such_user(address)
+        elif route.recipients == "callout" and route.next_hop:
+            exists = await self._callout.exists(route.next_hop, address, stranger)
+            if not exists:
+                raise no_such_user(address)
 
 
 def parse_recipients(text: str, source: str, domain: str) -> frozenset[str]:

@@ -110,7 +110,7 @@ class Router:
             sender = await self._bounces.admit(recipient, asked)  # anyone, or one of our own addresses
             return replace(await self._ours(sender, asked) or Routed("trusted", (Target(sender),)), kind="srs")
         if (
-            not asked.trusted
+            asked.stranger
             and _ELSEWHERE.search(unquote(split(recipient).local))
             and not await self._is_listed(recipient)
         ):
@@ -118,7 +118,7 @@ class Router:
         routed = await self._ours(recipient, asked)
         if routed is not None:
             return routed
-        if asked.trusted:
+        if not asked.stranger:
             return Routed("trusted", (Target(recipient),))
         if self._answers_for(domain_of(recipient)):
             raise no_such_user(recipient)
@@ -163,7 +163,7 @@ class Router:
             return Routed("alias", targets, self._table.chain(recipient))
         domain = domain_of(recipient)
         if self._domains.route_for(domain) is not None:
-            await self._domains.accepts(recipient)
+            await self._domains.accepts(recipient, asked.stranger)
             return Routed("domain", (self._target(recipient),))
         if domain in self._table.domains:
             raise no_such_user(recipient)

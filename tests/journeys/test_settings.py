@@ -31,7 +31,14 @@ class House:
     def __init__(self, world: World) -> None:
         world.zone["corp.example", "MX"] = ["10 mx.mailbox.example."]
         self.sink = world.start(
-            RecordingSink(MAILBOX, world.port, refused={"nobody@asked.example": "550 5.1.1 no such user"})
+            RecordingSink(
+                MAILBOX,
+                world.port,
+                refused={
+                    "nobody@asked.example": "550 5.1.1 no such user",
+                    **{f"u{n}@unknown.example": "550 5.1.1 no such user" for n in range(200)},
+                },
+            )
         )
         self.proxied = free_port()
         self.relay = world.relay(
@@ -49,6 +56,7 @@ class House:
                 "callout_cache": "1s",
                 "domains": {
                     "asked.example": {"next_hop": f"smtp://{MAILBOX}:{world.port}", "recipients": "callout"},
+                    "unknown.example": {"next_hop": f"smtp://{MAILBOX}:{world.port}", "recipients": "callout"},
                     "corp.example": {"recipients": "any"},
                 },
             },
@@ -170,6 +178,20 @@ def test_callout_cache(house: House) -> None:
     assert asks("bob") == 1
     wait_until(lambda: asks("bob") == 2, "a second question after the answer has grown old")
     assert asks("nobody") == 1, "that a user is unknown holds for five minutes"
+
+
+def test_who_tries_name_after_name_is_no_burden_to_the_mailbox_host(house: House) -> None:
+    """Its own connections end after so many errors; the next one goes on where the last one stood."""
+    answers: list[tuple[int, str]] = []
+    already = len(house.sink.asked)
+    while len(answers) < 110:
+        with house.session("127.0.0.68") as session:
+            session("EHLO harvester.example")
+            session("MAIL FROM:<x@silent.example>")
+            users = range(len(answers), len(answers) + 10)
+            answers += [session(f"RCPT TO:<u{n}@unknown.example>")[:2] for n in users]
+    assert answers == [NO_SUCH_USER] * 100 + [(450, "4.7.1")] * 10
+    assert len(house.sink.asked) == already + 100
 
 
 def test_proxies_may_be_networks(house: House) -> None:

@@ -10,7 +10,8 @@ from relay.deliver.reply import Outcome, classify, deferral
 from relay.network import Endpoint, endpoint
 from relay.reply import Refused
 from relay.route import callout
-from relay.route.callout import SILENT_FOR, UNKNOWN_FOR, Callout
+from relay.route.callout import AT_ONCE, SILENT_FOR, UNKNOWN_BURST, UNKNOWN_FOR, UNKNOWN_RATE, Callout
+from tests.peers import wait_for
 
 HOP = endpoint("lmtp://10.0.0.5:24")
 OTHER = endpoint("smtp://10.0.0.6:25")
@@ -41,20 +42,20 @@ class Host:
 async def test_an_answer_is_kept_for_its_time(outcome: Outcome, exists: bool, kept: float) -> None:
     host = Host(outcome)
     users = host.callout()
-    assert await users.exists(HOP, "Bob@example.org") is exists
+    assert await users.exists(HOP, "Bob@example.org", "") is exists
     host.now = kept - 1
-    assert await users.exists(HOP, "bob@EXAMPLE.org") is exists
+    assert await users.exists(HOP, "bob@EXAMPLE.org", "") is exists
     assert host.asked == [(HOP, "Bob@example.org")]
     host.now = kept
-    assert await users.exists(HOP, "bob@example.org") is exists
+    assert await users.exists(HOP, "bob@example.org", "") is exists
     assert len(host.asked) == 2
 
 
 async def test_each_host_is_asked_for_itself() -> None:
     host = Host(KNOWN)
     users = host.callout()
-    await users.exists(HOP, "bob@example.org")
-    await users.exists(OTHER, "bob@example.org")
+    await users.exists(HOP, "bob@example.org", "")
+    await users.exists(OTHER, "bob@example.org", "")
     assert [hop for hop, _ in host.asked] == [HOP, OTHER]
 
 
@@ -63,32 +64,32 @@ async def test_a_host_that_is_down_defers_and_is_left_alone_for_a_while() -> Non
     users = host.callout()
     for user in ("bob", "ann", "bob"):
         with pytest.raises(Refused) as refused:
-            await users.exists(HOP, f"{user}@example.org")
+            await users.exists(HOP, f"{user}@example.org", "")
         assert (refused.value.reply.code, refused.value.reply.enhanced) == (451, "4.4.1")
     assert len(host.asked) == 1
     host.outcome = KNOWN
-    assert await users.exists(OTHER, "bob@example.org")
+    assert await users.exists(OTHER, "bob@example.org", "")
     host.now = SILENT_FOR
-    assert await users.exists(HOP, "bob@example.org")
+    assert await users.exists(HOP, "bob@example.org", "")
 
 
 async def test_known_users_are_served_while_the_host_is_down() -> None:
     host = Host(KNOWN)
     users = host.callout()
-    await users.exists(HOP, "bob@example.org")
+    await users.exists(HOP, "bob@example.org", "")
     host.outcome = DOWN
     with pytest.raises(Refused):
-        await users.exists(HOP, "ann@example.org")
-    assert await users.exists(HOP, "bob@example.org")
+        await users.exists(HOP, "ann@example.org", "")
+    assert await users.exists(HOP, "bob@example.org", "")
 
 
 async def test_a_deferral_of_one_user_says_nothing_of_the_next() -> None:
     host = Host(GREYLISTED)
     users = host.callout()
     with pytest.raises(Refused, match="451"):
-        await users.exists(HOP, "bob@example.org")
+        await users.exists(HOP, "bob@example.org", "")
     host.outcome = KNOWN
-    assert await users.exists(HOP, "bob@example.org")
+    assert await users.exists(HOP, "bob@example.org", "")
 
 
 async def test_a_host_that_says_nothing_defers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,14 +97,14 @@ async def test_a_host_that_says_nothing_defers(monkeypatch: pytest.MonkeyPatch) 
     host = Host(KNOWN)
     host.answering.clear()
     with pytest.raises(Refused, match="451"):
-        await host.callout().exists(HOP, "bob@example.org")
+        await host.callout().exists(HOP, "bob@example.org", "")
 
 
 async def test_one_question_in_flight_survives_the_client_that_asked_first() -> None:
     host = Host(KNOWN)
     users = host.callout()
     host.answering.clear()
-    first, *others = (asyncio.create_task(users.exists(HOP, "bob@example.org")) for _ in range(20))
+    first, *others = (asyncio.create_task(users.exists(HOP, "bob@example.org", "")) for _ in range(20))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0)
@@ -118,7 +119,95 @@ async def test_the_memory_is_bounded_and_keeps_who_is_asked_for(monkeypatch: pyt
     host = Host(KNOWN)
     users = host.callout()
     for user in ("bob", "u1", "u2", "bob", "u3", "u4", "bob"):
-        await users.exists(HOP, f"{user}@example.org")
+        await users.exists(HOP, f"{user}@example.org", "")
     assert [address for _, address in host.asked].count("bob@example.org") == 1
-    await users.exists(HOP, "u1@example.org")
+    await users.exists(HOP, "u1@example.org", "")
     assert [address for _, address in host.asked].count("u1@example.org") == 2
+
+
+async def refusal(users: Callout, user: str, stranger: str) -> tuple[int, str]:
+    with pytest.raises(Refused) as refused:
+        await users.exists(HOP, f"{user}@example.org", stranger)
+    return refused.value.reply.code, refused.value.reply.enhanced
+
+
+async def test_who_tries_name_after_name_gets_no_more_questions_asked() -> None:
+    host = Host(KNOWN)
+    users = host.callout()
+    await users.exists(HOP, "bob@example.org", "")
+    host.outcome = UNKNOWN
+    for number in range(UNKNOWN_BURST):
+        assert not await users.exists(HOP, f"u{number}@example.org", "192.0.2.1")
+    asked = len(host.asked)
+    assert await refusal(users, "another", "192.0.2.1") == (450, "4.7.1")
+    assert await users.exists(HOP, "bob@example.org", "192.0.2.1"), "what is known is no question"
+    assert not await users.exists(HOP, "u0@example.org", "192.0.2.1")
+    assert len(host.asked) == asked
+    assert not await users.exists(HOP, "another@example.org", "192.0.2.2")
+    host.now = 60 / UNKNOWN_RATE
+    assert not await users.exists(HOP, "more@example.org", "192.0.2.1")
+    assert await refusal(users, "another2", "192.0.2.1") == (450, "4.7.1")
+
+
+async def test_users_that_exist_and_trusted_clients_are_not_counted() -> None:
+    host = Host(KNOWN)
+    users = host.callout()
+    for number in range(UNKNOWN_BURST + 1):
+        assert await users.exists(HOP, f"u{number}@example.org", "192.0.2.1")
+    host.outcome = UNKNOWN
+    for number in range(UNKNOWN_BURST + 1):
+        assert not await users.exists(HOP, f"v{number}@example.org", "")
+
+
+async def test_a_host_is_not_asked_too_much_at_once() -> None:
+    host = Host(KNOWN)
+    users = host.callout()
+    host.answering.clear()
+    waiting = [asyncio.create_task(users.exists(HOP, f"u{n}@example.org", "")) for n in range(3 * AT_ONCE)]
+    other = asyncio.create_task(users.exists(OTHER, "bob@example.org", ""))
+    await wait_for(lambda: len(host.asked) > AT_ONCE, "the first questions")
+    assert [hop for hop, _ in host.asked].count(HOP) == AT_ONCE
+    host.answering.set()
+    assert all(await asyncio.gather(*waiting, other))
+
+
+async def test_who_waits_for_a_turn_hears_that_the_host_is_down() -> None:
+    host = Host(DOWN)
+    users = host.callout()
+    host.answering.clear()
+    waiting = [asyncio.create_task(users.exists(HOP, f"u{n}@example.org", "")) for n in range(3 * AT_ONCE)]
+    await wait_for(lambda: len(host.asked) == AT_ONCE, "the first questions")
+    host.answering.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(answer, Refused) for answer in answers)
+    assert len(host.asked) == AT_ONCE
+
+
+async def test_nobody_waits_for_a_turn_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(KNOWN)
+    users = host.callout()
+    host.answering.clear()
+    waiting = [asyncio.create_task(users.exists(HOP, f"u{n}@example.org", "")) for n in range(AT_ONCE)]
+    await wait_for(lambda: len(host.asked) == AT_ONCE, "the first questions")
+    monkeypatch.setattr(callout, "TIMEOUT", 0.01)
+    assert await refusal(users, "late", "192.0.2.1") == (451, "4.4.1")
+    host.answering.set()
+    assert all(await asyncio.gather(*waiting))
+    await wait_for(lambda: len(host.asked) > AT_ONCE, "the late question's turn")
+    assert await users.exists(HOP, "late@example.org", "")
+    assert len(host.asked) == AT_ONCE + 1
+
+
+async def test_questions_of_clients_that_have_gone_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callout, "WAITING", AT_ONCE + 2)
+    host = Host(KNOWN)
+    users = host.callout()
+    host.answering.clear()
+    for number in range(AT_ONCE + 2):
+        client = asyncio.create_task(users.exists(HOP, f"u{number}@example.org", "192.0.2.1"))
+        await asyncio.sleep(0)
+        client.cancel()
+    assert await refusal(users, "late", "192.0.2.1") == (451, "4.4.1")
+    host.answering.set()
+    await wait_for(lambda: len(host.asked) == AT_ONCE + 2, "the questions")
+    assert await users.exists(HOP, "late@example.org", "192.0.2.1")

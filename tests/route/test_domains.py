@@ -84,7 +84,7 @@ def table(users: Path) -> DomainTable:
 )
 async def test_users(table: DomainTable, address: str, accepted: bool) -> None:
     try:
-        await table.accepts(address)
+        await table.accepts(address, "")
     except Refused as refused:
         assert not accepted, refused
         assert (refused.reply.code, refused.reply.enhanced) == (550, "5.1.1")
@@ -114,9 +114,9 @@ async def test_the_file_is_followed(users: Path) -> None:
     table = DomainTable(routes, probe, lambda: now)
     rewrite(users, "newcomer\n")
     now = 1.0
-    await table.accepts("newcomer@example.org")
+    await table.accepts("newcomer@example.org", "")
     with pytest.raises(Refused):
-        await table.accepts("bob@example.org")
+        await table.accepts("bob@example.org", "")
 
 
 @pytest.mark.parametrize("line", ["b..c", "@example.org", "bob@", "a@b@c"])
