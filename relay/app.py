@@ -21,6 +21,7 @@ from relay.address import lookup_key
 from relay.authenticate import policy, results, spf
 from relay.config import Config, Listen
 from relay.deliver.agent import Agent
+from relay.deliver.attempt import Attempts
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.tls import ServerTls
 from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
@@ -191,17 +192,11 @@ class Relay:
             self._ids,
             lambda recipient, next_hop: hop_of(config, recipient, next_hop),
         )
-        self._dispatcher = Dispatcher(
-            config,
-            store,
-            self._agent,
-            Signer(keys, config.srs.domain),
-            self._scheme,
-            notifier,
-            self._home,
-            metrics,
-            memory=config.limits.message_memory // (2 * config.workers),
+        attempts = Attempts(
+            config, store, self._agent, Signer(keys, config.srs.domain), self._scheme, notifier, self._home, metrics
         )
+        memory = config.limits.message_memory // (2 * config.workers)
+        self._dispatcher = Dispatcher(config, store, attempts, memory)
         self._tls = ServerTls(config.tls) if config.tls is not None else None
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
