@@ -21,6 +21,7 @@ from relay.address import lookup_key
 from relay.authenticate import policy, results, spf
 from relay.config import Config, Listen
 from relay.deliver.agent import Agent
+from relay.deliver.attempt import Attempts
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.tls import ServerTls
 from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
@@ -38,7 +39,7 @@ from relay.receive.limits import Limits, SharedCounts
 from relay.receive.listener import Listener
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
-from relay.report.notify import Notifier, from_domain
+from relay.report.notify import Happening, Notice, Notifier, from_domain
 from relay.rewrite.srs import scheme_from_config
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
@@ -128,9 +129,10 @@ class Conversation:
         client = replace(client, ptr=await self._ptr if self._ptr is not None else "")
         message = await relay.without_forged(message, id_text(transaction.id))
         stored = relay.complete(client, transaction, message, verdict, [routed for _, routed in accepted.routes], now)
-        deliveries = relay.deliveries(stored, accepted.routes)
         try:
-            await relay.enqueue(stored, deliveries)
+            await relay.enqueue(
+                stored, relay.deliveries(stored, accepted.routes), await relay.expansions(stored, accepted.routes)
+            )
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
             return Reply(452, "4.3.1", "the message cannot be stored now, try again later")
@@ -185,24 +187,25 @@ class Relay:
         self._patience = Patience(
             config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
         )
-        notifier = Notifier(
+        self._notifier = Notifier(
             config.hostname,
             from_domain([key.domain for key in keys], config.srs.domain),
             self._patience,
             self._ids,
             lambda recipient, next_hop: hop_of(config, recipient, next_hop),
         )
-        self._dispatcher = Dispatcher(
+        attempts = Attempts(
             config,
             store,
             self._agent,
             Signer(keys, config.srs.domain),
             self._scheme,
-            notifier,
+            self._notifier,
             self._home,
             metrics,
-            memory=config.limits.message_memory // (2 * config.workers),
         )
+        memory = config.limits.message_memory // (2 * config.workers)
+        self._dispatcher = Dispatcher(config, store, attempts, memory)
         self._tls = ServerTls(config.tls) if config.tls is not None else None
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
@@ -314,7 +317,7 @@ class Relay:
                         next_hop=next_hop,
                         hop=hop_of(self.config, target.address, next_hop),
                         srs=target.srs,
-                        notify=rcpt.notify,
+                        notify=_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
                         orcpt=rcpt.orcpt,
                         next_attempt=stored.received,
                         expires=expires,
@@ -322,16 +325,32 @@ class Relay:
                 )
         return list(found.values())
 
-    async def enqueue(self, stored: StoredMessage, deliveries: list[Delivery]) -> None:
+    async def expansions(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> Notice:
+        """What the sender is told of aliases with several targets where success was to be reported: that is the end of
+        what can be said of such a recipient (RFC 3461 section 5.2.7.2)."""
+        lists = [rcpt for rcpt, routed in routes if len(routed.targets) > 1 and "SUCCESS" in rcpt.notify]
+        if not lists:
+            return Notice()
+        happened = [
+            Happening(
+                Delivery(stored.id, 0, rcpt.recipient, rcpt.recipient, notify=rcpt.notify, orcpt=rcpt.orcpt), 0, ""
+            )
+            for rcpt in lists
+        ]
+        home = await self._home(stored.sender)
+        return self._notifier.notice("expanded", stored, happened, home, stored.received)
+
+    async def enqueue(self, stored: StoredMessage, deliveries: list[Delivery], notice: Notice) -> None:
         """Make the message safe; attempt it right away where there is room, otherwise leave it to the queue.
 
         Raises:
             QueueUnavailable: it is not safe.
         """
+        reports = [notice.report] if notice.report is not None else []
         now = self._dispatcher.has_room({d.hop for d in deliveries}, len(stored.message.content))
         if now:
             deliveries = self._dispatcher.leased(deliveries)
-        await self._store.apply(Change(arrived=[stored], deliveries=deliveries))
+        await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*deliveries, *notice.deliveries]))
         log.info(
             "queued",
             id=id_text(stored.id),
@@ -418,6 +437,12 @@ def check(config: Config) -> None:
         ServerTls(config.tls)
     Agent(config, StaticResolver({}))
     Router(config, scheme, probe=_unused, token_lookup=_unused)
+
+
+def _behind_list(notify: str) -> str:
+    """What is left of NOTIFY for the members of a list, whose success is not reported; not even failure was asked for
+    where success was all."""
+    return ",".join(word for word in notify.split(",") if word != "SUCCESS") or ("NEVER" if notify else "")
 
 
 async def _unused(*_: object) -> NoReturn:

@@ -294,7 +294,7 @@ class Delivery(Section):
     source_ipv6: ipaddress.IPv6Address | None = None
     tls: Literal["none", "may", "require", "verify"] = "may"
     concurrency: Annotated[int, Field(ge=1)] = 20
-    concurrency_total: Annotated[int, Field(ge=1)] = 200
+    concurrency_total: Annotated[int, Field(ge=1)] = 400
     connect_timeout: Duration = 30.0
     helo_timeout: Duration = 300.0
     command_timeout: Duration = 300.0

@@ -86,14 +86,14 @@ class Agent:
         try:
             hosts = await self._finder.find(hop)
         except Unroutable as unroutable:
-            progress.last = unroutable.outcome
+            progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
         reached = False
         for host in hosts:
             try:
                 connection = await Connection.open(host, hop, self._hostname, self._delivery)
             except HostFailed as failed:
-                progress.last = failed.outcome
+                progress.last = replace(failed.outcome, unreachable=not reached)
                 continue
             reached = True
             lane.reachable()
@@ -108,7 +108,7 @@ class Agent:
             outcomes = await action(connection, progress.job, self._delivery)
         except HostFailed as failed:
             connection.abort()
-            progress.last = failed.outcome
+            progress.last = replace(failed.outcome, unreachable=not failed.outcome.remote)  # silent, or gone
             progress.note(failed.settled)
         except BaseException:
             connection.abort()

@@ -79,6 +79,7 @@ class Outcome:
         tls: protocol version and cipher; empty in clear.
         dsn: whether the server has taken over the DSN parameters (RFC 3461 section 5.2.2).
         remote: whether code and text are the server's words (RFC 3464 section 2.3.6, Diagnostic-Code) or ours.
+        unreachable: whether it speaks of the next hop as a whole, no host of which got as far as answering MAIL.
     """
 
     status: Status
@@ -90,6 +91,7 @@ class Outcome:
     tls: str = ""
     dsn: bool = False
     remote: bool = False
+    unreachable: bool = False
 
 
 def deferral(enhanced: str, text: str) -> Outcome:

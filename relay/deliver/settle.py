@@ -7,11 +7,13 @@ never forgotten and never reported twice. Pure, but for the dice and the clock t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.deliver.reply import Outcome
+from relay.queue.ids import given_at
 from relay.queue.ids import text as id_text
+from relay.queue.schedule import Patience
 from relay.queue.store import Change, Delivery, Key, StoredMessage
 from relay.report.dsn import Action
 from relay.report.notify import Happening, Notifier
@@ -64,19 +66,11 @@ class _Ledger:
 
     def deferred(self, attempts: Sequence[Attempt], dice: Callable[[], float]) -> None:
         patience = self._notifier.patience
-        late = self._now >= self._stored.received + patience.warn_after
         for attempt in attempts:
-            one = attempt.delivery
-            again = self._now + patience.wait(one.attempts + 1, dice)
-            values: dict[str, Any] = {
-                "attempts": one.attempts + 1,
-                "next_attempt": again,
-                "last": _last(attempt.outcome, self._now),
-                "warned": one.warned or late,
-            }
-            self.updated.append((one.key, values))
-            self.events.append(Event("deferred", attempt, {"retry": round(again - self._now)}))
-        self._tell("delayed", [a for a in attempts if late and not a.delivery.warned])
+            update, event = _deferral(attempt, patience, dice, self._now)
+            self.updated.append(update)
+            self.events.append(event)
+        self._tell("delayed", [a for a in attempts if _is_late(a.delivery, patience, self._now)])
 
     def failed(self, attempts: Sequence[Attempt]) -> None:
         happenings = {id(a): _happening(a) for a in attempts}
@@ -124,9 +118,7 @@ def settle(
     ledger = _Ledger(stored, notifier, home, now)
     by_fate: dict[str, list[Attempt]] = {"delivered": [], "deferred": [], "failed": []}
     for attempt in attempts:
-        status = attempt.outcome.status
-        expired = status == "deferred" and now >= attempt.delivery.expires
-        by_fate["failed" if expired else status].append(attempt)
+        by_fate["failed" if _has_failed(attempt, now) else attempt.outcome.status].append(attempt)
     if by_fate["delivered"]:
         ledger.delivered(by_fate["delivered"])
     if by_fate["deferred"]:
@@ -137,11 +129,61 @@ def settle(
     return Settlement(change, tuple(ledger.events))
 
 
+def suspend(
+    deliveries: Sequence[Delivery], outcome: Outcome, patience: Patience, dice: Callable[[], float], now: float
+) -> Settlement:
+    """Put off deliveries that share the outcome of another's attempt, and of which nobody needs to be told: that takes
+    no look at their messages."""
+    updated, events = [], []
+    for one in deliveries:
+        update, event = _deferral(Attempt(one, outcome), patience, dice, now)
+        updated.append(update)
+        events.append(event)
+    return Settlement(Change(updated=updated, durable=False), tuple(events))
+
+
+def shared_fate(outcome: Outcome) -> Outcome:
+    """The outcome of another's attempt, for one that was not tried itself."""
+    return replace(outcome, text=f"delivery temporarily suspended: {outcome.text}")
+
+
+def concerns_sender(attempt: Attempt, patience: Patience, now: float) -> bool:
+    """Whether an attempt ends a delivery without success, or makes it worth a warning: the sender may have to be told,
+    of all such recipients at once."""
+    return _has_failed(attempt, now) or (
+        attempt.outcome.status == "deferred" and _is_late(attempt.delivery, patience, now)
+    )
+
+
 def damaged(deliveries: Sequence[Delivery], problem: str, now: float) -> Change:
     """Bury what can never be delivered because its message is not whole; the queue commands show the problem."""
     outcome = Outcome("failed", 0, "5.3.0", f"message damaged: {problem}")
     values = {"state": "dead", "next_attempt": now, "last": _last(outcome, now)}
     return Change(updated=[(one.key, values) for one in deliveries])
+
+
+def _has_failed(attempt: Attempt, now: float) -> bool:
+    status = attempt.outcome.status
+    return status == "failed" or (status == "deferred" and now >= attempt.delivery.expires)
+
+
+def _is_late(one: Delivery, patience: Patience, now: float) -> bool:
+    """Whether it is time for the one warning of a delay."""
+    return not one.warned and now >= given_at(one.message_id) + patience.warn_after
+
+
+def _deferral(
+    attempt: Attempt, patience: Patience, dice: Callable[[], float], now: float
+) -> tuple[tuple[Key, dict[str, Any]], Event]:
+    one = attempt.delivery
+    again = patience.again(now, one.attempts + 1, given_at(one.message_id), one.expires, dice)
+    values = {
+        "attempts": one.attempts + 1,
+        "next_attempt": again,
+        "last": _last(attempt.outcome, now),
+        "warned": one.warned or _is_late(one, patience, now),
+    }
+    return (one.key, values), Event("deferred", attempt, {"retry": round(again - now)})
 
 
 def _taken_over(attempt: Attempt) -> bool:

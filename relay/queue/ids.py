@@ -42,6 +42,11 @@ def first_at(now: float) -> int:
     return int((now - _EPOCH) * 1_000_000) << _NODE_BITS
 
 
+def given_at(queue_id: int) -> float:
+    """When an id was given (seconds since 1970): at the MAIL command of its message."""
+    return _EPOCH + (queue_id >> _NODE_BITS) / 1_000_000
+
+
 def text(queue_id: int) -> str:
     """The id as logs, Received fields and the queue commands show it."""
     characters = []

@@ -30,6 +30,15 @@ class Patience:
         base = min(self.first * 2.0 ** min(attempts - 1, 32), self.longest)
         return base * (1 - JITTER + 2 * JITTER * dice())
 
+    def again(self, now: float, attempts: int, received: float, expires: float, dice: Callable[[], float]) -> float:
+        """When to try next after `attempts` that failed, the last one at `now`.
+
+        The moments at which the sender may have to be told, of the delay and of the end, are never passed over: all
+        deliveries of a message are tried right then, and share one notification.
+        """
+        moments = (received + self.warn_after, expires)
+        return min([now + self.wait(attempts, dice), *(moment for moment in moments if moment > now)])
+
     def expires(self, received: float, sender: str) -> float:
         """When a message that came in at `received` becomes undeliverable."""
         return received + (self.retry_for if sender else self.bounce_retry_for)

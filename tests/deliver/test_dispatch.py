@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from relay.config import Config
+from relay.deliver import attempt, dispatch
 from relay.deliver.agent import Job
+from relay.deliver.attempt import Attempts
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.reply import Outcome
 from relay.message import Message
 from relay.network import Endpoint
 from relay.queue import database
+from relay.queue.database import QueueUnavailable
 from relay.queue.ids import QueueIds
 from relay.queue.schedule import Patience
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
@@ -28,6 +31,7 @@ from relay.sign.signer import Signer
 
 DELIVERED = Outcome("delivered", 250, "2.0.0", "Ok", remote=True)
 DEFERRED = Outcome("deferred", 451, "4.3.0", "later", remote=True)
+UNREACHABLE = Outcome("deferred", 451, "4.4.1", "connection refused", unreachable=True)
 FAILED = Outcome("failed", 550, "5.1.1", "hidden@mailbox.test unknown", remote=True)
 
 
@@ -54,20 +58,16 @@ class House:
         self.config, self.store, self.hops = config, store, Hops()
         self.ids = QueueIds(time.time)
         self.patience = Patience()
+        self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
         notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, lambda r, h: hop_of(config, r, h))
-        self.dispatcher = Dispatcher(
-            config,
-            store,
-            self.hops,
-            Signer([], "fwd.test"),
-            Scheme("fwd.test", (b"secret",)),
-            notifier,
-            self.home,
-            Metrics(),
-            memory=10**7,
-        )
+        scheme, signer = Scheme("fwd.test", (b"secret",)), Signer([], "fwd.test")
+        attempts = Attempts(config, store, self.hops, signer, scheme, notifier, self.home, Metrics())
+        self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)
 
     async def home(self, sender: str) -> tuple[Target, ...]:
+        if self.away:
+            self.away -= 1
+            raise QueueUnavailable("gone for a moment")
         return (Target(sender),)
 
     def arrival(
@@ -80,8 +80,8 @@ class House:
         original: str = "alias@fwd.test",
         warned: bool = False,
     ) -> Change:
+        number = self.ids.new() if received is None else QueueIds(lambda: received).new()
         received = time.time() if received is None else received
-        number = self.ids.new()
         message = Message(b"From: bob@origin.test\r\nSubject: hello\r\n\r\nHi.\r\n")
         stored = StoredMessage(number, received, sender, b"", message, {"trusted": False, "spf": spf})
         return Change(
@@ -129,7 +129,8 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    monkeypatch.setattr(dispatch, "PAUSE", 0.2)
     config = Config.model_validate(
         {
             "hostname": "mx.test",
@@ -261,6 +262,88 @@ async def test_a_slow_next_hop_does_not_hold_up_the_others(house: House) -> None
     await house.until(lambda: "r@quick.test" in house.hops.recipients())
     assert sum(domain == "slow.test" for domain, _ in house.hops.jobs) <= 2 * house.config.delivery.concurrency
     house.hops.gates["slow.test"].set()
+    await house.counts()
+
+
+async def test_what_waits_for_a_dead_next_hop_is_put_off_by_a_few_tries(house: House) -> None:
+    house.hops.answer = lambda r: UNREACHABLE if r.endswith("@dead.test") else DELIVERED
+    for n in range(500):
+        await house.store.apply(house.arrival(f"r{n}@dead.test"))
+    await house.store.apply(house.arrival("r@quick.test"))
+    await house.until(lambda: "r@quick.test" in house.hops.recipients())
+
+    async def all_put_off() -> bool:
+        return not await house.store.due(time.time() + 200, 1)
+
+    await house.until(all_put_off)
+    assert len(house.hops.jobs) < 20
+    rows = await house.store.lease(await house.store.due(time.time() + 400, 1000), time.time() + 500)
+    assert len(rows) == 500 and {row.attempts for row in rows} == {1}
+    assert {row.last["text"] for row in rows if row.last} == {
+        "connection refused",
+        "delivery temporarily suspended: connection refused",
+    }
+
+
+async def test_what_falls_due_after_a_try_in_vain_gets_a_try_of_its_own(house: House) -> None:
+    house.hops.answer = lambda r: UNREACHABLE
+    await house.store.apply(house.arrival("early@dead.test"))
+    await house.deferred()
+    house.hops.answer = lambda r: DELIVERED
+    await house.store.apply(house.arrival("late@dead.test"))
+    await house.until(lambda: house.hops.recipients() == ["early@dead.test", "late@dead.test"])
+    await house.counts(queued=1)
+
+
+async def test_mail_that_expires_while_its_next_hop_is_dead_is_bounced(house: House) -> None:
+    house.hops.answer = lambda r: UNREACHABLE if r.endswith("@dead.test") else DELIVERED
+    for n in range(10):
+        await house.store.apply(house.arrival(f"r{n}@dead.test", received=time.time() - 6 * 86400))
+    await house.until(lambda: house.hops.recipients().count("bob@origin.test") == 10)
+    await house.counts()
+    assert sum(domain == "dead.test" for domain, _ in house.hops.jobs) < 10
+
+
+async def test_next_hops_that_say_nothing_leave_half_of_the_places_to_those_that_answer(house: House) -> None:
+    await house.store.apply(house.arrival("first@quick.test"))
+    await house.counts()
+    for n in range(10):
+        house.hops.gates[f"tarpit{n}.test"] = asyncio.Event()
+        await house.store.apply(house.arrival(f"r@tarpit{n}.test"))
+    tarpits = house.config.delivery.concurrency_total // 2
+    await house.until(lambda: len(house.hops.jobs) == 1 + tarpits)
+    await house.store.apply(house.arrival("second@quick.test"))
+    await house.until(lambda: "second@quick.test" in house.hops.recipients())
+    assert len(house.hops.jobs) == 2 + tarpits
+
+
+async def test_an_alias_with_many_mailboxes_that_refuse_is_one_bounce(house: House) -> None:
+    house.hops.answer = lambda r: DELIVERED if r == "bob@origin.test" else FAILED
+    await house.store.apply(house.arrival(*(f"hidden@m{n}.test" for n in range(5))))
+    await house.counts()
+    ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
+    assert b"".join(bounce.content()).count(b"Final-Recipient:") == 1
+
+
+async def test_a_failure_does_not_wait_for_ever_for_the_other_transactions(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "TOGETHER", 0.05)
+    house.hops.answer = lambda r: FAILED if r == "hidden@mailbox.test" else DELIVERED
+    house.hops.gates["slow.test"] = asyncio.Event()
+    await house.store.apply(house.arrival("hidden@mailbox.test", "r@slow.test"))
+    await house.until(lambda: "bob@origin.test" in house.hops.recipients())
+    await house.counts(queued=1)
+
+
+async def test_a_bounce_waits_for_the_queue_to_say_where_its_sender_is(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "SETTLE_RETRY", 0.01)
+    house.hops.answer = lambda r: DELIVERED if r == "bob@origin.test" else FAILED
+    house.away = 3
+    await house.store.apply(house.arrival("c@d.test"))
+    await house.until(lambda: "bob@origin.test" in house.hops.recipients())
     await house.counts()
 
 

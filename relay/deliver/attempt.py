@@ -1,0 +1,329 @@
+"""The attempts at one message: the sender it leaves with, its signature, what the next hops say, and what follows.
+
+Deliveries of a message that are claimed together are attempted together, a transaction for each next hop, and its
+sender hears of those that failed in one notification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import structlog
+
+from relay.address import domain_of
+from relay.config import Config
+from relay.deliver.agent import Job
+from relay.deliver.reply import Outcome
+from relay.deliver.settle import (
+    Attempt,
+    Event,
+    Settlement,
+    concerns_sender,
+    damaged,
+    needs_sender,
+    settle,
+    shared_fate,
+    suspend,
+)
+from relay.message import Recipient
+from relay.network import Endpoint, endpoint
+from relay.queue.database import QueueUnavailable
+from relay.queue.ids import given_at
+from relay.queue.ids import text as id_text
+from relay.queue.store import Damaged, Delivery, Store, StoredMessage
+from relay.report.metrics import Metrics
+from relay.report.notify import Notifier
+from relay.rewrite.sender import Decision, leaving_sender
+from relay.rewrite.srs import Scheme, forward_token
+from relay.route.router import Target
+from relay.sign.signer import Signer
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+RECIPIENTS = 100  # of one transaction: what RFC 5321 section 4.5.3.1.8 lets every server refuse beyond
+TOGETHER = 30.0  # seconds for which the failures of a message wait for its other transactions, to be told of at once
+SETTLE_RETRY = 5.0  # seconds between tries to record an outcome in a queue that cannot be written
+
+
+class Deliverer(Protocol):
+    """What carries a job to its next hop (`relay.deliver.agent.Agent`)."""
+
+    async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]: ...
+
+
+Transaction = Sequence[Delivery]  # that share a next hop and a sender
+Ended = Callable[[str, float, Sequence[Outcome]], None]
+"""Is told of a transaction that is over: its hop, when it began (seconds since 1970), and its outcomes."""
+
+
+@dataclass(slots=True)
+class Round:
+    """One message and the deliveries of it that were claimed together.
+
+    Attributes:
+        waits: whether failures are kept back until its other transactions are over.
+        kept_back: the attempts that its sender may have to be told of.
+        signature: our DKIM fields, made for the first transaction that needs them.
+    """
+
+    stored: StoredMessage
+    transactions: Sequence[Transaction]
+    waits: bool = False
+    kept_back: list[Attempt] = field(default_factory=list)
+    signature: bytes | None = None
+
+    @classmethod
+    def of(cls, stored: StoredMessage, deliveries: Iterable[Delivery]) -> Round:
+        by_sender: dict[tuple[str, bool], list[Delivery]] = {}
+        for one in deliveries:
+            by_sender.setdefault((one.hop, one.srs), []).append(one)
+        return cls(stored, [g[at : at + RECIPIENTS] for g in by_sender.values() for at in range(0, len(g), RECIPIENTS)])
+
+
+class Attempts:
+    """Makes the attempts of one worker and records what they came to.
+
+    Args:
+        route: where mail for an address goes; empty where it would be refused.
+
+    Attributes:
+        news: is set when a notification has entered the queue.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        agent: Deliverer,
+        signer: Signer,
+        scheme: Scheme,
+        notifier: Notifier,
+        route: Callable[[str], Awaitable[Sequence[Target]]],
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._agent = agent
+        self._signer = signer
+        self._scheme = scheme
+        self._notifier = notifier
+        self._patience = notifier.patience
+        self._route = route
+        self._metrics = metrics
+        self._stopping = False
+        self.news = asyncio.Event()
+
+    def stop(self) -> None:
+        """Give up on what cannot be recorded: its lease ends, and it is attempted again."""
+        self._stopping = True
+
+    async def make(self, round: Round, ended: Ended) -> None:
+        """Attempt every transaction of a round at once, and record the outcomes as they come."""
+        if len(round.transactions) == 1:
+            await self._attempt(round, round.transactions[0], ended)
+            return
+        round.waits = True
+        tasks = [asyncio.create_task(self._attempt(round, group, ended)) for group in round.transactions]
+        try:
+            await asyncio.wait(tasks, timeout=TOGETHER)
+            round.waits = False
+            await self._settle(round.stored, round.kept_back)
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _attempt(self, round: Round, group: Transaction, ended: Ended) -> None:
+        began = time.time()
+        outcomes: Sequence[Outcome] = ()
+        try:
+            outcomes = await self._outcomes(round, group)
+        finally:
+            ended(group[0].hop, began, outcomes)
+        attempts = [Attempt(d, o) for d, o in zip(group, outcomes, strict=True)]
+        if round.waits:
+            now = time.time()
+            round.kept_back += [a for a in attempts if concerns_sender(a, self._patience, now)]
+            attempts = [a for a in attempts if not concerns_sender(a, self._patience, now)]
+        await self._settle(round.stored, attempts)
+
+    async def _outcomes(self, round: Round, group: Transaction) -> Sequence[Outcome]:
+        try:
+            return await self._deliver(round, group)
+        except QueueUnavailable as error:
+            return _all_deferred(group, f"queue: {error}")
+        except Exception:
+            log.exception("attempt_failed", id=id_text(round.stored.id))
+            return _all_deferred(group, "internal error")
+
+    async def _deliver(self, round: Round, group: Transaction) -> Sequence[Outcome]:
+        decision = self._decide(round.stored, group[0], smtputf8=True)
+        outcomes = await self._deliver_as(decision, round, group)
+        if all(o.status == "failed" and o.enhanced == "5.6.7" for o in outcomes):
+            plain = self._decide(round.stored, group[0], smtputf8=False)
+            if plain.token_for is not None and decision.token_for is None:
+                outcomes = await self._deliver_as(plain, round, group)
+        return outcomes
+
+    async def _deliver_as(self, decision: Decision, round: Round, group: Transaction) -> Sequence[Outcome]:
+        first = group[0]
+        job = self._job(round, group, await self._address(round.stored, decision))
+        next_hop = endpoint(first.next_hop) if first.next_hop else None
+        return await self._agent.deliver(domain_of(first.recipient), next_hop, job)
+
+    def _decide(self, stored: StoredMessage, one: Delivery, *, smtputf8: bool) -> Decision:
+        return leaving_sender(
+            stored.sender,
+            authorised=bool(stored.verdict.get("trusted")) or stored.verdict.get("spf") == "pass",
+            srs_wanted=one.srs,
+            smtputf8=smtputf8,
+            local_domains=self._config.senders.local_domains,
+            scheme=self._scheme,
+            now=time.time(),
+        )
+
+    async def _address(self, stored: StoredMessage, decision: Decision) -> str:
+        if decision.address != stored.sender or decision.token_for is not None:
+            self._metrics.srs.add("rewritten")
+        if decision.token_for is None:
+            return decision.address
+        now = time.time()
+        lifetime = (self._scheme.max_age + 1) * 86400.0
+        return forward_token(await self._store.token_for(decision.token_for, now, lifetime), self._scheme, now)
+
+    def _job(self, round: Round, group: Transaction, sender: str) -> Job:
+        stored, message = round.stored, round.stored.message
+        log.info(
+            "attempt",
+            id=id_text(stored.id),
+            hop=group[0].hop,
+            sender=sender,
+            to=[d.recipient for d in group],
+            attempt=group[0].attempts + 1,
+        )
+        return Job(
+            sender=sender,
+            recipients=tuple(_shown(d) for d in group),
+            size=len(stored.trace) + len(message.content),
+            is_8bit=message.is_8bit,
+            # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
+            needs_smtputf8=stored.smtputf8 and message.has_utf8_header,
+            ret=stored.ret,
+            envid=stored.envid,
+            content=lambda: message.wire(self._signature(round) + stored.trace),
+        )
+
+    def _signature(self, round: Round) -> bytes:
+        if round.signature is None:
+            round.signature = self._signer.fields(round.stored.message)
+        return round.signature
+
+    # what follows from it
+
+    async def suspend(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
+        """Defer deliveries, under a lease, that share the fate of another's attempt at their next hop."""
+        now, shared = time.time(), shared_fate(outcome)
+        quiet: list[Delivery] = []
+        by_message: dict[int, list[Attempt]] = {}
+        for one in deliveries:
+            attempt = Attempt(one, shared)
+            if concerns_sender(attempt, self._patience, now):
+                by_message.setdefault(one.message_id, []).append(attempt)
+            else:
+                quiet.append(one)
+        if quiet:
+            await self._record(suspend(quiet, shared, self._patience, random.random, now))
+        for message_id, attempts in by_message.items():
+            stored = await self.load(message_id, [a.delivery for a in attempts])
+            if stored is not None:
+                await self._settle(stored, attempts)
+
+    async def load(self, message_id: int, deliveries: Sequence[Delivery]) -> StoredMessage | None:
+        """A message to attempt; None where it is gone, cannot be read now, or is not whole, and then is buried."""
+        try:
+            try:
+                return await self._store.load(message_id)
+            except Damaged as error:
+                log.error("message_damaged", id=id_text(message_id), problem=str(error))
+                await self._store.apply(damaged(deliveries, str(error), time.time()))
+        except QueueUnavailable as error:
+            log.error("message_unreadable", id=id_text(message_id), problem=str(error))
+        return None
+
+    async def _settle(self, stored: StoredMessage, attempts: Sequence[Attempt]) -> None:
+        if not attempts:
+            return
+        home: Sequence[Target] = ()
+        if needs_sender(stored, attempts):
+            home = await self._patiently(lambda: self._route(stored.sender))
+        await self._record(settle(stored, attempts, self._notifier, home, random.random, time.time()))
+
+    async def _record(self, settlement: Settlement) -> None:
+        await self._patiently(lambda: self._store.apply(settlement.change))
+        if settlement.change.arrived:
+            self.news.set()
+        now = time.time()
+        for event in settlement.events:
+            age = now - given_at(event.attempt.delivery.message_id)
+            self._metrics.deliveries.add(event.attempt.outcome.status)
+            match event.name:
+                case "delivered":
+                    self._metrics.transit.observe(age)
+                case "bounced":
+                    self._metrics.bounces.add("sent")
+                case "dead":
+                    self._metrics.bounces.add("dead")
+            _log_event(event, age)
+
+    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
+        """What `act` returns, as soon as the queue answers.
+
+        Raises:
+            QueueUnavailable: the relay stops and it still does not.
+        """
+        while True:
+            try:
+                return await act()
+            except QueueUnavailable as error:
+                log.error("queue_unavailable", problem=str(error))
+                if self._stopping:
+                    raise
+            await asyncio.sleep(SETTLE_RETRY)
+
+
+def _shown(one: Delivery) -> Recipient:
+    """The recipient as the next hop gets to see it.
+
+    Behind an alias, success and delay are never asked of the next hop: its notice would show the sender the mailbox.
+    """
+    if one.recipient == one.original or not one.notify:
+        return Recipient(one.recipient, one.notify, one.orcpt if one.recipient == one.original else "")
+    return Recipient(one.recipient, "FAILURE" if "FAILURE" in one.notify else "NEVER")
+
+
+def _all_deferred(group: Transaction, text: str) -> Sequence[Outcome]:
+    return tuple(Outcome("deferred", 451, "4.3.0", text) for _ in group)
+
+
+def _log_event(event: Event, age: float) -> None:
+    one, outcome = event.attempt.delivery, event.attempt.outcome
+    log.info(
+        event.name,
+        id=id_text(one.message_id),
+        to=one.recipient,
+        code=outcome.code,
+        status=outcome.enhanced,
+        text=outcome.text,
+        host=outcome.host,
+        address=outcome.address,
+        tls=outcome.tls or None,
+        delay=round(age, 3),
+        **event.extra,
+    )
