@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NoReturn
 
 import structlog
 
@@ -23,8 +22,8 @@ from relay.config import Config, Listen
 from relay.deliver.agent import Agent
 from relay.deliver.attempt import Attempts
 from relay.deliver.dispatch import Dispatcher, hop_of
-from relay.deliver.tls import ServerTls
 from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
+from relay.files import Files, read_files
 from relay.message import Client, Message
 from relay.network import within
 from relay.queue.database import QueueUnavailable
@@ -40,12 +39,10 @@ from relay.receive.listener import Listener
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Happening, Notice, Notifier, from_domain
-from relay.rewrite.srs import scheme_from_config
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
 from relay.route.router import Routed, Router, Target
-from relay.sign import keys as signing_keys
 from relay.sign.signer import Signer
 
 log = structlog.get_logger()
@@ -146,10 +143,10 @@ class Relay:
     Args:
         owner: names the worker in leases.
         counts, worker: where the worker counts what its clients take, see `receive.limits`.
+        files: what `check` read.
 
     Raises:
-        ConfigError, OSError, ValueError: a file that the configuration names cannot be used.
-        QueueUnavailable
+        ConfigError: the smarthost's password cannot be read.
     """
 
     def __init__(
@@ -160,6 +157,7 @@ class Relay:
         worker: int,
         resolver: Resolver,
         metrics: Metrics,
+        files: Files,
     ) -> None:
         self.config = config
         self.resolver = resolver
@@ -175,21 +173,21 @@ class Relay:
         )
         self.space = FreeSpace(config.queue.url, config.queue.min_free)
         self.own_domains = config.own_domains
-        self._scheme = scheme_from_config(config)
+        self._scheme = files.scheme
         self._agent = Agent(config, resolver)
         self._router = Router(
             config,
             self._scheme,
+            files.tables,
             probe=self._agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
         )
-        keys = [signing_keys.load(entry) for entry in config.dkim]
         self._patience = Patience(
             config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
         )
         self._notifier = Notifier(
             config.hostname,
-            from_domain([key.domain for key in keys], config.srs.domain),
+            from_domain([key.domain for key in files.keys], config.srs.domain),
             self._patience,
             self._ids,
             lambda recipient, next_hop: hop_of(config, recipient, next_hop),
@@ -198,7 +196,7 @@ class Relay:
             config,
             store,
             self._agent,
-            Signer(keys, config.srs.domain),
+            Signer(files.keys, config.srs.domain),
             self._scheme,
             self._notifier,
             self._home,
@@ -206,7 +204,7 @@ class Relay:
         )
         memory = config.limits.message_memory // (2 * config.workers)
         self._dispatcher = Dispatcher(config, store, attempts, memory)
-        self._tls = ServerTls(config.tls) if config.tls is not None else None
+        self._tls = files.tls
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -424,29 +422,20 @@ class Relay:
         await self._store.close()
 
 
-def check(config: Config) -> None:
+def check(config: Config) -> Files:
     """Read every file that a worker will need, so that a bad one is found before anything starts.
 
     Raises:
         ConfigError, OSError, ValueError: the text names the file.
     """
-    scheme = scheme_from_config(config)
-    for entry in config.dkim:
-        signing_keys.load(entry)
-    if config.tls is not None:
-        ServerTls(config.tls)
     Agent(config, StaticResolver({}))
-    Router(config, scheme, probe=_unused, token_lookup=_unused)
+    return read_files(config)
 
 
 def _behind_list(notify: str) -> str:
     """What is left of NOTIFY for the members of a list, whose success is not reported; not even failure was asked for
     where success was all."""
     return ",".join(word for word in notify.split(",") if word != "SUCCESS") or ("NEVER" if notify else "")
-
-
-async def _unused(*_: object) -> NoReturn:
-    raise AssertionError("a check of the configuration asks nobody")
 
 
 async def _name_of(resolver: Resolver, ip: str) -> str:

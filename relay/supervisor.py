@@ -22,6 +22,7 @@ from pathlib import Path
 import structlog
 
 from relay.config import Config, ConfigError, Listen
+from relay.files import Files
 from relay.queue import database
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
@@ -74,6 +75,7 @@ class WorkerSetup:
     owner: str
     parent_gone: int
     metrics: Metrics
+    files: Files
     http: socket.socket | None = None
 
 
@@ -115,12 +117,12 @@ class Supervisor:
 
     Args:
         load: reads the configuration, also again at SIGHUP.
-        check: raises where a configuration cannot be run, before any worker has to find out.
+        check: reads the files of a configuration, and raises where it cannot be run, before any worker has to find out.
         work: the life of a worker; returns its exit status.
     """
 
     def __init__(
-        self, load: Callable[[], Config], check: Callable[[Config], None], work: Callable[[WorkerSetup], int]
+        self, load: Callable[[], Config], check: Callable[[Config], Files], work: Callable[[WorkerSetup], int]
     ) -> None:
         self._load = load
         self._check = check
@@ -136,7 +138,7 @@ class Supervisor:
     def run(self) -> int:
         """Raises: CannotStart, ConfigError, OSError, QueueUnavailable; all before the first worker runs."""
         self._config = self._load()
-        self._check(self._config)
+        self._files = self._check(self._config)
         self._lock = self._lock_queue(self._config)  # before the ports: a second relay must not take clients away
         self._open_ports(self._config)
         self._free_stale_leases()
@@ -191,6 +193,7 @@ class Supervisor:
                     owner,
                     self._pipe[0],
                     self._metrics,
+                    self._files,
                     self._ports.by_address[http.address][index] if http is not None else None,
                 )
             )
@@ -238,7 +241,7 @@ class Supervisor:
         """A new generation of workers with the new configuration; the old one finishes what it has and goes."""
         try:
             config = self._load()
-            self._check(config)
+            files = self._check(config)
             if config.queue.url != self._config.queue.url or config.workers > self._config.workers:
                 raise ConfigError("queue.url and a larger number of workers need a restart")
             if len(self._rows) < config.workers:
@@ -248,7 +251,7 @@ class Supervisor:
             log.error("reload_failed", problem=str(error), kept="the old configuration")
             return
         old = list(self._workers.values())
-        self._config = config
+        self._config, self._files = config, files
         self._generation += 1
         self._missing = []
         for index in range(config.workers):

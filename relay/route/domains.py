@@ -6,9 +6,7 @@ A user that does not exist is refused in the session; accepting it would make us
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from relay.address import BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.config import DomainRoute, Routes
@@ -23,24 +21,24 @@ def no_such_user(address: str) -> Refused:
 
 
 class DomainTable:
-    """The routes of `[routes.domains]`, their recipient files read and followed.
+    """The routes of `[routes.domains]`.
 
     Args:
+        recipients: the users of the domains that have a file of them.
         probe: see `relay.route.callout.Probe`.
         clock: monotonic seconds.
-
-    Raises:
-        OSError, ValueError: a recipient file cannot be read, or has a line that is none.
     """
 
-    def __init__(self, routes: Routes, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        recipients: Mapping[str, ReloadedFile[frozenset[str]]],
+        probe: Probe,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._routes = routes.domains
+        self._recipients = recipients
         self._callout = Callout(probe, routes.callout_cache, clock)
-        self._recipients = {
-            domain: ReloadedFile(Path(route.recipients), partial(parse_recipients, domain=domain), clock)
-            for domain, route in routes.domains.items()
-            if route.recipients not in ("callout", "any")
-        }
 
     @property
     def domains(self) -> frozenset[str]:

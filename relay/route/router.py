@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -21,11 +19,11 @@ from relay.config import Config
 from relay.network import Endpoint
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, is_srs
-from relay.route.aliases import AliasLoop, AliasTable, parse_toml, parse_virtual
+from relay.route.aliases import AliasLoop, AliasTable
 from relay.route.bounces import Bounces, Question, TokenLookup
 from relay.route.callout import Probe
 from relay.route.domains import DomainTable, no_such_user
-from relay.route.reload import ReloadedFile
+from relay.route.tables import Tables
 
 log = structlog.get_logger()
 
@@ -65,25 +63,23 @@ class Routed:
 
 
 class Router:
-    """The tables of `[routes]`, kept as new as their files.
+    """Decides by the tables of `[routes]`, as new as their files.
 
     Args:
         probe: asks a mailbox host about a user, see `relay.route.callout.Probe`.
         token_lookup: finds stored senders, see `relay.route.bounces.TokenLookup`.
-
-    Raises:
-        OSError, ValueError: a table cannot be read, or is wrong; the text names file and line.
     """
 
-    def __init__(self, config: Config, scheme: Scheme, *, probe: Probe, token_lookup: TokenLookup) -> None:
+    def __init__(
+        self, config: Config, scheme: Scheme, tables: Tables, *, probe: Probe, token_lookup: TokenLookup
+    ) -> None:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
         self._srs_domain = config.srs.domain
         self._bounces = Bounces(config.srs, scheme, token_lookup)
-        self._domains = DomainTable(config.routes, probe)
-        local = frozenset({config.hostname, *config.senders.local_domains})
-        self._aliases = None if config.routes.aliases is None else _alias_file(config.routes.aliases, local)
-        self._no_aliases = AliasTable({}, frozenset(), local)
+        self._domains = DomainTable(config.routes, tables.recipients, probe)
+        self._aliases = tables.aliases
+        self._no_aliases = AliasTable({}, frozenset(), frozenset())
 
     @property
     def served_domains(self) -> frozenset[str]:
@@ -225,9 +221,3 @@ class Router:
     def _target(self, address: str) -> Target:
         route = self._domains.route_for(domain_of(address))
         return Target(address) if route is None else Target(address, route.next_hop, route.srs is not False)
-
-
-def _alias_file(path: Path, local_domains: frozenset[str]) -> ReloadedFile[AliasTable]:
-    """TOML where the name ends in `.toml`, otherwise virtual(5)."""
-    parse = parse_toml if path.suffix == ".toml" else parse_virtual
-    return ReloadedFile(path, partial(parse, local_domains=local_domains))

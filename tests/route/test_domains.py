@@ -12,6 +12,7 @@ from relay.deliver.reply import Outcome, classify
 from relay.network import Endpoint
 from relay.reply import Refused
 from relay.route.domains import DomainTable, parse_recipients
+from relay.route.tables import read_tables
 
 USERS = """\
 # users of example.org
@@ -55,7 +56,7 @@ def table(users: Path) -> DomainTable:
             }
         }
     )
-    return DomainTable(routes, probe)
+    return DomainTable(routes, read_tables(routes, frozenset()).recipients, probe)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_routes(table: DomainTable) -> None:
 async def test_the_file_is_followed(users: Path) -> None:
     now = 0.0
     routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
-    table = DomainTable(routes, probe, lambda: now)
+    table = DomainTable(routes, read_tables(routes, frozenset(), lambda: now).recipients, probe)
     rewrite(users, "newcomer\n")
     now = 1.0
     await table.accepts("newcomer@example.org", "")

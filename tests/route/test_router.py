@@ -17,6 +17,7 @@ from relay.reply import Refused
 from relay.rewrite.srs import Scheme, forward, forward_token
 from relay.route.bounces import FORGERIES, Question, TokenLookup
 from relay.route.router import Routed, Router
+from relay.route.tables import read_tables
 
 NOW = 1577836860.0
 SCHEME = Scheme(domain="fwd.example", secrets=(b"tops3cr3t",))
@@ -86,7 +87,8 @@ def build(tmp_path: Path) -> BuildRouter:
             },
             context={"base": tmp_path},
         )
-        return Router(config, SCHEME, probe=probe, token_lookup=tokens)
+        tables = read_tables(config.routes, frozenset({"mx.fwd.example", "fwd.example", "company.example"}))
+        return Router(config, SCHEME, tables, probe=probe, token_lookup=tokens)
 
     return build
 

@@ -1,0 +1,50 @@
+"""The tables of [routes]: read before any worker starts, inherited by all of them, and followed by each for itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from relay.config import Routes
+from relay.route.aliases import AliasTable, parse_toml, parse_virtual
+from relay.route.domains import parse_recipients
+from relay.route.reload import ReloadedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the files hold.
+
+    Attributes:
+        aliases: of `routes.aliases`, None without one.
+        recipients: by domain, where a route names a file of its users.
+    """
+
+    aliases: ReloadedFile[AliasTable] | None
+    recipients: Mapping[str, ReloadedFile[frozenset[str]]]
+
+
+def read_tables(routes: Routes, local_domains: frozenset[str], clock: Callable[[], float] = time.monotonic) -> Tables:
+    """Read the tables; the aliases are TOML where the name ends in `.toml`, otherwise virtual(5).
+
+    Args:
+        local_domains: see `AliasTable`.
+        clock: monotonic seconds.
+
+    Raises:
+        OSError, ValueError: a table cannot be read, or is wrong; the text names file and line.
+    """
+    path = routes.aliases
+    aliases = None
+    if path is not None:
+        parse = parse_toml if path.suffix == ".toml" else parse_virtual
+        aliases = ReloadedFile(path, partial(parse, local_domains=local_domains), clock)
+    recipients = {
+        domain: ReloadedFile(Path(route.recipients), partial(parse_recipients, domain=domain), clock)
+        for domain, route in routes.domains.items()
+        if route.recipients not in ("callout", "any")
+    }
+    return Tables(aliases, recipients)

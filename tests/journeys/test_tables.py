@@ -1,0 +1,91 @@
+"""Tables and keys that change, break or vanish while the relay runs: what was good stays in force, in every worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.clients import Dialogue
+from tests.journeys.relay_process import RelayProcess
+from tests.journeys.sinks import RecordingSink
+from tests.journeys.world import MAILBOX, World
+from tests.peers import wait_until
+
+pytestmark = pytest.mark.slow
+
+ANN, ALICE, BOB = "ann@sender.example", "alice@fwd.example", "bob@corp.example"
+ALIASES, USERS = f"{ALICE} carol@mailbox.example\n", "bob\n"
+BROKEN = "b..c\n"  # for every one of them
+VISITS = 20  # of clients, which land on one worker or the other by chance: one in a million misses one of the two
+
+
+def codes(relay: RelayProcess, recipient: str, visits: int = VISITS) -> set[int]:
+    """What clients hear of a recipient, those of every worker."""
+    found = set()
+    for _ in range(visits):
+        with Dialogue((relay.address, relay.port)) as session:
+            found.add(session.offer(ANN, recipient).code)
+    return found
+
+
+def replace(path: Path, text: str) -> None:
+    """As a careful script does it: written aside, then renamed into place."""
+    aside = path.with_suffix(".new")
+    aside.write_text(text)
+    os.utime(aside, (1, 1))  # settled
+    aside.replace(path)
+
+
+@pytest.fixture
+def relay(world: World) -> Iterator[RelayProcess]:
+    world.start(RecordingSink(MAILBOX, world.port))
+    route = {"next_hop": f"smtp://{MAILBOX}:{world.port}", "recipients": "users"}
+    yield world.relay(aliases=ALIASES, files={"users": USERS}, routes={"domains": {"corp.example": route}})
+
+
+@pytest.mark.parametrize(("table", "recipient"), [("aliases", ALICE), ("users", BOB)])
+def test_a_table_that_is_replaced_is_read_again(relay: RelayProcess, table: str, recipient: str) -> None:
+    newcomer = recipient.replace("alice", "nina").replace("bob", "nina")
+    assert codes(relay, newcomer) == {550}
+    path = relay.folder / table
+    replace(path, path.read_text() + path.read_text().replace("alice", "nina").replace("bob", "nina"))
+    wait_until(lambda: codes(relay, newcomer) == {250}, "the new user at every worker")
+    assert codes(relay, recipient) == {250}
+
+
+@pytest.mark.parametrize("table", ["aliases", "users", "srs.secret", "fwd.example.pem"])
+@pytest.mark.parametrize("how", ["broken", "gone"])
+def test_a_worker_that_dies_while_a_file_is_bad_is_replaced(relay: RelayProcess, table: str, how: str) -> None:
+    path = relay.folder / table
+    good = path.read_text()
+    if how == "gone":
+        path.unlink()
+    else:
+        replace(path, "" if table == "srs.secret" else BROKEN)
+    if table in ("aliases", "users"):
+        event = "file_gone" if how == "gone" else "file_not_reloaded"
+        wait_until(lambda: codes(relay, ALICE) | codes(relay, BOB) and relay.events(event), "a word on the table")
+    for worker in relay.workers():
+        started = len(relay.events("worker_started"))
+        relay.kill_worker(worker)
+        wait_until(lambda n=started: len(relay.events("worker_started")) > n, "another worker")
+    assert codes(relay, ALICE) == codes(relay, BOB) == {250}
+    assert not relay.events("worker_failed")
+    replace(path, good)
+
+
+@pytest.mark.parametrize("table", ["aliases", "users"])
+@pytest.mark.parametrize("text", [BROKEN, None], ids=["broken", "gone"])
+def test_a_reload_with_a_bad_table_changes_nothing(relay: RelayProcess, table: str, text: str | None) -> None:
+    path = relay.folder / table
+    path.unlink() if text is None else replace(path, text)
+    workers = relay.workers()
+    os.kill(relay.pid, signal.SIGHUP)
+    wait_until(lambda: relay.events("reload_failed"), "a word on the table")
+    assert str(path) in relay.events("reload_failed")[-1]["problem"]
+    assert relay.workers() == workers
+    assert codes(relay, ALICE) == codes(relay, BOB) == {250}
