@@ -170,6 +170,7 @@ class Relay:
             connections=config.limits.connections,
             per_client=config.limits.connections_per_client,
             memory=config.limits.message_memory,
+            watch=metrics.message_memory.add,
         )
         self.space = FreeSpace(config.queue.url, config.queue.min_free)
         self.own_domains = config.own_domains

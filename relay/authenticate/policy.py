@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from relay.address import domain_of
-from relay.authenticate.author import author_domains
+from relay.authenticate.author import AUTHORS, author_domains
 from relay.authenticate.spf import SpfVerdict
 from relay.config import Spf
 from relay.message import Message
@@ -57,9 +57,12 @@ def refuse_forged_author(own: Collection[str], verdict: SpfVerdict, message: Mes
     """An outsider may write From one of our domains only where SPF passes for that domain.
 
     Raises:
-        Refused: 550 5.7.1.
+        Refused: 550 5.7.1; also for more authors than anyone can look at.
     """
-    for domain in author_domains(message):
+    domains = author_domains(message)
+    if len(domains) > AUTHORS:
+        raise Refused(550, "5.7.1", f"more than {AUTHORS} domains in From: this is no list of authors")
+    for domain in domains:
         aligned = verdict.result == "pass" and _aligned(domain, verdict.domain)
         if _is_own(own, domain) and not aligned:
             raise Refused(550, "5.7.1", f"{ip} may not send mail from {domain}, a domain of ours")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import secrets
 import zlib
+from collections.abc import Callable
 
 from relay.network import client_network
 from relay.reply import Refused
@@ -49,12 +50,23 @@ class Limits:
         connections: at most so many in all.
         per_client: at most so many from one address (an IPv6 client is its /64), unless it is trusted.
         memory: at most so many octets of messages between DATA and their reply.
+        watch: is told of every octet that is taken, and with a minus given back.
     """
 
-    def __init__(self, counts: SharedCounts, worker: int, *, connections: int, per_client: int, memory: int) -> None:
+    def __init__(
+        self,
+        counts: SharedCounts,
+        worker: int,
+        *,
+        connections: int,
+        per_client: int,
+        memory: int,
+        watch: Callable[[int], object] = lambda octets: None,
+    ) -> None:
         self.connections = connections
         self.per_client = per_client
         self.memory = memory
+        self.watch = watch
         self._counts = counts
         self._worker = worker
 
@@ -121,5 +133,6 @@ class Account:
 
     def _hold(self, octets: int) -> None:
         self._held += octets
+        self._limits.watch(octets)
         for bucket in (_ALL, self._client):
             self._limits.count(_OCTETS + bucket, octets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -40,9 +41,10 @@ class House:
                 },
             )
         )
-        self.proxied = free_port()
+        self.proxied, self._http = free_port(), free_port()
         self.relay = world.relay(
             workers=1,
+            http={"address": f"127.0.0.1:{self._http}"},
             authserv_id="auth.example",
             aliases=f"{ALICE} carol@mailbox.example\n",
             listen=[
@@ -64,6 +66,13 @@ class House:
 
     def session(self, source: str = SENDER) -> Dialogue:
         return Dialogue((self.relay.address, self.relay.port), source=source)
+
+    def metric(self, name: str) -> float:
+        """What /metrics says of a series."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}/metrics", timeout=10) as page:
+            found = re.search(rf"^{re.escape(name)} (\S+)$", page.read().decode(), re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
 
     def send(self, content: bytes, sender: str = ANN, recipient: str = ALICE) -> Answer:
         with self.session() as session:
@@ -192,6 +201,24 @@ def test_who_tries_name_after_name_is_no_burden_to_the_mailbox_host(house: House
             answers += [session(f"RCPT TO:<u{n}@unknown.example>")[:2] for n in users]
     assert answers == [NO_SUCH_USER] * 100 + [(450, "4.7.1")] * 10
     assert len(house.sink.asked) == already + 100
+
+
+def test_messages_in_flight_are_measured(house: House) -> None:
+    with house.session() as session:
+        assert session.offer(ANN, ALICE).code == 250
+        assert session("DATA").code == 354
+        session.send(MESSAGE + b"x" * 5000)
+        wait_until(lambda: 5000 <= house.metric("srs_relay_message_memory_bytes") < 6000, "the message to be counted")
+        session.send(b"\r\n.\r\n")
+        assert session.reply()[:2] == TAKEN
+    assert house.metric("srs_relay_message_memory_bytes") == 0
+
+
+def test_srs_addresses_that_are_refused_are_counted(house: House) -> None:
+    name = 'srs_relay_srs_addresses_total{step="rejected"}'
+    already = house.metric(name)
+    assert house.send(MESSAGE, recipient="SRS0=AAAA=AA=sender.example=ann@fwd.example")[:2] == NO_SUCH_USER
+    assert house.metric(name) == already + 1
 
 
 def test_proxies_may_be_networks(house: House) -> None:
