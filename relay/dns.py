@@ -18,6 +18,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.query
 import dns.rcode
 import dns.rdatatype
 import dns.resolver
@@ -30,6 +31,7 @@ MAX_TTL = 86400.0  # seconds an answer is kept at most: a mistake of a zone's ow
 MAX_NEGATIVE_TTL = 10800.0  # seconds; RFC 2308 section 5 found one to three hours sensible
 MIN_TTL = 1.0  # seconds; TTL 0 is "for the transaction in progress" (RFC 1035 section 3.2.1), which is about that long
 EDNS_PAYLOAD = 1232  # octets that cross any path unfragmented (dnsflagday.net/2020)
+TCP_OCTETS = 16384  # of one answer: the longest that are of use have half of it, and reading one costs 0.2 s at worst
 CHAIN_LENGTH = 8  # CNAMEs followed across answers; a server follows within its own
 ROUNDS = 2  # times that each server is asked within the timeout: a datagram may get lost
 ENTRY_OCTETS = 512  # mean size that the cache is laid out for: the memory it may take is entries x this
@@ -189,9 +191,7 @@ class CachingResolver:
                 query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD)  # a fresh random id
                 host, port = server
                 try:
-                    response, _tcp = await dns.asyncquery.udp_with_fallback(
-                        query, host, patience, port, ignore_unexpected=True, ignore_errors=True
-                    )
+                    response = await _asked(query, host, port, patience)
                 except (OSError, EOFError, dns.exception.DNSException) as error:
                     problem = f"{host}: {error}"
                     self._ask_last(server)
@@ -220,6 +220,42 @@ class CachingResolver:
         cached = self._cache.pop(key, None)
         if cached is not None:
             self._octets -= cached.octets
+
+
+async def _asked(query: dns.message.Message, host: str, port: int, patience: float) -> dns.message.Message:
+    """One server's answer, over UDP, or TCP where that is too short (RFC 7766 section 5).
+
+    What comes over TCP may be long, and is read in a thread: whoever writes to us chooses whose zones we ask.
+
+    Raises:
+        OSError, EOFError, dns.exception.DNSException: there is none of use; TimeoutError is an OSError.
+        DnsFailure: it is longer than any that is of use.
+    """
+    try:
+        return await dns.asyncquery.udp(
+            query, host, patience, port, ignore_unexpected=True, ignore_errors=True, raise_on_truncation=True
+        )
+    except dns.message.Truncated:
+        pass
+    async with asyncio.timeout(patience):
+        wire = await _over_tcp(query, host, port)
+        response = await asyncio.to_thread(dns.message.from_wire, wire)
+    if not query.is_response(response):
+        raise dns.query.BadResponse
+    return response
+
+
+async def _over_tcp(query: dns.message.Message, host: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        wire = query.to_wire()
+        writer.write(len(wire).to_bytes(2, "big") + wire)
+        length = int.from_bytes(await reader.readexactly(2), "big")
+        if length > TCP_OCTETS:
+            raise DnsFailure(f"{query.question[0]}: an answer of {length} octets")
+        return await reader.readexactly(length)
+    finally:
+        writer.close()
 
 
 def _server(text: str) -> tuple[str, int]:

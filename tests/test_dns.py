@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import dns.name
@@ -30,6 +32,8 @@ ZONE = {
     ("1.2.0.192.in-addr.arpa", "PTR"): ["Mail.Example.", "odd\\032name.example."],
     ("text.example", "TXT"): ['"v=spf1 " "-all"', '"\\195\\169"'],
     ("long.example", "TXT"): [" ".join(f'"{letter * 250}"' for letter in "abcdefgh")],
+    ("longer.example", "TXT"): [f'"{number:0250}"' for number in range(50)],
+    ("monster.example", "TXT"): [f'"{number:0250}"' for number in range(100)],
     ("alias.example", "CNAME"): ["other.example."],
     ("other.example", "CNAME"): ["mail.example."],
     ("round.example", "CNAME"): ["round.example."],
@@ -111,6 +115,30 @@ async def test_names_and_strings_lose_nothing(zone: CountingZone) -> None:
     assert set(pointers.records) == {"mail.example", "odd\\032name.example"}
     texts = await resolver.query("text.example", "TXT")
     assert set(texts.records) == {(b"v=spf1 ", b"-all"), ("é".encode(),)}
+
+
+async def test_reading_a_long_answer_holds_nobody_up(zone: CountingZone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a good part of a second at worst, and those who want to hurt us write it."""
+    resolver, loop_runs = await ask(zone), threading.Event()
+    read = dns.message.from_wire
+
+    def from_wire(wire: bytes, *arguments: Any, **options: Any) -> dns.message.Message:
+        assert len(wire) < 4096 or loop_runs.wait(10)
+        return read(wire, *arguments, **options)
+
+    monkeypatch.setattr(dns.message, "from_wire", from_wire)
+    asking = asyncio.create_task(resolver.query("longer.example", "TXT"))
+    while not asking.done():
+        await asyncio.sleep(0.01)
+        if zone.asked["longer.example", "TXT"] > 1:
+            loop_runs.set()
+    assert len((await asking).records) == 50
+
+
+async def test_an_answer_past_all_measure_is_none(zone: CountingZone) -> None:
+    with pytest.raises(DnsFailure, match=r"monster\.example\. IN TXT: an answer of 2\d{4} octets"):
+        await (await ask(zone)).query("monster.example", "TXT")
+    assert zone.asked["monster.example", "TXT"] == 2, "once over UDP and once over TCP"
 
 
 async def test_a_long_answer_comes_over_tcp(zone: CountingZone) -> None:
