@@ -14,6 +14,7 @@ from collections.abc import Callable
 from relay.network import client_network
 from relay.reply import Refused
 
+RESERVE = 10  # one connection in ten is for trusted clients: strangers in any number do not keep them out
 CLIENT_MEMORY = 4  # the messages of one client may take one part in four of the memory, however slowly it sends them
 
 _SALT = secrets.randbits(32)  # drawn before the fork: no client can know who shares its bucket
@@ -47,7 +48,7 @@ class Limits:
     """The bounds, and the counts of one worker against them.
 
     Args:
-        connections: at most so many in all.
+        connections: at most so many in all, nine in ten of them from clients that are not trusted.
         per_client: at most so many from one address (an IPv6 client is its /64), unless it is trusted.
         memory: at most so many octets of messages between DATA and their reply.
         watch: is told of every octet that is taken, and with a minus given back.
@@ -103,7 +104,9 @@ class Account:
         """Why this connection is one too many; empty where it may stay."""
         if not self._trusted and self._limits.total(self._client) > self._limits.per_client:
             return "too many connections from your address"
-        return "too many connections" if self._limits.total(_ALL) > self._limits.connections else ""
+        most = self._limits.connections
+        most -= 0 if self._trusted else most // RESERVE
+        return "too many connections" if self._limits.total(_ALL) > most else ""
 
     def check(self, octets: int) -> None:
         """Whether a message may take so many octets more.

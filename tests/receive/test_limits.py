@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -29,6 +30,17 @@ def test_connections_count_over_all_workers() -> None:
             assert (three.refusal, four.refusal) == ("too many connections", "too many connections")
         with Account(second, BOB, trusted=False) as three:
             assert three.refusal == ""
+
+
+def test_strangers_in_any_number_leave_room_for_trusted_clients() -> None:
+    one = Limits(SharedCounts(1), 0, connections=10, per_client=2, memory=1000)
+    with ExitStack() as stack:
+        strangers = [stack.enter_context(Account(one, f"192.0.2.{n}", trusted=False)) for n in range(9)]
+        assert [account.refusal for account in strangers] == [""] * 9
+        with Account(one, "192.0.2.9", trusted=False) as stranger:
+            assert stranger.refusal == "too many connections"
+        with Account(one, "192.0.2.9", trusted=True) as trusted:
+            assert trusted.refusal == ""
 
 
 def test_an_ipv6_client_is_its_network() -> None:
