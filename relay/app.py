@@ -22,8 +22,8 @@ from relay.config import Config, Listen
 from relay.deliver.agent import Agent
 from relay.deliver.attempt import Attempts
 from relay.deliver.dispatch import Dispatcher, hop_of
-from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
-from relay.files import Files, read_files
+from relay.dns import DnsFailure, Resolver, confirmed_name
+from relay.files import Files
 from relay.message import Client, Message
 from relay.network import within
 from relay.queue.database import QueueUnavailable
@@ -143,10 +143,7 @@ class Relay:
     Args:
         owner: names the worker in leases.
         counts, worker: where the worker counts what its clients take, see `receive.limits`.
-        files: what `check` read.
-
-    Raises:
-        ConfigError: the smarthost's password cannot be read.
+        files: what the configuration names, read.
     """
 
     def __init__(
@@ -175,7 +172,7 @@ class Relay:
         self.space = FreeSpace(config.queue.url, config.queue.min_free)
         self.own_domains = config.own_domains
         self._scheme = files.scheme
-        self._agent = Agent(config, resolver)
+        self._agent = Agent(config, resolver, files.password)
         self._router = Router(
             config,
             self._scheme,
@@ -421,16 +418,6 @@ class Relay:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._agent.close()
         await self._store.close()
-
-
-def check(config: Config) -> Files:
-    """Read every file that a worker will need, so that a bad one is found before anything starts.
-
-    Raises:
-        ConfigError, OSError, ValueError: the text names the file.
-    """
-    Agent(config, StaticResolver({}))
-    return read_files(config)
 
 
 def _behind_list(notify: str) -> str:

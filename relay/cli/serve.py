@@ -11,12 +11,13 @@ import structlog
 import uvloop
 
 from relay import log as logging
-from relay.app import Relay, check
+from relay.app import Relay
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import Config
 from relay.config_file import load, loosely_guarded
 from relay.dns import CachingResolver
+from relay.files import read_files
 from relay.queue import database
 from relay.queue.store import Store
 from relay.report import health
@@ -36,7 +37,7 @@ def serve(config: ConfigFile = None) -> None:
         return loaded
 
     try:
-        sys.exit(Supervisor(read, check, work).run())
+        sys.exit(Supervisor(read, read_files, work).run())
     except (CannotStart, database.QueueUnavailable, ValueError) as error:
         raise Failure(str(error)) from None
 

@@ -211,7 +211,7 @@ class Attempts:
         return Job(
             sender=sender,
             recipients=tuple(_shown(d) for d in group),
-            size=len(stored.trace) + len(message.content),
+            size=self._signer.octets(message) + len(stored.trace) + len(message.content),
             is_8bit=message.is_8bit,
             # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
             needs_smtputf8=stored.smtputf8 and message.has_utf8_header,
