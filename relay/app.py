@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -368,8 +368,20 @@ class Relay:
             return "stopping"
         if not self.space.enough():
             return "the disk is nearly full"
-        await self._store.counts()
+        try:
+            await self._store.ping()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return "the queue does not answer"
         return ""
+
+    async def queue_sizes(self) -> Mapping[str, int] | None:
+        """How many deliveries there are in each state; None while the queue does not answer."""
+        try:
+            return await self._store.counts()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return None
 
     async def _sweep(self) -> None:
         while True:
