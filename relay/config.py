@@ -320,6 +320,7 @@ class Queue(Section):
     retry_min: Duration = 300.0
     retry_max: Duration = 68 * 60.0
     keep_dead: Duration = 7 * 86400.0
+    max_dead: Size = 10**9
     min_free: Size = 256 * 10**6
     lease: Duration = 120.0
 

@@ -54,7 +54,7 @@ async def test_content_without_a_message_is_swept_up_after_a_day_and_no_other(st
     await queue.write(lambda c: c.execute(insert(chunk), rows), durable=False)
     await store.apply(arrival(LARGE))
     assert (await sizes(queue))["chunk"] == 8
-    await store.sweep(now, 100)
+    await store.sweep(now)
     assert (await sizes(queue))["chunk"] == 4
     assert await store.load((await leased(store))[0].message_id) is not None
 
@@ -204,17 +204,6 @@ async def test_several_workers_may_make_the_queue_at_once(url: str) -> None:
         await one.close()
 
 
-async def test_dead_letters_are_kept_and_then_dropped(store: Store, queue: Database) -> None:
-    await store.apply(arrival(LARGE, recipients=250))
-    keys = [d.key for d in await store.lease(await store.due(2000.0, 1000), 2060.0)]
-    await store.apply(Change(updated=[(key, {"state": "dead", "next_attempt": 2000.0}) for key in keys]))
-    assert await store.counts() == {"dead": 250}
-    assert await store.due(1e9, 10) == []
-    assert await store.sweep(2000.0 + 99, keep_dead=100) == 0
-    assert await store.sweep(2000.0 + 101, keep_dead=100) == 250
-    assert await sizes(queue) == EMPTY
-
-
 async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:
     token = await store.token_for("long@x.example", 86400.0 * 10, 1000.0)
     assert await store.token_for("long@x.example", 86400.0 * 10 + 5, 1000.0) == token
@@ -233,7 +222,7 @@ async def test_stored_senders_are_bounded_until_old_ones_are_swept_away(
     with pytest.raises(QueueUnavailable, match="too many stored senders"):
         await store.token_for("3@x.example", 0.0, 1000.0)
     assert await store.token_for("2@x.example", 0.0, 1000.0)
-    await store.sweep(1001.0, 100)
+    await store.sweep(1001.0)
     await store.token_for("3@x.example", 1001.0, 1000.0)
 
 
