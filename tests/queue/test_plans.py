@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from relay.queue import admin
+from relay.queue import admin, tokens
 from relay.queue.admin import Selector
 from relay.queue.database import Database
 from relay.queue.schema import CHUNK
@@ -67,7 +67,7 @@ def watched() -> Iterator[Plans]:
         event.remove(Engine, "before_cursor_execute", plans.note)
 
 
-async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store) -> None:
+async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.token_for("first@x.example", 0.0, 1.0)  # a worker's first one counts those that are there
     with watched() as plans:
         large = arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=3)
@@ -87,6 +87,8 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store) -> No
         await store.ping()
         token = await store.token_for("long@x.example", 0.0, 1.0)
         await store.sender_of(token, 0.0)
+        monkeypatch.setattr(tokens, "AT_MOST", 1)
+        await store.token_for("longer@x.example", 0.0, 1.0)
     assert len(plans.found) > 20
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
