@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +32,7 @@ from relay.queue.ids import text as id_text
 from relay.queue.schedule import Patience
 from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
+from relay.queue.upkeep import Upkeep
 from relay.receive.command import RcptTo, Transaction
 from relay.receive.incoming import LARGE
 from relay.receive.limits import Limits, SharedCounts
@@ -48,7 +49,6 @@ from relay.sign.signer import Signer
 log = structlog.get_logger()
 
 TARGETS = 1000  # deliveries of one transaction, after aliases: as many as Postfix expands one recipient to
-SWEEP = 600.0  # seconds between sweeps of dead letters
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Conversation:
         self._accepted = _Accepted()
 
     async def mail(self, client: Client, transaction: Transaction) -> None:
-        if not self._relay.space.enough():
+        if not await self._relay.space.enough():
             raise Refused(452, "4.3.1", "Insufficient system storage, try again later")
 
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
@@ -169,7 +169,7 @@ class Relay:
             memory=config.limits.message_memory,
             watch=metrics.message_memory.add,
         )
-        self.space = FreeSpace(config.queue.url, config.queue.min_free)
+        self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
         self.own_domains = config.own_domains
         self._scheme = files.scheme
         self._agent = Agent(config, resolver, files.password)
@@ -380,27 +380,29 @@ class Relay:
             self._listeners.append(listener)
         self._background = [
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
-            asyncio.create_task(self._sweep(), name="sweeper"),
+            asyncio.create_task(Upkeep(self._store, self.config.queue).run(), name="upkeep"),
         ]
 
     async def problem(self) -> str:
         """Why this host should get no mail for now; empty where it should."""
         if self._stopping:
             return "stopping"
-        if not self.space.enough():
+        if not await self.space.enough():
             return "the disk is nearly full"
-        await self._store.counts()
+        try:
+            await self._store.ping()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return "the queue does not answer"
         return ""
 
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                dropped = await self._store.sweep(time.time(), self.config.queue.keep_dead)
-                if dropped:
-                    log.info("dead_letters_dropped", count=dropped)
-            except QueueUnavailable as error:
-                log.error("queue_unavailable", problem=str(error))
-            await asyncio.sleep(SWEEP)
+    async def queue_sizes(self) -> Mapping[str, int] | None:
+        """How many deliveries there are in each state; None while the queue does not answer."""
+        try:
+            return await self._store.counts()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return None
 
     async def stop(self, patience: float) -> None:
         """Accept nothing more, finish what is under way within `patience` seconds, and close."""

@@ -332,6 +332,7 @@ class Queue(Section):
     retry_min: Patience = 300.0
     retry_max: Patience = 68 * 60.0
     keep_dead: Duration = 7 * 86400.0
+    max_dead: Size = 10**9
     min_free: Size = 256 * 10**6
     lease: Patience = 120.0
 

@@ -61,7 +61,7 @@ async def _work(setup: WorkerSetup) -> int:
     relay.start(setup.sockets)
     http = None
     if setup.http is not None:
-        http = await health.serve(setup.http, setup.metrics, relay.problem, store.counts)
+        http = await health.serve(setup.http, setup.metrics, relay.problem, relay.queue_sizes)
     await stop.wait()
     if http is not None:
         http.close()

@@ -48,6 +48,14 @@ class Database(Protocol):
         """
         ...
 
+    async def reusable(self) -> int:
+        """Octets that deleted content has left to new content inside the file; 0 where that is the server's affair.
+
+        Raises:
+            QueueUnavailable
+        """
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -87,6 +87,9 @@ class PostgresDatabase:
         except (SQLAlchemyError, OSError) as error:
             raise _unavailable(error) from error
 
+    async def reusable(self) -> int:
+        return 0
+
     async def close(self) -> None:
         await self._engine.dispose()
 

@@ -13,11 +13,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from relay.message import Message
 from relay.queue.change import LEASED, ONE, Change, Delivery, Due, Key, StoredMessage, carry_out, forget, parameters
 from relay.queue.database import Database, QueueUnavailable, Rejected
+from relay.queue.dead import DeadLetters
 from relay.queue.ids import first_at
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.tokens import SenderTokens
@@ -50,11 +63,15 @@ class Store:
     Args:
         database: where transactions run.
         owner: names this worker in leases; unique among all workers alive.
+
+    Attributes:
+        dead: the dead letters.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self.owner = owner
+        self.dead = DeadLetters(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -97,8 +114,13 @@ class Store:
             await asyncio.sleep(0)
 
     async def _drop_chunks(self, stored: StoredMessage, count: int) -> None:
-        """Leave no content behind on a disk that is full already; what cannot be deleted now is swept up later."""
-        ours = delete(chunk).where(chunk.c.message_id == stored.id, chunk.c.n <= count)
+        """Leave no content behind on a disk that is full already; what cannot be deleted now is swept up later.
+
+        A message that was committed after all, only not made safe, stays whole.
+        """
+        ours = delete(chunk).where(
+            chunk.c.message_id == stored.id, chunk.c.n <= count, ~exists().where(message.c.id == stored.id)
+        )
         try:
             if count:
                 await self._database.write(lambda c: c.execute(ours), durable=False)
@@ -263,12 +285,16 @@ class Store:
         return {str(state): int(count) for state, count in rows}
 
     async def ping(self) -> None:
-        """Ask the database for an answer.
+        """Find out whether a change could be stored now.
 
         Raises:
             QueueUnavailable
         """
-        await self.due(0.0, 1)
+        await self._database.write(lambda _: None, durable=False)
+
+    async def reusable(self) -> int:
+        """See `Database.reusable`."""
+        return await self._database.reusable()
 
     # senders under a token
 
@@ -282,19 +308,14 @@ class Store:
 
     # keeping it tidy
 
-    async def sweep(self, now: float, keep_dead: float) -> int:
-        """Drop dead letters past `keep_dead` seconds, expired sender tokens, and content that lost its message.
-
-        Returns:
-            How many dead letters there were.
+    async def sweep(self, now: float) -> None:
+        """Forget expired sender tokens, and content that lost its message.
 
         Raises:
             QueueUnavailable
         """
-        dropped = await _to_the_end(partial(self._database.write, partial(_drop_dead, now - keep_dead), durable=False))
         await _to_the_end(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
         await self._sweep_content(first_at(now - ORPHAN_AGE))
-        return dropped
 
     async def _sweep_content(self, before: int) -> None:
         """Forget what a worker that died left behind while it stored a large message; a part of the queue a call."""
@@ -341,16 +362,3 @@ async def _to_the_end(sweep: Callable[[], Awaitable[int]]) -> int:
 
 def _is_owned(prefix: str) -> ColumnElement[bool]:
     return delivery.c.lease_owner.is_not(None) & delivery.c.lease_owner.startswith(prefix, autoescape=True)
-
-
-def _drop_dead(before: float, connection: Connection) -> int:
-    dead = (
-        select(delivery.c.message_id, delivery.c.n)
-        .where(delivery.c.state == "dead", delivery.c.next_attempt < before)
-        .limit(SWEEP_AT_ONCE)
-    )
-    rows = [{"b_message": message_id, "b_n": n} for message_id, n in connection.execute(dead)]
-    if rows:
-        connection.execute(delete(delivery).where(*ONE), rows)
-        forget(connection, {row["b_message"] for row in rows})
-    return len(rows)

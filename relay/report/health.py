@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,15 +19,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from relay.report.metrics import Metrics
 
+log = structlog.get_logger()
+
 REQUEST_OCTETS = 8192  # of request line and header
 REQUEST_SECONDS = 10.0  # for a whole exchange
 CHECK_SECONDS = 3.0  # for one question to the rest of the relay; below the time-outs of common health checks
+COUNT_KEPT = 10.0  # seconds for which a count of the queue is told again: counting reads the whole of it
 CONNECTIONS = 32
 
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r\n")
 
 Ready = Callable[[], Awaitable[str]]
-QueueSizes = Callable[[], Awaitable[Mapping[str, int]]]
+QueueSizes = Callable[[], Awaitable[Mapping[str, int] | None]]
 
 
 async def serve(
@@ -37,9 +41,9 @@ async def serve(
     Args:
         sock: each worker has its own for the same address; whichever is asked answers for all.
         ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
-        queue_sizes: the number of deliveries by their state.
+        queue_sizes: the number of deliveries by their state; None while the queue does not answer.
     """
-    endpoint = _Endpoint(metrics, ready, queue_sizes)
+    endpoint = _Endpoint(metrics, ready, _QueueCount(queue_sizes) if queue_sizes is not None else None)
     return await asyncio.start_server(endpoint.connected, sock=sock, limit=REQUEST_OCTETS)
 
 
@@ -66,10 +70,32 @@ def _problem(status: HTTPStatus, extra: str = "") -> _Response:
 
 
 @dataclass(slots=True)
+class _QueueCount:
+    """Counts the queue for whoever asks, one count at a time, and the last one again while it is fresh."""
+
+    sizes: QueueSizes
+    _count: asyncio.Task[Mapping[str, int] | None] | None = field(default=None, init=False)
+    _fresh_until: float = field(default=0.0, init=False)
+
+    async def latest(self) -> Mapping[str, int] | None:
+        """Raises TimeoutError where counting takes too long; it goes on, for the next one who asks."""
+        if self._count is None or (self._count.done() and time.monotonic() >= self._fresh_until):
+            self._count = asyncio.create_task(self._take(), name="queue-count")
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await asyncio.shield(self._count)
+
+    async def _take(self) -> Mapping[str, int] | None:
+        try:
+            return await self.sizes()
+        finally:
+            self._fresh_until = time.monotonic() + COUNT_KEPT
+
+
+@dataclass(slots=True)
 class _Endpoint:
     metrics: Metrics
     ready: Ready
-    queue_sizes: QueueSizes | None
+    queue: _QueueCount | None
     _exchanges: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,18 +148,18 @@ class _Endpoint:
             async with asyncio.timeout(CHECK_SECONDS):
                 return await self.ready()
         except TimeoutError:
+            log.warning("readiness", problem="the check takes too long")
             return "the check takes too long"
         except Exception:
-            structlog.get_logger().exception("readiness")
+            log.exception("readiness")
             return "the check failed"
 
     async def _queue(self) -> Mapping[str, int] | None:
         """The other metrics are worth having while the queue does not answer."""
-        if self.queue_sizes is None:
-            return None
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                return await self.queue_sizes()
+            return await self.queue.latest() if self.queue is not None else None
+        except TimeoutError:
+            log.warning("metrics", problem="counting the queue takes too long")
         except Exception:
-            structlog.get_logger().exception("metrics")
-            return None
+            log.exception("metrics")
+        return None

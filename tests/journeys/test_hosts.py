@@ -14,7 +14,7 @@ from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, World
-from tests.peers import needs, wait_until
+from tests.peers import free_port, needs, wait_until
 from tests.postgresql import PostgresServer
 
 pytestmark = [needs("postgres"), pytest.mark.slow]
@@ -155,6 +155,20 @@ def test_while_the_server_is_away_clients_are_told_to_wait_and_nothing_is_lost(
     wait_until(lambda: arrived(sink).keys() >= {1, 3}, "what was acknowledged")
     relay.wait_for_empty_queue()
     assert len(relay.workers()) == 2
+
+
+def test_monitoring_says_in_one_line_that_the_server_is_away(world: World, url: str, server: PostgresServer) -> None:
+    relay = host(world, 1, url, http={"address": f"127.0.0.12:{free_port()}"})
+    assert relay.http("/readyz") == (200, "ready\n")
+    server.stop()
+    try:
+        assert relay.http("/readyz") == (503, "the queue does not answer\n")
+        status, body = relay.http("/metrics")
+        assert status == 200 and "srs_relay_connections_total" in body
+        assert relay.http("/healthz") == (200, "ok\n")
+    finally:
+        server.start()
+    assert wait_until(lambda: relay.http("/readyz")[0] == 200, "readiness")
 
 
 def test_a_worker_that_dies_while_the_server_is_away_is_replaced_when_it_is_back(

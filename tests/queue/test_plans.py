@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from relay.queue import admin
+from relay.queue import admin, tokens
 from relay.queue.admin import Selector
 from relay.queue.database import Database
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
-from tests.queue.changes import arrival, leased
+from tests.queue.changes import arrival, bury
 
 OF_THE_MAIL = re.compile(r"(FROM|INTO|UPDATE) (message|chunk|delivery|srs_token)\b")
 INDEXES_ONLY = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off")
@@ -67,7 +67,7 @@ def watched() -> Iterator[Plans]:
         event.remove(Engine, "before_cursor_execute", plans.note)
 
 
-async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store) -> None:
+async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.token_for("first@x.example", 0.0, 1.0)  # a worker's first one counts those that are there
     with watched() as plans:
         large = arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=3)
@@ -87,6 +87,8 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store) -> No
         await store.ping()
         token = await store.token_for("long@x.example", 0.0, 1.0)
         await store.sender_of(token, 0.0)
+        monkeypatch.setattr(tokens, "AT_MOST", 1)
+        await store.token_for("longer@x.example", 0.0, 1.0)
     assert len(plans.found) > 20
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
@@ -104,10 +106,11 @@ async def test_due_is_read_from_the_index_alone(store: Store) -> None:
 
 async def test_sweeping_reads_and_sorts_no_table(store: Store) -> None:
     await store.apply(arrival())
-    dead = {"state": "dead", "next_attempt": 2000.0}
-    await store.apply(Change(updated=[(d.key, dead) for d in await leased(store)]))
+    await bury(store, 2000.0)
     with watched() as plans:
-        assert await store.sweep(1e10, 1.0) == 1
+        assert await store.dead.beyond(0) == 2000.0
+        assert await store.dead.drop(1e10) == 1
+        await store.sweep(1e10)
     assert len(plans.found) > 5
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
