@@ -1,7 +1,7 @@
-"""Statements that every message needs, compiled once and given to the driver with plain rows.
+"""Statements that every message needs: compiled once, and carried out by the driver itself with plain rows.
 
-`Connection.execute` looks a statement up again each time and passes every value of every row through its type. For the
-handful of small rows that a message is, that takes longer than the database does.
+`Connection.execute` looks a statement up again each time, passes every value of every row through its type and makes a
+result of what gives none. For the handful of small rows that a message is, that takes longer than SQLite does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Executable
+from sqlalchemy.exc import DBAPIError
 
 
 def run_prepared(connection: Connection, statement: Executable, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -18,9 +19,20 @@ def run_prepared(connection: Connection, statement: Executable, rows: Iterable[M
 
     Args:
         rows: the value of each bound parameter by its name, as the driver takes it: JSON as text.
+
+    Raises:
+        DBAPIError
     """
-    sql, names = _compiled(statement, connection.dialect)
-    connection.exec_driver_sql(sql, [tuple(map(row.__getitem__, names)) for row in rows])
+    dialect = connection.dialect
+    sql, names = _compiled(statement, dialect)
+    values = [tuple(map(row.__getitem__, names)) for row in rows]
+    cursor = connection.connection.cursor()
+    try:
+        cursor.executemany(sql, values)
+    except dialect.loaded_dbapi.Error as error:
+        raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+    finally:
+        cursor.close()
 
 
 @cache
