@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, RootTransaction, create_engine, event
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 
 from relay.queue import wal
 from relay.queue.database import NO_QUEUE, QueueUnavailable, Rejected, Work, cause, prepare
@@ -46,7 +46,6 @@ class SqliteDatabase:
         self._path = path
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 0})
         event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
         self._lock = asyncio.Lock()
         self._checkpoint: asyncio.Task[None] | None = None
         self._checkpoint_at = CHECKPOINT_AT
@@ -86,8 +85,9 @@ class SqliteDatabase:
         pause = 0.001
         while True:
             try:
+                _driver(self._connection).execute("BEGIN IMMEDIATE")
                 return self._connection.begin()
-            except DBAPIError as error:
+            except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise QueueUnavailable(cause(error)) from error
             await asyncio.sleep(pause)
@@ -98,7 +98,7 @@ class SqliteDatabase:
 
     def _read(self, work: Work[T]) -> T:
         try:
-            with self._engine.connect().execution_options(read_only=True) as connection:
+            with self._engine.connect() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
             raise QueueUnavailable(cause(error)) from error
@@ -191,24 +191,27 @@ def _pragma(connection: Connection, name: str) -> int:
     return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
 
 
-def _begin(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only")
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+def _driver(connection: Connection) -> sqlite3.Connection:
+    """What SQLAlchemy drives. `BEGIN IMMEDIATE` goes there by itself, since a listener to SQLAlchemy's `begin` event
+    would slow every statement down; a read is one statement, and needs no transaction around it."""
+    found = connection.connection.dbapi_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
 
 
 @contextmanager
 def _patient(connection: Connection) -> Iterator[None]:
     """A transaction that may wait for the lock in place: for start-up, when no session is served yet."""
-    raw = connection.connection.dbapi_connection
-    assert isinstance(raw, sqlite3.Connection)
-    raw.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
+    driver = _driver(connection)
+    driver.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
     try:
+        driver.execute("BEGIN IMMEDIATE")
         with connection.begin():
             yield
     finally:
-        raw.execute("PRAGMA busy_timeout = 0")
+        driver.execute("PRAGMA busy_timeout = 0")
 
 
-def _is_busy(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+def _is_busy(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -7,15 +7,15 @@ told not to where there is any other way.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Executable, event
 
-from relay.queue import admin, tokens
+from relay.queue import admin, change, prepared, tokens
 from relay.queue.admin import Selector
 from relay.queue.database import Database
 from relay.queue.schema import CHUNK
@@ -60,9 +60,19 @@ class Plans:
 @contextmanager
 def watched() -> Iterator[Plans]:
     plans = Plans()
+
+    def run_prepared(connection: Connection, statement: Executable, rows: Iterable[Mapping[str, Any]]) -> None:
+        """SQLAlchemy hears nothing of what SQLite's driver carries out itself."""
+        rows = list(rows)
+        sql, names = prepared.compiled(statement, connection.dialect)
+        plans.note(connection, None, sql, [tuple(row[name] for name in names) for row in rows], None, True)
+        prepared.run_prepared(connection, statement, rows)
+
     event.listen(Engine, "before_cursor_execute", plans.note)
     try:
-        yield plans
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(change, "run_prepared", run_prepared)
+            yield plans
     finally:
         event.remove(Engine, "before_cursor_execute", plans.note)
 
@@ -127,9 +137,9 @@ async def test_listing_sorts_nothing(store: Store, queue: Database, state: Any) 
 
 @pytest.mark.parametrize("everything", [True, False])
 async def test_commands_find_their_deliveries_by_the_key(store: Store, queue: Database, everything: bool) -> None:
-    change = arrival(recipients=2)
-    await store.apply(change)
-    chosen = [] if everything else [Selector(change.arrived[0].id, 0), Selector(change.arrived[0].id, 1)]
+    arrived = arrival(recipients=2)
+    await store.apply(arrived)
+    chosen = [] if everything else [Selector(arrived.arrived[0].id, n) for n in (0, 1)]
     commands: list[Callable[[], Any]] = [
         lambda: admin.hold(queue, chosen),
         lambda: admin.release(queue, chosen, 1.0),
