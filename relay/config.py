@@ -349,6 +349,13 @@ class Queue(Section):
         raise ValueError("sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
 
+    @model_validator(mode="after")
+    def _order(self) -> Queue:
+        if self.retry_min > self.retry_max:
+            raise ValueError("retry_min is longer than retry_max")
+        return self
+
+
 class Http(Section):
     """/metrics, /healthz and /readyz. No section: no HTTP."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from relay.address import domain_of
+from relay.address import domain_of, lookup_key
 from relay.message import Message
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
@@ -152,6 +152,7 @@ def _recipient(action: Action, one: Happening, now: float) -> RecipientReport:
         code=one.code,
         enhanced=one.enhanced,
         expired=one.expired,
+        aliased=lookup_key(one.delivery.recipient) != lookup_key(one.delivery.original),
         orcpt=one.delivery.orcpt,
         last_attempt=now,
         retry_until=one.delivery.expires if action == "delayed" else None,
