@@ -55,7 +55,7 @@ async def _work(setup: WorkerSetup) -> int:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(setup.parent_gone, stop.set)
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
-    store = Store(await database.connect(config.queue.url), setup.owner)
+    store = Store(await database.connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
     relay = Relay(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files)
     relay.start(setup.sockets)

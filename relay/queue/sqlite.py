@@ -11,7 +11,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -105,6 +105,9 @@ class SqliteDatabase:
 
     async def reusable(self) -> int:
         return self._read(lambda c: _pragma(c, "freelist_count") * _pragma(c, "page_size"))
+
+    async def absent(self, owners: Sequence[str]) -> list[str]:
+        return []  # whoever holds the lock on the file knows its workers, and is alone: see `relay.supervisor`
 
     # the write-ahead log
 

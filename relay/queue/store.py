@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Executable,
     bindparam,
@@ -40,6 +39,7 @@ __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessag
 BATCH_OCTETS = 4 << 20  # content that shares one transaction: more would hold the other sessions' acknowledgement up
 BATCH_CHANGES = 100
 SWEEP_AT_ONCE = 100  # rows a transaction: a sweep is never in the way
+GRACE = 3.0  # seconds in which a worker whose connection broke shows itself again
 ORPHAN_AGE = 86400.0  # seconds after which content without a message is not just on its way in
 
 _ORDER = (delivery.c.next_attempt, delivery.c.message_id, delivery.c.n)
@@ -218,25 +218,29 @@ class Store:
         if rows:
             await self._database.write(partial(_execute, _RENEW.values(next_attempt=until), rows), durable=False)
 
-    async def free(self, owner_prefix: str, now: float) -> int:
-        """End every lease of the owners whose name begins so; how many there were.
+    async def free(self, owner: str | None, now: float) -> int:
+        """End every lease of an owner, or of everybody; how many there were.
 
         Raises:
             QueueUnavailable
         """
-        statement = (
-            update(delivery).where(_is_owned(owner_prefix)).values(lease_owner=None, lease_token=None, next_attempt=now)
-        )
+        owned = delivery.c.lease_owner.is_not(None) if owner is None else delivery.c.lease_owner == owner
+        statement = update(delivery).where(owned).values(lease_owner=None, lease_token=None, next_attempt=now)
         return await self._database.write(lambda c: c.execute(statement).rowcount, durable=False)
 
-    async def owners(self, prefix: str) -> list[str]:
-        """Who holds leases, of those whose name begins so.
+    async def free_abandoned(self, now: float) -> int:
+        """End the leases of workers that live no more, on whatever host they were; how many there were.
 
         Raises:
             QueueUnavailable
         """
-        statement = select(delivery.c.lease_owner).where(_is_owned(prefix)).distinct()
-        return await self._database.read(lambda c: [str(owner) for owner in c.execute(statement).scalars()])
+        statement = select(delivery.c.lease_owner).where(delivery.c.lease_owner.is_not(None)).distinct()
+        owners = await self._database.read(lambda c: [str(owner) for owner in c.execute(statement).scalars()])
+        gone = await self._database.absent(owners)
+        if gone:
+            await asyncio.sleep(GRACE)
+            gone = await self._database.absent(gone)
+        return sum([await self.free(owner, now) for owner in gone])
 
     # reading
 
@@ -358,7 +362,3 @@ async def _to_the_end(sweep: Callable[[], Awaitable[int]]) -> int:
         total += found
         await asyncio.sleep(0)
     return total
-
-
-def _is_owned(prefix: str) -> ColumnElement[bool]:
-    return delivery.c.lease_owner.is_not(None) & delivery.c.lease_owner.startswith(prefix, autoescape=True)

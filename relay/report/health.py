@@ -13,11 +13,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Generic, TypeVar
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from relay.report.metrics import Metrics
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -43,7 +46,8 @@ async def serve(
         ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
         queue_sizes: the number of deliveries by their state; None while the queue does not answer.
     """
-    endpoint = _Endpoint(metrics, ready, _QueueCount(queue_sizes) if queue_sizes is not None else None)
+    count = _Inquiry(queue_sizes, COUNT_KEPT) if queue_sizes is not None else None
+    endpoint = _Endpoint(metrics, _Inquiry(ready), count)
     return await asyncio.start_server(endpoint.connected, sock=sock, limit=REQUEST_OCTETS)
 
 
@@ -70,32 +74,37 @@ def _problem(status: HTTPStatus, extra: str = "") -> _Response:
 
 
 @dataclass(slots=True)
-class _QueueCount:
-    """Counts the queue for whoever asks, one count at a time, and the last one again while it is fresh."""
+class _Inquiry(Generic[T]):
+    """A question to the rest of the relay, asked once at a time for all who want to know, however often they come.
 
-    sizes: QueueSizes
-    _count: asyncio.Task[Mapping[str, int] | None] | None = field(default=None, init=False)
+    Attributes:
+        kept: seconds for which the last answer is told again.
+    """
+
+    ask: Callable[[], Awaitable[T]]
+    kept: float = 0.0
+    _asking: asyncio.Task[T] | None = field(default=None, init=False)
     _fresh_until: float = field(default=0.0, init=False)
 
-    async def latest(self) -> Mapping[str, int] | None:
-        """Raises TimeoutError where counting takes too long; it goes on, for the next one who asks."""
-        if self._count is None or (self._count.done() and time.monotonic() >= self._fresh_until):
-            self._count = asyncio.create_task(self._take(), name="queue-count")
+    async def answer(self) -> T:
+        """Raises TimeoutError where it takes too long; the question stands, for the next one who wants to know."""
+        if self._asking is None or (self._asking.done() and time.monotonic() >= self._fresh_until):
+            self._asking = asyncio.create_task(self._put(), name="inquiry")
         async with asyncio.timeout(CHECK_SECONDS):
-            return await asyncio.shield(self._count)
+            return await asyncio.shield(self._asking)
 
-    async def _take(self) -> Mapping[str, int] | None:
+    async def _put(self) -> T:
         try:
-            return await self.sizes()
+            return await self.ask()
         finally:
-            self._fresh_until = time.monotonic() + COUNT_KEPT
+            self._fresh_until = time.monotonic() + self.kept
 
 
 @dataclass(slots=True)
 class _Endpoint:
     metrics: Metrics
-    ready: Ready
-    queue: _QueueCount | None
+    ready: _Inquiry[str]
+    queue: _Inquiry[Mapping[str, int] | None] | None
     _exchanges: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,8 +154,7 @@ class _Endpoint:
 
     async def _problem(self) -> str:
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                return await self.ready()
+            return await self.ready.answer()
         except TimeoutError:
             log.warning("readiness", problem="the check takes too long")
             return "the check takes too long"
@@ -157,7 +165,7 @@ class _Endpoint:
     async def _queue(self) -> Mapping[str, int] | None:
         """The other metrics are worth having while the queue does not answer."""
         try:
-            return await self.queue.latest() if self.queue is not None else None
+            return await self.queue.answer() if self.queue is not None else None
         except TimeoutError:
             log.warning("metrics", problem="counting the queue takes too long")
         except Exception:

@@ -40,10 +40,12 @@ class RelayProcess:
     Args:
         folder: holds its config, secrets, queue and log.
         config: the tables of relay.toml; the first listener must answer without PROXY.
+        wrapper: a command to run it under.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], wrapper: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._wrapper = wrapper
         self.config_file = folder / "relay.toml"
         self.address, _, port = str(config["listen"][0]["address"]).rpartition(":")
         self.port = int(port)
@@ -55,7 +57,7 @@ class RelayProcess:
     def start(self) -> RelayProcess:
         """Start, or start again on the same folder, and return when the listener greets."""
         with self._open("log") as log, self._open("stderr") as stderr:
-            command = [sys.executable, "-m", "relay", "serve", "--config", str(self.config_file)]
+            command = [*self._wrapper, sys.executable, "-m", "relay", "serve", "--config", str(self.config_file)]
             self._process = process = subprocess.Popen(
                 command, stdout=log, stderr=stderr, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
             )

@@ -92,7 +92,7 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monke
         await store.apply(Change(report.arrived, report.deliveries, finished=[first.key]))
         await store.apply(Change(updated=[(second.key, {"next_attempt": 9.0, "attempts": 1, "last": {"code": 451}})]))
         await store.apply(Change(finished=[third.key]))
-        await store.owners("worker")
+        await store.free_abandoned(2000.0)
         await store.free("worker-1/", 2000.0)
         await store.ping()
         token = await store.token_for("long@x.example", 0.0, 1.0)
