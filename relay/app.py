@@ -20,7 +20,7 @@ from relay.address import lookup_key
 from relay.authenticate import policy, results, spf
 from relay.config import Config, Listen
 from relay.deliver.agent import Agent
-from relay.deliver.attempt import Attempts
+from relay.deliver.attempt import Attempts, log_queued
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.dns import DnsFailure, Resolver, confirmed_name
 from relay.files import Files
@@ -188,7 +188,7 @@ class Relay:
             from_domain([key.domain for key in files.keys], config.srs.domain),
             self._patience,
             self._ids,
-            lambda recipient, next_hop: hop_of(config, recipient, next_hop),
+            lambda recipient: hop_of(config, recipient),
         )
         attempts = Attempts(
             config,
@@ -298,20 +298,18 @@ class Relay:
 
     def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
         """One delivery for each target, each target once."""
-        found: dict[tuple[str, str], Delivery] = {}
+        found: dict[str, Delivery] = {}
         expires = self._patience.expires(stored.received, stored.sender)
         for rcpt, routed in routes:
             for target in routed.targets:
-                next_hop = str(target.next_hop) if target.next_hop is not None else ""
                 found.setdefault(
-                    (lookup_key(target.address), next_hop),
+                    lookup_key(target.address),
                     Delivery(
                         stored.id,
                         len(found),
                         recipient=target.address,
                         original=rcpt.recipient,
-                        next_hop=next_hop,
-                        hop=hop_of(self.config, target.address, next_hop),
+                        hop=hop_of(self.config, target.address),
                         srs=target.srs,
                         notify=_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
                         orcpt=rcpt.orcpt,
@@ -347,13 +345,9 @@ class Relay:
         if now:
             deliveries = self._dispatcher.leased(deliveries)
         await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*deliveries, *notice.deliveries]))
-        log.info(
-            "queued",
-            id=id_text(stored.id),
-            sender=stored.sender,
-            to=[d.recipient for d in deliveries],
-            size=len(stored.message.content),
-        )
+        log_queued(stored, deliveries)
+        for report in reports:
+            log_queued(report, notice.deliveries)
         if now:
             self._dispatcher.take(stored, deliveries)
 

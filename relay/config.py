@@ -348,7 +348,6 @@ class Queue(Section):
             return "postgresql+asyncpg://" + value.partition("://")[2]
         raise ValueError("sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
-
     @model_validator(mode="after")
     def _order(self) -> Queue:
         if self.retry_min > self.retry_max:
@@ -420,6 +419,11 @@ class Config(Section):
     def listener_tls(self, listener: Listen) -> Literal["none", "starttls", "require", "implicit"]:
         """The listener's TLS mode: STARTTLS is offered wherever there is a certificate and nothing else was said."""
         return listener.tls or ("starttls" if self.tls else "none")
+
+    def next_hop(self, domain: str) -> Endpoint | None:
+        """Where the route of a normal domain leads; None leaves its mail to the smarthost, or to its MX."""
+        route = self.routes.domains.get(domain)
+        return None if route is None else route.next_hop
 
     @property
     def own_domains(self) -> frozenset[str]:

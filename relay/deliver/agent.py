@@ -91,7 +91,7 @@ class Agent:
         reached = False
         for host in hosts:
             try:
-                connection = await Connection.open(host, hop, self._hostname, self._delivery)
+                connection = await Connection.open(host, hop, self._hostname, self._delivery, progress.job.id)
             except HostFailed as failed:
                 progress.last = replace(failed.outcome, unreachable=not reached)
                 continue

@@ -50,8 +50,8 @@ class Delivery:
     Attributes:
         recipient: where it goes, after aliases.
         original: the address that the sender gave; all that reports ever show.
-        next_hop: URL of the route's own next hop, empty for smarthost or MX.
-        hop: what the delivery shares connections and fate with: that URL, or the recipient's domain.
+        hop: what the delivery shares its fate with: the URL of a configured next hop, or the recipient's domain. Where
+            an attempt leads is decided anew by the configuration of its time.
         srs: whether the route wants the sender rewritten.
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.
@@ -62,7 +62,6 @@ class Delivery:
     n: int
     recipient: str
     original: str
-    next_hop: str = ""
     hop: str = ""
     srs: bool = True
     notify: str = ""

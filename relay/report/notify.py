@@ -58,7 +58,7 @@ class Notifier:
         from_domain: str,
         patience: Patience,
         ids: QueueIds,
-        hop_of: Callable[[str, str], str],
+        hop_of: Callable[[str], str],
     ) -> None:
         self._hostname = hostname
         self._from_domain = from_domain
@@ -134,8 +134,7 @@ class Notifier:
                 n,
                 recipient=target.address,
                 original=stored.sender,
-                next_hop=str(target.next_hop) if target.next_hop is not None else "",
-                hop=self._hop_of(target.address, str(target.next_hop) if target.next_hop is not None else ""),
+                hop=self._hop_of(target.address),
                 srs=target.srs,
                 next_attempt=now,
                 expires=self.patience.expires(now, ""),
