@@ -55,11 +55,12 @@ def read_files(config: Config) -> Files:
         tls = ServerTls(config.tls) if config.tls is not None else None
     smarthost = config.delivery.smarthost
     with _named("delivery.smarthost.password_file"):
-        password = _password(smarthost.password_file) if smarthost and smarthost.password_file else ""
+        password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
     return Files(scheme, tuple(keys), tables, tls, password)
 
 
-def _password(path: Path) -> str:
+def read_password(path: Path) -> str:
+    """The password in a file, without the line end. Raises OSError, ValueError."""
     try:
         return path.read_text(encoding="utf-8").strip("\r\n")
     except UnicodeDecodeError:
