@@ -42,6 +42,7 @@ from relay.report.notify import Happening, Notice, Notifier, from_domain
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
+from relay.route.reload import follow
 from relay.route.router import Routed, Router, Target
 from relay.sign.signer import Signer
 
@@ -206,6 +207,7 @@ class Relay:
         memory = config.limits.message_memory // (2 * config.workers)
         self._dispatcher = Dispatcher(config, store, attempts, memory)
         self._tls = files.tls
+        self._tables = files.tables
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -384,6 +386,7 @@ class Relay:
         self._background = [
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
             asyncio.create_task(self._sweep(), name="sweeper"),
+            asyncio.create_task(follow(self._tables.files), name="tables"),
         ]
 
     async def problem(self) -> str:

@@ -29,6 +29,7 @@ from relay.queue.store import Store
 from relay.receive.limits import SharedCounts
 from relay.receive.listener import bind
 from relay.report.metrics import Metrics
+from relay.route.reload import look, next_look
 
 log = structlog.get_logger()
 
@@ -153,7 +154,7 @@ class Supervisor:
             self._spawn(index)
         log.info("ready", workers=len(self._workers), listen=[listen.address for listen in self._config.listen])
         while True:
-            received = signal.sigtimedwait(SIGNALS, self._next_start())
+            received = signal.sigtimedwait(SIGNALS, self._next_turn())
             match received.si_signo if received is not None else 0:
                 case signal.SIGTERM | signal.SIGINT:
                     return self._stop()
@@ -161,6 +162,7 @@ class Supervisor:
                     self._reload()
                 case _:
                     self._reap()
+            look(self._files.tables.files)
             self._start_missing()
 
     # workers
@@ -225,13 +227,17 @@ class Supervisor:
         log.error("worker_died", pid=worker.pid, worker=worker.index, status=status, restart_in=wait)
         self._missing.append((time.monotonic() + wait, worker.index))
 
-    def _next_start(self) -> float:
-        return max(0.0, min((when for when, _ in self._missing), default=time.monotonic() + 60) - time.monotonic())
+    def _next_turn(self) -> float:
+        """Seconds until there is something to do without a signal: a worker to start, a look at the tables."""
+        starts = (max(0.0, when - time.monotonic()) for when, _ in self._missing)
+        return min([next_look(time.time()), *starts])
 
     def _start_missing(self) -> None:
         now = time.monotonic()
         due = [index for when, index in self._missing if when <= now]
         self._missing = [(when, index) for when, index in self._missing if when > now]
+        if due:
+            self._files.look()
         for index in due:
             self._spawn(index)
 

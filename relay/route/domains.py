@@ -49,10 +49,10 @@ class DomainTable:
         """The route of a normal domain."""
         return self._routes.get(domain)
 
-    async def lists(self, address: str) -> bool:
+    def lists(self, address: str) -> bool:
         """Whether a recipient file names this very address."""
         recipients = self._recipients.get(domain_of(address))
-        return recipients is not None and lookup_key(address) in await recipients.fresh()
+        return recipients is not None and lookup_key(address) in recipients.value
 
     async def accepts(self, address: str, stranger: str) -> None:
         """Return where the address, at a domain that has a route, is a user's; in a file, `user+detail` is `user`.
@@ -68,7 +68,7 @@ class DomainTable:
         route = self._routes[domain]
         if domain in self._recipients:
             known = lookup_key(address), lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
-            if (await self._recipients[domain].fresh()).isdisjoint(known):
+            if self._recipients[domain].value.isdisjoint(known):
                 raise no_such_user(address)
         elif route.recipients == "callout" and route.next_hop:
             exists = await self._callout.exists(route.next_hop, address, stranger)

@@ -356,21 +356,6 @@ def replace_aliases(folder: Path, name: str, text: str) -> None:
     os.utime(folder / name, (1, 1))
 
 
-async def test_the_alias_file_is_followed_and_a_broken_one_is_not(
-    build: BuildRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.route.reload.CHECK_INTERVAL", 0.0)
-    router = build()
-    replace_aliases(tmp_path, "aliases", "new@new.example n@ext.example\n")
-    assert await answer(router, "new@new.example") == "alias: n@ext.example"
-    assert await answer(router, "alice@fwd.example") == UNKNOWN
-    assert router.is_served("new.example")
-    replace_aliases(tmp_path, "aliases", "new@new.example broken\n")
-    with capture_logs() as logs:
-        assert await answer(router, "new@new.example") == "alias: n@ext.example"
-    assert [entry["event"] for entry in logs] == ["file_not_reloaded"]
-
-
 def test_a_broken_table_stops_the_start(build: BuildRouter, tmp_path: Path) -> None:
     (tmp_path / "aliases").write_text("alice@fwd.example\n")
     with pytest.raises(ValueError, match=r"aliases:1: alice@fwd\.example has no target"):
