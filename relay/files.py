@@ -48,6 +48,6 @@ def read_files(config: Config) -> Files:
     return Files(
         scheme=scheme_from_config(config),
         keys=tuple(load(entry) for entry in config.dkim),
-        tables=read_tables(config.routes, frozenset({config.hostname, *config.senders.local_domains})),
+        tables=read_tables(config.routes, (*config.senders.local_domains, config.hostname)),
         tls=ServerTls(config.tls) if config.tls is not None else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,11 @@ class Tables:
         return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
 
 
-def read_tables(routes: Routes, local_domains: frozenset[str]) -> Tables:
+def read_tables(routes: Routes, local_domains: Sequence[str]) -> Tables:
     """Read the tables; the aliases are TOML where the name ends in `.toml`, otherwise virtual(5).
 
     Args:
-        local_domains: see `AliasTable`.
+        local_domains: see `parse_virtual`.
 
     Raises:
         OSError, ValueError: a table cannot be read, or is wrong; the text names file and line.

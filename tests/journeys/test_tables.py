@@ -106,3 +106,14 @@ def test_a_reload_with_a_bad_table_changes_nothing(relay: RelayProcess, table: s
     assert str(path) in relay.events("reload_failed")[-1]["problem"]
     assert relay.workers() == workers
     assert codes(relay, ALICE) == codes(relay, BOB) == {250}
+
+
+def test_a_table_of_postfix_is_taken_as_it_is(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    aliases = "virt.example anything\ninfo@virt.example carol\nInfo@virt.example dave\ncarol carol@mailbox.example\n"
+    relay = world.relay(aliases=aliases)
+    with Dialogue((relay.address, relay.port)) as session:
+        assert session.deliver(ANN, "info@virt.example", b"Subject: hello\r\n\r\nhello\r\n").code == 250
+    assert sink.wait(1)[0].recipients == ("carol@mailbox.example",)
+    ignored = relay.events("alias_ignored")[0]
+    assert ignored["at"].endswith("aliases:3") and "aliases:2" in ignored["because"]

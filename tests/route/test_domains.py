@@ -57,7 +57,7 @@ def table(users: Path) -> DomainTable:
             }
         }
     )
-    return DomainTable(routes, read_tables(routes, frozenset()).recipients, probe)
+    return DomainTable(routes, read_tables(routes, ()).recipients, probe)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_routes(table: DomainTable) -> None:
 
 async def test_the_file_is_followed(users: Path) -> None:
     routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
-    tables = read_tables(routes, frozenset())
+    tables = read_tables(routes, ())
     table = DomainTable(routes, tables.recipients, probe)
     rewrite(users, "newcomer\n")
     look(tables.files)

@@ -87,7 +87,7 @@ def build(tmp_path: Path) -> BuildRouter:
             },
             context={"base": tmp_path},
         )
-        tables = read_tables(config.routes, frozenset({"mx.fwd.example", "fwd.example", "company.example"}))
+        tables = read_tables(config.routes, ("fwd.example", "company.example", "mx.fwd.example"))
         return Router(config, SCHEME, tables, probe=probe, token_lookup=tokens)
 
     return build
