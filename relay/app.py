@@ -235,9 +235,11 @@ class Relay:
             return ()
 
     async def check_spf(self, client: Client, sender: str) -> spf.SpfVerdict:
-        """The SPF verdict on a transaction; `none` for the networks of `spf.skip`."""
+        """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
+        if not client.known:
+            return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
         if within(client.ip, self.config.spf.skip):
-            return spf.unchecked(helo=client.helo, sender=sender)
+            return spf.unchecked("a known forwarder", helo=client.helo, sender=sender)
         verdict = await spf.check(
             self.resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self.config.hostname
         )
