@@ -26,6 +26,7 @@ from relay.files import Files
 from relay.queue import database
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
+from relay.rate import Rates
 from relay.receive.limits import SharedCounts
 from relay.receive.listener import bind
 from relay.report.metrics import Metrics
@@ -77,6 +78,7 @@ class WorkerSetup:
     parent_gone: int
     metrics: Metrics
     files: Files
+    rates: Rates
     http: socket.socket | None = None
 
 
@@ -145,6 +147,7 @@ class Supervisor:
         self._free_stale_leases()
         self._counts = SharedCounts(self._config.workers * ROWS)
         self._metrics = Metrics(self._config.workers * ROWS)
+        self._rates = Rates(self._config.srs)
         self._rows = list(range(self._config.workers * ROWS))
         _raise_file_limit()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -196,6 +199,7 @@ class Supervisor:
                     self._pipe[0],
                     self._metrics,
                     self._files,
+                    self._rates,
                     self._ports.by_address[http.address][index] if http is not None else None,
                 )
             )
@@ -257,7 +261,7 @@ class Supervisor:
             log.error("reload_failed", problem=str(error), kept="the old configuration")
             return
         old = list(self._workers.values())
-        self._config, self._files = config, files
+        self._config, self._files, self._rates = config, files, Rates(config.srs)
         self._generation += 1
         self._missing = []
         for index in range(config.workers):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from relay.address import BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.config import DomainRoute, Routes
+from relay.rate import TokenBuckets
 from relay.reply import Refused
 from relay.route.callout import Callout, Probe
 from relay.route.reload import ReloadedFile
@@ -25,7 +26,7 @@ class DomainTable:
 
     Args:
         recipients: the users of the domains that have a file of them.
-        probe: see `relay.route.callout.Probe`.
+        probe, unknown: see `relay.route.callout.Callout`.
         clock: monotonic seconds.
     """
 
@@ -34,11 +35,12 @@ class DomainTable:
         routes: Routes,
         recipients: Mapping[str, ReloadedFile[frozenset[str]]],
         probe: Probe,
+        unknown: TokenBuckets,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes.domains
         self._recipients = recipients
-        self._callout = Callout(probe, routes.callout_cache, clock)
+        self._callout = Callout(probe, unknown, routes.callout_cache, clock)
 
     @property
     def domains(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ import structlog
 from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
 from relay.network import Endpoint
+from relay.rate import Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, is_srs
 from relay.route.aliases import AliasLoop, AliasTable
@@ -71,13 +72,13 @@ class Router:
     """
 
     def __init__(
-        self, config: Config, scheme: Scheme, tables: Tables, *, probe: Probe, token_lookup: TokenLookup
+        self, config: Config, scheme: Scheme, tables: Tables, rates: Rates, *, probe: Probe, token_lookup: TokenLookup
     ) -> None:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
         self._srs_domain = config.srs.domain
-        self._bounces = Bounces(config.srs, scheme, token_lookup)
-        self._domains = DomainTable(config.routes, tables.recipients, probe)
+        self._bounces = Bounces(config.srs, scheme, rates, token_lookup)
+        self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
         self._no_aliases = AliasTable({}, frozenset(), frozenset())
 

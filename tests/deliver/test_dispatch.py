@@ -23,6 +23,7 @@ from relay.queue.database import QueueUnavailable
 from relay.queue.ids import QueueIds
 from relay.queue.schedule import Patience
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
+from relay.rate import TokenBuckets
 from relay.report.metrics import Metrics
 from relay.report.notify import Notifier
 from relay.rewrite.srs import Scheme
@@ -59,7 +60,9 @@ class House:
         self.ids = QueueIds(time.time)
         self.patience = Patience()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
-        notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, lambda r, h: hop_of(config, r, h))
+        notifier = Notifier(
+            "mx.test", "fwd.test", self.patience, self.ids, lambda r, h: hop_of(config, r, h), TokenBuckets(1, 10)
+        )
         scheme, signer = Scheme("fwd.test", (b"secret",)), Signer([], "fwd.test")
         attempts = Attempts(config, store, self.hops, signer, scheme, notifier, self.home, Metrics())
         self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)

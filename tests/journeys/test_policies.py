@@ -130,7 +130,7 @@ def other_house() -> Iterator[House]:
         house.open(
             "default",
             "fwd.example",
-            workers=1,
+            workers=3,
             spf={"fail": "defer", "softfail": "reject", "permerror": "defer", "temperror": "tag", "skip": [KNOWN]},
             srs={"reverse_rate": 2, "bounce_rate": 3},
         )
@@ -353,7 +353,9 @@ def test_an_address_for_bounces_only_takes_bounces_only(house: House) -> None:
 
 
 def test_mail_and_bounces_to_one_sender_behind_srs_addresses_have_a_rate_each(other_house: House) -> None:
+    """Over all workers, and who may not write in the sender's name uses none of it up."""
     limited = (450, "4.7.1")
+    assert {other_house.send(SENDERS["softfail"], at_home(ANN))[0][:2] for _ in range(3)} == {REJECTED}
     codes = [other_house.send(SENDERS["none"], at_home(ANN))[0][:2] for _ in range(3)]
     assert codes == [TAGGED, TAGGED, limited]
     assert other_house.send(SENDERS["none"], at_home("bob@sender.example"))[0][:2] == TAGGED

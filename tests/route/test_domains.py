@@ -10,6 +10,7 @@ import pytest
 from relay.config import Routes
 from relay.deliver.reply import Outcome, classify
 from relay.network import Endpoint
+from relay.rate import TokenBuckets
 from relay.reply import Refused
 from relay.route.domains import DomainTable, parse_recipients
 from relay.route.reload import look
@@ -57,7 +58,7 @@ def table(users: Path) -> DomainTable:
             }
         }
     )
-    return DomainTable(routes, read_tables(routes, ()).recipients, probe)
+    return DomainTable(routes, read_tables(routes, ()).recipients, probe, TokenBuckets(60, 100))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_routes(table: DomainTable) -> None:
 async def test_the_file_is_followed(users: Path) -> None:
     routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
     tables = read_tables(routes, ())
-    table = DomainTable(routes, tables.recipients, probe)
+    table = DomainTable(routes, tables.recipients, probe, TokenBuckets(60, 100))
     rewrite(users, "newcomer\n")
     look(tables.files)
     await table.accepts("newcomer@example.org", "")

@@ -13,9 +13,10 @@ from relay.config import Config
 from relay.deliver.reply import Outcome, classify, deferral
 from relay.message import Client
 from relay.network import Endpoint
+from relay.rate import FORGERIES, Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, forward, forward_token
-from relay.route.bounces import FORGERIES, Question, TokenLookup
+from relay.route.bounces import Question, TokenLookup
 from relay.route.router import Routed, Router
 from relay.route.tables import read_tables
 
@@ -88,7 +89,7 @@ def build(tmp_path: Path) -> BuildRouter:
             context={"base": tmp_path},
         )
         tables = read_tables(config.routes, ("fwd.example", "company.example", "mx.fwd.example"))
-        return Router(config, SCHEME, tables, probe=probe, token_lookup=tokens)
+        return Router(config, SCHEME, tables, Rates(config.srs), probe=probe, token_lookup=tokens)
 
     return build
 
