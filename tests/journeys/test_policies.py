@@ -107,7 +107,7 @@ def house() -> Iterator[House]:
         house.open(
             "default",
             "fwd.example",
-            senders={"local_domains": ["fwd.example", "brand.example"]},
+            senders={"local_domains": ["fwd.example", "brand.example", "srs.parent.example"]},
             routes={"domains": {"old.example": old_route}},
         )
         house.open(
@@ -229,6 +229,8 @@ def test_a_known_forwarder_is_not_checked_and_the_record_does_not_claim_otherwis
         (SENDER, "ceo@FWD.example", DENIED),
         (SENDER, "ceo@brand.example", DENIED),
         (SENDER, "ceo@nowhere.fwd.example", DENIED),
+        (SENDER, "ceo@srs.parent.example", DENIED),
+        (SENDER, "ceo@parent.example", TAGGED),
         (STRANGER, "x@news.fwd.example", DENIED),
         (SENDER, "x@news.fwd.example", TAGGED),
         (FWD, "ceo@fwd.example", TAGGED),
@@ -250,6 +252,7 @@ def test_a_sender_in_our_name_needs_spf_pass_for_it(
         (SENDER, "mx.sender.example", ANN, "ceo@fwd.example", DENIED),
         (SENDER, "mx.sender.example", ANN, "ceo@brand.example", DENIED),
         (SENDER, "mx.sender.example", ANN, "ceo@sub.fwd.example", DENIED),
+        (SENDER, "mx.sender.example", ANN, "ceo@parent.example", DENIED),
         (SENDER, "mx.sender.example", "", "ceo@fwd.example", DENIED),
         (SENDER, "mx.fwd.example", "", "ceo@fwd.example", DENIED),
         (SENDER, "mx.sender.example", "", "MAILER-DAEMON@sender.example", TAGGED),
