@@ -416,3 +416,19 @@ def test_an_internationalized_sender_is_stored_where_the_next_hop_could_not_writ
     assert isinstance(behind(token), srs.Token)
     answer, subject = house.send("", token, source=STRANGER)
     assert answer[:2] == TAGGED and house.arrived(subject).recipients == ("jörg@sender.example",)
+
+
+@pytest.mark.parametrize("octets", [65, 450])
+def test_a_sender_with_a_long_local_part_leaves_with_a_short_one_that_leads_home(house: House, octets: int) -> None:
+    """RFC 5321 section 4.5.3.1 asks for no limit where that is possible; newsletters write such senders (VERP)."""
+    sender = f"bounce-{'x' * (octets - 7)}@sender.example"
+    answer, subject = house.send(sender)
+    assert answer[:2] == TAGGED
+    arrived = house.arrived(subject)
+    assert len(arrived.sender.partition("@")[0]) <= 64
+    assert "; spf=pass " in spf_field(arrived.content)
+    answer, subject = house.send("", arrived.sender, source=STRANGER)
+    assert answer[:2] == TAGGED
+    arrived = house.arrived(subject)
+    assert arrived.recipients == (sender,)
+    assert max(map(len, arrived.content.split(b"\r\n"))) <= 998
