@@ -19,7 +19,8 @@ _LABEL = r"(?!-)[A-Za-z0-9_\u0080-\U0010ffff-]{1,63}(?<!-)"
 DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 ADDRESS_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z", re.IGNORECASE)
 
-LOCAL_PART_OCTETS = 64  # RFC 5321 section 4.5.3.1.1
+LOCAL_PART_OCTETS = 64  # RFC 5321 section 4.5.3.1.1: what everybody has to take, and so the most that we make up
+LOCAL_PART_TAKEN = 640  # what others make up may be longer, as far as a line of a header holds the whole address
 DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 
 DETAIL_SEPARATOR = "+"  # RFC 5233 section 1 leaves it to the site: this is what Postfix sites set and users type
@@ -64,7 +65,7 @@ def parse(address: str) -> Mailbox:
     """The two parts of a full address.
 
     Raises:
-        BadAddress: no `@` or two, an empty or malformed part, or a part over the limits of RFC 5321 section 4.5.3.1.
+        BadAddress: no `@` or two, an empty or malformed part, or one over `LOCAL_PART_TAKEN` or `DOMAIN_OCTETS`.
     """
     mailbox = split(address)
     if not mailbox.domain:
@@ -73,8 +74,8 @@ def parse(address: str) -> Mailbox:
         raise BadAddress("the local part is malformed")
     if not (DOMAIN.match(mailbox.domain) or ADDRESS_LITERAL.match(mailbox.domain)):
         raise BadAddress("the domain is malformed")
-    if len(mailbox.local.encode()) > LOCAL_PART_OCTETS:
-        raise BadAddress(f"the local part is longer than {LOCAL_PART_OCTETS} octets")
+    if len(mailbox.local.encode()) > LOCAL_PART_TAKEN:
+        raise BadAddress(f"the local part is longer than {LOCAL_PART_TAKEN} octets")
     if len(mailbox.domain.encode()) > DOMAIN_OCTETS:
         raise BadAddress(f"the domain is longer than {DOMAIN_OCTETS} octets")
     return mailbox

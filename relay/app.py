@@ -33,6 +33,7 @@ from relay.queue.schedule import Patience
 from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.queue.upkeep import Upkeep
+from relay.rate import Rates
 from relay.receive.command import RcptTo, Transaction
 from relay.receive.incoming import LARGE
 from relay.receive.limits import Limits, SharedCounts
@@ -43,6 +44,7 @@ from relay.report.notify import Happening, Notice, Notifier, from_domain
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
+from relay.route.reload import follow
 from relay.route.router import Routed, Router, Target
 from relay.sign.signer import Signer
 
@@ -89,21 +91,27 @@ class Conversation:
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
         sender = transaction.mail.sender
         try:
-            routed = await self._relay.route(rcpt.recipient, sender, client)
+            check = partial(self._check_sender, client, sender)
+            routed = await self._relay.route(Question(rcpt.recipient, sender, client, time.time(), check))
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
         if self._accepted.routes and self._accepted.targets + len(routed.targets) > TARGETS:
             raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
-        if not client.trusted:
-            await self._check_sender(client, sender)
+        await self._check_sender(client, sender)
         self._accepted.routes.append((rcpt, routed))
         self._accepted.targets += len(routed.targets)
         if self._ptr is None:
             self._ptr = asyncio.create_task(_name_of(self._relay.resolver, client.ip))
 
     async def _check_sender(self, client: Client, sender: str) -> None:
-        """SPF and forgeries of our own domains; one verdict serves all recipients of a transaction."""
+        """SPF and forgeries of our own domains; one verdict serves all recipients of a transaction.
+
+        Raises:
+            Refused: the client may not write in the sender's name.
+        """
+        if client.trusted:
+            return
         verdict = await self._spf(client, sender)
         policy.refuse_forged_sender(self._relay.own_domains, verdict, sender, client.ip)
         policy.apply_spf(self._relay.config.spf, verdict, client.ip)
@@ -155,6 +163,7 @@ class Relay:
         resolver: Resolver,
         metrics: Metrics,
         files: Files,
+        rates: Rates,
     ) -> None:
         self.config = config
         self.resolver = resolver
@@ -177,6 +186,7 @@ class Relay:
             config,
             self._scheme,
             files.tables,
+            rates,
             probe=self._agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
         )
@@ -188,7 +198,8 @@ class Relay:
             from_domain([key.domain for key in files.keys], config.srs.domain),
             self._patience,
             self._ids,
-            lambda recipient: hop_of(config, recipient),
+            partial(hop_of, config),
+            rates.notices,
         )
         attempts = Attempts(
             config,
@@ -203,18 +214,19 @@ class Relay:
         memory = config.limits.message_memory // (2 * config.workers)
         self._dispatcher = Dispatcher(config, store, attempts, memory)
         self._tls = files.tls
+        self._tables = files.tables
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
         self._stopping = False
 
     # what a conversation asks
 
-    async def route(self, recipient: str, sender: str, client: Client | None) -> Routed:
+    async def route(self, asked: Question) -> Routed:
         """Where a recipient leads; without a client it is mail of our own. Raises Refused."""
         try:
-            routed = await self._router.route(Question(recipient, sender, client, time.time()))
+            routed = await self._router.route(asked)
         except Refused:
-            if self._router.leads_home(recipient):
+            if self._router.leads_home(asked.recipient):
                 self.metrics.srs.add("rejected")
             raise
         if routed.kind == "srs":
@@ -224,15 +236,17 @@ class Relay:
     async def _home(self, sender: str) -> Sequence[Target]:
         """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere."""
         try:
-            return (await self.route(sender, "", None)).targets
+            return (await self.route(Question(sender, "", None, time.time()))).targets
         except Refused as refused:
             log.info("sender_unreachable", sender=sender, reply=str(refused.reply))
             return ()
 
     async def check_spf(self, client: Client, sender: str) -> spf.SpfVerdict:
-        """The SPF verdict on a transaction; `none` for the networks of `spf.skip`."""
+        """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
+        if not client.known:
+            return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
         if within(client.ip, self.config.spf.skip):
-            return spf.unchecked(helo=client.helo, sender=sender)
+            return spf.unchecked("a known forwarder", helo=client.helo, sender=sender)
         verdict = await spf.check(
             self.resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self.config.hostname
         )
@@ -375,6 +389,7 @@ class Relay:
         self._background = [
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self.config.queue).run(), name="upkeep"),
+            asyncio.create_task(follow(self._tables.files), name="tables"),
         ]
 
     async def problem(self) -> str:

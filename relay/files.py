@@ -1,7 +1,8 @@
 """The files that a configuration names, read once, before any worker starts.
 
 Workers inherit what was read, so that one that takes the place of a dead one does not depend on what has become of a
-file meanwhile. Tables and certificate are followed from there; for a new secret or signing key there is SIGHUP.
+file meanwhile. Tables and certificate are followed from there, by the supervisor too, whose next worker then begins
+with the last good ones; for a new secret or signing key there is SIGHUP.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from relay.config import Config, ConfigError
 from relay.deliver.tls import ServerTls
 from relay.rewrite.srs import Scheme, scheme_from_config
+from relay.route.reload import look
 from relay.route.tables import Tables, read_tables
 from relay.sign.keys import SigningKey, load
 
@@ -36,6 +38,12 @@ class Files:
     tls: ServerTls | None
     password: str = field(default="", repr=False)
 
+    def look(self) -> None:
+        """Take over the tables and the certificate that have changed, as far as they are good."""
+        look(self.tables.files)
+        if self.tls is not None:
+            self.tls.context()
+
 
 def read_files(config: Config) -> Files:
     """Read them.
@@ -50,7 +58,7 @@ def read_files(config: Config) -> Files:
         with _named(f"dkim.{number}.private_key"):
             keys.append(load(entry))
     with _named("routes"):
-        tables = read_tables(config.routes, frozenset({config.hostname, *config.senders.local_domains}))
+        tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
     with _named("tls"):
         tls = ServerTls(config.tls) if config.tls is not None else None
     smarthost = config.delivery.smarthost

@@ -186,6 +186,7 @@ class Client:
         helo: the argument of EHLO or HELO, as sent; empty before either.
         ptr: the name of the address, confirmed by its own address records; empty where there is none.
         trusted: one of `clients.trusted`.
+        known: False where the address is that of a proxy which does not say whom it speaks for.
         protocol: the `with` word of RFC 3848 for Received: SMTP, ESMTP, ESMTPS.
         tls: protocol version and cipher, for the log; empty in clear.
     """
@@ -195,6 +196,7 @@ class Client:
     helo: str = ""
     ptr: str = ""
     trusted: bool = False
+    known: bool = True
     protocol: str = "SMTP"
     tls: str = ""
 

@@ -27,9 +27,11 @@ from relay.files import Files
 from relay.queue import database
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
+from relay.rate import Rates
 from relay.receive.limits import SharedCounts
 from relay.receive.listener import bind
 from relay.report.metrics import Metrics
+from relay.route.reload import look, next_look
 
 log = structlog.get_logger()
 
@@ -78,6 +80,7 @@ class WorkerSetup:
     parent_gone: int
     metrics: Metrics
     files: Files
+    rates: Rates
     http: socket.socket | None = None
 
 
@@ -144,6 +147,7 @@ class Supervisor:
         self._prepare_queue()
         self._counts = SharedCounts(self._config.workers * ROWS)
         self._metrics = Metrics(self._config.workers * ROWS)
+        self._rates = Rates(self._config.srs)
         self._rows = list(range(self._config.workers * ROWS))
         _raise_file_limit()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -153,7 +157,7 @@ class Supervisor:
         self._start_missing()
         log.info("ready", workers=len(self._workers), listen=[listen.address for listen in self._config.listen])
         while True:
-            received = signal.sigtimedwait(SIGNALS, self._next_start())
+            received = signal.sigtimedwait(SIGNALS, self._next_turn())
             match received.si_signo if received is not None else 0:
                 case signal.SIGTERM | signal.SIGINT:
                     return self._stop()
@@ -161,6 +165,7 @@ class Supervisor:
                     self._reload()
                 case _:
                     self._reap()
+            look(self._files.tables.files)
             self._start_missing()
 
     # workers
@@ -194,6 +199,7 @@ class Supervisor:
                     self._pipe[0],
                     self._metrics,
                     self._files,
+                    self._rates,
                     self._ports.by_address[http.address][index] if http is not None else None,
                 )
             )
@@ -228,13 +234,17 @@ class Supervisor:
         log.error("worker_died", pid=worker.pid, worker=worker.index, status=status, restart_in=wait)
         self._missing.append((time.monotonic() + wait, worker.index))
 
-    def _next_start(self) -> float:
-        return max(0.0, min((when for when, _ in self._missing), default=time.monotonic() + 60) - time.monotonic())
+    def _next_turn(self) -> float:
+        """Seconds until there is something to do without a signal: a worker to start, a look at the tables."""
+        starts = (max(0.0, when - time.monotonic()) for when, _ in self._missing)
+        return min([next_look(time.time()), *starts])
 
     def _start_missing(self) -> None:
         now = time.monotonic()
         due = [index for when, index in self._missing if when <= now]
         self._missing = [(when, index) for when, index in self._missing if when > now]
+        if due:
+            self._files.look()
         for index in due:
             try:
                 self._spawn(index)
@@ -258,7 +268,7 @@ class Supervisor:
             log.error("reload_failed", problem=str(error), kept="the old configuration")
             return
         old = list(self._workers.values())
-        self._config, self._files = config, files
+        self._config, self._files, self._rates = config, files, Rates(config.srs)
         self._generation += 1
         self._missing = [(time.monotonic(), index) for index in range(config.workers)]
         self._start_missing()

@@ -43,13 +43,15 @@ def apply_spf(policy: Spf, verdict: SpfVerdict, ip: str) -> None:
 
 
 def refuse_forged_sender(own: Collection[str], verdict: SpfVerdict, sender: str, ip: str) -> None:
-    """An outsider may use our domains in MAIL FROM only where SPF passes for them.
+    """An outsider may use our domains, and what is below them, in MAIL FROM only where SPF passes for them.
+
+    A domain above one of ours is no concern here: as a sender that is not ours it is rewritten on the way out.
 
     Raises:
         Refused: 550 5.7.1; the mail would leave with our address, our SPF and our signature.
     """
     domain = domain_of(sender)
-    if verdict.result != "pass" and _is_own(own, domain):
+    if verdict.result != "pass" and _is_within(own, domain):
         raise Refused(550, "5.7.1", f"<{sender}>: {ip} may not send for {domain}, a domain of ours")
 
 
@@ -64,15 +66,18 @@ def refuse_forged_author(own: Collection[str], verdict: SpfVerdict, message: Mes
         raise Refused(550, "5.7.1", f"more than {AUTHORS} domains in From: this is no list of authors")
     for domain in domains:
         aligned = verdict.result == "pass" and _aligned(domain, verdict.domain)
-        if _is_own(own, domain) and not aligned:
+        if _is_akin(own, domain) and not aligned:
             raise Refused(550, "5.7.1", f"{ip} may not send mail from {domain}, a domain of ours")
 
 
-def _is_own(own: Collection[str], domain: str) -> bool:
+def _is_within(own: Collection[str], domain: str) -> bool:
+    """Whether a domain is one of ours, or below one."""
+    return any(domain == one or domain.endswith("." + one) for one in own)
+
+
+def _is_akin(own: Collection[str], domain: str) -> bool:
     """Whether a domain is one of ours, below one, or above one: relaxed alignment takes them all for the same."""
-    return "." in domain and any(
-        domain == one or domain.endswith("." + one) or one.endswith("." + domain) for one in own
-    )
+    return _is_within(own, domain) or ("." in domain and any(one.endswith("." + domain) for one in own))
 
 
 def _aligned(author: str, authenticated: str) -> bool:

@@ -15,7 +15,7 @@ from relay.authenticate.spf import SpfVerdict
 from relay.message import HeaderField, Message
 
 LINE_OCTETS = 78  # RFC 5322 section 2.1.1: a line should not be longer
-VALUE_OCTETS = 320  # the longest address (RFC 5321 section 4.5.3.1: 64 + 1 + 255); keeps every line below 998 octets
+VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255); keeps every line below 998 octets
 SCANNED_OCTETS = 32768  # of Authentication-Results in one message; real ones stay far below
 
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
@@ -51,12 +51,13 @@ class MethodResult:
 def spf_result(verdict: SpfVerdict, *, ip: str, sender: str) -> MethodResult:
     """SPF (RFC 8601 section 2.7.2) of a client's address and MAIL FROM.
 
-    Of an internationalized sender only the domain is named: in a header without UTF-8 its local part cannot stand.
+    Of an internationalized sender only the domain is named: in a header without UTF-8 its local part cannot stand. So
+    it is of one that is too long.
     """
     comment = verdict.problem or _SPF_COMMENTS.get(verdict.result, "").format(ip=ip, domain=verdict.domain)
     if verdict.identity == "helo":
         return MethodResult("spf", verdict.result, comment, (("smtp.helo", verdict.domain),))
-    mailfrom = sender if sender.isascii() else verdict.domain
+    mailfrom = sender if sender.isascii() and len(sender) <= VALUE_OCTETS else verdict.domain
     return MethodResult("spf", verdict.result, comment, (("smtp.mailfrom", mailfrom),))
 
 

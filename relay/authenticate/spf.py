@@ -91,10 +91,10 @@ async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver
     return SpfVerdict(query.result, identity, shown, printable(query.explanation, EXPLANATION_OCTETS))
 
 
-def unchecked(*, helo: str, sender: str) -> SpfVerdict:
-    """`none`, for a client whose SPF says nothing of the sender: one that forwards to us, as a backup MX does."""
+def unchecked(reason: str, *, helo: str, sender: str) -> SpfVerdict:
+    """`none`, for a client whose address says nothing of the sender; `reason` goes into Authentication-Results."""
     domain = printable(normal_domain(split(sender).domain if sender else helo))
-    return SpfVerdict("none", "mailfrom" if sender else "helo", domain, problem="not checked, a known forwarder")
+    return SpfVerdict("none", "mailfrom" if sender else "helo", domain, problem=f"not checked, {reason}")
 
 
 def _is_host_name(domain: str) -> bool:

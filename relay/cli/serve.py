@@ -57,7 +57,7 @@ async def _work(setup: WorkerSetup) -> int:
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     store = Store(await database.connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
-    relay = Relay(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files)
+    relay = Relay(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
     relay.start(setup.sockets)
     http = None
     if setup.http is not None:

@@ -152,7 +152,7 @@ class Listener:
                 raise proxy.BadProxyHeader("not one of the listener's proxies")
             proxied = await proxy.read_header(sock)
             if proxied is None:
-                return Client(ip, port)  # whoever it is, nobody to trust
+                return Client(ip, port, known=False)  # whoever it is, nobody to trust
             ip, port = plain_ip(proxied.ip), proxied.port
         return Client(ip, port, trusted=within(ip, self._config.clients.trusted))
 

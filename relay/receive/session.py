@@ -235,17 +235,19 @@ class Session:
             raise Refused(503, "5.5.1", "Error: send EHLO first")
         if self._transaction is not None:
             raise Refused(503, "5.5.1", "Error: nested MAIL command")
-        mail = parse_mail(argument)
-        if mail.size > self._config.receive.max_message_size:
-            raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
-        self._account.check(mail.size)
-        transaction = Transaction(self._ids.new(), mail)
-        bound = self._log.bind(id=id_text(transaction.id))
+        number, mail = self._ids.new(), None
+        bound = self._log.bind(id=id_text(number))
         try:
+            mail = parse_mail(argument)
+            if mail.size > self._config.receive.max_message_size:
+                raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
+            self._account.check(mail.size)
+            transaction = Transaction(number, mail)
             await self._handler.mail(self._client, transaction)
         except Refused as refused:
             self._handler.reset()
-            bound.info("mail", sender=mail.sender, reply=str(refused.reply))
+            sender = argument if mail is None else mail.sender
+            bound.info("mail", sender=sender, helo=self._client.helo, reply=str(refused.reply))
             raise
         self._transaction = transaction
         bound.info("mail", sender=mail.sender, helo=self._client.helo)
@@ -255,7 +257,7 @@ class Session:
         transaction = self._transaction
         if transaction is None:
             raise Refused(503, "5.5.1", "Error: need MAIL command")
-        bound = self._log.bind(id=id_text(transaction.id))
+        bound, rcpt = self._log.bind(id=id_text(transaction.id)), None
         try:
             rcpt = parse_rcpt(argument, transaction.mail.smtputf8)
             if len(transaction.recipients) >= self._config.limits.recipients:
@@ -263,7 +265,7 @@ class Session:
             await self._handler.rcpt(self._client, transaction, rcpt)
         except Refused as refused:
             transaction.refused += 1
-            bound.info("rcpt", rcpt=argument, reply=str(refused.reply))
+            bound.info("rcpt", rcpt=argument if rcpt is None else rcpt.recipient, reply=str(refused.reply))
             raise
         transaction.recipients.append(rcpt)
         bound.info("rcpt", rcpt=rcpt.recipient)

@@ -16,8 +16,9 @@ from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
 from relay.queue.schedule import Patience
 from relay.queue.store import Delivery, StoredMessage
+from relay.rate import TokenBuckets
 from relay.report.dsn import Action, RecipientReport, Report, build
-from relay.report.policy import DomainAllowance, fate
+from relay.report.policy import fate
 from relay.route.router import Target
 
 
@@ -50,6 +51,7 @@ class Notifier:
     Args:
         from_domain: MAILER-DAEMON's domain, one that we sign for.
         hop_of: the key of a recipient's next hop, see `Delivery.hop`.
+        allowance: how many letters a sender's domain without SPF may have.
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class Notifier:
         patience: Patience,
         ids: QueueIds,
         hop_of: Callable[[str], str],
+        allowance: TokenBuckets,
     ) -> None:
         self._hostname = hostname
         self._from_domain = from_domain
         self.patience = patience
         self._ids = ids
         self._hop_of = hop_of
-        self._allowance = DomainAllowance()
+        self._allowance = allowance
 
     def notice(
         self, action: Action, stored: StoredMessage, happened: Sequence[Happening], home: Sequence[Target], now: float

@@ -6,8 +6,6 @@ passed or the client is trusted; a domain that publishes no SPF gets a few, by a
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,41 +21,6 @@ _KEYWORDS: dict[Action, str] = {
     "relayed": "SUCCESS",
     "expanded": "SUCCESS",
 }
-
-
-class DomainAllowance:
-    """A token bucket for each domain, bounded: while the table is full of busy domains, a new one gets nothing.
-
-    Args:
-        burst: how many a domain may have at once.
-        per_hour: how many come back in an hour.
-        domains: how many domains are remembered.
-    """
-
-    def __init__(self, burst: int = 10, per_hour: float = 10.0, domains: int = 10_000) -> None:
-        self._interval = 3600 / per_hour
-        self._horizon = burst * self._interval
-        self._domains = domains
-        self._full_at: OrderedDict[str, float] = OrderedDict()  # when a domain's bucket is full again, last used last
-
-    def take(self, domain: str, now: float) -> bool:
-        """Take one from the domain's bucket at the time `now` (seconds); False where it is empty."""
-        full_at = max(self._full_at.get(domain, -math.inf), now) + self._interval
-        if full_at > now + self._horizon + 1e-6 or not (domain in self._full_at or self._has_room(now)):
-            return False
-        self._full_at[domain] = full_at
-        self._full_at.move_to_end(domain)
-        return True
-
-    def _has_room(self, now: float) -> bool:
-        """Forgets a domain whose bucket is full again, if need be: it loses nothing by it."""
-        if len(self._full_at) < self._domains:
-            return True
-        domain, full_at = next(iter(self._full_at.items()))
-        if full_at > now:
-            return False
-        del self._full_at[domain]
-        return True
 
 
 def fate(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from relay.address import (
     DOMAIN,
@@ -36,7 +38,10 @@ _ENTRY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)(.*)', re.DOTALL)
 _PLAIN = re.compile(
     r"[\w+=-]+(?:\.[\w+=-]+)*@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}\Z", re.ASCII | re.IGNORECASE
 )
+_OTHER = re.compile(r"[#|/]")  # opens a comment, a command, a file: none of them a target
 _TARGET = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s,"])+|"')
+
+log = structlog.get_logger()
 
 
 class AliasError(ValueError):
@@ -156,16 +161,17 @@ def _filled_in(target: str, address: str, unmatched: str) -> str:
     return f"{quote(unquote(mailbox.local) + unmatched)}@{mailbox.domain}"
 
 
-def parse_virtual(text: str, source: str, local_domains: Collection[str] = ()) -> AliasTable:
-    """The table of a virtual(5) file. Two liberties: the left-hand side may be quoted, a pattern may stand only once.
+def parse_virtual(text: str, source: str, local_domains: Sequence[str] = ()) -> AliasTable:
+    """The table of a virtual(5) file. One liberty: the left-hand side may be quoted.
+
+    Of a pattern that stands twice the first entry counts; the log says so of the other.
 
     Args:
         source: the file's name, for messages.
-        local_domains: see `AliasTable`; normal domains.
+        local_domains: see `AliasTable`; normal domains. The first of them is that of a target without a domain.
 
     Raises:
-        AliasError: a line that Postfix would skip with a warning, a pattern that stands twice, a target that is no full
-            address.
+        AliasError: a line that Postfix would skip with a warning, a target that is no address.
     """
     builder = _Builder(local_domains)
     for number, line in _logical_lines(text, source):
@@ -175,7 +181,7 @@ def parse_virtual(text: str, source: str, local_domains: Collection[str] = ()) -
     return builder.table()
 
 
-def parse_toml(text: str, source: str, local_domains: Collection[str] = ()) -> AliasTable:
+def parse_toml(text: str, source: str, local_domains: Sequence[str] = ()) -> AliasTable:
     """The table of a TOML file: `"alice@fwd.example" = "x@y.example"`, or a list; `"fwd.example" = []` for a domain.
 
     Raises:
@@ -216,8 +222,9 @@ def _logical_lines(text: str, source: str) -> Iterator[tuple[int, str]]:
 class _Builder:
     """Takes the entries one by one, checks them, and knows where each stood."""
 
-    def __init__(self, local_domains: Collection[str]) -> None:
+    def __init__(self, local_domains: Sequence[str]) -> None:
         self._local_domains = frozenset(local_domains)
+        self._origin = local_domains[0] if local_domains else ""
         self._entries: dict[str, tuple[str, ...]] = {}
         self._origins: dict[str, str] = {}
         self._domains: set[str] = set()
@@ -237,18 +244,36 @@ class _Builder:
             # Postfix looks up a domain and a `user` of that shape alike; what marks a domain may say anything.
             self._domains.add(normal_domain(pattern))
             try:
-                targets = _targets(pattern, value)
+                targets = self._targets(pattern, value)
             except AliasError:
                 return
         else:
             if (domain := _served(pattern)) is not None:
                 self._domains.add(domain)
-            targets = _targets(pattern, value)
+            targets = self._targets(pattern, value)
         key = f"@{normal_domain(pattern[1:])}" if pattern.startswith("@") else lookup_key(pattern)
         if key in self._entries:
-            raise AliasError(f"{pattern} already stands at {self._origins[key]}")
+            log.warning("alias_ignored", alias=pattern, at=where, because=f"it stands at {self._origins[key]} already")
+            return
         self._entries[key] = targets
         self._origins[key] = where
+
+    def _targets(self, pattern: str, value: str) -> tuple[str, ...]:
+        targets = tuple(_TARGET.findall(value) if '"' in value else value.replace(",", " ").split())
+        if not targets:
+            raise AliasError(f"{pattern} has no target")
+        return tuple(self._target(target, position) for position, target in enumerate(targets))
+
+    def _target(self, target: str, position: int) -> str:
+        if target.startswith("@"):
+            _check_domain(target)
+            if position:
+                raise AliasError(f"{target}: the same user at another domain can only be the first target")
+            return target
+        if not split(target).domain and self._origin and not _OTHER.match(target):
+            target = f"{target}@{self._origin}"
+        _check_address(target)
+        return target
 
 
 def _served(pattern: str) -> str | None:
@@ -263,20 +288,6 @@ def _served(pattern: str) -> str | None:
     if not (DOT_STRING.match(pattern) or QUOTED_STRING.match(pattern)):
         raise AliasError(f"{pattern} is neither an address nor a local part")
     return None
-
-
-def _targets(pattern: str, value: str) -> tuple[str, ...]:
-    targets = tuple(_TARGET.findall(value) if '"' in value else value.replace(",", " ").split())
-    if not targets:
-        raise AliasError(f"{pattern} has no target")
-    for position, target in enumerate(targets):
-        if not target.startswith("@"):
-            _check_address(target)
-        elif position == 0:
-            _check_domain(target)
-        else:
-            raise AliasError(f"{target}: the same user at another domain can only be the first target")
-    return targets
 
 
 def _check_address(address: str) -> None:

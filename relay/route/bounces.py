@@ -7,21 +7,23 @@ behind it is the hash, the age, and rates: of messages to one sender, and of add
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.address import domain_of, lookup_key
 from relay.config import Srs
 from relay.message import Client
 from relay.network import client_network
+from relay.rate import Rates
 from relay.reply import Refused
 from relay.rewrite.srs import BadSyntax, Expired, Forged, Scheme, SrsError, Token, is_srs, reverse
-from relay.route.rate import TokenBuckets
 
 TokenLookup = Callable[[str], Awaitable[str | None]]
 """The sender that is stored under the id of a token; None where there is none (any more)."""
 
-FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
 _STEPS = 2  # SRS1 over an SRS0 that was ours, then the sender: no more can lie inside each other at one host
+
+
+async def _nothing() -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,15 @@ class Question:
         sender: the envelope sender, empty for the null sender.
         client: who asks; None for mail of our own, which may go anywhere and is held up by no rate.
         now: seconds since 1970.
+        check_sender: raises Refused where the client may not write in the sender's name; awaited before the message
+            counts against a rate, which is not for others to use up.
     """
 
     recipient: str
     sender: str
     client: Client | None
     now: float
+    check_sender: Callable[[], Awaitable[None]] = field(default=_nothing)
 
     @property
     def stranger(self) -> str:
@@ -50,17 +55,15 @@ class Bounces:
     """The way back from SRS addresses at our domain.
 
     Args:
-        srs: the domain, who may write, and the rates.
+        srs: the domain, and who may write.
         token_lookup: finds stored senders.
     """
 
-    def __init__(self, srs: Srs, scheme: Scheme, token_lookup: TokenLookup) -> None:
+    def __init__(self, srs: Srs, scheme: Scheme, rates: Rates, token_lookup: TokenLookup) -> None:
         self._srs = srs
         self._scheme = scheme
         self._token_lookup = token_lookup
-        self._mail = TokenBuckets(srs.reverse_rate, srs.reverse_rate)
-        self._bounces = TokenBuckets(srs.bounce_rate, srs.bounce_rate)
-        self._forgeries = TokenBuckets(srs.forged_rate, FORGERIES)
+        self._rates = rates
 
     def leads_home(self, address: str) -> bool:
         """Whether an address is an SRS address at our domain, good or bad."""
@@ -88,20 +91,23 @@ class Bounces:
         Raises:
             Refused: 550 5.1.1, malformed, forged or expired, and the text says which; 550 5.7.1, it takes bounces only;
                 450 4.7.1, too many messages to the sender behind it, or too many forged addresses from this client:
-                then nothing is looked at, so that the reply cannot tell a good address from the others.
+                then nothing is looked at, so that the reply cannot tell a good address from the others; and what
+                `check_sender` of the question raises.
         """
         shown, guesser = f"<{asked.recipient}>", asked.stranger
-        if guesser and not self._forgeries.has(guesser, asked.now):
+        if guesser and not self._rates.forgeries.has(guesser, asked.now):
             raise Refused(450, "4.7.1", f"{shown}: too many forged SRS addresses from {guesser}, try later")
         try:
             target = await self.target(address, asked.now)
         except SrsError as error:
             if guesser and isinstance(error, Forged):
-                self._forgeries.take(guesser, asked.now)
+                self._rates.forgeries.take(guesser, asked.now)
             raise Refused(550, "5.1.1", f"{shown}: {error}") from None
         if asked.sender and self._srs.accept == "null":
             raise Refused(550, "5.7.1", f"{shown}: this address takes bounces only (MAIL FROM:<>)")
-        rate = self._mail if asked.sender else self._bounces
-        if asked.client is not None and not rate.take(lookup_key(target), asked.now):
-            raise Refused(450, "4.7.1", f"{shown}: too many messages to the sender behind it, try later")
+        if asked.client is not None:
+            await asked.check_sender()
+            rate = self._rates.mail if asked.sender else self._rates.bounces
+            if not rate.take(lookup_key(target), asked.now):
+                raise Refused(450, "4.7.1", f"{shown}: too many messages to the sender behind it, try later")
         return target

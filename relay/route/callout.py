@@ -17,8 +17,8 @@ import structlog
 from relay.address import lookup_key
 from relay.deliver.reply import Outcome
 from relay.network import Endpoint
+from relay.rate import TokenBuckets
 from relay.reply import Refused
-from relay.route.rate import TokenBuckets
 
 log = structlog.get_logger()
 
@@ -31,7 +31,6 @@ SILENT_FOR = 30.0  # seconds for which a host that did not answer is not asked a
 ENTRIES = 10_000  # answers kept at most
 AT_ONCE = 10  # questions to one host: half of the connections that mail for it may take by default
 WAITING = 1000  # questions that wait for their turn, also those of clients that have gone meanwhile
-UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and a minute
 
 _Key = tuple[Endpoint, str]
 
@@ -41,11 +40,14 @@ class Callout:
 
     Args:
         probe: asks one host about one address.
+        unknown: the rate of unknown users that a client may ask for.
         known_for: seconds for which a user stays known (`routes.callout_cache`).
         clock: monotonic seconds.
     """
 
-    def __init__(self, probe: Probe, known_for: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, probe: Probe, unknown: TokenBuckets, known_for: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._probe = probe
         self._known_for = known_for
         self._clock = clock
@@ -53,7 +55,7 @@ class Callout:
         self._silent_until: dict[Endpoint, float] = {}
         self._asking: dict[_Key, asyncio.Task[bool | None]] = {}
         self._turns: defaultdict[Endpoint, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
-        self._unknown = TokenBuckets(UNKNOWN_RATE, UNKNOWN_BURST)
+        self._unknown = unknown
 
     async def exists(self, next_hop: Endpoint, address: str, stranger: str) -> bool:
         """Whether the host takes mail for the address.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from relay.address import BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.config import DomainRoute, Routes
+from relay.rate import TokenBuckets
 from relay.reply import Refused
 from relay.route.callout import Callout, Probe
 from relay.route.reload import ReloadedFile
@@ -25,7 +26,7 @@ class DomainTable:
 
     Args:
         recipients: the users of the domains that have a file of them.
-        probe: see `relay.route.callout.Probe`.
+        probe, unknown: see `relay.route.callout.Callout`.
         clock: monotonic seconds.
     """
 
@@ -34,11 +35,12 @@ class DomainTable:
         routes: Routes,
         recipients: Mapping[str, ReloadedFile[frozenset[str]]],
         probe: Probe,
+        unknown: TokenBuckets,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes.domains
         self._recipients = recipients
-        self._callout = Callout(probe, routes.callout_cache, clock)
+        self._callout = Callout(probe, unknown, routes.callout_cache, clock)
 
     @property
     def domains(self) -> frozenset[str]:
@@ -49,10 +51,10 @@ class DomainTable:
         """The route of a normal domain."""
         return self._routes.get(domain)
 
-    async def lists(self, address: str) -> bool:
+    def lists(self, address: str) -> bool:
         """Whether a recipient file names this very address."""
         recipients = self._recipients.get(domain_of(address))
-        return recipients is not None and lookup_key(address) in await recipients.fresh()
+        return recipients is not None and lookup_key(address) in recipients.value
 
     async def accepts(self, address: str, stranger: str) -> None:
         """Return where the address, at a domain that has a route, is a user's; in a file, `user+detail` is `user`.
@@ -68,7 +70,7 @@ class DomainTable:
         route = self._routes[domain]
         if domain in self._recipients:
             known = lookup_key(address), lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
-            if (await self._recipients[domain].fresh()).isdisjoint(known):
+            if self._recipients[domain].value.isdisjoint(known):
                 raise no_such_user(address)
         elif route.recipients == "callout" and route.next_hop:
             exists = await self._callout.exists(route.next_hop, address, stranger)

@@ -1,7 +1,8 @@
 """A table in a file that may change while we run: read again when it does, and never traded for a worse one.
 
-A look costs one stat a second at most; reading and parsing happen in a thread, so that a table of a hundred thousand
-lines does not hold the sessions up.
+Every process of the relay looks at its files on the stroke of each second, whether or not mail comes, so that all of
+them have seen the same versions and agree on the last good one. A look costs one stat; a worker reads and parses in a
+thread, so that a table of a hundred thousand lines does not hold the sessions up.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -19,40 +20,29 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-CHECK_INTERVAL = 1.0  # seconds between two looks at the file
+LOOK_EVERY = 1.0  # seconds between two looks at a file
 SETTLED = 0.3  # seconds without a write before the file is read: an editor that is half-way through gets to its end
 
 
 class ReloadedFile(Generic[T]):
-    """The parsed content of a file, as new as `fresh` finds it.
+    """The parsed content of a file, `value`, as new as the last look.
 
     Args:
         parse: from the text and the file's name to the value; raises ValueError where the text is no good.
-        clock: monotonic seconds.
 
     Raises:
         OSError: the file cannot be read now (later that keeps the old value, and says so in the log).
         ValueError: its content is no good; the text names the file.
     """
 
-    def __init__(self, path: Path, parse: Callable[[str, str], T], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, parse: Callable[[str, str], T]) -> None:
         self._path = path
         self._parse = parse
-        self._clock = clock
-        self._looked = clock()
         self._seen: tuple[int, int, int] | None = _identity(path.stat())
         self.value = self._read()
 
-    async def fresh(self) -> T:
-        """The value of now. Whoever finds the file changed waits for it; others go on with the old one meanwhile."""
-        now = self._clock()
-        if now - self._looked >= CHECK_INTERVAL:
-            self._looked = now
-            if self._changed():
-                await asyncio.to_thread(self._reload)
-        return self.value
-
-    def _changed(self) -> bool:
+    def changed(self) -> bool:
+        """Whether there is a version that was not read yet, and that nobody is writing to any more."""
         try:
             stat = self._path.stat()
         except OSError as error:
@@ -65,7 +55,8 @@ class ReloadedFile(Generic[T]):
         self._seen = _identity(stat)
         return True
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """Read the file; where it is no good the old value stays."""
         try:
             self.value = self._read()
         except (OSError, ValueError) as error:
@@ -79,6 +70,27 @@ class ReloadedFile(Generic[T]):
         except UnicodeDecodeError as error:
             raise ValueError(f"{self._path}: not UTF-8 at octet {error.start}") from None
         return self._parse(text, str(self._path))
+
+
+def next_look(now: float) -> float:
+    """Seconds until the next look; `now` in seconds since 1970, by which all processes look together."""
+    return LOOK_EVERY - now % LOOK_EVERY
+
+
+def look(files: Iterable[ReloadedFile[Any]]) -> None:
+    """Read what has changed, here and now."""
+    for file in files:
+        if file.changed():
+            file.reload()
+
+
+async def follow(files: Iterable[ReloadedFile[Any]]) -> None:
+    """Read what has changed, in a thread, at every look until it is cancelled."""
+    while True:
+        await asyncio.sleep(next_look(time.time()))
+        for file in files:
+            if file.changed():
+                await asyncio.to_thread(file.reload)
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int, int]:

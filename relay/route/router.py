@@ -16,6 +16,7 @@ import structlog
 
 from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
+from relay.rate import Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, is_srs
 from relay.route.aliases import AliasLoop, AliasTable
@@ -68,13 +69,13 @@ class Router:
     """
 
     def __init__(
-        self, config: Config, scheme: Scheme, tables: Tables, *, probe: Probe, token_lookup: TokenLookup
+        self, config: Config, scheme: Scheme, tables: Tables, rates: Rates, *, probe: Probe, token_lookup: TokenLookup
     ) -> None:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
         self._srs_domain = config.srs.domain
-        self._bounces = Bounces(config.srs, scheme, token_lookup)
-        self._domains = DomainTable(config.routes, tables.recipients, probe)
+        self._bounces = Bounces(config.srs, scheme, rates, token_lookup)
+        self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
         self._no_aliases = AliasTable({}, frozenset(), frozenset())
 
@@ -97,16 +98,10 @@ class Router:
         recipient = asked.recipient
         if recipient.lower() == "postmaster":
             recipient = f"{recipient}@{self._hostname}"
-        if self._aliases is not None:
-            await self._aliases.fresh()
         if self._bounces.leads_home(recipient):
             sender = await self._bounces.admit(recipient, asked)  # anyone, or one of our own addresses
             return replace(await self._ours(sender, asked) or Routed("trusted", (Target(sender),)), kind="srs")
-        if (
-            asked.stranger
-            and _ELSEWHERE.search(unquote(split(recipient).local))
-            and not await self._is_listed(recipient)
-        ):
+        if asked.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, asked)
         if routed is not None:
@@ -129,15 +124,15 @@ class Router:
         """Domains that lead here, by a table or by their nature; users of the latter may still live elsewhere."""
         return domain in (self._hostname, self._srs_domain) or self.is_served(domain)
 
-    async def _is_listed(self, address: str) -> bool:
-        return self._table.lists(address) or await self._domains.lists(address)
+    def _is_listed(self, address: str) -> bool:
+        return self._table.lists(address) or self._domains.lists(address)
 
-    async def _is_unlisted_role(self, address: str) -> bool:
+    def _is_unlisted_role(self, address: str) -> bool:
         return (
             bool(self._postmaster)
             and unquote(split(address).local).lower() in _ROLES
             and self._answers_for(domain_of(address))
-            and not await self._is_listed(address)
+            and not self._is_listed(address)
         )
 
     async def _ours(self, recipient: str, asked: Question) -> Routed | None:
@@ -146,8 +141,7 @@ class Router:
         Raises:
             Refused: no such user at a domain that is.
         """
-        role = await self._is_unlisted_role(recipient)
-        if role:
+        if self._is_unlisted_role(recipient):
             targets = await self._targets(recipient, self._postmasters(), asked)
             return Routed("postmaster", targets, (recipient, *self._table.chain(self._postmaster)))
         addresses = self._expanded(recipient)
@@ -206,7 +200,7 @@ class Router:
                     log.warning("alias_target_unknown", target=address, error=str(error))
                     return ()
             return self._expanded(sender) or (sender,)
-        if await self._is_unlisted_role(address):
+        if self._is_unlisted_role(address):
             return self._postmasters()
         return (address,)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from relay.config import Routes
 from relay.route.aliases import AliasTable, parse_toml, parse_virtual
@@ -26,13 +26,17 @@ class Tables:
     aliases: ReloadedFile[AliasTable] | None
     recipients: Mapping[str, ReloadedFile[frozenset[str]]]
 
+    @property
+    def files(self) -> tuple[ReloadedFile[Any], ...]:
+        """All of them, for `relay.route.reload.follow`."""
+        return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
 
-def read_tables(routes: Routes, local_domains: frozenset[str], clock: Callable[[], float] = time.monotonic) -> Tables:
+
+def read_tables(routes: Routes, local_domains: Sequence[str]) -> Tables:
     """Read the tables; the aliases are TOML where the name ends in `.toml`, otherwise virtual(5).
 
     Args:
-        local_domains: see `AliasTable`.
-        clock: monotonic seconds.
+        local_domains: see `parse_virtual`.
 
     Raises:
         OSError, ValueError: a table cannot be read, or is wrong; the text names file and line.
@@ -41,9 +45,9 @@ def read_tables(routes: Routes, local_domains: frozenset[str], clock: Callable[[
     aliases = None
     if path is not None:
         parse = parse_toml if path.suffix == ".toml" else parse_virtual
-        aliases = ReloadedFile(path, partial(parse, local_domains=local_domains), clock)
+        aliases = ReloadedFile(path, partial(parse, local_domains=local_domains))
     recipients = {
-        domain: ReloadedFile(Path(route.recipients), partial(parse_recipients, domain=domain), clock)
+        domain: ReloadedFile(Path(route.recipients), partial(parse_recipients, domain=domain))
         for domain, route in routes.domains.items()
         if route.recipients not in ("callout", "any")
     }

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from relay.queue.database import QueueUnavailable
 from relay.queue.ids import QueueIds
 from relay.queue.schedule import Patience
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
+from relay.rate import TokenBuckets
 from relay.report.metrics import Metrics
 from relay.report.notify import Notifier
 from relay.rewrite.srs import Scheme
@@ -59,7 +61,8 @@ class House:
         self.ids = QueueIds(time.time)
         self.patience = Patience()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
-        notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, lambda r: hop_of(config, r))
+        hops = partial(hop_of, config)
+        notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
         scheme, signer = Scheme("fwd.test", (b"secret",)), Signer([], "fwd.test")
         attempts = Attempts(config, store, self.hops, signer, scheme, notifier, self.home, Metrics())
         self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)

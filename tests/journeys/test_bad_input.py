@@ -67,7 +67,7 @@ def house() -> Iterator[House]:
         (b"MAIL FROM:<ann@@sender.example>", {501, 553}),
         (b"MAIL FROM:<ann@sender..example>", {501, 553}),
         (b"MAIL FROM:<ann smith@sender.example>", {501, 553}),
-        (b"MAIL FROM:<" + b"x" * 65 + b"@sender.example>", {501, 553}),
+        (b"MAIL FROM:<" + b"x" * 641 + b"@sender.example>", {501, 553}),
         (b"MAIL FROM:<j\xc3\xb6rg@sender.example>", {501, 553, 550}),
         (b"MAIL FROM:<ann@sender.example> FOO=BAR", {555}),
         (b"MAIL FROM:<ann@sender.example> SIZE=many", {501}),

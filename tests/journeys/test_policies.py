@@ -107,7 +107,7 @@ def house() -> Iterator[House]:
         house.open(
             "default",
             "fwd.example",
-            senders={"local_domains": ["fwd.example", "brand.example"]},
+            senders={"local_domains": ["fwd.example", "brand.example", "srs.parent.example"]},
             routes={"domains": {"old.example": old_route}},
         )
         house.open(
@@ -130,7 +130,7 @@ def other_house() -> Iterator[House]:
         house.open(
             "default",
             "fwd.example",
-            workers=1,
+            workers=3,
             spf={"fail": "defer", "softfail": "reject", "permerror": "defer", "temperror": "tag", "skip": [KNOWN]},
             srs={"reverse_rate": 2, "bounce_rate": 3},
         )
@@ -229,6 +229,8 @@ def test_a_known_forwarder_is_not_checked_and_the_record_does_not_claim_otherwis
         (SENDER, "ceo@FWD.example", DENIED),
         (SENDER, "ceo@brand.example", DENIED),
         (SENDER, "ceo@nowhere.fwd.example", DENIED),
+        (SENDER, "ceo@srs.parent.example", DENIED),
+        (SENDER, "ceo@parent.example", TAGGED),
         (STRANGER, "x@news.fwd.example", DENIED),
         (SENDER, "x@news.fwd.example", TAGGED),
         (FWD, "ceo@fwd.example", TAGGED),
@@ -250,6 +252,7 @@ def test_a_sender_in_our_name_needs_spf_pass_for_it(
         (SENDER, "mx.sender.example", ANN, "ceo@fwd.example", DENIED),
         (SENDER, "mx.sender.example", ANN, "ceo@brand.example", DENIED),
         (SENDER, "mx.sender.example", ANN, "ceo@sub.fwd.example", DENIED),
+        (SENDER, "mx.sender.example", ANN, "ceo@parent.example", DENIED),
         (SENDER, "mx.sender.example", "", "ceo@fwd.example", DENIED),
         (SENDER, "mx.fwd.example", "", "ceo@fwd.example", DENIED),
         (SENDER, "mx.sender.example", "", "MAILER-DAEMON@sender.example", TAGGED),
@@ -353,7 +356,9 @@ def test_an_address_for_bounces_only_takes_bounces_only(house: House) -> None:
 
 
 def test_mail_and_bounces_to_one_sender_behind_srs_addresses_have_a_rate_each(other_house: House) -> None:
+    """Over all workers, and who may not write in the sender's name uses none of it up."""
     limited = (450, "4.7.1")
+    assert {other_house.send(SENDERS["softfail"], at_home(ANN))[0][:2] for _ in range(3)} == {REJECTED}
     codes = [other_house.send(SENDERS["none"], at_home(ANN))[0][:2] for _ in range(3)]
     assert codes == [TAGGED, TAGGED, limited]
     assert other_house.send(SENDERS["none"], at_home("bob@sender.example"))[0][:2] == TAGGED
@@ -411,3 +416,19 @@ def test_an_internationalized_sender_is_stored_where_the_next_hop_could_not_writ
     assert isinstance(behind(token), srs.Token)
     answer, subject = house.send("", token, source=STRANGER)
     assert answer[:2] == TAGGED and house.arrived(subject).recipients == ("jörg@sender.example",)
+
+
+@pytest.mark.parametrize("octets", [65, 450])
+def test_a_sender_with_a_long_local_part_leaves_with_a_short_one_that_leads_home(house: House, octets: int) -> None:
+    """RFC 5321 section 4.5.3.1 asks for no limit where that is possible; newsletters write such senders (VERP)."""
+    sender = f"bounce-{'x' * (octets - 7)}@sender.example"
+    answer, subject = house.send(sender)
+    assert answer[:2] == TAGGED
+    arrived = house.arrived(subject)
+    assert len(arrived.sender.partition("@")[0]) <= 64
+    assert "; spf=pass " in spf_field(arrived.content)
+    answer, subject = house.send("", arrived.sender, source=STRANGER)
+    assert answer[:2] == TAGGED
+    arrived = house.arrived(subject)
+    assert arrived.recipients == (sender,)
+    assert max(map(len, arrived.content.split(b"\r\n"))) <= 998

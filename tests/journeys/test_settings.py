@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.receive.proxy import SIGNATURE
 from relay.rewrite import srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.maildir import parse
@@ -31,6 +32,8 @@ class House:
 
     def __init__(self, world: World) -> None:
         world.zone["corp.example", "MX"] = ["10 mx.mailbox.example."]
+        world.zone["proxied.example", "TXT"] = ['"v=spf1 ip4:127.0.0.64/26 -all"']
+        world.zone["fwd.example", "TXT"] = [f'"v=spf1 ip4:{FWD} ip4:127.0.0.64/26 -all"']
         self.sink = world.start(
             RecordingSink(
                 MAILBOX,
@@ -227,3 +230,19 @@ def test_proxies_may_be_networks(house: House) -> None:
         assert session.offer(ANN, ALICE).code == 250
     with pytest.raises((EOFError, ConnectionResetError)):
         Dialogue(("127.0.0.1", house.proxied), source="127.0.0.128", proxy=header)
+
+
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", SIGNATURE + b"\x20\x00\x00\x00"], ids=["UNKNOWN", "LOCAL"])
+def test_a_client_that_the_proxy_does_not_name_has_no_spf(house: House, header: bytes) -> None:
+    """Not even where the proxy may send for the sender, who may be one of ours."""
+
+    def session() -> Dialogue:
+        return Dialogue(("127.0.0.1", house.proxied), source="127.0.0.64", proxy=header)
+
+    with session() as client:
+        assert client.offer(ALICE, ALICE)[:2] == (550, "5.7.1")
+    already = len(house.sink.received)
+    with session() as client:
+        assert client.deliver("x@proxied.example", ALICE, MESSAGE)[:2] == TAKEN
+    results = parse(house.sink.wait(already + 1)[-1].content)["Authentication-Results"]
+    assert "spf=none (not checked, the proxy does not name the client)" in " ".join(results.split())

@@ -57,6 +57,23 @@ def test_a_table_that_is_replaced_is_read_again(relay: RelayProcess, table: str,
     assert codes(relay, recipient) == {250}
 
 
+@pytest.mark.parametrize(("table", "recipient"), [("aliases", ALICE), ("users", BOB)])
+def test_all_workers_agree_on_the_last_good_table(relay: RelayProcess, table: str, recipient: str) -> None:
+    """Without any mail between the edits, and so does the worker that takes the place of one of them."""
+    newcomer = recipient.replace("alice", "nina").replace("bob", "nina")
+    path = relay.folder / table
+    good = path.read_text() + path.read_text().replace("alice", "nina").replace("bob", "nina")
+    for text, event in ((good, "file_reloaded"), (good + BROKEN, "file_not_reloaded")):
+        replace(path, text)
+        wait_until(lambda e=event: len(relay.events(e)) == 3, "two workers and their parent")
+    assert codes(relay, newcomer) == codes(relay, recipient) == {250}
+    for worker in relay.workers():
+        started = len(relay.events("worker_started"))
+        relay.kill_worker(worker)
+        wait_until(lambda n=started: len(relay.events("worker_started")) > n, "another worker")
+    assert codes(relay, newcomer) == codes(relay, recipient) == {250}
+
+
 @pytest.mark.parametrize("table", ["aliases", "users", "srs.secret", "fwd.example.pem"])
 @pytest.mark.parametrize("how", ["broken", "gone"])
 def test_a_worker_that_dies_while_a_file_is_bad_is_replaced(relay: RelayProcess, table: str, how: str) -> None:
@@ -89,3 +106,14 @@ def test_a_reload_with_a_bad_table_changes_nothing(relay: RelayProcess, table: s
     assert str(path) in relay.events("reload_failed")[-1]["problem"]
     assert relay.workers() == workers
     assert codes(relay, ALICE) == codes(relay, BOB) == {250}
+
+
+def test_a_table_of_postfix_is_taken_as_it_is(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    aliases = "virt.example anything\ninfo@virt.example carol\nInfo@virt.example dave\ncarol carol@mailbox.example\n"
+    relay = world.relay(aliases=aliases)
+    with Dialogue((relay.address, relay.port)) as session:
+        assert session.deliver(ANN, "info@virt.example", b"Subject: hello\r\n\r\nhello\r\n").code == 250
+    assert sink.wait(1)[0].recipients == ("carol@mailbox.example",)
+    ignored = relay.events("alias_ignored")[0]
+    assert ignored["at"].endswith("aliases:3") and "aliases:2" in ignored["because"]

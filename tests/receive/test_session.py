@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from relay.receive.limits import Account, Limits
 from tests.receive.door import Door
 
 
@@ -168,3 +170,29 @@ async def test_a_browser_is_shown_the_door(door: Callable[..., Door]) -> None:
     await talk.reply()
     assert (await talk.says("GET / HTTP/1.1\r\nHost: x\r\n\r\n")).startswith("521 5.7.0")
     assert await talk.reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "logged", "reply"),
+    [
+        ("MAIL FROM:<a@b.test> SIZE=99999999", {"event": "mail", "sender": "a@b.test"}, "552 5.3.4"),
+        ("MAIL FROM:<a@b.test> SIZE=900", {"event": "mail", "sender": "a@b.test"}, "452 4.3.1"),
+        ("MAIL FROM:<jörg@b.test>", {"event": "mail", "sender": "FROM:<jörg@b.test>"}, "553 5.6.7"),
+        ("MAIL FROM:<a@b.test> FOO=1", {"event": "mail", "sender": "FROM:<a@b.test> FOO=1"}, "555 5.5.4"),
+        ("RCPT TO:<no@d.test> NOTIFY=NEVER", {"event": "rcpt", "rcpt": "no@d.test"}, "550 5.1.1"),
+        ("RCPT TO:<a..b@d.test>", {"event": "rcpt", "rcpt": "TO:<a..b@d.test>"}, "553 5.1.3"),
+    ],
+)
+async def test_a_refusal_is_logged_with_the_address_or_what_stood_in_its_place(
+    door: Callable[..., Door], log: list[dict[str, Any]], command: str, logged: dict[str, str], reply: str
+) -> None:
+    one = door(limits={"message_memory": 1000}, receive={"max_message_size": 1000})
+    client = await one.client()
+    if command.startswith("RCPT"):
+        await client.says("MAIL FROM:<a@b.test>\r\n")
+    limits = Limits(one.counts, 0, connections=9, per_client=9, memory=1000)
+    with Account(limits, "192.0.2.9", trusted=True) as other:
+        other.hold(200)
+        assert (await client.says(f"{command}\r\n")).startswith(reply)
+    line = log[-1]
+    assert line.items() >= logged.items() and line["reply"].startswith(reply) and line["id"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from relay.report.policy import DomainAllowance, fate
+from relay.report.policy import fate
 
 JOE = "joe@origin.example"
 
@@ -68,33 +66,3 @@ def test_the_allowance_is_asked_for_the_domain_in_its_normal_form() -> None:
 
     fate("failed", sender="joe@Origin.EXAMPLE", notify="", trusted=False, spf="none", allowance=allowance)
     assert asked == ["origin.example"]
-
-
-def test_a_domain_gets_its_burst_then_one_an_interval() -> None:
-    allowance = DomainAllowance(burst=3, per_hour=60)
-    assert [allowance.take("a.example", 1000) for _ in range(4)] == [True, True, True, False]
-    assert allowance.take("b.example", 1000)
-    assert not allowance.take("a.example", 1030)
-    assert allowance.take("a.example", 1060)
-    assert not allowance.take("a.example", 1061)
-    assert [allowance.take("a.example", 9000) for _ in range(4)] == [True, True, True, False]
-
-
-def test_a_full_table_forgets_rested_domains_and_refuses_new_ones_otherwise() -> None:
-    allowance = DomainAllowance(burst=1, per_hour=60, domains=2)
-    assert allowance.take("a.example", 0)
-    assert allowance.take("b.example", 30)
-    assert not allowance.take("c.example", 31)
-    assert allowance.take("c.example", 61)
-    assert not allowance.take("b.example", 62)
-
-
-@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 600)), max_size=200))
-def test_no_domain_ever_gets_more_than_burst_and_rate(draws: list[tuple[int, float]]) -> None:
-    allowance = DomainAllowance(burst=2, per_hour=36, domains=8)
-    now, given_out = 0.0, dict[int, int]()
-    for domain, pause in draws:
-        now += pause
-        if allowance.take(f"d{domain}.example", now):
-            given_out[domain] = given_out.get(domain, 0) + 1
-    assert all(count <= 2 + now / 100 + 1e-6 for count in given_out.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from relay.route.aliases import AliasLoop, AliasTable, parse_virtual
 from tests.journeys.postfix import Postfix
-from tests.peers import free_port, needs, wait_until
+from tests.peers import free_port, needs, program, wait_until
 
 pytestmark = needs("postfix", root=True)
 
@@ -44,6 +45,10 @@ single@moved.example @ext.example
 @open.example        @open.example
 admin                root@ext.example
 kept                 shadow@ext.example
+bare@fwd.example     joe, admin, b@ext.example
+role@fwd.example     postmaster
+twice@fwd.example    first@ext.example
+Twice@fwd.example    second@ext.example
 """
 RECIPIENTS = [
     "alice@fwd.example",
@@ -71,6 +76,10 @@ RECIPIENTS = [
     "kept@local.example",
     "admin@catch.example",
     "u%x@remap.example",
+    "bare@fwd.example",
+    "bare+d@fwd.example",
+    "role@fwd.example",
+    "twice@fwd.example",
 ]
 
 
@@ -79,10 +88,12 @@ class Judge:
 
     def __init__(self, folder: Path) -> None:
         (folder / "virtual").write_text(TABLE)
+        subprocess.run([program("postmap"), f"hash:{folder}/virtual"], check=True, capture_output=True)
         settings = {
+            "myorigin": "local.example",
             "mydestination": "local.example",
             "recipient_delimiter": "+",
-            "virtual_alias_maps": f"texthash:{folder}/virtual",
+            "virtual_alias_maps": f"hash:{folder}/virtual",
             "default_transport": "discard",
             "local_transport": "discard",
         }

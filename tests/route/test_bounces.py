@@ -9,9 +9,10 @@ import pytest
 
 from relay.config import Srs
 from relay.message import Client
+from relay.rate import FORGERIES, Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, forward, forward_token
-from relay.route.bounces import FORGERIES, Bounces, Question
+from relay.route.bounces import Bounces, Question
 
 NOW = 1577836860.0
 DAY = 86400
@@ -25,7 +26,8 @@ async def lookup(token_id: str) -> str | None:
 
 
 def bounces(lookup: Callable[[str], Any] = lookup, **srs: object) -> Bounces:
-    return Bounces(Srs.model_validate({"domain": "fwd.example", "secrets_file": "srs.secret", **srs}), SCHEME, lookup)
+    config = Srs.model_validate({"domain": "fwd.example", "secrets_file": "srs.secret", **srs})
+    return Bounces(config, SCHEME, Rates(config), lookup)
 
 
 def forwarded(sender: str, age: int = 0) -> str:

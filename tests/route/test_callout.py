@@ -8,9 +8,10 @@ import pytest
 
 from relay.deliver.reply import Outcome, classify, deferral
 from relay.network import Endpoint, endpoint
+from relay.rate import UNKNOWN_BURST, UNKNOWN_RATE, TokenBuckets
 from relay.reply import Refused
 from relay.route import callout
-from relay.route.callout import AT_ONCE, SILENT_FOR, UNKNOWN_BURST, UNKNOWN_FOR, UNKNOWN_RATE, Callout
+from relay.route.callout import AT_ONCE, SILENT_FOR, UNKNOWN_FOR, Callout
 from tests.peers import wait_for
 
 HOP = endpoint("lmtp://10.0.0.5:24")
@@ -35,7 +36,7 @@ class Host:
         return self.outcome
 
     def callout(self) -> Callout:
-        return Callout(self.probe, 3600.0, lambda: self.now)
+        return Callout(self.probe, TokenBuckets(UNKNOWN_RATE, UNKNOWN_BURST), 3600.0, lambda: self.now)
 
 
 @pytest.mark.parametrize(("outcome", "exists", "kept"), [(KNOWN, True, 3600.0), (UNKNOWN, False, UNKNOWN_FOR)])

@@ -10,8 +10,10 @@ import pytest
 from relay.config import Routes
 from relay.deliver.reply import Outcome, classify
 from relay.network import Endpoint
+from relay.rate import TokenBuckets
 from relay.reply import Refused
 from relay.route.domains import DomainTable, parse_recipients
+from relay.route.reload import look
 from relay.route.tables import read_tables
 
 USERS = """\
@@ -56,7 +58,7 @@ def table(users: Path) -> DomainTable:
             }
         }
     )
-    return DomainTable(routes, read_tables(routes, frozenset()).recipients, probe)
+    return DomainTable(routes, read_tables(routes, ()).recipients, probe, TokenBuckets(60, 100))
 
 
 @pytest.mark.parametrize(
@@ -97,8 +99,8 @@ async def test_users(table: DomainTable, address: str, accepted: bool) -> None:
     ("address", "listed"),
     [("bob@example.org", True), ("bob+x@example.org", False), ("eve@asked.example", False), ("x@none.example", False)],
 )
-async def test_only_a_file_lists_users(table: DomainTable, address: str, listed: bool) -> None:
-    assert await table.lists(address) is listed
+def test_only_a_file_lists_users(table: DomainTable, address: str, listed: bool) -> None:
+    assert table.lists(address) is listed
 
 
 def test_routes(table: DomainTable) -> None:
@@ -110,11 +112,11 @@ def test_routes(table: DomainTable) -> None:
 
 
 async def test_the_file_is_followed(users: Path) -> None:
-    now = 0.0
     routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
-    table = DomainTable(routes, read_tables(routes, frozenset(), lambda: now).recipients, probe)
+    tables = read_tables(routes, ())
+    table = DomainTable(routes, tables.recipients, probe, TokenBuckets(60, 100))
     rewrite(users, "newcomer\n")
-    now = 1.0
+    look(tables.files)
     await table.accepts("newcomer@example.org", "")
     with pytest.raises(Refused):
         await table.accepts("bob@example.org", "")

@@ -6,30 +6,22 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from relay.route.reload import CHECK_INTERVAL, ReloadedFile
+from relay.route.reload import LOOK_EVERY, ReloadedFile, follow, look, next_look
+from tests.peers import wait_for
 
 
 def parse(text: str, source: str) -> list[str]:
     if "broken" in text:
         raise ValueError(f"{source}:1: broken")
     return text.split()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -51,83 +43,95 @@ def write_in_the_same_instant(path: Path, content: str) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-async def test_a_change_is_seen_at_the_next_look(path: Path, clock: Clock) -> None:
-    table = ReloadedFile(path, parse, clock)
-    write(path, "two words")
-    clock.now = CHECK_INTERVAL / 2
-    assert await table.fresh() == ["one"]
-    clock.now = CHECK_INTERVAL
+def looked(table: ReloadedFile[Any], times: int = 1) -> list[Any]:
+    """What looking logs."""
     with capture_logs() as logs:
-        assert await table.fresh() == ["two", "words"]
+        for _ in range(times):
+            look([table])
+    return logs
+
+
+@asynccontextmanager
+async def followed(table: ReloadedFile[Any]) -> AsyncIterator[None]:
+    task = asyncio.create_task(follow([table]))
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+
+
+def test_a_change_is_seen_at_the_next_look(path: Path) -> None:
+    table = ReloadedFile(path, parse)
+    write(path, "two words")
+    assert table.value == ["one"]
+    assert [entry["event"] for entry in looked(table)] == ["file_reloaded"]
     assert table.value == ["two", "words"]
-    assert [entry["event"] for entry in logs] == ["file_reloaded"]
 
 
-async def test_an_unchanged_file_is_not_read_again(path: Path, clock: Clock) -> None:
+def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
     reads = []
-    table = ReloadedFile(path, lambda text, source: reads.append(text), clock)
-    for clock.now in range(1, 10):
-        await table.fresh()
+    looked(ReloadedFile(path, lambda text, source: reads.append(text)), times=9)
     assert len(reads) == 1
 
 
-async def test_same_size_and_time_but_another_file_is_a_change(path: Path, clock: Clock) -> None:
-    table = ReloadedFile(path, parse, clock)
+def test_same_size_and_time_but_another_file_is_a_change(path: Path) -> None:
+    table = ReloadedFile(path, parse)
     write_in_the_same_instant(path, "two")
-    clock.now = CHECK_INTERVAL
-    assert await table.fresh() == ["two"]
+    looked(table)
+    assert table.value == ["two"]
 
 
-async def test_a_broken_file_keeps_the_old_table_and_is_reported_once(path: Path, clock: Clock) -> None:
-    table = ReloadedFile(path, parse, clock)
+def test_a_broken_file_keeps_the_old_table_and_is_reported_once(path: Path) -> None:
+    table = ReloadedFile(path, parse)
     write(path, "broken")
-    with capture_logs() as logs:
-        for clock.now in (1, 2, 3):
-            assert await table.fresh() == ["one"]
-    assert [(entry["event"], entry["log_level"], entry["error"]) for entry in logs] == [
+    assert [(entry["event"], entry["log_level"], entry["error"]) for entry in looked(table, times=3)] == [
         ("file_not_reloaded", "error", f"{path}:1: broken")
     ]
+    assert table.value == ["one"]
     write(path, "three")
-    clock.now = 4
-    assert await table.fresh() == ["three"]
+    looked(table)
+    assert table.value == ["three"]
 
 
-async def test_text_that_is_not_utf8_is_broken_too(path: Path, clock: Clock) -> None:
-    table = ReloadedFile(path, parse, clock)
+def test_text_that_is_not_utf8_is_broken_too(path: Path) -> None:
+    table = ReloadedFile(path, parse)
     write(path, b"caf\xe9")
-    clock.now = 1
-    with capture_logs() as logs:
-        assert await table.fresh() == ["one"]
-    assert logs[0]["error"] == f"{path}: not UTF-8 at octet 3"
+    assert looked(table)[0]["error"] == f"{path}: not UTF-8 at octet 3"
+    assert table.value == ["one"]
 
 
-async def test_a_file_that_vanishes_keeps_the_old_table_and_may_come_back(path: Path, clock: Clock) -> None:
-    table = ReloadedFile(path, parse, clock)
-    remove(path)
-    with capture_logs() as logs:
-        for clock.now in (1, 2, 3):
-            assert await table.fresh() == ["one"]
-    assert [entry["event"] for entry in logs] == ["file_gone"]
+def test_a_file_that_vanishes_keeps_the_old_table_and_may_come_back(path: Path) -> None:
+    table = ReloadedFile(path, parse)
+    path.unlink()
+    assert [entry["event"] for entry in looked(table, times=3)] == ["file_gone"]
+    assert table.value == ["one"]
     write(path, "again")
-    clock.now = 4
-    assert await table.fresh() == ["again"]
+    looked(table)
+    assert table.value == ["again"]
 
 
-async def test_a_file_that_is_being_written_is_left_alone(path: Path, clock: Clock) -> None:
-    table = ReloadedFile(path, parse, clock)
+def test_a_file_that_is_being_written_is_left_alone(path: Path) -> None:
+    table = ReloadedFile(path, parse)
     write(path, "", age=0.0)
-    clock.now = 1
-    assert await table.fresh() == ["one"]
+    looked(table)
+    assert table.value == ["one"]
     os.utime(path, (1, 1))
-    clock.now = 2
-    assert await table.fresh() == []
+    looked(table)
+    assert table.value == []
 
 
-async def test_parsing_does_not_hold_the_loop_and_others_go_on_with_the_old_table(path: Path, clock: Clock) -> None:
+async def test_who_follows_needs_not_be_asked(path: Path) -> None:
+    table = ReloadedFile(path, parse)
+    async with followed(table):
+        write(path, "two")
+        await wait_for(lambda: table.value == ["two"], "the second version")
+        write(path, "broken")
+        write(path, "three")
+        await wait_for(lambda: table.value == ["three"], "the last version")
+
+
+async def test_parsing_does_not_hold_the_loop_and_others_go_on_with_the_old_table(path: Path) -> None:
     going, parsing = threading.Event(), threading.Event()
     going.set()
 
@@ -136,17 +140,22 @@ async def test_parsing_does_not_hold_the_loop_and_others_go_on_with_the_old_tabl
         assert going.wait(10)
         return text
 
-    table = ReloadedFile(path, slow, clock)
-    write(path, "two")
-    clock.now = 1
+    table = ReloadedFile(path, slow)
     going.clear()
     parsing.clear()
-    first = asyncio.create_task(table.fresh())
-    await asyncio.to_thread(parsing.wait, 10)
-    clock.now = 5
-    assert await table.fresh() == "one"
-    going.set()
-    assert await first == "two"
+    async with followed(table):
+        write(path, "two")
+        assert await asyncio.to_thread(parsing.wait, 10)
+        assert table.value == "one"
+        going.set()
+        await wait_for(lambda: table.value == "two", "the second version")
+
+
+@pytest.mark.parametrize("now", [1577836860.0, 1577836860.001, 1577836860.75, 1577836860.999])
+def test_all_processes_look_at_the_same_moments(now: float) -> None:
+    wait = next_look(now)
+    assert 0 < wait <= LOOK_EVERY
+    assert (now + wait) % LOOK_EVERY == pytest.approx(0)
 
 
 def test_what_is_wrong_at_the_start_is_raised(tmp_path: Path, path: Path) -> None:

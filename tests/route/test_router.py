@@ -13,9 +13,10 @@ from relay.config import Config
 from relay.deliver.reply import Outcome, classify, deferral
 from relay.message import Client
 from relay.network import Endpoint
+from relay.rate import FORGERIES, Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, forward, forward_token
-from relay.route.bounces import FORGERIES, Question, TokenLookup
+from relay.route.bounces import Question, TokenLookup
 from relay.route.router import Routed, Router
 from relay.route.tables import read_tables
 
@@ -87,8 +88,8 @@ def build(tmp_path: Path) -> BuildRouter:
             },
             context={"base": tmp_path},
         )
-        tables = read_tables(config.routes, frozenset({"mx.fwd.example", "fwd.example", "company.example"}))
-        return Router(config, SCHEME, tables, probe=probe, token_lookup=tokens)
+        tables = read_tables(config.routes, ("fwd.example", "company.example", "mx.fwd.example"))
+        return Router(config, SCHEME, tables, Rates(config.srs), probe=probe, token_lookup=tokens)
 
     return build
 
@@ -352,21 +353,6 @@ async def test_an_srs_address_that_leads_to_itself_ends(build: BuildRouter) -> N
 def replace_aliases(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     os.utime(folder / name, (1, 1))
-
-
-async def test_the_alias_file_is_followed_and_a_broken_one_is_not(
-    build: BuildRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.route.reload.CHECK_INTERVAL", 0.0)
-    router = build()
-    replace_aliases(tmp_path, "aliases", "new@new.example n@ext.example\n")
-    assert await answer(router, "new@new.example") == "alias: n@ext.example"
-    assert await answer(router, "alice@fwd.example") == UNKNOWN
-    assert router.is_served("new.example")
-    replace_aliases(tmp_path, "aliases", "new@new.example broken\n")
-    with capture_logs() as logs:
-        assert await answer(router, "new@new.example") == "alias: n@ext.example"
-    assert [entry["event"] for entry in logs] == ["file_not_reloaded"]
 
 
 def test_a_broken_table_stops_the_start(build: BuildRouter, tmp_path: Path) -> None:

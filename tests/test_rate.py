@@ -1,11 +1,13 @@
-"""Token buckets: a burst, then a steady rate, for each name, in bounded memory."""
+"""Token buckets: a burst, then a steady rate, for each name, over all processes, in bounded memory."""
 
 from __future__ import annotations
 
-import pytest
+import os
 
-from relay.route import rate
-from relay.route.rate import TokenBuckets
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.rate import TokenBuckets
 
 NOW = 1577836860.0
 
@@ -39,17 +41,21 @@ def test_a_clock_that_jumps_back_gives_nothing_away_and_locks_nobody_out() -> No
     assert taken(buckets, "joe", NOW - 3600 + 10) == 1
 
 
-def test_who_took_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate, "TRACKED", 2)
-    buckets = TokenBuckets(per_minute=1, burst=1)
-    for name in ("a", "b", "a", "c"):
-        buckets.take(name, NOW)
-    assert not buckets.has("a", NOW)
-    assert buckets.has("b", NOW)
+def test_what_another_process_takes_is_gone() -> None:
+    buckets = TokenBuckets(per_minute=6, burst=5)
+    child = os.fork()
+    if child == 0:
+        os._exit(taken(buckets, "joe", NOW, tries=3))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert taken(buckets, "joe", NOW) == 2
 
 
-def test_looking_is_not_remembered() -> None:
-    buckets = TokenBuckets(per_minute=1, burst=1)
-    for number in range(100):
-        buckets.has(str(number), NOW)
-    assert not buckets._buckets
+@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 600)), max_size=200))
+def test_nobody_ever_gets_more_than_burst_and_rate(draws: list[tuple[int, float]]) -> None:
+    buckets = TokenBuckets(per_minute=0.6, burst=2)
+    now, given_out = 0.0, dict[int, int]()
+    for name, pause in draws:
+        now += pause
+        if buckets.take(f"d{name}.example", now):
+            given_out[name] = given_out.get(name, 0) + 1
+    assert all(count <= 2 + now / 100 + 1e-3 for count in given_out.values())

@@ -1,0 +1,75 @@
+"""How often somebody may do something: token buckets, one for each name that is met, shared by all processes of a host.
+
+A burst is let through at once and a steady rate for ever, so that an honest peak is only slowed down, while what never
+stops is held to the rate. A bucket is one number, the time at which it is full again (GCRA, ITU-T I.371), in memory
+mapped before the workers are forked. There are no locks: that two of them now and then take the same token is harmless.
+"""
+
+from __future__ import annotations
+
+import mmap
+import secrets
+from hashlib import blake2b
+
+from relay.config import Srs
+
+FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
+UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and a minute
+NOTICES, NOTICES_AN_HOUR = 10, 10  # to one domain without SPF, at once and then
+
+_BUCKETS = 1 << 16  # names share one by chance: then both count together
+
+
+class TokenBuckets:
+    """A bucket for each name: full at first with `burst` tokens, refilled with `per_minute`.
+
+    Make them before forking. Times are in seconds and may jump back, which only delays the refill.
+    """
+
+    def __init__(self, per_minute: float, burst: int) -> None:
+        self._interval = 60 / per_minute
+        self._horizon = burst * self._interval
+        self._full_at = memoryview(mmap.mmap(-1, _BUCKETS * 8)).cast("d")
+        self._salt = secrets.token_bytes(16)  # nobody outside can know who shares a bucket
+
+    def has(self, name: str, now: float) -> bool:
+        """Whether there is a token to take."""
+        return self._after(self._bucket(name, now), now) <= now + self._horizon
+
+    def take(self, name: str, now: float) -> bool:
+        """Take a token; False where there is none."""
+        bucket = self._bucket(name, now)
+        full_at = self._after(bucket, now)
+        if full_at > now + self._horizon:
+            return False
+        self._full_at[bucket] = full_at
+        return True
+
+    def _bucket(self, name: str, now: float) -> int:
+        """The number of the name's bucket, which is empty at worst, also after the clock has jumped back."""
+        digest = blake2b(name.encode(), digest_size=8, key=self._salt).digest()
+        bucket = int.from_bytes(digest) % _BUCKETS
+        self._full_at[bucket] = min(self._full_at[bucket], now + self._horizon)
+        return bucket
+
+    def _after(self, bucket: int, now: float) -> float:
+        """When the bucket would be full again if a token were taken; a microsecond is no matter."""
+        return max(self._full_at[bucket], now) + self._interval - 1e-6
+
+
+class Rates:
+    """Every rate there is.
+
+    Attributes:
+        mail, bounces: messages to one sender behind SRS addresses, from other senders and from the null sender.
+        forgeries: SRS addresses that a client makes up.
+        unknown_users: that a client has the mailbox host asked for.
+        notices: to the senders of a domain that publishes no SPF.
+    """
+
+    def __init__(self, srs: Srs) -> None:
+        self.mail = TokenBuckets(srs.reverse_rate, srs.reverse_rate)
+        self.bounces = TokenBuckets(srs.bounce_rate, srs.bounce_rate)
+        self.forgeries = TokenBuckets(srs.forged_rate, FORGERIES)
+        self.unknown_users = TokenBuckets(UNKNOWN_RATE, UNKNOWN_BURST)
+        self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)
