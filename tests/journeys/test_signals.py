@@ -186,3 +186,20 @@ def test_a_second_relay_on_the_same_queue_is_refused_and_takes_no_client_away(wo
     assert done.stderr == f"srs-relay: {lock}: the queue is in use by another srs-relay\n"
     assert visitors.greeted > 50
     assert visitors.problems == []
+
+
+def test_mail_that_waits_goes_where_the_routes_of_today_lead(world: World) -> None:
+    """A mailbox host has moved: what was taken for the old one must not wait for it until it is returned."""
+    route = {"next_hop": f"smtp://{MAILBOX}:1", "recipients": "any"}
+    relay = world.relay(routes={"domains": {"moved.example": route}}, queue={"retry_min": "1h", "retry_max": "1h"})
+    with session(relay) as client:
+        assert client.deliver(ANN, "carol@moved.example", CONTENT).code == 250
+    wait_until(lambda: relay.events("deferred"), "an attempt in vain")
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    text = relay.config_file.read_text()
+    relay.config_file.write_text(text.replace(f"smtp://{MAILBOX}:1", f"smtp://{MAILBOX}:{world.port}"))
+    hang_up(relay)
+    wait_until(lambda: relay.events("reloaded"), "the new configuration")
+    assert relay.command("queue", "retry", "--all").returncode == 0
+    assert sink.wait()[0].recipients == ("carol@moved.example",)
+    relay.wait_for_empty_queue()
