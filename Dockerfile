@@ -26,7 +26,7 @@ ENV PATH=/opt/srs-relay/bin:$PATH \
 # Queue, secrets and keys; relative paths of a configuration by environment start here.
 VOLUME /var/lib/srs-relay
 WORKDIR /var/lib/srs-relay
-USER srs-relay
+USER 2525:2525
 EXPOSE 2525
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "\
 import os, urllib.request; \

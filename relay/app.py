@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,10 +20,10 @@ from relay.address import lookup_key
 from relay.authenticate import policy, results, spf
 from relay.config import Config, Listen
 from relay.deliver.agent import Agent
-from relay.deliver.attempt import Attempts
+from relay.deliver.attempt import Attempts, log_queued
 from relay.deliver.dispatch import Dispatcher, hop_of
-from relay.dns import DnsFailure, Resolver, StaticResolver, confirmed_name
-from relay.files import Files, read_files
+from relay.dns import DnsFailure, Resolver, confirmed_name
+from relay.files import Files
 from relay.message import Client, Message
 from relay.network import within
 from relay.queue.database import QueueUnavailable
@@ -32,6 +32,7 @@ from relay.queue.ids import text as id_text
 from relay.queue.schedule import Patience
 from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
+from relay.queue.upkeep import Upkeep
 from relay.rate import Rates
 from relay.receive.command import RcptTo, Transaction
 from relay.receive.incoming import LARGE
@@ -50,7 +51,6 @@ from relay.sign.signer import Signer
 log = structlog.get_logger()
 
 TARGETS = 1000  # deliveries of one transaction, after aliases: as many as Postfix expands one recipient to
-SWEEP = 600.0  # seconds between sweeps of dead letters
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Conversation:
         self._accepted = _Accepted()
 
     async def mail(self, client: Client, transaction: Transaction) -> None:
-        if not self._relay.space.enough():
+        if not await self._relay.space.enough():
             raise Refused(452, "4.3.1", "Insufficient system storage, try again later")
 
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
@@ -151,10 +151,7 @@ class Relay:
     Args:
         owner: names the worker in leases.
         counts, worker: where the worker counts what its clients take, see `receive.limits`.
-        files: what `check` read.
-
-    Raises:
-        ConfigError: the smarthost's password cannot be read.
+        files: what the configuration names, read.
     """
 
     def __init__(
@@ -181,10 +178,10 @@ class Relay:
             memory=config.limits.message_memory,
             watch=metrics.message_memory.add,
         )
-        self.space = FreeSpace(config.queue.url, config.queue.min_free)
+        self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
         self.own_domains = config.own_domains
         self._scheme = files.scheme
-        self._agent = Agent(config, resolver)
+        self._agent = Agent(config, resolver, files.password)
         self._router = Router(
             config,
             self._scheme,
@@ -201,7 +198,7 @@ class Relay:
             from_domain([key.domain for key in files.keys], config.srs.domain),
             self._patience,
             self._ids,
-            lambda recipient, next_hop: hop_of(config, recipient, next_hop),
+            lambda recipient: hop_of(config, recipient),
             rates.notices,
         )
         attempts = Attempts(
@@ -315,20 +312,18 @@ class Relay:
 
     def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
         """One delivery for each target, each target once."""
-        found: dict[tuple[str, str], Delivery] = {}
+        found: dict[str, Delivery] = {}
         expires = self._patience.expires(stored.received, stored.sender)
         for rcpt, routed in routes:
             for target in routed.targets:
-                next_hop = str(target.next_hop) if target.next_hop is not None else ""
                 found.setdefault(
-                    (lookup_key(target.address), next_hop),
+                    lookup_key(target.address),
                     Delivery(
                         stored.id,
                         len(found),
                         recipient=target.address,
                         original=rcpt.recipient,
-                        next_hop=next_hop,
-                        hop=hop_of(self.config, target.address, next_hop),
+                        hop=hop_of(self.config, target.address),
                         srs=target.srs,
                         notify=_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
                         orcpt=rcpt.orcpt,
@@ -364,13 +359,9 @@ class Relay:
         if now:
             deliveries = self._dispatcher.leased(deliveries)
         await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*deliveries, *notice.deliveries]))
-        log.info(
-            "queued",
-            id=id_text(stored.id),
-            sender=stored.sender,
-            to=[d.recipient for d in deliveries],
-            size=len(stored.message.content),
-        )
+        log_queued(stored, deliveries)
+        for report in reports:
+            log_queued(report, notice.deliveries)
         if now:
             self._dispatcher.take(stored, deliveries)
 
@@ -397,7 +388,7 @@ class Relay:
             self._listeners.append(listener)
         self._background = [
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
-            asyncio.create_task(self._sweep(), name="sweeper"),
+            asyncio.create_task(Upkeep(self._store, self.config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files), name="tables"),
         ]
 
@@ -405,20 +396,22 @@ class Relay:
         """Why this host should get no mail for now; empty where it should."""
         if self._stopping:
             return "stopping"
-        if not self.space.enough():
+        if not await self.space.enough():
             return "the disk is nearly full"
-        await self._store.counts()
+        try:
+            await self._store.ping()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return "the queue does not answer"
         return ""
 
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                dropped = await self._store.sweep(time.time(), self.config.queue.keep_dead)
-                if dropped:
-                    log.info("dead_letters_dropped", count=dropped)
-            except QueueUnavailable as error:
-                log.error("queue_unavailable", problem=str(error))
-            await asyncio.sleep(SWEEP)
+    async def queue_sizes(self) -> Mapping[str, int] | None:
+        """How many deliveries there are in each state; None while the queue does not answer."""
+        try:
+            return await self._store.counts()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return None
 
     async def stop(self, patience: float) -> None:
         """Accept nothing more, finish what is under way within `patience` seconds, and close."""
@@ -436,16 +429,6 @@ class Relay:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._agent.close()
         await self._store.close()
-
-
-def check(config: Config) -> Files:
-    """Read every file that a worker will need, so that a bad one is found before anything starts.
-
-    Raises:
-        ConfigError, OSError, ValueError: the text names the file.
-    """
-    Agent(config, StaticResolver({}))
-    return read_files(config)
 
 
 def _behind_list(notify: str) -> str:

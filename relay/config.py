@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -73,6 +74,7 @@ def _path(value: Path, info: ValidationInfo) -> Path:
 
 
 Duration = Annotated[float, BeforeValidator(duration)]
+Patience = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
 DomainName = Annotated[str, AfterValidator(_domain)]
 Network = Annotated[IPNetwork, BeforeValidator(network)]
@@ -129,7 +131,7 @@ class Dns(Section):
     """Where names are looked up. No nameservers: the system's resolv.conf. `timeout` bounds one whole question."""
 
     nameservers: tuple[str, ...] = ()
-    timeout: Duration = 5.0
+    timeout: Patience = 5.0
     cache_entries: Annotated[int, Field(ge=0)] = 20_000
 
     @field_validator("nameservers")
@@ -159,8 +161,8 @@ class Limits(Section):
     connections_per_client: Annotated[int, Field(ge=1)] = 50
     recipients: Annotated[int, Field(ge=100)] = 1000
     errors: Annotated[int, Field(ge=1)] = 20
-    command_timeout: Duration = 300.0
-    data_timeout: Duration = 600.0
+    command_timeout: Patience = 300.0
+    data_timeout: Patience = 300.0
     message_memory: Size = 512 * 10**6
 
 
@@ -232,8 +234,10 @@ class DomainRoute(Section):
 
     @field_validator("srs", mode="before")
     @classmethod
-    def _true_is_always(cls, value: object) -> object:
-        return "always" if value is True else value
+    def _words(cls, value: object) -> object:
+        if value not in (True, False, "always", "true", "false"):
+            raise ValueError('either false or "always"')
+        return False if value in (False, "false") else "always"
 
     @field_validator("recipients")
     @classmethod
@@ -272,6 +276,11 @@ class Smarthost(Section):
     tls: Literal["none", "may", "require", "verify"] | None = None
     null_sender: str = ""
 
+    @field_validator("password_file", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
+
     @model_validator(mode="after")
     def _credentials(self) -> Smarthost:
         if bool(self.user) != bool(self.password_file):
@@ -288,6 +297,7 @@ class Smarthost(Section):
 class Delivery(Section):
     """How mail leaves. Timeouts are those of RFC 5321 section 4.5.3.2."""
 
+    mode: Literal["queue"] = "queue"
     public_addresses_only: bool = True
     families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv6", "ipv4")
     source_ipv4: ipaddress.IPv4Address | None = None
@@ -295,11 +305,11 @@ class Delivery(Section):
     tls: Literal["none", "may", "require", "verify"] = "may"
     concurrency: Annotated[int, Field(ge=1)] = 20
     concurrency_total: Annotated[int, Field(ge=1)] = 400
-    connect_timeout: Duration = 30.0
-    helo_timeout: Duration = 300.0
-    command_timeout: Duration = 300.0
-    data_timeout: Duration = 180.0
-    final_timeout: Duration = 600.0
+    connect_timeout: Patience = 30.0
+    helo_timeout: Patience = 300.0
+    command_timeout: Patience = 300.0
+    data_timeout: Patience = 180.0
+    final_timeout: Patience = 600.0
     idle_timeout: Duration = 5.0
     messages_per_connection: Annotated[int, Field(ge=1)] = 100
     port: Annotated[int, Field(ge=1, le=65535)] = 25
@@ -319,11 +329,12 @@ class Queue(Section):
     url: Annotated[str, Field(validate_default=True)] = "sqlite:///queue.db"
     retry_for: Duration = 5 * 86400.0
     bounce_retry_for: Duration = 86400.0
-    retry_min: Duration = 300.0
-    retry_max: Duration = 68 * 60.0
+    retry_min: Patience = 300.0
+    retry_max: Patience = 68 * 60.0
     keep_dead: Duration = 7 * 86400.0
+    max_dead: Size = 10**9
     min_free: Size = 256 * 10**6
-    lease: Duration = 120.0
+    lease: Patience = 120.0
 
     @field_validator("url")
     @classmethod
@@ -337,6 +348,12 @@ class Queue(Section):
             return "postgresql+asyncpg://" + value.partition("://")[2]
         raise ValueError("sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
+    @model_validator(mode="after")
+    def _order(self) -> Queue:
+        if self.retry_min > self.retry_max:
+            raise ValueError("retry_min is longer than retry_max")
+        return self
+
 
 class Http(Section):
     """/metrics, /healthz and /readyz. No section: no HTTP."""
@@ -349,6 +366,12 @@ class Log(Section):
 
     format: Literal["auto", "console", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def _twice(names: Iterable[str]) -> str:
+    """The first name that is there a second time; empty where there is none."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), "")  # type: ignore[func-returns-value]
 
 
 class Config(Section):
@@ -375,6 +398,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if twice := _twice(listener.address for listener in self.listen):
+            raise ValueError(f"listen: {twice} stands there twice")
+        if twice := _twice(f"{key.selector}._domainkey.{key.domain}" for key in self.dkim):
+            raise ValueError(f"dkim: there are two keys for {twice}")
         for listener in self.listen:
             if listener.tls not in (None, "none") and self.tls is None:
                 raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
@@ -392,6 +419,11 @@ class Config(Section):
     def listener_tls(self, listener: Listen) -> Literal["none", "starttls", "require", "implicit"]:
         """The listener's TLS mode: STARTTLS is offered wherever there is a certificate and nothing else was said."""
         return listener.tls or ("starttls" if self.tls else "none")
+
+    def next_hop(self, domain: str) -> Endpoint | None:
+        """Where the route of a normal domain leads; None leaves its mail to the smarthost, or to its MX."""
+        route = self.routes.domains.get(domain)
+        return None if route is None else route.next_hop
 
     @property
     def own_domains(self) -> frozenset[str]:

@@ -59,7 +59,12 @@ _WORDS = {
 
 def _explain(path: Path | None, environ: Mapping[str, str], error: ValidationError) -> list[str]:
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems:
+        if problem["type"] == "too_short" and any(
+            other["loc"][:1] == problem["loc"] != other["loc"] for other in problems
+        ):
+            continue  # what was wrong with the items is said, and why none are left
         parts = [str(part) for part in problem["loc"] if part != "[key]"]
         variables = (ENV_PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1))
         source = next((name for name in variables if name in environ), path or "environment")

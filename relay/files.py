@@ -7,9 +7,13 @@ with the last good ones; for a new secret or signing key there is SIGHUP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from relay.config import Config
+from relay.config import Config, ConfigError
 from relay.deliver.tls import ServerTls
 from relay.rewrite.srs import Scheme, scheme_from_config
 from relay.route.reload import look
@@ -25,12 +29,14 @@ class Files:
         scheme: the SRS secrets, with all that goes with them.
         keys: one for each `[[dkim]]`.
         tls: the certificate for clients; None without a section [tls].
+        password: for the smarthost; empty where it wants none.
     """
 
     scheme: Scheme
     keys: tuple[SigningKey, ...]
     tables: Tables
     tls: ServerTls | None
+    password: str = field(default="", repr=False)
 
     def look(self) -> None:
         """Take over the tables and the certificate that have changed, as far as they are good."""
@@ -43,11 +49,40 @@ def read_files(config: Config) -> Files:
     """Read them.
 
     Raises:
-        ConfigError, OSError, ValueError: one cannot be used; the text names it.
+        ConfigError: one cannot be used; the text names the key and the file.
     """
-    return Files(
-        scheme=scheme_from_config(config),
-        keys=tuple(load(entry) for entry in config.dkim),
-        tables=read_tables(config.routes, (*config.senders.local_domains, config.hostname)),
-        tls=ServerTls(config.tls) if config.tls is not None else None,
-    )
+    with _named("srs.secrets_file"):
+        scheme = scheme_from_config(config)
+    keys = []
+    for number, entry in enumerate(config.dkim):
+        with _named(f"dkim.{number}.private_key"):
+            keys.append(load(entry))
+    with _named("routes"):
+        tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
+    with _named("tls"):
+        tls = ServerTls(config.tls) if config.tls is not None else None
+    smarthost = config.delivery.smarthost
+    with _named("delivery.smarthost.password_file"):
+        password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
+    return Files(scheme, tuple(keys), tables, tls, password)
+
+
+def read_password(path: Path) -> str:
+    """The password in a file, without the line end. Raises OSError, ValueError."""
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8") from None
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Says which key it is whose file cannot be used."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise ConfigError(f"{key}: {error.strerror}") from None
+    except OSError as error:
+        raise ConfigError(f"{key}: {error.filename}: {error.strerror}") from None
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{key}: {error}") from None

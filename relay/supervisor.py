@@ -12,6 +12,7 @@ import fcntl
 import gc
 import os
 import resource
+import secrets
 import signal
 import socket
 import time
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 
 LOCK_PATIENCE = 15.0  # seconds for the workers of a relay that was killed to end
 STOP_PATIENCE = 8.0  # seconds for what is under way; `docker stop` gives ten in all
+FREE_PATIENCE = 2.0  # seconds for the queue to end dead workers' leases, while nothing else is seen to
 RESPAWN_AFTER = 1.0  # seconds, doubling to `RESPAWN_AT_MOST` while workers die young
 RESPAWN_AT_MOST = 30.0
 YOUNG = 10.0  # seconds of life below which a death counts as a failure to start
@@ -133,10 +135,8 @@ class Supervisor:
         self._ports = Ports()
         self._workers: dict[int, Worker] = {}
         self._generation = 0
-        self._spawned = 0
         self._missing: list[tuple[float, int]] = []  # (when to start it, index)
         self._young_deaths = 0
-        self._node = f"{socket.gethostname()}/{os.getpid()}"
 
     def run(self) -> int:
         """Raises: CannotStart, ConfigError, OSError, QueueUnavailable; all before the first worker runs."""
@@ -144,7 +144,7 @@ class Supervisor:
         self._files = self._check(self._config)
         self._lock = self._lock_queue(self._config)  # before the ports: a second relay must not take clients away
         self._open_ports(self._config)
-        self._free_stale_leases()
+        self._prepare_queue()
         self._counts = SharedCounts(self._config.workers * ROWS)
         self._metrics = Metrics(self._config.workers * ROWS)
         self._rates = Rates(self._config.srs)
@@ -153,8 +153,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._pipe = os.pipe()  # its write end closes with the supervisor, however that ends
         gc.freeze()
-        for index in range(self._config.workers):
-            self._spawn(index)
+        self._missing = [(time.monotonic(), index) for index in range(self._config.workers)]
+        self._start_missing()
         log.info("ready", workers=len(self._workers), listen=[listen.address for listen in self._config.listen])
         while True:
             received = signal.sigtimedwait(SIGNALS, self._next_turn())
@@ -171,12 +171,12 @@ class Supervisor:
     # workers
 
     def _spawn(self, index: int) -> None:
-        self._spawned += 1
-        owner = f"{self._node}/{self._spawned}/"
-        row = self._rows.pop(0)
+        owner = f"{socket.gethostname()}/{secrets.token_hex(8)}"  # containers share names and process numbers
+        row = self._rows[0]
         pid = os.fork()
         if pid == 0:
             os._exit(self._be_worker(index, row, owner))
+        self._rows.pop(0)
         self._workers[pid] = Worker(pid, index, row, owner, self._generation, time.monotonic())
         log.info("worker_started", pid=pid, worker=index)
 
@@ -210,19 +210,22 @@ class Supervisor:
         return status
 
     def _reap(self) -> None:
+        owners = []
         while self._workers:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
-                return
+                break
             worker = self._workers.pop(pid, None)
             if worker is None:
                 continue
             self._counts.clear(worker.row)
             self._metrics.detach(worker.row)
             self._rows.append(worker.row)
-            self._free_leases(worker.owner)
+            owners.append(worker.owner)
             if worker.generation == self._generation:
                 self._replace(worker, os.waitstatus_to_exitcode(status))
+        if owners:
+            self._free_leases(owners)
 
     def _replace(self, worker: Worker, status: int) -> None:
         young = time.monotonic() - worker.since < YOUNG
@@ -243,7 +246,11 @@ class Supervisor:
         if due:
             self._files.look()
         for index in due:
-            self._spawn(index)
+            try:
+                self._spawn(index)
+            except OSError as error:  # of processes or memory there is none left
+                log.error("worker_failed", worker=index, problem=str(error))
+                self._missing.append((now + RESPAWN_AT_MOST, index))
 
     # reload and stop
 
@@ -263,9 +270,8 @@ class Supervisor:
         old = list(self._workers.values())
         self._config, self._files, self._rates = config, files, Rates(config.srs)
         self._generation += 1
-        self._missing = []
-        for index in range(config.workers):
-            self._spawn(index)
+        self._missing = [(time.monotonic(), index) for index in range(config.workers)]
+        self._start_missing()
         for worker in old:
             os.kill(worker.pid, signal.SIGTERM)
         log.info("reloaded")
@@ -318,31 +324,33 @@ class Supervisor:
                     raise CannotStart(f"{path}: the queue is in use by another srs-relay") from None
             time.sleep(0.1)
 
-    def _free_stale_leases(self) -> None:
-        """End the leases of workers that are no more: with the lock on an SQLite queue, everybody's; on PostgreSQL
-        those of this host whose supervisor does not live (those of other hosts run out by themselves)."""
+    def _prepare_queue(self) -> None:
+        """Find or make its tables. With the lock on an SQLite queue nobody else lives, so all leases end; on PostgreSQL
+        the workers look who does."""
 
+        async def prepare(store: Store) -> int:
+            return await store.free(None, time.time()) if self._lock is not None else 0
+
+        self._with_store(prepare)
+
+    def _free_leases(self, owners: list[str]) -> None:
         async def free(store: Store) -> int:
-            if self._lock is not None:
-                return await store.free("", time.time())
-            owners = await store.owners(f"{socket.gethostname()}/")
-            return sum([await store.free(owner, time.time()) for owner in owners if not _is_alive(owner)])
+            return sum([await store.free(owner, time.time()) for owner in owners])
 
-        self._with_store(free)
-
-    def _free_leases(self, owner: str) -> None:
         try:
-            self._with_store(lambda store: store.free(owner, time.time()))
-        except QueueUnavailable as error:
-            log.error("leases_not_freed", owner=owner, problem=str(error), until="they run out")
+            self._with_store(free, FREE_PATIENCE)
+        except (QueueUnavailable, OSError) as error:
+            problem = str(error) or "the queue does not answer"
+            log.error("leases_not_freed", owners=owners, problem=problem, until="other workers do it, or they run out")
 
-    def _with_store(self, free: Callable[[Store], Awaitable[int]]) -> None:
+    def _with_store(self, use: Callable[[Store], Awaitable[int]], patience: float | None = None) -> None:
         async def run() -> int:
-            store = Store(await database.connect(self._config.queue.url), self._node)
-            try:
-                return await free(store)
-            finally:
-                await store.close()
+            async with asyncio.timeout(patience):
+                store = Store(await database.connect(self._config.queue.url), "")
+                try:
+                    return await use(store)
+                finally:
+                    await store.close()
 
         count = asyncio.run(run())
         if count:
@@ -353,9 +361,3 @@ def _raise_file_limit() -> None:
     """As many open files as we may have: every client and every next hop is one, and shells still give out 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether the supervisor that an owner's name tells of runs; our own process number tells of one before us."""
-    pid = int(owner.split("/")[1])
-    return pid != os.getpid() and Path(f"/proc/{pid}").exists()

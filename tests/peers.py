@@ -25,6 +25,7 @@ T = TypeVar("T")
 PACKAGES = {
     "dovecot": "dovecot-lmtpd",
     "haproxy": "haproxy",
+    "ip": "iproute2",
     "opendkim": "opendkim",
     "perl:Mail::DKIM": "libmail-dkim-perl",
     "perl:Mail::SRS": "libmail-srs-perl",

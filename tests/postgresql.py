@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -42,6 +45,22 @@ class PostgresServer:
     def stop(self) -> None:
         """At once, with its clients' connections."""
         self._run("pg_ctl", "stop", "--wait", "--mode", "immediate")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It still has its connections and takes new ones, and answers nobody, as when its disk hangs."""
+        (postmaster, *_) = (self._base / "data" / "postmaster.pid").read_text().splitlines()
+        everyone = [int(postmaster)]
+        os.kill(everyone[0], signal.SIGSTOP)
+        for status in Path("/proc").glob("[0-9]*/status"):
+            if f"\nPPid:\t{postmaster}\n" in status.read_text():
+                everyone.append(int(status.parent.name))
+                os.kill(everyone[-1], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in everyone:
+                os.kill(pid, signal.SIGCONT)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """What psql prints for a statement."""

@@ -353,3 +353,49 @@ def test_secrets_that_others_can_read_are_named(folder: Path) -> None:
     assert loosely_guarded(loaded(folder, MINIMAL)) == [secret]
     secret.chmod(0o600)
     assert loosely_guarded(loaded(folder, MINIMAL)) == []
+
+
+# --- what a slip leads to ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[dns]\ntimeout = "0s"', "dns.timeout: must be greater than 0"),
+        ('[queue]\nlease = "0s"', "queue.lease: must be greater than 0"),
+        ("[receive]\nmax_message_size = 0", "receive.max_message_size: must be greater than or equal to 1"),
+        (
+            '[routes.domains."a.example"]\nrecipients = "any"\nsrs = "maybe"',
+            'routes.domains.a.example.srs: either false or "always"',
+        ),
+        ('[delivery]\nmode = "in-session"', "delivery.mode: must be 'queue'"),
+        (
+            '[[dkim]]\ndomain = "a.example"\nselector = "s"\nprivate_key = "x"\n' * 2,
+            "two keys for s._domainkey.a.example",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_one_line_that_names_its_key(folder: Path, text: str, said: str) -> None:
+    [line] = refusal(folder, MINIMAL + text).splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ('{address = "localhost:25"}', "listen.0.address: "),
+        ('{address = "127.0.0.1:25", tls = "maybe"}', "listen.0.tls: "),
+        ("", "listen: one at least is needed"),
+        ('{address = "127.0.0.1:25"}, {address = "127.0.0.1:25"}', "listen: 127.0.0.1:25 stands there twice"),
+    ],
+)
+def test_a_bad_listener_is_one_line(folder: Path, listen: str, said: str) -> None:
+    text = MINIMAL.replace('{address = "127.0.0.1:2525"}', listen)
+    [line] = refusal(folder, text).splitlines()
+    assert said in line
+
+
+def test_a_smarthost_without_credentials_may_say_so(folder: Path) -> None:
+    text = MINIMAL + '[delivery.smarthost]\nurl = "smtp://hub.example:587"\nuser = ""\npassword_file = ""\n'
+    smarthost = loaded(folder, text).delivery.smarthost
+    assert smarthost is not None and smarthost.password_file is None and smarthost.tls_level == "may"

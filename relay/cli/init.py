@@ -27,7 +27,7 @@ from relay.sign.keys import SigningKey
 
 SELECTOR = "relay1"
 _SECRET_OCTETS = 32
-_SECRET, _OPEN = 0o600, 0o644  # modes of files; folders are 0700
+_EXAMPLE = "fwd.example"  # the domain that is written where this host's name tells none (RFC 2606)
 _SMTP, _UNPRIVILEGED = 25, 2525  # ports
 _NOT_PUBLIC = ("localdomain", "local", "internal", "lan", "arpa")  # RFC 6761, RFC 6762 and custom
 
@@ -39,6 +39,7 @@ class Site(NamedTuple):
     domain: str
     addresses: tuple[str, ...]
     postmaster: str
+    is_example: bool
 
 
 def init(
@@ -64,17 +65,17 @@ def init(
     port = _SMTP if _may_bind(_SMTP) else _UNPRIVILEGED
     config, aliases, key_file = folder / "relay.toml", folder / "aliases", folder / "dkim" / f"{SELECTOR}.pem"
     files = {
-        config: (_config(site, port), _OPEN),
-        aliases: (_aliases(site.domain, alias), _OPEN),
-        folder / "srs.secret": (secrets.token_urlsafe(_SECRET_OCTETS) + "\n", _SECRET),
-        key_file: (keys.generate("rsa2048").decode("ascii"), _SECRET),
+        config: _config(site, port),
+        aliases: _aliases(site.domain, alias),
+        folder / "srs.secret": secrets.token_urlsafe(_SECRET_OCTETS) + "\n",
+        key_file: keys.generate("rsa2048").decode("ascii"),
     }
     there = {path for path in files if path.exists()}
     if there and not force:
         raise Failure(f"{min(there)} is there already; nothing was written (--force replaces relay.toml alone)")
     if alias and aliases in there:
         raise Failure(f"{aliases} is there already and stays as it is; write the alias into it")
-    pem = key_file.read_bytes() if key_file in there else files[key_file][0].encode("ascii")
+    pem = key_file.read_bytes() if key_file in there else files[key_file].encode("ascii")
     try:
         key = SigningKey(site.domain, SELECTOR, keys.parse(pem))
     except ValueError as error:
@@ -87,15 +88,17 @@ def init(
 
 def _site(domain: str | None, hostname: str | None, given: list[str], postmaster: str) -> Site:
     host = _name(hostname, "--hostname") if hostname else _own_name()
+    is_example = not (domain or host)
     if domain:
         domain = _name(domain, "--domain")
     elif host:
         domain = host.partition(".")[2] if host.count(".") > 1 else host
     else:
-        raise typer.BadParameter(f"this host's name ({socket.gethostname()}) does not tell it", param_hint="--domain")
+        domain = _EXAMPLE
     if postmaster:
         _mailbox(postmaster, "--postmaster")
-    return Site(host or f"mx.{domain}", domain, tuple(map(_ip, given)) or tuple(_own_addresses()), postmaster)
+    addresses = tuple(map(_ip, given)) or tuple(_own_addresses())
+    return Site(host or f"mx.{domain}", domain, addresses, postmaster, is_example)
 
 
 def _name(value: str, option: str) -> str:
@@ -234,15 +237,14 @@ def _aliases(domain: str, alias: tuple[str, str] | None) -> str:
 {first}"""
 
 
-def _write(files: Mapping[Path, tuple[str, int]]) -> None:
-    """Put all of the files in place, or none of them; folders that are missing are made for their owner alone."""
+def _write(files: Mapping[Path, str]) -> None:
+    """Put all of the files in place, or none of them; they, and folders that are missing, are for their owner alone."""
     ready: dict[Path, str] = {}
     try:
-        for path, (text, mode) in files.items():
+        for path, text in files.items():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, ready[path] = tempfile.mkstemp(dir=path.parent, prefix=".new-")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                os.fchmod(handle, mode)
                 file.write(text)
     except BaseException:
         for temporary in ready.values():
@@ -254,6 +256,9 @@ def _write(files: Mapping[Path, tuple[str, int]]) -> None:
 
 def _said(site: Site, port: int, config: Path, written: Mapping[Path, object]) -> Iterator[str]:
     yield f"wrote {', '.join(map(str, written))}"
+    if site.is_example:
+        name = socket.gethostname()
+        yield f"{_EXAMPLE} is only an example, since this host's name ({name}) tells no domain: --force --domain yours"
     if port != _SMTP:
         yield f"port {port}, since only root may bind port {_SMTP} here: {config} says how to change that"
     if not site.postmaster:

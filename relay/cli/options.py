@@ -15,6 +15,7 @@ ConfigFile = Annotated[
         metavar="FILE",
         envvar="SRS_RELAY_CONFIG",
         dir_okay=False,
+        readable=False,
         help="The configuration; without it, the RELAY_… variables of the environment alone.",
     ),
 ]

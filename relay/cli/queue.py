@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -17,8 +17,7 @@ from relay.cli.options import ConfigFile
 from relay.config import Config
 from relay.config_file import load
 from relay.queue import admin, database
-from relay.queue.admin import Selector
-from relay.queue.change import State
+from relay.queue.admin import STATES, Selector
 from relay.queue.database import Database
 
 T = TypeVar("T")
@@ -33,13 +32,19 @@ All = Annotated[bool, typer.Option("--all", help="Every delivery in the queue.")
 @app.command("list")
 def list_(
     config: ConfigFile = None,
-    state: Annotated[State | None, typer.Option(help="Only the deliveries in this state.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="|".join(STATES), help="Only the deliveries in this state.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Every delivery that waits, the oldest message first."""
 
+    wanted = next((one for one in STATES if one == state), None)
+    if state is not None and wanted is None:
+        raise typer.BadParameter(f"{state!r} is not one of {', '.join(STATES)}", param_hint="--state")
+
     async def show(queue: Database) -> None:
-        found = admin.rows(queue, state)
+        found = admin.rows(queue, wanted)
         await (_print_json_list(found) if as_json else _print_list(found))
 
     _run(load(config), show)
@@ -53,7 +58,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One message and its deliveries."""
-    selector = _selectors([queue_id], False)[0]
+    selector = _selector(queue_id)
     rows = _run(load(config), lambda q: admin.show(q, selector))
     if not rows:
         raise Failure(f"{queue_id}: not in the queue")
@@ -72,39 +77,63 @@ def show(
 @app.command()
 def retry(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Try deliveries again now; dead ones come back to life."""
-    selectors, loaded = _selectors(ids, everything), load(config)
-    count = _run(loaded, lambda q: admin.retry(q, selectors, time.time(), loaded.queue.retry_for))
-    _report("to be tried now", count, as_json, selectors)
+    loaded, now = load(config), time.time()
+    _act(
+        "to be tried now", lambda q, s: admin.retry(q, s, now, loaded.queue.retry_for), loaded, ids, everything, as_json
+    )
 
 
 @app.command()
 def hold(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Keep deliveries in the queue without trying them."""
-    selectors = _selectors(ids, everything)
-    _report("held", _run(load(config), lambda q: admin.hold(q, selectors)), as_json, selectors)
+    _act("held", admin.hold, load(config), ids, everything, as_json)
 
 
 @app.command()
 def release(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Let held deliveries go on."""
-    selectors = _selectors(ids, everything)
-    _report("released", _run(load(config), lambda q: admin.release(q, selectors, time.time())), as_json, selectors)
+    _act("released", lambda q, s: admin.release(q, s, time.time()), load(config), ids, everything, as_json)
 
 
 @app.command()
 def drop(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Delete deliveries; nobody is told."""
-    selectors = _selectors(ids, everything)
-    _report("dropped", _run(load(config), lambda q: admin.drop(q, selectors)), as_json, selectors)
+    _act("dropped", admin.drop, load(config), ids, everything, as_json)
 
 
-def _selectors(ids: list[str] | None, everything: bool) -> list[Selector]:
-    if bool(ids) == everything:
-        raise typer.BadParameter("name queue ids, or --all")
+def _selector(given: str) -> Selector:
     try:
-        return [Selector.parse(given) for given in ids or ()]
+        return Selector.parse(given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _act(
+    done: str,
+    act: Callable[[Database, Sequence[Selector]], Coroutine[None, None, int]],
+    config: Config,
+    ids: list[str] | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Do it to each id, or to everything, and say how many deliveries it was done to.
+
+    Raises:
+        Failure: there were none to do it to for some of the ids; the others are done.
+    """
+    if bool(ids) == everything:
+        raise typer.BadParameter("name queue ids, or --all")
+    selectors = {given: [_selector(given)] for given in ids or ()} or {"": []}
+
+    async def each(queue: Database) -> dict[str, int]:
+        return {given: await act(queue, selected) for given, selected in selectors.items()}
+
+    counts = _run(config, each)
+    total = sum(counts.values())
+    print(json.dumps({"deliveries": total}) if as_json else f"{_deliveries(total)} {done}")
+    missed = [given for given, count in counts.items() if given and not count]
+    if missed:
+        raise Failure(f"{', '.join(missed)}: no delivery in a state for that; see `srs-relay queue list`")
 
 
 def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
@@ -119,15 +148,6 @@ def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -
         return asyncio.run(run())
     except database.QueueUnavailable as error:
         raise Failure(str(error)) from None
-
-
-def _report(done: str, count: int, as_json: bool, selectors: list[Selector]) -> None:
-    if as_json:
-        print(json.dumps({"deliveries": count}))
-    elif not count and selectors:
-        raise Failure("no such delivery in a state for that; see `srs-relay queue list`")
-    else:
-        print(f"{_deliveries(count)} {done}")
 
 
 async def _print_list(found: AsyncIterator[dict[str, Any]]) -> None:
@@ -164,15 +184,14 @@ def _reasons(row: dict[str, Any]) -> list[str]:
     target = f"<{row['original_recipient']}>"
     if row["recipient"] != row["original_recipient"]:
         target += f" -> <{row['recipient']}>"
-    lines = [
-        f"{row['id']}/{row['n']}  {row['state']}  {target}" + (f" via {row['next_hop']}" if row["next_hop"] else "")
-    ]
+    lines = [f"{row['id']}/{row['n']}  {row['state']}  {target}" + f" via {row['next_hop']}"]
     last = row["last"]
     if last:
         lines.append(f"  last try {_date(last['at'])}: {_reply(last)}")
         where = " ".join(part for part in (last["host"], f"[{last['address']}]" if last["address"] else "") if part)
         if where:
-            lines.append(f"  at {where}, {last['tls'] or 'in clear'}")
+            failed = last["status"].endswith(".7.5")  # the handshake: RFC 3463 section 3.8
+            lines.append(f"  at {where}, {last['tls'] or ('TLS failed' if failed else 'in clear')}")
     if row["next_attempt"] is not None:
         wait = max(0.0, row["next_attempt"] - time.time())
         lines.append(f"  next try {_date(row['next_attempt'])} (in {_span(wait)}), attempt {row['attempts'] + 1}")

@@ -11,13 +11,13 @@ import structlog
 import uvloop
 
 from relay import log as logging
-from relay.app import Relay, check
+from relay.app import Relay
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import Config
 from relay.config_file import load, loosely_guarded
 from relay.dns import CachingResolver
-from relay.files import Files
+from relay.files import Files, read_files
 from relay.queue import database
 from relay.queue.store import Store
 from relay.report import health
@@ -37,7 +37,7 @@ def serve(config: ConfigFile = None) -> None:
         return loaded
 
     def checked(loaded: Config) -> Files:
-        files = check(loaded)
+        files = read_files(loaded)
         if not has_postmaster(loaded, files):
             log.warning("no_postmaster", mend="set routes.postmaster: mail to <postmaster> is refused until then")
         return files
@@ -71,13 +71,13 @@ async def _work(setup: WorkerSetup) -> int:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(setup.parent_gone, stop.set)
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
-    store = Store(await database.connect(config.queue.url), setup.owner)
+    store = Store(await database.connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
     relay = Relay(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
     relay.start(setup.sockets)
     http = None
     if setup.http is not None:
-        http = await health.serve(setup.http, setup.metrics, relay.problem, store.counts)
+        http = await health.serve(setup.http, setup.metrics, relay.problem, relay.queue_sizes)
     await stop.wait()
     if http is not None:
         http.close()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from relay.address import normal_domain
-from relay.config import Config, ConfigError, Delivery
+from relay.config import Config, Delivery
 from relay.deliver.mx import Hop, HostFinder, Unroutable
 from relay.deliver.pool import Lane, Pool
 from relay.deliver.reply import Outcome, deferral
@@ -28,16 +28,16 @@ _Action = Callable[[Connection, Job, Delivery], Awaitable[tuple[Outcome, ...]]]
 class Agent:
     """Delivers for one worker.
 
-    Raises:
-        ConfigError: the smarthost's password cannot be read.
+    Args:
+        password: for the smarthost, where it wants one.
     """
 
-    def __init__(self, config: Config, resolver: Resolver) -> None:
+    def __init__(self, config: Config, resolver: Resolver, password: str = "") -> None:
         self._hostname = config.hostname
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._pool = Pool(config.delivery)
-        self._smarthost = _smarthost(config)
+        self._smarthost = _smarthost(config.delivery, password)
 
     async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
         """Deliver to the route's own next hop, or else the smarthost, or else the MX of `domain`.
@@ -91,7 +91,7 @@ class Agent:
         reached = False
         for host in hosts:
             try:
-                connection = await Connection.open(host, hop, self._hostname, self._delivery)
+                connection = await Connection.open(host, hop, self._hostname, self._delivery, progress.job.id)
             except HostFailed as failed:
                 progress.last = replace(failed.outcome, unreachable=not reached)
                 continue
@@ -145,14 +145,8 @@ class _Progress:
             self.job = replace(self.job, recipients=tuple(self._recipients[index] for index in self._open))
 
 
-def _smarthost(config: Config) -> Hop | None:
-    smarthost = config.delivery.smarthost
+def _smarthost(delivery: Delivery, password: str) -> Hop | None:
+    smarthost = delivery.smarthost
     if smarthost is None:
         return None
-    password = ""
-    if smarthost.password_file is not None:
-        try:
-            password = smarthost.password_file.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{smarthost.password_file}: {error}") from None
     return Hop(endpoint=smarthost.url, tls=smarthost.tls_level, user=smarthost.user, password=password)

@@ -31,7 +31,7 @@ from relay.deliver.settle import (
     suspend,
 )
 from relay.message import Recipient
-from relay.network import Endpoint, endpoint
+from relay.network import Endpoint
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import given_at
 from relay.queue.ids import text as id_text
@@ -173,10 +173,9 @@ class Attempts:
         return outcomes
 
     async def _deliver_as(self, decision: Decision, round: Round, group: Transaction) -> Sequence[Outcome]:
-        first = group[0]
         job = self._job(round, group, await self._address(round.stored, decision))
-        next_hop = endpoint(first.next_hop) if first.next_hop else None
-        return await self._agent.deliver(domain_of(first.recipient), next_hop, job)
+        domain = domain_of(group[0].recipient)
+        return await self._agent.deliver(domain, self._config.next_hop(domain), job)
 
     def _decide(self, stored: StoredMessage, one: Delivery, *, smtputf8: bool) -> Decision:
         return leaving_sender(
@@ -211,13 +210,14 @@ class Attempts:
         return Job(
             sender=sender,
             recipients=tuple(_shown(d) for d in group),
-            size=len(stored.trace) + len(message.content),
+            size=self._signer.octets(message) + len(stored.trace) + len(message.content),
             is_8bit=message.is_8bit,
             # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
             needs_smtputf8=stored.smtputf8 and message.has_utf8_header,
             ret=stored.ret,
             envid=stored.envid,
             content=lambda: message.wire(self._signature(round) + stored.trace),
+            id=id_text(stored.id),
         )
 
     def _signature(self, round: Round) -> bytes:
@@ -267,7 +267,8 @@ class Attempts:
 
     async def _record(self, settlement: Settlement) -> None:
         await self._patiently(lambda: self._store.apply(settlement.change))
-        if settlement.change.arrived:
+        for report in settlement.change.arrived:
+            log_queued(report, settlement.change.deliveries)
             self.news.set()
         now = time.time()
         for event in settlement.events:
@@ -296,6 +297,17 @@ class Attempts:
                 if self._stopping:
                     raise
             await asyncio.sleep(SETTLE_RETRY)
+
+
+def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
+    """A message is safe now; `deliveries` may be those of others, too."""
+    log.info(
+        "queued",
+        id=id_text(stored.id),
+        sender=stored.sender,
+        to=[d.recipient for d in deliveries if d.message_id == stored.id],
+        size=len(stored.message.content),
+    )
 
 
 def _shown(one: Delivery) -> Recipient:

@@ -36,12 +36,12 @@ FULL_SCAN = 3600.0  # seconds after which it begins at the beginning, whatever t
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
 
 
-def hop_of(config: Config, recipient: str, next_hop: str) -> str:
-    """The key by which deliveries share connections: the configured next hop, or the recipient's domain."""
-    if next_hop:
-        return next_hop
-    smarthost = config.delivery.smarthost
-    return str(smarthost.url) if smarthost is not None else domain_of(recipient)
+def hop_of(config: Config, recipient: str) -> str:
+    """The key by which deliveries share places and fate: the configured next hop, or the recipient's domain."""
+    next_hop, smarthost = config.next_hop(domain_of(recipient)), config.delivery.smarthost
+    if next_hop is None and smarthost is not None:
+        next_hop = smarthost.url
+    return domain_of(recipient) if next_hop is None else str(next_hop)
 
 
 class Dispatcher:

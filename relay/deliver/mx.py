@@ -13,6 +13,7 @@ import random
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from relay.address import DOMAIN, normal_domain
 from relay.config import Config
@@ -239,12 +240,26 @@ def _taking_turns(families: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _is_local(address: IPAddress) -> bool:
-    """Whether this machine has the address: the kernel then answers from the very address that is asked."""
+    """Whether this machine has the address, be it the first of an interface or any other: then, and only then, a socket
+    can be bound to it."""
     if address.is_loopback:
         return True
-    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
+            if not _may_bind_anything(address.version):
+                probe.bind((str(address), 0))
+                return True
             probe.connect((str(address), 9))  # looks up the route and sends nothing
         except OSError:
             return False
+        # The kernel answers from the very address that is asked, but for those that are not the first of an interface.
         return ipaddress.ip_address(probe.getsockname()[0]) == address
+
+
+def _may_bind_anything(version: int) -> bool:
+    """Whether sockets may be bound to addresses of other machines (ip-sysctl, `ip_nonlocal_bind`)."""
+    try:
+        return Path(f"/proc/sys/net/ipv{version}/ip_nonlocal_bind").read_text().strip() != "0"
+    except OSError:
+        return False

@@ -73,7 +73,7 @@ class _Ledger:
         self._tell("delayed", [a for a in attempts if _is_late(a.delivery, patience, self._now)])
 
     def failed(self, attempts: Sequence[Attempt]) -> None:
-        happenings = {id(a): _happening(a) for a in attempts}
+        happenings = {id(a): _happening(a, self._now) for a in attempts}
         notice = self._notifier.notice("failed", self._stored, list(happenings.values()), self._home, self._now)
         if notice.report is not None:
             self.arrived.append(notice.report)
@@ -94,7 +94,7 @@ class _Ledger:
     def _tell(self, action: Action, attempts: Sequence[Attempt]) -> None:
         if not attempts:
             return
-        happenings = [_happening(a) for a in attempts]
+        happenings = [_happening(a, self._now) for a in attempts]
         notice = self._notifier.notice(action, self._stored, happenings, self._home, self._now)
         if notice.report is not None:
             self.arrived.append(notice.report)
@@ -197,11 +197,10 @@ def needs_sender(stored: StoredMessage, attempts: Sequence[Attempt]) -> bool:
     )
 
 
-def _happening(attempt: Attempt) -> Happening:
-    outcome = attempt.outcome
-    return Happening(
-        attempt.delivery, outcome.code if outcome.remote else 0, outcome.enhanced, expired=outcome.status == "deferred"
-    )
+def _happening(attempt: Attempt, now: float) -> Happening:
+    one, outcome = attempt.delivery, attempt.outcome
+    expired = outcome.status == "deferred" and now >= one.expires
+    return Happening(one, outcome.code if outcome.remote else 0, outcome.enhanced, expired)
 
 
 def _last(outcome: Outcome, now: float) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class Connection:
         self._auth_methods: list[str] = []
 
     @classmethod
-    async def open(cls, host: Host, hop: Hop, hostname: str, delivery: Delivery) -> Connection:
-        """Connect and go as far as MAIL. `hostname` is ours, for EHLO.
+    async def open(cls, host: Host, hop: Hop, hostname: str, delivery: Delivery, for_id: str = "") -> Connection:
+        """Connect and go as far as MAIL. `hostname` is ours, for EHLO; `for_id` is the message's, for the log.
 
         Raises:
             HostFailed: no connection, a refusal before MAIL, or less TLS than `hop` asks for.
@@ -87,7 +87,8 @@ class Connection:
         except _HandshakeFailed as failed:
             if hop.tls != "may":
                 raise
-            log.info("tls_failed", host=host.name, address=host.address, problem=failed.outcome.text, effect="in clear")
+            problem = failed.outcome.text
+            log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect="in clear")
             return await cls._open(host, hop, "none", hostname, delivery)
 
     @classmethod

@@ -79,7 +79,8 @@ class ServerTls:
         except ssl.SSLError as error:
             certificate, key = self._files
             reason = error.reason or "it is no PEM"
-            raise ssl.SSLError(f"{certificate} with {key}: not a certificate with its key: {reason}") from None
+            what = f"{certificate} with {key}: not a certificate with its key: {reason}"
+            raise ssl.SSLError(error.errno, what) from None
         context.sni_callback = self._latest
         return context
 

@@ -38,6 +38,7 @@ class Job:
     """What is to be handed to one next hop.
 
     Attributes:
+        id: of the message, for the log.
         sender: empty for the null sender.
         size: octets of the whole content, or a close upper estimate (RFC 1870).
         needs_smtputf8: whether a header field needs RFC 6531; the addresses are looked at here.
@@ -54,6 +55,7 @@ class Job:
     ret: str
     envid: str
     content: Callable[[], Iterable[bytes]]
+    id: str = ""
 
 
 def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -271,7 +273,7 @@ class _Transaction:
             connection.abort()
             return
         except Exception:
-            log.exception("message_not_built", sender=self._job.sender)
+            log.exception("message_not_built", id=self._job.id)
             self._settle(accepted, deferral("4.3.0", "the message could not be built"))
             connection.abort()  # without the final dot the server must discard what it has
             return

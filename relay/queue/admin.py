@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, true, tuple_, update
 
@@ -22,6 +22,10 @@ from relay.queue.ids import number, text
 from relay.queue.schema import delivery, message
 
 PAGE = 1000  # deliveries of one transaction
+
+Shown = Literal["queued", "active", "held", "dead"]
+"""What a delivery is doing: `active` is one under way, which waits for nothing."""
+STATES: tuple[Shown, ...] = get_args(Shown)
 
 Act = Callable[[Connection, ColumnElement[bool]], int]
 _Place = tuple[int, int]
@@ -41,7 +45,7 @@ class Selector:
     def parse(cls, given: str) -> Selector:
         """Raises ValueError for what is neither ID nor ID/N."""
         name, slash, n = given.partition("/")
-        if slash and not n.isdigit():
+        if slash and not (n.isascii() and n.isdigit() and len(n) <= 9):
             raise ValueError(f"{given!r} is not a queue id (like 3F2KQ0Z81TWH, or 3F2KQ0Z81TWH/2 for one recipient)")
         return cls(number(name), int(n) if slash else None)
 
@@ -51,7 +55,7 @@ class Selector:
         return one_message if self.n is None else and_(one_message, delivery.c.n == self.n)
 
 
-async def rows(database: Database, state: State | None = None) -> AsyncIterator[dict[str, Any]]:
+async def rows(database: Database, state: Shown | None = None) -> AsyncIterator[dict[str, Any]]:
     """Every delivery, of one state or of all, the oldest message first.
 
     Raises:
@@ -67,7 +71,7 @@ async def rows(database: Database, state: State | None = None) -> AsyncIterator[
         after = (page[-1].message_id, page[-1].n)
 
 
-def _page(after: _Place, state: State | None, connection: Connection) -> Sequence[Row[Any]]:
+def _page(after: _Place, state: Shown | None, connection: Connection) -> Sequence[Row[Any]]:
     statement = (
         select(delivery, message.c.sender, message.c.received, message.c.size)
         .join(message, message.c.id == delivery.c.message_id)
@@ -75,7 +79,7 @@ def _page(after: _Place, state: State | None, connection: Connection) -> Sequenc
         .order_by(*_KEY)
         .limit(PAGE)
     )
-    return connection.execute(statement if state is None else statement.where(_is_in(state))).all()
+    return connection.execute(statement if state is None else statement.where(_is_shown(state))).all()
 
 
 async def show(database: Database, selector: Selector) -> list[dict[str, Any]]:
@@ -103,7 +107,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "sender": row.sender,
         "recipient": row.recipient,
         "original_recipient": row.original,
-        "next_hop": row.next_hop or None,
+        "next_hop": row.hop,
         "size": row.size,
         "received": row.received,
         "attempts": row.attempts,
@@ -200,6 +204,13 @@ def _act_on_page(act: Act, after: _Place, connection: Connection) -> tuple[int, 
     ends = connection.execute(select(*_KEY).where(follows).order_by(*_KEY).offset(PAGE - 1).limit(1)).first()
     last = None if ends is None else (ends.message_id, ends.n)
     return act(connection, and_(follows, true() if last is None else tuple_(*_KEY) <= tuple_(*last))), last
+
+
+def _is_shown(state: Shown) -> ColumnElement[bool]:
+    leased = delivery.c.lease_owner.is_not(None)
+    if state == "active":
+        return and_(_is_in("queued"), leased)
+    return and_(_is_in("queued"), ~leased) if state == "queued" else _is_in(state)
 
 
 def _is_in(*states: State) -> ColumnElement[bool]:

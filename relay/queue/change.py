@@ -6,6 +6,7 @@ claimed, so that a worker that was given up for dead changes nothing, and report
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from relay.message import Message
+from relay.queue.prepared import run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
 
 State = Literal["queued", "held", "dead"]
@@ -48,8 +50,8 @@ class Delivery:
     Attributes:
         recipient: where it goes, after aliases.
         original: the address that the sender gave; all that reports ever show.
-        next_hop: URL of the route's own next hop, empty for smarthost or MX.
-        hop: what the delivery shares connections and fate with: that URL, or the recipient's domain.
+        hop: what the delivery shares its fate with: the URL of a configured next hop, or the recipient's domain. Where
+            an attempt leads is decided anew by the configuration of its time.
         srs: whether the route wants the sender rewritten.
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.
@@ -60,7 +62,6 @@ class Delivery:
     n: int
     recipient: str
     original: str
-    next_hop: str = ""
     hop: str = ""
     srs: bool = True
     notify: str = ""
@@ -126,6 +127,8 @@ ONE = (delivery.c.message_id == bindparam("b_message"), delivery.c.n == bindpara
 LEASED = (*ONE, delivery.c.lease_token == bindparam("b_token"))
 
 _COLUMNS = tuple(column.name for column in delivery.columns)
+_STORE_MESSAGE = insert(message)
+_STORE_DELIVERY = insert(delivery)
 _STILL_LEASED = select(delivery.c.n).where(*LEASED)
 _FINISH = delete(delivery).where(*LEASED)
 _UPDATE = update(delivery).where(*LEASED).values(lease_owner=None, lease_token=None)
@@ -145,13 +148,13 @@ def carry_out(connection: Connection, changes: Iterable[Change]) -> None:
     changes = [c for c in changes if not _reports_on_nothing(connection, c)]
     arrived = [_message_row(m) for c in changes for m in c.arrived]
     if arrived:
-        connection.execute(insert(message), arrived)
+        run_prepared(connection, _STORE_MESSAGE, arrived)
     deliveries = [_delivery_row(d) for c in changes for d in c.deliveries]
     if deliveries:
-        connection.execute(insert(delivery), deliveries)
+        run_prepared(connection, _STORE_DELIVERY, deliveries)
     finished = sorted({k for c in changes for k in c.finished})
     if finished:
-        connection.execute(_FINISH, [parameters(k) for k in finished])
+        run_prepared(connection, _FINISH, map(parameters, finished))
         forget(connection, {k.message_id for k in finished})
     for columns, rows in _by_columns(u for c in changes for u in c.updated).items():
         connection.execute(_UPDATE.values({name: bindparam("v_" + name) for name in columns}), rows)
@@ -166,8 +169,8 @@ def forget(connection: Connection, message_ids: Iterable[int]) -> None:
         # Two hosts that finish the last two deliveries side by side would each still see the other's.
         for row in rows:
             connection.execute(_LOCK, row)
-    connection.execute(_FORGET_MESSAGE, rows)
-    connection.execute(_FORGET_CHUNKS, rows)
+    run_prepared(connection, _FORGET_MESSAGE, rows)
+    run_prepared(connection, _FORGET_CHUNKS, rows)
 
 
 def parameters(key: Key) -> dict[str, int]:
@@ -200,11 +203,13 @@ def _message_row(stored: StoredMessage) -> dict[str, Any]:
         "smtputf8": stored.smtputf8,
         "ret": stored.ret,
         "envid": stored.envid,
-        "verdict": stored.verdict,
+        "verdict": json.dumps(stored.verdict),
         "trace": stored.trace,
         "content": stored.message.content[:CHUNK],
     }
 
 
 def _delivery_row(d: Delivery) -> dict[str, Any]:
-    return {name: getattr(d, name) for name in _COLUMNS}
+    row = {name: getattr(d, name) for name in _COLUMNS}
+    row["last"] = json.dumps(d.last)
+    return row

@@ -6,7 +6,7 @@ A unit of work is a plain function of a SQLAlchemy connection, the same for both
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -48,11 +48,30 @@ class Database(Protocol):
         """
         ...
 
+    async def reusable(self) -> int:
+        """Octets that deleted content has left to new content inside the file; 0 where that is the server's affair.
+
+        Raises:
+            QueueUnavailable
+        """
+        ...
+
+    async def absent(self, owners: Sequence[str]) -> list[str]:
+        """Those of these owners of leases that show no sign of life; none where that is seen by other means.
+
+        Raises:
+            QueueUnavailable
+        """
+        ...
+
     async def close(self) -> None: ...
 
 
-async def connect(url: str, *, create: bool = True) -> Database:
+async def connect(url: str, *, create: bool = True, owner: str | None = None) -> Database:
     """The database behind `queue.url`, its tables in place.
+
+    Args:
+        owner: a worker's name in leases. Its supervisor has seen to the tables, and a server may be away for now.
 
     Raises:
         QueueUnavailable: it cannot be opened, holds another version's queue, or is not there and not to be made.
@@ -67,8 +86,9 @@ async def connect(url: str, *, create: bool = True) -> Database:
         if error.name != "asyncpg":
             raise
         raise QueueUnavailable("a queue on PostgreSQL needs asyncpg: pip install 'srs-relay[postgresql]'") from None
-    database = PostgresDatabase(url)
-    await database.prepare(create=create)
+    database = PostgresDatabase(url, owner)
+    if owner is None:
+        await database.prepare(create=create)
     return database
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = 1
+VERSION = 2
 CHUNK = 1 << 20  # octets of content a row; larger messages continue in `chunk`
 
 metadata = MetaData()
@@ -58,7 +58,6 @@ delivery = Table(
     Column("n", Integer, primary_key=True),
     Column("recipient", Text, nullable=False),
     Column("original", Text, nullable=False),
-    Column("next_hop", Text, nullable=False),
     Column("hop", Text, nullable=False),
     Column("srs", Boolean, nullable=False),
     Column("notify", Text, nullable=False),

@@ -11,17 +11,18 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, RootTransaction, create_engine, event
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 
+from relay.queue import wal
 from relay.queue.database import NO_QUEUE, QueueUnavailable, Rejected, Work, cause, prepare
+from relay.queue.wal import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -30,7 +31,6 @@ log = structlog.get_logger()
 LOCK_PATIENCE = 30.0  # seconds to wait for another process's write lock before a transaction is given up
 CHECKPOINT_AT = 16 << 20  # octets of write-ahead log after which it is copied back into the database file
 CHECKPOINT_LATE = 128 << 20  # octets of write-ahead log after which a failure to do so is worth a warning
-CHECKPOINT_PATIENCE = 0.2  # seconds for which a checkpoint keeps this process's writers waiting for others' readers
 
 _OF_THE_WORK = (DataError, IntegrityError, InterfaceError, ProgrammingError)  # errors that are no fault of the file
 
@@ -46,25 +46,25 @@ class SqliteDatabase:
         self._path = path
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 0})
         event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="queue-sync")
         self._lock = asyncio.Lock()
         self._checkpoint: asyncio.Task[None] | None = None
-        self._sync_failed = False
+        self._checkpoint_at = CHECKPOINT_AT
         try:
             _make_private(path, create)
             self._connection = self._engine.connect()
             with _patient(self._connection):
                 prepare(self._connection, create=create)
-            self._wal = os.open(f"{path}-wal", os.O_RDWR)
+            self._log = WriteAheadLog(path)
+            self._files = (path, Path(f"{path}-wal"))
+            self._opened = _identities(self._files)
             _sync_folder(path.parent)
-        except (SQLAlchemyError, OSError, QueueUnavailable) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError, QueueUnavailable) as error:
             self._engine.dispose()
             raise QueueUnavailable(f"{path}: {cause(error)}") from None
 
     async def write(self, work: Work[T], *, durable: bool) -> T:
         async with self._lock:
-            if self._sync_failed:
+            if self._log.suspect:
                 await self._start_log_anew()
             transaction = await self._begin()
             try:
@@ -74,16 +74,20 @@ class SqliteDatabase:
                 raise (Rejected if isinstance(error, _OF_THE_WORK) else QueueUnavailable)(cause(error)) from error
         if durable:
             await self._sync()
-        self._keep_log_short()
+        if self._checkpoint is None and self._log.octets >= self._checkpoint_at:
+            self._checkpoint = asyncio.create_task(self._keep_log_short())
         return result
 
     async def _begin(self) -> RootTransaction:
+        if _identities(self._files) != self._opened:
+            raise QueueUnavailable(f"{self._path} was moved, removed or replaced while in use")
         deadline = time.monotonic() + LOCK_PATIENCE
         pause = 0.001
         while True:
             try:
+                _driver(self._connection).execute("BEGIN IMMEDIATE")
                 return self._connection.begin()
-            except DBAPIError as error:
+            except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise QueueUnavailable(cause(error)) from error
             await asyncio.sleep(pause)
@@ -94,55 +98,51 @@ class SqliteDatabase:
 
     def _read(self, work: Work[T]) -> T:
         try:
-            with self._engine.connect().execution_options(read_only=True) as connection:
+            with self._engine.connect() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
             raise QueueUnavailable(cause(error)) from error
+
+    async def reusable(self) -> int:
+        return self._read(lambda c: _pragma(c, "freelist_count") * _pragma(c, "page_size"))
+
+    async def absent(self, owners: Sequence[str]) -> list[str]:
+        return []  # whoever holds the lock on the file knows its workers, and is alone: see `relay.supervisor`
 
     # the write-ahead log
 
     async def _sync(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, os.fdatasync, self._wal)
+            await self._log.sync()
         except OSError as error:
-            self._sync_failed = True
             raise QueueUnavailable(f"sync: {cause(error)}") from error
 
     async def _start_log_anew(self) -> None:
-        """After a failed sync the kernel may have dropped a part of the log, and whatever follows the gap would be lost
-        with it. Only a log that was copied back whole, which syncs the database file, can be trusted again."""
-        loop = asyncio.get_running_loop()
         try:
-            done = await loop.run_in_executor(self._threads, _checkpoint, self._path, "TRUNCATE")
+            done = await self._log.start_anew()
         except sqlite3.Error as error:
             raise QueueUnavailable(f"checkpoint: {cause(error)}") from error
         if not done:
-            raise QueueUnavailable("checkpoint: another process is reading the queue")
-        self._sync_failed = False
+            raise QueueUnavailable("checkpoint: another process is using the queue")
 
-    def _keep_log_short(self) -> None:
-        if self._checkpoint is None and os.fstat(self._wal).st_size >= CHECKPOINT_AT:
-            self._checkpoint = asyncio.create_task(self._run_checkpoint())
-
-    async def _run_checkpoint(self) -> None:
-        """Copy the log back while writers go on; only its end, and starting it anew, makes this process's wait."""
-        loop = asyncio.get_running_loop()
+    async def _keep_log_short(self) -> None:
         try:
-            await loop.run_in_executor(self._threads, _checkpoint, self._path, "PASSIVE")
             async with self._lock:
-                await loop.run_in_executor(self._threads, _checkpoint, self._path, "TRUNCATE")
+                if self._log.octets >= self._checkpoint_at:  # nobody else was faster
+                    await self._log.start_anew()
         except sqlite3.Error as error:
             log.warning("queue_checkpoint", problem=cause(error))
         finally:
             self._checkpoint = None
-        if (size := os.fstat(self._wal).st_size) > CHECKPOINT_LATE:
-            log.warning("queue_checkpoint", problem="another process reads without end", octets=size)
+        octets = self._log.octets
+        self._checkpoint_at = CHECKPOINT_AT if octets < CHECKPOINT_AT else octets + CHECKPOINT_AT
+        if octets > CHECKPOINT_LATE:
+            log.warning("queue_checkpoint", problem="another process reads without end", octets=octets)
 
     async def close(self) -> None:
         if self._checkpoint is not None:
             await asyncio.wait([self._checkpoint])
-        self._threads.shutdown()
-        os.close(self._wal)
+        self._log.close()
         self._connection.close()
         self._engine.dispose()
 
@@ -159,6 +159,18 @@ def _make_private(path: Path, create: bool) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
+def _identities(files: Iterable[Path]) -> list[tuple[int, int]]:
+    """What these names lead to: a queue that was removed or replaced would still take mail, and lose it in the end."""
+    found = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found.append((status.st_dev, status.st_ino))
+    return found
+
+
 def _sync_folder(folder: Path) -> None:
     opened = os.open(folder, os.O_RDONLY)
     try:
@@ -173,41 +185,36 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA busy_timeout = 0")
-    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA secure_delete = FAST")  # a build that overwrites what is deleted takes 80 ms for 25 MB
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    wal.configure(connection)
     connection.execute("PRAGMA cache_size = -8192")
 
 
-def _begin(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only")
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+def _pragma(connection: Connection, name: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    """What SQLAlchemy drives. `BEGIN IMMEDIATE` goes there by itself, since a listener to SQLAlchemy's `begin` event
+    would slow every statement down; a read is one statement, and needs no transaction around it."""
+    found = connection.connection.dbapi_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
 
 
 @contextmanager
 def _patient(connection: Connection) -> Iterator[None]:
     """A transaction that may wait for the lock in place: for start-up, when no session is served yet."""
-    raw = connection.connection.dbapi_connection
-    assert isinstance(raw, sqlite3.Connection)
-    raw.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
+    driver = _driver(connection)
+    driver.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
     try:
+        driver.execute("BEGIN IMMEDIATE")
         with connection.begin():
             yield
     finally:
-        raw.execute("PRAGMA busy_timeout = 0")
+        driver.execute("PRAGMA busy_timeout = 0")
 
 
-def _checkpoint(path: Path, mode: str) -> bool:
-    """Copy the log back into the database file; whether all of it was."""
-    connection = sqlite3.connect(path, timeout=CHECKPOINT_PATIENCE)
-    try:
-        connection.execute("PRAGMA synchronous = NORMAL")
-        busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-    finally:
-        connection.close()
-    return not busy
-
-
-def _is_busy(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+def _is_busy(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -13,11 +13,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from relay.message import Message
 from relay.queue.change import LEASED, ONE, Change, Delivery, Due, Key, StoredMessage, carry_out, forget, parameters
 from relay.queue.database import Database, QueueUnavailable, Rejected
+from relay.queue.dead import DeadLetters
 from relay.queue.ids import first_at
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.tokens import SenderTokens
@@ -27,6 +39,7 @@ __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessag
 BATCH_OCTETS = 4 << 20  # content that shares one transaction: more would hold the other sessions' acknowledgement up
 BATCH_CHANGES = 100
 SWEEP_AT_ONCE = 100  # rows a transaction: a sweep is never in the way
+GRACE = 3.0  # seconds in which a worker whose connection broke shows itself again
 ORPHAN_AGE = 86400.0  # seconds after which content without a message is not just on its way in
 
 _ORDER = (delivery.c.next_attempt, delivery.c.message_id, delivery.c.n)
@@ -50,11 +63,15 @@ class Store:
     Args:
         database: where transactions run.
         owner: names this worker in leases; unique among all workers alive.
+
+    Attributes:
+        dead: the dead letters.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self.owner = owner
+        self.dead = DeadLetters(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -97,8 +114,13 @@ class Store:
             await asyncio.sleep(0)
 
     async def _drop_chunks(self, stored: StoredMessage, count: int) -> None:
-        """Leave no content behind on a disk that is full already; what cannot be deleted now is swept up later."""
-        ours = delete(chunk).where(chunk.c.message_id == stored.id, chunk.c.n <= count)
+        """Leave no content behind on a disk that is full already; what cannot be deleted now is swept up later.
+
+        A message that was committed after all, only not made safe, stays whole.
+        """
+        ours = delete(chunk).where(
+            chunk.c.message_id == stored.id, chunk.c.n <= count, ~exists().where(message.c.id == stored.id)
+        )
         try:
             if count:
                 await self._database.write(lambda c: c.execute(ours), durable=False)
@@ -196,25 +218,29 @@ class Store:
         if rows:
             await self._database.write(partial(_execute, _RENEW.values(next_attempt=until), rows), durable=False)
 
-    async def free(self, owner_prefix: str, now: float) -> int:
-        """End every lease of the owners whose name begins so; how many there were.
+    async def free(self, owner: str | None, now: float) -> int:
+        """End every lease of an owner, or of everybody; how many there were.
 
         Raises:
             QueueUnavailable
         """
-        statement = (
-            update(delivery).where(_is_owned(owner_prefix)).values(lease_owner=None, lease_token=None, next_attempt=now)
-        )
+        owned = delivery.c.lease_owner.is_not(None) if owner is None else delivery.c.lease_owner == owner
+        statement = update(delivery).where(owned).values(lease_owner=None, lease_token=None, next_attempt=now)
         return await self._database.write(lambda c: c.execute(statement).rowcount, durable=False)
 
-    async def owners(self, prefix: str) -> list[str]:
-        """Who holds leases, of those whose name begins so.
+    async def free_abandoned(self, now: float) -> int:
+        """End the leases of workers that live no more, on whatever host they were; how many there were.
 
         Raises:
             QueueUnavailable
         """
-        statement = select(delivery.c.lease_owner).where(_is_owned(prefix)).distinct()
-        return await self._database.read(lambda c: [str(owner) for owner in c.execute(statement).scalars()])
+        statement = select(delivery.c.lease_owner).where(delivery.c.lease_owner.is_not(None)).distinct()
+        owners = await self._database.read(lambda c: [str(owner) for owner in c.execute(statement).scalars()])
+        gone = await self._database.absent(owners)
+        if gone:
+            await asyncio.sleep(GRACE)
+            gone = await self._database.absent(gone)
+        return sum([await self.free(owner, now) for owner in gone])
 
     # reading
 
@@ -263,12 +289,16 @@ class Store:
         return {str(state): int(count) for state, count in rows}
 
     async def ping(self) -> None:
-        """Ask the database for an answer.
+        """Find out whether a change could be stored now.
 
         Raises:
             QueueUnavailable
         """
-        await self.due(0.0, 1)
+        await self._database.write(lambda _: None, durable=False)
+
+    async def reusable(self) -> int:
+        """See `Database.reusable`."""
+        return await self._database.reusable()
 
     # senders under a token
 
@@ -282,19 +312,14 @@ class Store:
 
     # keeping it tidy
 
-    async def sweep(self, now: float, keep_dead: float) -> int:
-        """Drop dead letters past `keep_dead` seconds, expired sender tokens, and content that lost its message.
-
-        Returns:
-            How many dead letters there were.
+    async def sweep(self, now: float) -> None:
+        """Forget expired sender tokens, and content that lost its message.
 
         Raises:
             QueueUnavailable
         """
-        dropped = await _to_the_end(partial(self._database.write, partial(_drop_dead, now - keep_dead), durable=False))
         await _to_the_end(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
         await self._sweep_content(first_at(now - ORPHAN_AGE))
-        return dropped
 
     async def _sweep_content(self, before: int) -> None:
         """Forget what a worker that died left behind while it stored a large message; a part of the queue a call."""
@@ -337,20 +362,3 @@ async def _to_the_end(sweep: Callable[[], Awaitable[int]]) -> int:
         total += found
         await asyncio.sleep(0)
     return total
-
-
-def _is_owned(prefix: str) -> ColumnElement[bool]:
-    return delivery.c.lease_owner.is_not(None) & delivery.c.lease_owner.startswith(prefix, autoescape=True)
-
-
-def _drop_dead(before: float, connection: Connection) -> int:
-    dead = (
-        select(delivery.c.message_id, delivery.c.n)
-        .where(delivery.c.state == "dead", delivery.c.next_attempt < before)
-        .limit(SWEEP_AT_ONCE)
-    )
-    rows = [{"b_message": message_id, "b_n": n} for message_id, n in connection.execute(dead)]
-    if rows:
-        connection.execute(delete(delivery).where(*ONE), rows)
-        forget(connection, {row["b_message"] for row in rows})
-    return len(rows)

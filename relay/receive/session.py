@@ -27,8 +27,7 @@ from relay.reply import Refused, Reply
 log = structlog.get_logger()
 
 COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUTF8 and DSN parameters add
-BLOCK_TIMEOUT = 180.0  # seconds, RFC 5321 section 4.5.3.2.5
-SLOWEST = 1000  # octets a second below which a DATA transfer may not stay past `limits.data_timeout`
+SLOWEST = 1000  # octets a second below which a DATA transfer may not stay past twice `limits.data_timeout`
 HANDSHAKE_TIMEOUT = 60.0  # seconds
 IDLE_COMMANDS = 100  # commands without a message, past which each counts as an error
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
@@ -302,11 +301,11 @@ class Session:
         self._reply(reply)
 
     async def _read(self, incoming: Incoming) -> None:
-        loop = asyncio.get_running_loop()
+        loop, patience = asyncio.get_running_loop(), self._config.limits.data_timeout
         started = loop.time()
         while not incoming.finished:
-            block = await self._stream.read_block(BLOCK_TIMEOUT)
-            if loop.time() - started > self._config.limits.data_timeout + incoming.kept / SLOWEST:
+            block = await self._stream.read_block(patience)
+            if loop.time() - started > 2 * patience + incoming.kept / SLOWEST:
                 raise TimedOut
             incoming.feed(block)
         self._stream.unread(incoming.rest)

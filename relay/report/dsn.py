@@ -42,6 +42,7 @@ class RecipientReport:
         code: the reply code of the last attempt; 0 where the remote gave none.
         enhanced: its enhanced status code, or ours for what went wrong without a reply.
         expired: failed because `retry_for` ran out.
+        aliased: whether it leads to another address, which is what the codes speak of.
         orcpt: the ORCPT parameter, as received.
         retry_until: when a delayed delivery will be given up.
     """
@@ -51,6 +52,7 @@ class RecipientReport:
     code: int = 0
     enhanced: str = ""
     expired: bool = False
+    aliased: bool = False
     orcpt: str = ""
     last_attempt: float | None = None
     retry_until: float | None = None
@@ -200,7 +202,7 @@ def _letter(report: Report, whole: bool) -> Iterator[str]:
 def _account(recipient: RecipientReport, report: Report) -> Iterator[str]:
     if recipient.action not in ("failed", "delayed"):
         return
-    why = reason(recipient.status)
+    why = reason(recipient.status, recipient.aliased)
     codes = _codes(recipient)
     yield f"{why.cause[:-1]} ({codes})." if codes else why.cause
     if recipient.expired:

@@ -9,24 +9,31 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Generic, TypeVar
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from relay.report.metrics import Metrics
 
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
 REQUEST_OCTETS = 8192  # of request line and header
 REQUEST_SECONDS = 10.0  # for a whole exchange
 CHECK_SECONDS = 3.0  # for one question to the rest of the relay; below the time-outs of common health checks
+COUNT_KEPT = 10.0  # seconds for which a count of the queue is told again: counting reads the whole of it
 CONNECTIONS = 32
 
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r\n")
 
 Ready = Callable[[], Awaitable[str]]
-QueueSizes = Callable[[], Awaitable[Mapping[str, int]]]
+QueueSizes = Callable[[], Awaitable[Mapping[str, int] | None]]
 
 
 async def serve(
@@ -37,9 +44,10 @@ async def serve(
     Args:
         sock: each worker has its own for the same address; whichever is asked answers for all.
         ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
-        queue_sizes: the number of deliveries by their state.
+        queue_sizes: the number of deliveries by their state; None while the queue does not answer.
     """
-    endpoint = _Endpoint(metrics, ready, queue_sizes)
+    count = _Inquiry(queue_sizes, COUNT_KEPT) if queue_sizes is not None else None
+    endpoint = _Endpoint(metrics, _Inquiry(ready), count)
     return await asyncio.start_server(endpoint.connected, sock=sock, limit=REQUEST_OCTETS)
 
 
@@ -66,10 +74,37 @@ def _problem(status: HTTPStatus, extra: str = "") -> _Response:
 
 
 @dataclass(slots=True)
+class _Inquiry(Generic[T]):
+    """A question to the rest of the relay, asked once at a time for all who want to know, however often they come.
+
+    Attributes:
+        kept: seconds for which the last answer is told again.
+    """
+
+    ask: Callable[[], Awaitable[T]]
+    kept: float = 0.0
+    _asking: asyncio.Task[T] | None = field(default=None, init=False)
+    _fresh_until: float = field(default=0.0, init=False)
+
+    async def answer(self) -> T:
+        """Raises TimeoutError where it takes too long; the question stands, for the next one who wants to know."""
+        if self._asking is None or (self._asking.done() and time.monotonic() >= self._fresh_until):
+            self._asking = asyncio.create_task(self._put(), name="inquiry")
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await asyncio.shield(self._asking)
+
+    async def _put(self) -> T:
+        try:
+            return await self.ask()
+        finally:
+            self._fresh_until = time.monotonic() + self.kept
+
+
+@dataclass(slots=True)
 class _Endpoint:
     metrics: Metrics
-    ready: Ready
-    queue_sizes: QueueSizes | None
+    ready: _Inquiry[str]
+    queue: _Inquiry[Mapping[str, int] | None] | None
     _exchanges: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -119,21 +154,20 @@ class _Endpoint:
 
     async def _problem(self) -> str:
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                return await self.ready()
+            return await self.ready.answer()
         except TimeoutError:
+            log.warning("readiness", problem="the check takes too long")
             return "the check takes too long"
         except Exception:
-            structlog.get_logger().exception("readiness")
+            log.exception("readiness")
             return "the check failed"
 
     async def _queue(self) -> Mapping[str, int] | None:
         """The other metrics are worth having while the queue does not answer."""
-        if self.queue_sizes is None:
-            return None
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                return await self.queue_sizes()
+            return await self.queue.answer() if self.queue is not None else None
+        except TimeoutError:
+            log.warning("metrics", problem="counting the queue takes too long")
         except Exception:
-            structlog.get_logger().exception("metrics")
-            return None
+            log.exception("metrics")
+        return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from relay.address import domain_of
+from relay.address import domain_of, lookup_key
 from relay.message import Message
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
@@ -60,7 +60,7 @@ class Notifier:
         from_domain: str,
         patience: Patience,
         ids: QueueIds,
-        hop_of: Callable[[str, str], str],
+        hop_of: Callable[[str], str],
         allowance: TokenBuckets,
     ) -> None:
         self._hostname = hostname
@@ -137,8 +137,7 @@ class Notifier:
                 n,
                 recipient=target.address,
                 original=stored.sender,
-                next_hop=str(target.next_hop) if target.next_hop is not None else "",
-                hop=self._hop_of(target.address, str(target.next_hop) if target.next_hop is not None else ""),
+                hop=self._hop_of(target.address),
                 srs=target.srs,
                 next_attempt=now,
                 expires=self.patience.expires(now, ""),
@@ -155,6 +154,7 @@ def _recipient(action: Action, one: Happening, now: float) -> RecipientReport:
         code=one.code,
         enhanced=one.enhanced,
         expired=one.expired,
+        aliased=lookup_key(one.delivery.recipient) != lookup_key(one.delivery.original),
         orcpt=one.delivery.orcpt,
         last_attempt=now,
         retry_until=one.delivery.expires if action == "delayed" else None,

@@ -67,14 +67,21 @@ _REASONS = {
         "Please reach the recipient in another way, or ask your mail provider to look into it.",
     ),
 }
+_ALIASED = Reason("The mailbox behind the address does not exist, or no longer does.", _ANOTHER_WAY)
 _REASONS["1.8"] = _REASONS["1.7"]
 _REASONS["1.10"] = _REASONS["4.4"] = _REASONS["1.2"]
+_OF_THE_RECIPIENT = (_REASONS["1"], _REASONS["1.2"])
 
 
-def reason(status: str) -> Reason:
-    """The words for an enhanced status code such as `5.1.1`; an unknown subject reads as one that says nothing."""
+def reason(status: str, aliased: bool = False) -> Reason:
+    """The words for an enhanced status code such as `5.1.1`; an unknown subject reads as one that says nothing.
+
+    Args:
+        aliased: the code is not about the address that the sender knows, which is there, but about one behind it.
+    """
     detail = status.partition(".")[2]
-    return _REASONS.get(detail) or _REASONS.get(detail.partition(".")[0]) or _REASONS["0"]
+    found = _REASONS.get(detail) or _REASONS.get(detail.partition(".")[0]) or _REASONS["0"]
+    return _ALIASED if aliased and found in _OF_THE_RECIPIENT else found
 
 
 def span(seconds: float) -> str:

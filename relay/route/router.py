@@ -16,7 +16,6 @@ import structlog
 
 from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
-from relay.network import Endpoint
 from relay.rate import Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, is_srs
@@ -40,12 +39,10 @@ class Target:
 
     Attributes:
         address: the recipient at the next hop.
-        next_hop: of the domain route; None leaves it to the smarthost or MX.
         srs: False where the route says that the next hop trusts us and the sender stays as it is.
     """
 
     address: str
-    next_hop: Endpoint | None = None
     srs: bool = True
 
 
@@ -214,4 +211,4 @@ class Router:
 
     def _target(self, address: str) -> Target:
         route = self._domains.route_for(domain_of(address))
-        return Target(address) if route is None else Target(address, route.next_hop, route.srs is not False)
+        return Target(address, srs=route is None or route.srs is not False)

@@ -46,6 +46,7 @@ _SIGNED = frozenset(SIGNED_NAMES)
 _WSP = re.compile(rb"[ \t]+")
 # Mail::DKIM takes any white space before the colon for part of the name, where RFC 5322 section 4.5 allows SP and HTAB.
 _LENIENT_NAME = re.compile(rb"([!-9;-~]+)\s*:")
+FIELD_OCTETS = 1024  # of a field besides the signature itself; an ordinary one has half of it
 _COLUMNS = 78  # RFC 5322 section 2.1.1, without the CRLF
 
 

@@ -50,6 +50,11 @@ class SigningKey:
         """The name of its record, without a final dot (RFC 6376 section 3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}"
 
+    @property
+    def signature_octets(self) -> int:
+        """How long a signature is, before base64."""
+        return self._private.key_size // 8 if isinstance(self._private, RSAPrivateKey) else 64
+
     def sign(self, data: bytes) -> bytes:
         """The raw signature of the canonical octets `data`.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from relay.authenticate.author import author_domains
 from relay.message import Message
-from relay.sign.dkim import signature_fields
+from relay.sign.dkim import FIELD_OCTETS, signature_fields
 from relay.sign.keys import SigningKey
 
 
@@ -33,6 +33,10 @@ class Signer:
         """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From."""
         keys = self._keys_for(message)
         return signature_fields(message, keys, int(self._clock())) if keys else b""
+
+    def octets(self, message: Message) -> int:
+        """How long `fields` may get, to announce a message's size (RFC 1870) before it is signed."""
+        return sum(FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self._keys_for(message))
 
     def _keys_for(self, message: Message) -> Sequence[SigningKey]:
         if len(self._by_domain) < 2:

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import dns.rdatatype
 import dns.zone
@@ -150,13 +151,15 @@ def test_names_are_guessed(
     assert (config.hostname, config.srs.domain) == (hostname, domain)
 
 
-def test_a_host_without_a_name_has_to_be_told(
+def test_a_host_without_a_name_gets_an_example_to_change(
     monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: "localhost")
-    assert cli.run(["init", str(folder)]) == 2
-    assert "--domain" in capsys.readouterr().err
-    assert not folder.exists()
+    assert cli.run(["init", str(folder)]) == 0
+    assert "fwd.example is only an example" in capsys.readouterr().err
+    assert load(folder / "relay.toml", {}).hostname == "mx.fwd.example"
+    assert cli.run(["init", str(folder), "--force", "--domain", "fwd.example"]) == 0
+    assert "only an example" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -211,14 +214,14 @@ def test_force_does_not_drop_an_alias_silently(folder: Path, capsys: pytest.Capt
 
 
 def test_a_failure_midway_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    fchmod = os.fchmod
+    fdopen = os.fdopen
 
-    def full_disk(handle: int, mode: int) -> None:
-        if mode == 0o600:
+    def full_disk(handle: int, mode: str, **more: Any) -> Any:
+        if any(folder.rglob(".new-*")) and (folder / "dkim").exists():
             raise OSError(28, "No space left on device")
-        fchmod(handle, mode)
+        return fdopen(handle, mode, **more)
 
-    monkeypatch.setattr(os, "fchmod", full_disk)
+    monkeypatch.setattr(os, "fdopen", full_disk)
     assert cli.run(["init", str(folder)]) == 1
     assert files(folder) == []
 

@@ -102,7 +102,7 @@ def test_show_says_everything_of_one_message(relay: RelayProcess) -> None:
     assert text.startswith(f"{name}  from <{ANN}>  ")
     assert "spf=fail" in text
     for n, mailbox in enumerate(("carol", "dave")):
-        assert f"{name}/{n}  queued  <{BOTH}> -> <{mailbox}@mailbox.example>\n" in text
+        assert f"{name}/{n}  queued  <{BOTH}> -> <{mailbox}@mailbox.example> via mailbox.example\n" in text
     assert [row["n"] for row in rows(relay, "show", name)] == [0, 1]
     assert [row["n"] for row in rows(relay, "show", f"{name}/1")] == [1]
 
@@ -111,7 +111,7 @@ def test_show_why_gives_the_last_reply_the_next_try_and_the_address(world: World
     world.start(RecordingSink(MAILBOX, world.port, refused={"carol@mailbox.example": "450 4.2.1 mailbox is busy"}))
     name = send(relay, ALICE)
     lines = ok(relay, "show", "--why", name).splitlines()
-    assert lines[0] == f"{name}/0  queued  <{ALICE}> -> <carol@mailbox.example>"
+    assert lines[0] == f"{name}/0  queued  <{ALICE}> -> <carol@mailbox.example> via mailbox.example"
     assert re.fullmatch(r"  last try \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 450 4\.2\.1 mailbox is busy", lines[1])
     assert lines[2] == f"  at mx.mailbox.example [{MAILBOX}], in clear"
     assert re.fullmatch(r"  next try .* \(in (\d\d\.\dm|1\.\dh)\), attempt 2", lines[3])
@@ -171,7 +171,10 @@ def test_a_dead_letter_is_listed_and_may_be_brought_back(world: World, relay: Re
     ("arguments", "status", "complaint"),
     [
         (("show", "3F2KQ0Z81TWH"), 1, r"srs-relay: 3F2KQ0Z81TWH: not in the queue"),
-        (("drop", "3F2KQ0Z81TWH"), 1, r"srs-relay: no such delivery in a state for that; see `srs-relay queue list`"),
+        (("drop", "3F2KQ0Z81TWH"), 1, r"srs-relay: 3F2KQ0Z81TWH: no delivery in a state for that; .*"),
+        (("hold", "3F2KQ0Z81TWH", "--json"), 1, r"srs-relay: 3F2KQ0Z81TWH: no delivery in a state for that; .*"),
+        (("show", "3F2KQ0Z81TWH/99999999999999999999"), 2, r"srs-relay queue show: .*is not a queue id.*"),
+        (("show", "3F2KQ0Z81TWH/²"), 2, r"srs-relay queue show: .*is not a queue id.*"),
         (("show", "I-am-no-id"), 2, r"srs-relay queue show: .*'I-am-no-id' is not a queue id.*"),
         (("hold", "3F2KQ0Z81TWH/x"), 2, r"srs-relay queue hold: .*is not a queue id.*"),
         (("drop",), 2, r"srs-relay queue drop: .*name queue ids, or --all.*"),
@@ -200,6 +203,13 @@ def offline(tmp_path: Path) -> RelayProcess:
     (relay.folder / "srs.secret").write_text("tops3cr3t\n")
     asyncio.run(put(relay, 0))
     return relay
+
+
+def test_an_id_that_is_not_there_does_not_keep_the_others_back(relay: RelayProcess) -> None:
+    name = send(relay, ALICE)
+    done = relay.command("queue", "hold", name, "3F2KQ0Z81TWH")
+    assert (done.returncode, done.stdout) == (1, "1 delivery held\n")
+    assert done.stderr.startswith("srs-relay: 3F2KQ0Z81TWH: ")
 
 
 async def put(relay: RelayProcess, count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from relay.config import Config
 from relay.deliver.agent import Agent, Job
 from relay.dns import StaticResolver
+from relay.files import read_password
 from relay.message import Recipient
 from relay.network import Endpoint, endpoint
 
@@ -31,7 +32,10 @@ def config(**delivery: Any) -> Config:
 @contextlib.asynccontextmanager
 async def agent(zone: Zone | None = None, **delivery: Any) -> AsyncIterator[Agent]:
     """An agent that may connect to loopback, with the keys of `[delivery]` on top."""
-    agent = Agent(config(**{"public_addresses_only": False, **delivery}), StaticResolver(zone or {}))
+    sending = config(**{"public_addresses_only": False, **delivery})
+    smarthost = sending.delivery.smarthost
+    password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
+    agent = Agent(sending, StaticResolver(zone or {}), password)
     try:
         yield agent
     finally:

@@ -7,19 +7,17 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from relay.config import ConfigError
 from relay.deliver.agent import Agent, Job
 from relay.deliver.reply import Outcome
-from relay.dns import DnsFailure, StaticResolver
+from relay.dns import DnsFailure
 from relay.network import endpoint
 from tests.deliver.scripted import DEAF, FINE, HANG_UP, STALL, Part, Play, ScriptedServer, Session
-from tests.deliver.sending import CONTENT, Zone, agent, config, hop, job
+from tests.deliver.sending import CONTENT, Zone, agent, hop, job
 
 Next = Literal["next host", "stops"]
 After = Literal["new", "RSET", "MAIL"]  # what the next message finds: a new connection, or the same one and its state
@@ -375,12 +373,6 @@ async def test_a_smarthost_that_is_down_is_a_deferral() -> None:
     async with agent(smarthost={"url": f"smtp://{NOBODY}:1"}) as sender:
         (outcome,) = await sender.deliver("anywhere.test", None, job())
     assert (outcome.status, outcome.address) == ("deferred", NOBODY)
-
-
-def test_a_password_that_cannot_be_read(tmp_path: Path) -> None:
-    smarthost = {"url": "smtp://hub.test", "user": "relay", "password_file": str(tmp_path / "gone")}
-    with pytest.raises(ConfigError, match="gone"):
-        Agent(config(smarthost=smarthost), StaticResolver({}))
 
 
 # the probe

@@ -61,7 +61,7 @@ class House:
         self.patience = Patience()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
         notifier = Notifier(
-            "mx.test", "fwd.test", self.patience, self.ids, lambda r, h: hop_of(config, r, h), TokenBuckets(1, 10)
+            "mx.test", "fwd.test", self.patience, self.ids, lambda r: hop_of(config, r), TokenBuckets(1, 10)
         )
         scheme, signer = Scheme("fwd.test", (b"secret",)), Signer([], "fwd.test")
         attempts = Attempts(config, store, self.hops, signer, scheme, notifier, self.home, Metrics())
@@ -95,7 +95,7 @@ class House:
                     n,
                     recipient=recipient,
                     original=original,
-                    hop=hop_of(self.config, recipient, ""),
+                    hop=hop_of(self.config, recipient),
                     next_attempt=received,
                     expires=self.patience.expires(received, sender),
                     notify=notify,
@@ -252,6 +252,8 @@ async def test_a_delay_is_told_once_and_only_where_it_was_asked_for(
     await house.deferred()
     if told:
         await house.until(lambda: "bob@origin.test" in house.hops.recipients())
+        content = b"".join(house.hops.jobs[-1][1].content())
+        assert b"Attempts go on until" in content and b"given up." not in content
     await house.counts(queued=1)
     assert house.hops.recipients() == (["bob@origin.test"] if told else []) + ["c@d.test"]
 

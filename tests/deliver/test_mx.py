@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,9 @@ from relay.deliver.mx import HOSTS, Hop, HostFinder, Unroutable, by_preference, 
 from relay.dns import DnsFailure, StaticResolver
 from relay.network import endpoint
 from tests.deliver.sending import Zone, config
+from tests.peers import needs
+
+ROOT = Path(__file__).parent.parent.parent
 
 FAILS = DnsFailure("no answer")
 ONE, TWO, THREE = "93.184.216.34", "93.184.216.35", "93.184.216.36"  # addresses that are public and nobody's here
@@ -172,6 +178,32 @@ async def test_only_more_preferred_hosts_may_take_it_from_us() -> None:
 async def test_an_address_of_this_machine_is_us() -> None:
     zone: Zone = {("d.test", "MX"): [(10, "other.test")], ("other.test", "A"): ["127.0.0.9"]}
     assert await refused(zone, "d.test") == ("failed", 554, "5.4.6")
+
+
+IN_A_NAMESPACE = """
+set -e
+ip link set lo up
+for address in {addresses}; do ip address add $address dev lo; done
+exec {python} -c "
+import asyncio, sys
+from tests.deliver.test_mx import refused
+for address in sys.argv[1:]:
+    print(*asyncio.run(refused({{('d.test', 'A' if '.' in address else 'AAAA'): [address]}}, 'd.test')))
+" {own}
+"""
+
+
+@needs("ip", root=True)
+@pytest.mark.slow
+def test_every_address_of_an_interface_is_us() -> None:
+    """The kernel names the first address of an interface when it is asked for the way to the others."""
+    own = [ONE, TWO, SIX]
+    addresses = " ".join(f"{address}/{24 if '.' in address else 64}" for address in own)
+    script = IN_A_NAMESPACE.format(addresses=addresses, python=sys.executable, own=" ".join(own))
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.stdout.splitlines() == ["failed 554 5.4.6"] * len(own), done.stderr
 
 
 async def test_where_loopback_is_allowed_only_our_own_listener_is_us() -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,13 +40,16 @@ class RelayProcess:
     Args:
         folder: holds its config, secrets, queue and log.
         config: the tables of relay.toml; the first listener must answer without PROXY.
+        wrapper: a command to run it under.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], wrapper: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._wrapper = wrapper
         self.config_file = folder / "relay.toml"
         self.address, _, port = str(config["listen"][0]["address"]).rpartition(":")
         self.port = int(port)
+        self._http = str(config.get("http", {}).get("address"))
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(exist_ok=True)
         self.config_file.write_text(toml(config))
@@ -53,7 +57,7 @@ class RelayProcess:
     def start(self) -> RelayProcess:
         """Start, or start again on the same folder, and return when the listener greets."""
         with self._open("log") as log, self._open("stderr") as stderr:
-            command = [sys.executable, "-m", "relay", "serve", "--config", str(self.config_file)]
+            command = [*self._wrapper, sys.executable, "-m", "relay", "serve", "--config", str(self.config_file)]
             self._process = process = subprocess.Popen(
                 command, stdout=log, stderr=stderr, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
             )
@@ -129,6 +133,16 @@ class RelayProcess:
         """Run a `srs-relay` command with this relay's configuration."""
         command = [sys.executable, "-m", "relay", *arguments, "--config", str(self.config_file)]
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    def http(self, path: str) -> tuple[int, str]:
+        """Status and body of what the monitoring endpoint answers; the configuration has `http.address`."""
+        connection = HTTPConnection(self._http, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
 
     def queue(self) -> list[dict[str, Any]]:
         """What `queue list --json` says."""

@@ -76,8 +76,7 @@ def fill(relay: RelayProcess, octets: int) -> tuple[list[int], Answer]:
 
 @needs("mount", root=True)
 def test_a_full_disk_is_a_452_and_no_loss(world: World) -> None:
-    disk = SmallDisk(world.base / "spool", "6m")
-    world.start(disk)
+    disk = world.start(SmallDisk(world.base / "spool", "6m"))
     relay = world.relay(aliases=ALIASES, queue={"url": f"sqlite:///{world.base}/spool/queue.db", "min_free": "1KB"})
     acknowledged, refusal = fill(relay, 200_000)
     assert len(acknowledged) > 5
@@ -93,8 +92,7 @@ def test_a_full_disk_is_a_452_and_no_loss(world: World) -> None:
 
 @needs("mount", root=True)
 def test_what_was_taken_before_the_disk_was_full_survives_kill_9_on_it(world: World) -> None:
-    disk = SmallDisk(world.base / "spool", "6m")
-    world.start(disk)
+    disk = world.start(SmallDisk(world.base / "spool", "6m"))
     relay = world.relay(aliases=ALIASES, queue={"url": f"sqlite:///{world.base}/spool/queue.db", "min_free": "1KB"})
     acknowledged, _ = fill(relay, 200_000)
     relay.kill9()
@@ -103,6 +101,51 @@ def test_what_was_taken_before_the_disk_was_full_survives_kill_9_on_it(world: Wo
     relay.start()
     wait_until(lambda: arrived(sink).keys() >= {*acknowledged}, "everything that got its 250", 60)
     relay.wait_for_empty_queue()
+
+
+def on_a_small_disk(world: World, size: str, min_free: str, **queue: str) -> RelayProcess:
+    world.start(SmallDisk(world.base / "spool", size))
+    url = f"sqlite:///{world.base}/spool/queue.db"
+    return world.relay(aliases=ALIASES, workers=1, queue={"url": url, "min_free": min_free, **queue})
+
+
+def free_octets(world: World) -> int:
+    found = os.statvfs(world.base / "spool")
+    return found.f_bavail * found.f_frsize
+
+
+@needs("mount", root=True)
+def test_room_that_the_queue_has_inside_its_file_is_room(world: World) -> None:
+    """The file does not shrink when a queue that filled the disk has drained."""
+    relay = on_a_small_disk(world, "96m", "40MB", retry_min="1h", retry_max="1h")
+    acknowledged, refusal = fill(relay, 200_000)
+    assert len(acknowledged) > 50
+    assert (refusal.code, refusal.text) == (452, "Insufficient system storage, try again later")
+    assert [line["enough"] for line in relay.events("disk_space")][-1:] == [False]
+    assert relay.command("queue", "drop", "--all").returncode == 0
+    wait_until(lambda: send(relay, 3000, 200_000).code == 250, "mail to be taken again", 10)
+    assert free_octets(world) < 40_000_000, "this test wants a file that does not shrink"
+    again, refusal = fill(relay, 200_000)
+    assert len(again) > len(acknowledged) * 0.8, "the room inside the file was not used"
+    assert (refusal.code, refusal.enhanced) == (452, "4.3.1")
+
+
+@needs("mount", root=True)
+def test_dead_letters_make_way_for_mail(world: World) -> None:
+    """Spam whose sender nobody may write to, refused by the mailbox, and more of it than the disk holds."""
+    sink = world.start(RecordingSink(MAILBOX, world.port, refused={"carol@mailbox.example": "550 5.7.1 spam"}))
+    relay = on_a_small_disk(world, "64m", "36MB")
+    for number in range(250):
+        assert (answer := send(relay, number, 200_000)).code == 250, (number, answer)
+    assert not relay.events("bounced")
+    dropped = relay.events("dead_letters_dropped")
+    assert dropped and {line["limit"] for line in dropped} == {"queue.min_free"}
+    wait_until(lambda: all(row["state"] == "dead" for row in relay.queue()), "the last ones to be dead")
+    assert len(relay.queue()) + sum(line["count"] for line in dropped) == 250
+    sink.refused.clear()
+    assert relay.command("queue", "retry", "--all").returncode == 0
+    relay.wait_for_empty_queue()
+    assert set(arrived(sink)) == set(range(250 - len(arrived(sink)), 250)), "the oldest had to go, not others"
 
 
 def test_too_little_room_on_the_disk_is_a_452_at_mail(world: World) -> None:

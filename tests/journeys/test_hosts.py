@@ -6,6 +6,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, World
-from tests.peers import needs, wait_until
+from tests.peers import free_port, needs, wait_until
 from tests.postgresql import PostgresServer
 
 pytestmark = [needs("postgres"), pytest.mark.slow]
@@ -86,38 +87,50 @@ class Silence:
         self._socket.close()
 
 
-def test_a_restarted_host_frees_its_leases_at_once_and_no_other_host_does_before(world: World, url: str) -> None:
-    silence = Silence(MAILBOX, world.port)
-    world.start(silence)
+def under_way(world: World, relay: RelayProcess, *numbers: int) -> Silence:
+    """Messages whose attempts do not end, under leases of an hour."""
+    silence = world.start(Silence(MAILBOX, world.port))
+    send(relay, *numbers)
+    wait_until(lambda: [row["state"] for row in relay.queue()] == ["active"] * len(numbers), "attempts under way")
+    return silence
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["itself", "another"])
+def test_what_a_killed_host_had_under_way_is_taken_over_long_before_its_leases_end(
+    world: World, url: str, restarted: bool
+) -> None:
     lease = {"queue": {"lease": "1h"}}
-    first, second = host(world, 1, url, **lease), host(world, 2, url, **lease)
-    send(first, 1, 2, 3)
-    wait_until(lambda: [row["state"] for row in second.queue()] == ["active"] * 3, "three attempts under way")
+    first = host(world, 1, url, **lease)
+    silence = under_way(world, first, 1, 2, 3)
     first.kill9()
     silence.stop()
     sink = world.start(RecordingSink(MAILBOX, world.port))
-    send(second, 4)
-    sink.wait(1)
-    assert arrived(sink) == {4: 1}, "the other host took what is leased"
-    first.start()
-    wait_until(lambda: len(arrived(sink)) == 4, "what the killed host had under way", 10)
-    second.wait_for_empty_queue()
-    assert arrived(sink) == Counter([1, 2, 3, 4])
-
-
-def test_the_leases_of_a_host_that_stays_away_run_out(world: World, url: str) -> None:
-    silence = Silence(MAILBOX, world.port)
-    world.start(silence)
-    lease = {"queue": {"lease": "3s"}}
-    first, second = host(world, 1, url, **lease), host(world, 2, url, **lease)
-    send(first, 1, 2, 3)
-    wait_until(lambda: [row["state"] for row in second.queue()] == ["active"] * 3, "three attempts under way")
-    first.kill9()
-    silence.stop()
-    sink = world.start(RecordingSink(MAILBOX, world.port))
-    wait_until(lambda: len(arrived(sink)) == 3, "the other host", 20)
-    second.wait_for_empty_queue()
+    survivor = first.start() if restarted else host(world, 2, url, **lease)
+    wait_until(lambda: len(arrived(sink)) == 3, "what the killed host had under way", 20)
+    survivor.wait_for_empty_queue()
     assert arrived(sink) == Counter([1, 2, 3])
+
+
+@needs("unshare", root=True)
+def test_hosts_that_bear_the_same_name_and_process_numbers_leave_each_other_alone(world: World, url: str) -> None:
+    """Containers do: their relays are process 1."""
+    lease, wrapper = {"queue": {"lease": "1h"}}, ("unshare", "--pid", "--fork")
+    with ExitStack() as hosts:
+        first = host(world, 1, url, wrapper=wrapper, **lease)
+        hosts.callback(first.kill9)  # unshare heeds no other signal
+        silence = under_way(world, first, 1, 2, 3)
+        second = host(world, 2, url, wrapper=wrapper, **lease)
+        hosts.callback(second.kill9)
+        silence.stop()
+        sink = world.start(RecordingSink(MAILBOX, world.port))
+        send(second, 4)
+        sink.wait(1)
+        assert not second.events("leases_freed")
+        assert arrived(sink) == {4: 1}, "the second host took what is under way at the first"
+        first.kill9()
+        wait_until(lambda: len(arrived(sink)) == 4, "what the first host had under way, once it is gone", 30)
+        second.wait_for_empty_queue()
+        assert arrived(sink) == Counter([1, 2, 3, 4])
 
 
 def test_a_server_that_is_away_at_the_start_is_one_line(world: World, url: str, server: PostgresServer) -> None:
@@ -157,7 +170,37 @@ def test_while_the_server_is_away_clients_are_told_to_wait_and_nothing_is_lost(
     assert len(relay.workers()) == 2
 
 
-def test_a_worker_that_dies_while_the_server_is_away_is_replaced_when_it_is_back(
+def test_monitoring_says_in_one_line_that_the_server_is_away(world: World, url: str, server: PostgresServer) -> None:
+    relay = host(world, 1, url, http={"address": f"127.0.0.12:{free_port()}"})
+    assert relay.http("/readyz") == (200, "ready\n")
+    server.stop()
+    try:
+        assert relay.http("/readyz") == (503, "the queue does not answer\n")
+        status, body = relay.http("/metrics")
+        assert status == 200 and "srs_relay_connections_total" in body
+        assert relay.http("/healthz") == (200, "ok\n")
+    finally:
+        server.start()
+    assert wait_until(lambda: relay.http("/readyz")[0] == 200, "readiness")
+
+
+def test_a_server_that_answers_nobody_holds_up_neither_monitoring_nor_the_end(
+    world: World, url: str, server: PostgresServer
+) -> None:
+    relay = host(world, 1, url, http={"address": f"127.0.0.12:{free_port()}"})
+    send(relay, 1)
+    workers = relay.workers()
+    with server.frozen():
+        assert relay.http("/readyz") == (503, "the check takes too long\n")
+        assert relay.http("/metrics")[0] == 200
+        for worker in workers:
+            relay.kill_worker(worker)
+        wait_until(lambda: len(relay.workers()) == 2 and not {*relay.workers()} & {*workers}, "two new workers")
+        assert relay.http("/healthz")[0] == 200
+        assert relay.terminate(15) == 0
+
+
+def test_workers_that_start_while_the_server_is_away_serve_as_soon_as_it_is_back(
     world: World, url: str, server: PostgresServer
 ) -> None:
     relay = host(world, 1, url)
@@ -166,9 +209,13 @@ def test_a_worker_that_dies_while_the_server_is_away_is_replaced_when_it_is_back
     try:
         for worker in workers:
             relay.kill_worker(worker)
-        wait_until(lambda: relay.events("worker_failed"), "a worker in vain")
+        wait_until(lambda: len(relay.workers()) == 2 and not {*relay.workers()} & {*workers}, "two new workers")
+        with Dialogue((relay.address, relay.port)) as session:
+            answer = session.deliver(ANN, ALICE, b"Subject: number 1.\r\n\r\n")
+            assert (answer.code, answer.enhanced) == (452, "4.3.1")
     finally:
         server.start()
-    send(relay, 1)
-    wait_until(lambda: len(relay.workers()) == 2, "two workers", 30)
-    assert "PostgreSQL at" in relay.events("worker_failed")[0]["problem"]
+    send(relay, 2)
+    assert len(relay.events("worker_died")) == 2, "workers died of it"
+    problems = {line["problem"] for name in ("leases_not_freed", "worker_not_seen") for line in relay.events(name)}
+    assert problems and all(problem.startswith("PostgreSQL") for problem in problems), problems

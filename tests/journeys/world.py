@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -79,12 +79,14 @@ class World:
         *,
         aliases: str = "",
         files: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
         **tables: Any,
     ) -> RelayProcess:
         """A started relay for one of the forwarding domains.
 
         Args:
             files: lie beside relay.toml, as the aliases, srs.secret, and for each domain of this world DOMAIN.pem do.
+            wrapper: a command to run it under.
             tables: laid over the configuration.
         """
         address = _HOSTS[domain]
@@ -107,7 +109,7 @@ class World:
         }
         if "dns" not in tables:
             config["dns"] = {"nameservers": [self.nameserver()], "timeout": "2s"}
-        relay = RelayProcess(self.base / domain, _merged(config, tables))
+        relay = RelayProcess(self.base / domain, _merged(config, tables), wrapper)
         keys = {f"{name}.pem": _key(name)[0] for name in _HOSTS}
         for name, text in {"aliases": aliases, "srs.secret": SECRET + "\n", **keys, **(files or {})}.items():
             (relay.folder / name).write_text(text)

@@ -36,6 +36,12 @@ async def leased(store: Store, now: float = 2000.0) -> list[Delivery]:
     return await store.lease(await store.due(now, 100), now + 60)
 
 
+async def bury(store: Store, died: float, **values: Any) -> None:
+    """Make dead letters of what is due."""
+    dead = {"state": "dead", "next_attempt": died, **values}
+    await store.apply(Change(updated=[(d.key, dead) for d in await leased(store, died)]))
+
+
 async def sizes(queue: Database) -> dict[str, int]:
     """The number of rows of every table that holds mail."""
 

@@ -9,7 +9,7 @@ from relay.queue.admin import Selector
 from relay.queue.database import Database
 from relay.queue.ids import text
 from relay.queue.store import Change, Store
-from tests.queue.changes import arrival, leased, sizes
+from tests.queue.changes import arrival, bury, leased, sizes
 
 
 @pytest.fixture(autouse=True)
@@ -20,12 +20,6 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 async def states(queue: Database) -> dict[str, int]:
     found = [row["state"] async for row in admin.rows(queue)]
     return {state: found.count(state) for state in found}
-
-
-async def bury(store: Store) -> None:
-    """Make dead letters of what is due."""
-    dead = {"state": "dead", "next_attempt": 2000.0, "expires": 1.0}
-    await store.apply(Change(updated=[(d.key, dead) for d in await leased(store)]))
 
 
 def chosen(change: Change, n: int | None = None) -> list[Selector]:
@@ -82,7 +76,7 @@ async def test_everything_at_once_is_done_page_by_page(store: Store, queue: Data
 async def test_a_dead_letter_that_is_retried_has_a_new_life(store: Store, queue: Database) -> None:
     dead, waiting = arrival(expires=7000.0), arrival(next_attempt=9000.0, expires=7000.0)
     await store.apply(dead)
-    await bury(store)
+    await bury(store, 2000.0, expires=1.0)
     await store.apply(waiting)
     assert await states(queue) == {"dead": 1, "queued": 1}
     assert await admin.retry(queue, [*chosen(dead), *chosen(waiting)], 2500.0, 100.0) == 2

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from relay.queue import database
 from relay.queue.database import QueueUnavailable
+from relay.queue.postgresql import PostgresDatabase
 from relay.queue.store import Store
-from tests.peers import free_port, needs
+from tests.peers import free_port, needs, wait_for
 from tests.postgresql import PostgresServer
 from tests.queue.changes import arrival, leased
 
@@ -76,6 +77,77 @@ async def test_connections_that_the_server_ended_are_opened_again(store: Store, 
     server.break_connections()
     await store.apply(arrival())
     assert len(await leased(store)) == 2
+
+
+@asynccontextmanager
+async def worker(url: str, owner: str) -> AsyncIterator[Store]:
+    """A worker as `serve` has it, that others can see, on a queue that its supervisor has prepared."""
+    store = Store(await database.connect(url, owner=owner), owner)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def hold(store: Store) -> int:
+    """Store a message and lease it; its id."""
+    change = arrival()
+    await store.apply(change)
+    assert len(await leased(store)) == 1
+    return change.arrived[0].id
+
+
+@needs("postgres")
+async def test_the_leases_of_workers_that_are_gone_are_freed_and_no_others(store: Store, url: str) -> None:
+    async with worker(url, "vm/one") as living:
+        await hold(living)
+        async with worker(url, "vm/two") as dying:
+            lost = await hold(dying)
+            assert await store.free_abandoned(2000.0) == 0
+        assert await store.free_abandoned(2000.0) == 1
+        assert await living.free_abandoned(2000.0) == 0
+        assert [due.message_id for due in await store.due(2000.0, 10)] == [lost]
+
+
+@needs("postgres")
+async def test_a_worker_whose_connection_broke_is_not_taken_for_dead(url: str, server: PostgresServer) -> None:
+    class Observer(PostgresDatabase):
+        seen_absent: Sequence[str] = ()
+
+        async def absent(self, owners: Sequence[str]) -> list[str]:
+            self.seen_absent = found = await super().absent(owners)
+            return found
+
+    await (await database.connect(url)).close()
+    async with worker(url, "vm/one") as living:
+        await hold(living)
+        observer = Observer(url)
+        store = Store(observer, "vm/observer")
+        assert await store.free_abandoned(2000.0) == 0
+        name = url.rpartition("/")[2]
+        server.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        freeing = asyncio.create_task(store.free_abandoned(2000.0))
+        await wait_for(lambda: observer.seen_absent, "a first look in which it is not there")
+        with pytest.raises(QueueUnavailable, match="not currently accepting connections"):
+            await living.apply(arrival())
+        server.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert await freeing == 0
+        assert await observer.absent(["vm/one", "vm/none"]) == ["vm/none"]
+        await store.close()
+
+
+@needs("postgres")
+async def test_a_worker_that_starts_while_the_server_is_away_works_when_it_is_back(
+    url: str, server: PostgresServer
+) -> None:
+    await (await database.connect(url)).close()
+    with away(server):
+        early = Store(await database.connect(url, owner="vm/one"), "vm/one")
+        with pytest.raises(QueueUnavailable, match=r"PostgreSQL at 127\.0\.0\.1"):
+            await early.apply(arrival())
+    await hold(early)
+    await early.close()
 
 
 @needs("postgres")

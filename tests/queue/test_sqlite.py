@@ -7,16 +7,21 @@ import errno
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from relay.queue import admin, database, sqlite
+from relay.queue import admin, database, sqlite, wal
 from relay.queue.database import QueueUnavailable
+from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
+from tests.peers import wait_for
 from tests.queue.changes import arrival, leased, sizes
 
 
@@ -28,6 +33,16 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def url(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process that wanted to write would have to wait."""
+    with closing(sqlite3.connect(path, timeout=0)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        return False
 
 
 @contextmanager
@@ -141,6 +156,86 @@ async def test_after_a_failed_sync_nothing_is_safe_until_the_log_was_started_ane
     old = log.stat().st_size
     await store.apply(arrival())
     assert log.stat().st_size < old, "the log that may have a gap is still in use"
+
+
+async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise another one might start the log anew right then, which SQLite before 3.51.3 may not notice."""
+    others_may_write: list[bool] = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if "checkpoint(" in sql:
+                others_may_write.append(not is_locked(path))
+            return super().execute(sql, *parameters)
+
+    monkeypatch.setattr(sqlite, "CHECKPOINT_AT", 1 << 20)
+    monkeypatch.setattr(wal.sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    store = Store(await database.connect(url), "worker-1/")
+    for _ in range(5):
+        await store.apply(arrival(b"Subject: x\r\n\r\n" + os.urandom(900_000)))
+    await store.close()
+    assert others_may_write and not any(others_may_write)
+    assert is_locked(path) is False
+
+
+async def test_a_sync_beside_one_that_failed_is_no_success(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of an error once; whoever asks next hears that all is well."""
+    both_committed = threading.Event()
+    errors = [OSError(errno.EIO, "Input/output error")]
+
+    def broken(_: int) -> None:
+        assert both_committed.wait(10)
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    one, other = asyncio.create_task(store.apply(arrival())), asyncio.create_task(store.token_for("x@x.example", 0, 1))
+    with closing(sqlite3.connect(path)) as reader:
+        for table in ("message", "srs_token"):
+            await wait_for(lambda t=table: reader.execute(f"SELECT count(*) FROM {t}").fetchone() == (1,), "a commit")
+    both_committed.set()
+    outcomes = await asyncio.gather(one, other, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["sync: Input/output error"] * 2
+    await store.apply(arrival())
+    assert await store.token_for("y@x.example", 0, 1)
+
+
+async def test_a_large_message_that_could_not_be_synced_is_whole_or_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    change = arrival(b"Subject: x\r\n\r\n" + os.urandom(3 * CHUNK))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        with pytest.raises(QueueUnavailable, match="sync"):
+            await store.apply(change)
+    await store.apply(arrival())
+    assert await store.load(change.arrived[0].id) in (change.arrived[0], None)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "removed"])
+async def test_nothing_is_put_into_a_queue_file_that_is_no_longer_there(
+    store: Store, path: Path, suffix: str, replaced: bool
+) -> None:
+    """It would be taken, and be gone at the next start."""
+    await store.apply(arrival())
+    file = Path(f"{path}{suffix}")
+    moved = file.rename(file.with_name("moved"))
+    if replaced:
+        file.write_bytes(moved.read_bytes())
+    with pytest.raises(QueueUnavailable, match="was moved, removed or replaced while in use"):
+        await store.apply(arrival())
+    with pytest.raises(QueueUnavailable, match="was moved"):
+        await store.ping()
+    moved.replace(file)
+    await store.apply(arrival())
 
 
 async def test_reading_the_whole_queue_does_not_stop_the_event_loop(store: Store) -> None:

@@ -96,9 +96,8 @@ async def test_data_that_trickles_has_an_end(door: Callable[..., Door], chunk: b
     assert not one.taker.taken
 
 
-async def test_silence_within_data_has_an_end(door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.receive.session.BLOCK_TIMEOUT", 0.1)
-    talk = await door().client()
+async def test_silence_within_data_has_an_end(door: Callable[..., Door]) -> None:
+    talk = await door(limits={"data_timeout": "100ms"}).client()
     await talk.says(MAIL + b"DATA\r\nhi\r\n", 3)
     assert (await talk.reply()).startswith("421 4.4.2")
 

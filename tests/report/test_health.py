@@ -15,6 +15,7 @@ import pytest
 from relay.receive.listener import bind
 from relay.report import health
 from relay.report.metrics import Metrics
+from tests.peers import wait_for
 
 
 async def _ready() -> str:
@@ -90,6 +91,54 @@ async def test_metrics_survive_a_queue_that_does_not_answer(monkeypatch: pytest.
         assert response.status == 200
         assert "srs_relay_connections_total" in body
         assert "srs_relay_queue" not in body
+
+
+async def test_the_queue_is_counted_once_for_all_who_ask_at_a_time() -> None:
+    counted = 0
+    slow = asyncio.Event()
+
+    async def sizes() -> Mapping[str, int]:
+        nonlocal counted
+        counted += 1
+        await slow.wait()
+        return {"due": counted}
+
+    async with served(sizes=sizes) as port:
+        asking = [asyncio.create_task(request(port, "GET /metrics")) for _ in range(20)]
+        await wait_for(lambda: counted == 1, "the first count")
+        slow.set()
+        answers = [body for _, body in await asyncio.gather(*asking)]
+        assert all('state="due"} 1.0' in body for body in answers)
+        assert 'state="due"} 1.0' in (await request(port, "GET /metrics"))[1], "still fresh"
+    assert counted == 1
+
+
+async def test_a_count_that_takes_too_long_is_told_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = asyncio.Event()
+
+    async def sizes() -> Mapping[str, int]:
+        await slow.wait()
+        return {"due": 7}
+
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.05)
+    async with served(sizes=sizes) as port:
+        for _ in range(2):
+            assert "srs_relay_queue" not in (await request(port, "GET /metrics"))[1]
+        slow.set()
+        monkeypatch.setattr(health, "CHECK_SECONDS", 5.0)
+        assert 'state="due"} 7.0' in (await request(port, "GET /metrics"))[1]
+
+
+async def test_an_old_count_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "COUNT_KEPT", 0.0)
+    counts = iter(range(5, 10))
+
+    async def sizes() -> Mapping[str, int]:
+        return {"due": next(counts)}
+
+    async with served(sizes=sizes) as port:
+        for expected in (5, 6):
+            assert f'state="due"}} {expected}.0' in (await request(port, "GET /metrics"))[1]
 
 
 async def test_readyz_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:

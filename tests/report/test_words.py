@@ -9,6 +9,12 @@ from hypothesis import strategies as st
 from relay.report.words import reason, span
 
 
+@pytest.mark.parametrize("status", ["5.1.1", "5.1.10", "4.4.4"])
+def test_an_alias_is_there_whatever_becomes_of_the_mailbox_behind_it(status: str) -> None:
+    assert "mailbox behind the address" in reason(status, aliased=True).cause
+    assert reason("5.7.1", aliased=True) == reason("5.7.1")
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [

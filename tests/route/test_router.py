@@ -100,10 +100,8 @@ def router(build: BuildRouter) -> Router:
 
 
 def told(routed: Routed) -> str:
-    """A decision on one line: kind, then each target with its next hop and `plain` where the sender stays."""
-    targets = [
-        f"{t.address}{f' by {t.next_hop}' if t.next_hop else ''}{'' if t.srs else ' plain'}" for t in routed.targets
-    ]
+    """A decision on one line: kind, then each target, with `plain` where the sender stays."""
+    targets = [f"{t.address}{'' if t.srs else ' plain'}" for t in routed.targets]
     return f"{routed.kind}: {', '.join(targets)}"
 
 
@@ -132,7 +130,7 @@ EVERYONE = [
     (forward("SRS1=HHHH=fwd.example==" + SRS[5:-12] + "@hop.example", SCHEME, NOW), "srs: joe@origin.example"),
     (forward_token("id7", SCHEME, NOW), "srs: stored@origin.example"),
     (forward_token("gone", SCHEME, NOW), UNKNOWN),
-    (forward("bob@example.org", SCHEME, NOW), "srs: bob@example.org by lmtp://10.0.0.5:24 plain"),
+    (forward("bob@example.org", SCHEME, NOW), "srs: bob@example.org plain"),
     (forward("nobody@example.org", SCHEME, NOW), UNKNOWN),
     (forward("who@remap.example", SCHEME, NOW), "srs: who@ext.example"),
     (forward("percent%x@origin.example", SCHEME, NOW), "srs: percent%x@origin.example"),
@@ -146,7 +144,7 @@ EVERYONE = [
     ("postmaster@catch.example", f"postmaster: {ADMIN}"),
     ("postmaster@asked.example", f"postmaster: {ADMIN}"),
     ("abuse@example.org", f"postmaster: {ADMIN}"),
-    ("postmaster@example.org", "domain: postmaster@example.org by lmtp://10.0.0.5:24 plain"),
+    ("postmaster@example.org", "domain: postmaster@example.org plain"),
     ("abuse@roles.example", "alias: abuse@ext.example"),
     ("postmaster+x@fwd.example", UNKNOWN),
     ("helpdesk@fwd.example", f"alias: {ADMIN}"),
@@ -156,7 +154,7 @@ EVERYONE = [
     ("list@fwd.example", "alias: a@ext.example, b@ext.example, alice@mailbox.example"),
     (
         "mixed@fwd.example",
-        "alias: bob@example.org by lmtp://10.0.0.5:24 plain, x@asked.example by smtp://10.0.0.6:25, y@ext.example",
+        "alias: bob@example.org plain, x@asked.example, y@ext.example",
     ),
     ("half@fwd.example", "alias: a@ext.example"),
     ("dangling@fwd.example", UNKNOWN),
@@ -177,11 +175,11 @@ EVERYONE = [
     ("admin@fwd.example", "alias: root@ext.example"),
     ("we%ird@fwd.example", "alias: weird@ext.example"),
     # domain routes
-    ("bob@example.org", "domain: bob@example.org by lmtp://10.0.0.5:24 plain"),
-    ("bob+x@example.org", "domain: bob+x@example.org by lmtp://10.0.0.5:24 plain"),
+    ("bob@example.org", "domain: bob@example.org plain"),
+    ("bob+x@example.org", "domain: bob+x@example.org plain"),
     ("nobody@example.org", UNKNOWN),
     ("sales@example.org", "alias: sales@ext.example"),
-    ("eve@asked.example", "domain: eve@asked.example by smtp://10.0.0.6:25"),
+    ("eve@asked.example", "domain: eve@asked.example"),
     ("nobody@asked.example", UNKNOWN),
     ("eve@down.example", "451 4.4.1"),
     ("who@any.example", "domain: who@any.example"),
@@ -307,7 +305,7 @@ async def test_without_a_postmaster_the_tables_decide(build: BuildRouter) -> Non
     ("postmaster", "expected"),
     [
         ("list@fwd.example", "postmaster: a@ext.example, b@ext.example, alice@mailbox.example"),
-        ("postmaster@example.org", "postmaster: postmaster@example.org by lmtp://10.0.0.5:24 plain"),
+        ("postmaster@example.org", "postmaster: postmaster@example.org plain"),
         ("postmaster@fwd.example", UNKNOWN),
     ],
 )

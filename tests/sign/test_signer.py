@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from relay.message import Message
+from relay.sign.dkim import SIGNED_NAMES
 from relay.sign.keys import SigningKey, generate, parse
 from relay.sign.signer import Signer
 
@@ -37,3 +38,10 @@ def test_without_a_key_of_the_forwarder_the_first_key_signs() -> None:
 
 def test_no_keys_no_signature() -> None:
     assert Signer([], "fwd.example").fields(Message(b"From: a@x.example\r\n\r\n")) == b""
+
+
+def test_a_size_that_is_announced_has_room_for_the_signatures() -> None:
+    keys = [key("fwd.example", "f1"), SigningKey("fwd.example", "f2", parse(generate("rsa4096")))]
+    message = Message("".join(f"{name}: x\r\n" for name in SIGNED_NAMES).encode() + b"\r\nHi.\r\n")
+    signer = Signer(keys, "fwd.example")
+    assert 0 < len(signer.fields(message)) <= signer.octets(message) < 4096
