@@ -265,7 +265,7 @@ class Relay:
         strip = partial(results.strip_forged, message, self.config.authserv)
         message, forged = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
         if forged:
-            log.info("forged_results_removed", id=queue_id, fields=len(forged))
+            log.info("forged_results_removed", id=queue_id, fields=len(forged), signed=results.are_signed(message))
         return message
 
     def complete(

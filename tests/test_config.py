@@ -199,6 +199,7 @@ def test_there_is_an_example_for_each_of_the_three_uses() -> None:
         ("clients = {trusted = ['mail.example']}", "clients.trusted.0: 'mail.example' is not an address or network"),
         ("dns = {timeout = 5}", "dns.timeout: a duration is written with its unit"),
         ("receive = {max_message_size = 'large'}", 'receive.max_message_size: a size is written like "25MB"'),
+        ("receive = {max_message_size = 0}", "receive.max_message_size: must be greater than or equal to 1"),
         ("limits = {recipients = 50}", "limits.recipients: must be greater than or equal to 100"),
         ("spf = {fail = 'bounce'}", "spf.fail: must be 'reject', 'defer' or 'tag'"),
         ("tls = {certificate = 'fullchain.pem'}", "tls.private_key: this key is required"),

@@ -22,6 +22,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
 _UNWRITABLE = re.compile(r"[^ -~]")
 _PIECE = re.compile(r'\\.|[()";\\]|\s+|[^\\()";\s]+', re.DOTALL)
 
+_SIGNED_FIELDS = re.compile(rb"(?:^|;)\s*h\s*=([^;]*)")
+
 _SPF_COMMENTS = {
     "pass": "{ip} is authorized by {domain}",
     "fail": "{ip} is not authorized by {domain}",
@@ -116,6 +118,12 @@ def strip_forged(message: Message, authserv_id: str) -> tuple[Message, tuple[Hea
         if scanned > SCANNED_OCTETS or _names(field.value.decode("utf-8", "replace"), ours):
             forged.append(field)
     return message.without(forged), tuple(forged)
+
+
+def are_signed(message: Message) -> bool:
+    """Whether a DKIM signature covers Authentication-Results (`h=`, RFC 6376 section 3.5): without them it fails."""
+    found = (_SIGNED_FIELDS.search(field.value.lower()) for field in message.all("dkim-signature"))
+    return any(b"authentication-results" in re.split(rb"[:\s]+", tag[1]) for tag in found if tag)
 
 
 def _names(value: str, ours: str) -> bool:

@@ -17,7 +17,7 @@ from relay.cli.options import ConfigFile
 from relay.config import Config
 from relay.config_file import load, loosely_guarded
 from relay.dns import CachingResolver
-from relay.files import read_files
+from relay.files import Files, read_files
 from relay.queue import database
 from relay.queue.store import Store
 from relay.report import health
@@ -36,10 +36,26 @@ def serve(config: ConfigFile = None) -> None:
             log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
         return loaded
 
+    def checked(loaded: Config) -> Files:
+        files = read_files(loaded)
+        if not has_postmaster(loaded, files):
+            log.warning("no_postmaster", mend="set routes.postmaster: mail to <postmaster> is refused until then")
+        return files
+
     try:
-        sys.exit(Supervisor(read, read_files, work).run())
+        sys.exit(Supervisor(read, checked, work).run())
     except (CannotStart, database.QueueUnavailable, ValueError) as error:
         raise Failure(str(error)) from None
+
+
+def has_postmaster(config: Config, files: Files) -> bool:
+    """Whether <postmaster> may lead somewhere, as it has to (RFC 5321 section 4.5.1)."""
+    aliases = files.tables.aliases
+    return (
+        bool(config.routes.postmaster)
+        or config.hostname in config.routes.domains
+        or (aliases is not None and aliases.value.matches(f"postmaster@{config.hostname}"))
+    )
 
 
 def work(setup: WorkerSetup) -> int:

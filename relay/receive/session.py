@@ -182,13 +182,17 @@ class Session:
 
     # greetings
 
+    @property
+    def _offers_tls(self) -> bool:
+        return self._tls is not None and not self._client.tls
+
     async def _ehlo(self, argument: str) -> None:
         self._greet(argument, "ESMTP")
         offers = [
             self._config.hostname,
             "PIPELINING",
             f"SIZE {self._config.receive.max_message_size}",
-            *(["STARTTLS"] if self._tls is not None and not self._client.tls else []),
+            *(["STARTTLS"] if self._offers_tls else []),
             "ENHANCEDSTATUSCODES",
             "8BITMIME",
             "DSN",
@@ -331,7 +335,8 @@ class Session:
         self._reply(Reply(252, "2.5.2", "Cannot VRFY a user, send mail and see"))
 
     async def _help(self, argument: str) -> None:
-        self._reply(Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY STARTTLS, see RFC 5321"))
+        commands = (verb for verb in self._commands if verb != "STARTTLS" or self._offers_tls)
+        self._reply(Reply(214, "2.0.0", f"{' '.join(commands)}, see RFC 5321"))
 
     async def _quit(self, argument: str) -> None:
         self._reply(Reply(221, "2.0.0", "Bye"))

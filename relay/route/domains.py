@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from relay.address import BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
+from relay.address import DOMAIN, BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.config import DomainRoute, Routes
 from relay.rate import TokenBuckets
 from relay.reply import Refused
@@ -69,7 +69,8 @@ class DomainTable:
         domain = domain_of(address)
         route = self._routes[domain]
         if domain in self._recipients:
-            known = lookup_key(address), lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
+            user = lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
+            known = lookup_key(address), user, f"@{domain}"
             if self._recipients[domain].value.isdisjoint(known):
                 raise no_such_user(address)
         elif route.recipients == "callout" and route.next_hop:
@@ -79,7 +80,7 @@ class DomainTable:
 
 
 def parse_recipients(text: str, source: str, domain: str) -> frozenset[str]:
-    """The users of a domain, as lookup keys, from a file with one address or local part a line.
+    """The users of a domain, as lookup keys, from a file with one address or local part a line; `@domain` is everyone.
 
     `#` opens a comment line. What follows the first word is not read, so that Postfix's relay_recipient_maps will do,
     and neither are the addresses of other domains, so that one file can serve them all.
@@ -87,13 +88,16 @@ def parse_recipients(text: str, source: str, domain: str) -> frozenset[str]:
     Raises:
         ValueError: a line is neither; the text names file and line.
     """
-    users = set()
+    users = set[str]()
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
         if not entry.startswith('"'):
             entry = entry.split()[0]
+        if entry.startswith("@") and DOMAIN.match(entry[1:]):
+            users.update({f"@{domain}"} if normal_domain(entry[1:]) == domain else ())
+            continue
         try:
             mailbox = parse(entry if split(entry).domain else f"{entry}@{domain}")
         except BadAddress as error:

@@ -54,6 +54,27 @@ def test_with_everything_in_place_it_starts_and_stops(relay: RelayProcess) -> No
     assert relay.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("aliases", "postmaster", "warned"),
+    [
+        ("alice@fwd.example carol@mailbox.example\n", "", True),
+        ("alice@fwd.example carol@mailbox.example\n", "carol@mailbox.example", False),
+        ("postmaster@mx.fwd.example carol@mailbox.example\n", "", False),
+        ("postmaster carol@mailbox.example\n", "", False),
+    ],
+)
+def test_a_relay_without_a_postmaster_says_so_once(
+    relay: RelayProcess, aliases: str, postmaster: str, warned: bool
+) -> None:
+    (relay.folder / "aliases").write_text(aliases)
+    text = relay.config_file.read_text()
+    relay.config_file.write_text(text.replace('["routes"]\n', f'["routes"]\npostmaster = "{postmaster}"\n'))
+    relay.start()
+    warnings = relay.events("no_postmaster")
+    assert relay.terminate() == 0
+    assert ["routes.postmaster" in warning["mend"] for warning in warnings] == [True] * warned
+
+
 def empty(path: Path) -> None:
     path.write_bytes(b"")
 

@@ -221,17 +221,25 @@ OTHERS = [
 ]
 
 
+SIGNED = b"DKIM-Signature: v=1; h=From:To:\r\n\tAuthentication-Results : Subject;\r\n\tb=AAAA\r\n"
+UNSIGNED = b"DKIM-Signature: v=1; h=From:To; bh=authentication-results; b=AAAA\r\n"
+
+
+@pytest.mark.parametrize(("signature", "signed"), [(SIGNED, True), (UNSIGNED, False), (b"", False)])
 @pytest.mark.parametrize("source", [SENDER, TRUSTED])
-def test_results_in_our_name_are_removed_and_no_others(house: House, source: str) -> None:
+def test_results_in_our_name_are_removed_and_no_others(
+    house: House, source: str, signature: bytes, signed: bool
+) -> None:
     mixed = b"".join(forged + other for forged, other in zip(FORGED, OTHERS, strict=True))
-    arrived = house.pass_on(mixed + MESSAGE, source=source).content
-    ours = arrived.removesuffix(b"".join(OTHERS) + MESSAGE)
+    arrived = house.pass_on(mixed + signature + MESSAGE, source=source).content
+    ours = arrived.removesuffix(b"".join(OTHERS) + signature + MESSAGE)
     assert ours != arrived, "the rest leaves as it came"
     assert [name for name in field_names(ours) if name == "authentication-results"] == (
         ["authentication-results"] if source == SENDER else []
     )
     assert b"bank.example" not in ours
-    assert house.relay.events("forged_results_removed")[-1]["fields"] == len(FORGED)
+    removed = house.relay.events("forged_results_removed")[-1]
+    assert (removed["fields"], removed["signed"]) == (len(FORGED), signed)
 
 
 # loops

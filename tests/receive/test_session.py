@@ -196,3 +196,10 @@ async def test_a_refusal_is_logged_with_the_address_or_what_stood_in_its_place(
         assert (await client.says(f"{command}\r\n")).startswith(reply)
     line = log[-1]
     assert line.items() >= logged.items() and line["reply"].startswith(reply) and line["id"]
+
+
+async def test_help_lists_what_there_is(door: Callable[..., Door]) -> None:
+    client = await door().client()
+    assert (
+        await client.says("HELP\r\n") == "214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP, see RFC 5321\r\n"
+    )

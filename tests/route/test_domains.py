@@ -122,7 +122,20 @@ async def test_the_file_is_followed(users: Path) -> None:
         await table.accepts("bob@example.org", "")
 
 
-@pytest.mark.parametrize("line", ["b..c", "@example.org", "bob@", "a@b@c"])
+@pytest.mark.parametrize("text", ["@example.org OK\n", "bob OK\n@Example.ORG OK\n@other.example OK\n"])
+async def test_a_domain_in_the_file_is_every_address_of_it(users: Path, text: str) -> None:
+    rewrite(users, text)
+    routes = Routes.model_validate(
+        {"domains": {"example.org": {"recipients": str(users)}, "third.example": {"recipients": str(users)}}}
+    )
+    table = DomainTable(routes, read_tables(routes, ()).recipients, probe, TokenBuckets(60, 100))
+    await table.accepts("anyone+at-all@example.org", "")
+    assert not table.lists("anyone@example.org")
+    with pytest.raises(Refused):
+        await table.accepts("anyone@third.example", "")
+
+
+@pytest.mark.parametrize("line", ["b..c", "@example..org", "bob@", "a@b@c"])
 def test_a_line_that_is_no_user_is_named(line: str) -> None:
     with pytest.raises(ValueError, match=r"^users:2: "):
         parse_recipients(f"bob\n{line}\n", "users", "example.org")
