@@ -59,7 +59,7 @@ class _Accepted:
 
     routes: list[tuple[RcptTo, Routed]] = field(default_factory=list)
     targets: int = 0
-    spf: asyncio.Task[spf.SpfVerdict] | None = None
+    spf: spf.SpfVerdict | None = None
 
 
 class Conversation:
@@ -80,8 +80,6 @@ class Conversation:
             self._ptr.cancel()
 
     def reset(self) -> None:
-        if self._accepted.spf is not None:
-            self._accepted.spf.cancel()
         self._accepted = _Accepted()
 
     async def mail(self, client: Client, transaction: Transaction) -> None:
@@ -118,8 +116,8 @@ class Conversation:
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
-            self._accepted.spf = asyncio.create_task(self._relay.check_spf(client, sender))
-        return await asyncio.shield(self._accepted.spf)
+            self._accepted.spf = await self._relay.check_spf(client, sender)
+        return self._accepted.spf
 
     async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
         relay, accepted, now = self._relay, self._accepted, time.time()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_UNPRINTABLE = re.compile("[^ -~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Reply:
     text: str
 
     def __str__(self) -> str:
-        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+        return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
     @property
     def positive(self) -> bool:
@@ -41,4 +44,4 @@ class Refused(Exception):
 
 def printable(text: str, limit: int = 400) -> str:
     """Text from elsewhere made safe for a reply line: printable ASCII, `?` for the rest, at most `limit` octets."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:limit])
+    return _UNPRINTABLE.sub("?", text[:limit])

@@ -10,6 +10,7 @@ import os
 import socket
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
@@ -47,6 +48,7 @@ def given_at(queue_id: int) -> float:
     return _EPOCH + (queue_id >> _NODE_BITS) / 1_000_000
 
 
+@lru_cache(maxsize=4096)  # each step of a message names it again
 def text(queue_id: int) -> str:
     """The id as logs, Received fields and the queue commands show it."""
     characters = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from relay.address import BadAddress, Mailbox, normal_domain, parse
 from relay.message import BodyType
@@ -15,13 +16,15 @@ from relay.reply import Refused
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # those of Unicode too: they break lines elsewhere
 _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
 _SPACE = " \t"
+_PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^">]++)*+)>', re.DOTALL)
+_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+_RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\s=\x00-\x1f][^\s\x00-\x1f]*))?\Z")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")  # RFC 5322 section 3.2.3
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*\Z")  # RFC 3461 section 4, but for the case of digits
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One line: the verb in upper case and what follows it."""
 
     verb: str
@@ -75,7 +78,7 @@ def parse_mail(argument: str) -> MailFrom:
         Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
     """
     path, parameters = _path(argument, "FROM", "MAIL FROM:<address>")
-    values = _parameters(parameters, {"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+    values = _parameters(parameters, _MAIL_PARAMETERS)
     size = values.get("SIZE", "0")
     if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 section 4
         raise Refused(501, "5.5.4", "SIZE takes a number of octets")
@@ -102,7 +105,7 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
         Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
     """
     path, parameters = _path(argument, "TO", "RCPT TO:<address>")
-    values = _parameters(parameters, {"NOTIFY", "ORCPT"})
+    values = _parameters(parameters, _RCPT_PARAMETERS)
     notify = values.get("NOTIFY", "").upper()
     words = notify.split(",") if "NOTIFY" in values else []
     if words != ["NEVER"] and not set(words) <= {"SUCCESS", "FAILURE", "DELAY"}:
@@ -123,12 +126,10 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
 def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
     head, colon, rest = argument.partition(":")
     rest = rest.lstrip(" ")
-    if head.strip(_SPACE).upper() != keyword or not colon or not rest.startswith("<"):
+    found = _PATH.match(rest)
+    if head.strip(_SPACE).upper() != keyword or not colon or found is None:
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
-    end = _closing_bracket(rest)
-    if end < 0:
-        raise Refused(501, "5.5.4", f"Syntax: {syntax}")
-    path, parameters = rest[1:end], rest[end + 1 :]
+    path, parameters = found[1], rest[found.end() :]
     if parameters and not parameters.startswith(" "):
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
     route = _SOURCE_ROUTE.match(path)  # accepted and ignored: RFC 5321 section 4.1.1.3 and appendix C
@@ -137,22 +138,7 @@ def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
     return path, parameters
 
 
-def _closing_bracket(text: str) -> int:
-    quoted = False
-    position = 1
-    while position < len(text):
-        character = text[position]
-        if quoted and character == "\\":
-            position += 1
-        elif character == '"':
-            quoted = not quoted
-        elif character == ">" and not quoted:
-            return position
-        position += 1
-    return -1
-
-
-def _parameters(text: str, known: set[str]) -> dict[str, str]:
+def _parameters(text: str, known: frozenset[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for word in filter(None, text.split(" ")):
         found = _PARAMETER.match(word)

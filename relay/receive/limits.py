@@ -28,14 +28,13 @@ class SharedCounts:
     """One row of 64-bit counters for each worker. Made in the supervisor, used in the workers."""
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
         self._counters = memoryview(mmap.mmap(-1, workers * _ROW * 8)).cast("q")
 
     def add(self, worker: int, counter: int, amount: int) -> None:
         self._counters[worker * _ROW + counter] += amount
 
     def total(self, counter: int) -> int:
-        return sum(self._counters[row * _ROW + counter] for row in range(self._workers))
+        return sum(self._counters[counter::_ROW])
 
     def clear(self, worker: int) -> None:
         """Give back all that a worker held which is no more."""

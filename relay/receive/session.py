@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import structlog
 
@@ -35,6 +35,9 @@ NOT_IMPLEMENTED = frozenset({"AUTH", "BDAT", "ETRN", "EXPN", "SAML", "SEND", "SO
 IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required: RFC 3207 section 4
 
 OK = Reply(250, "2.0.0", "Ok")
+SENDER_OK = Reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+BYE = Reply(221, "2.0.0", "Bye")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
 
@@ -104,19 +107,6 @@ class Session:
         self._draining = False
         self._at_rest = False
         self._log = log.bind(ip=client.ip)
-        self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
-            "EHLO": self._ehlo,
-            "HELO": self._helo,
-            "MAIL": self._mail,
-            "RCPT": self._rcpt,
-            "DATA": self._data,
-            "RSET": self._rset,
-            "NOOP": self._noop,
-            "QUIT": self._quit,
-            "VRFY": self._vrfy,
-            "HELP": self._help,
-            "STARTTLS": self._starttls,
-        }
 
     async def run(self) -> None:
         """The whole conversation; the last reply may be left for `Stream.close` to send."""
@@ -166,7 +156,7 @@ class Session:
         if verb in NOT_SMTP:
             self._reply(Reply(521, "5.7.0", "Error: this is a mail server"))
             raise _Close
-        action = self._commands.get(verb)
+        action = self._ACTIONS.get(verb)
         if action is None:
             if verb in NOT_IMPLEMENTED:
                 raise Refused(502, "5.5.1", "Error: command not implemented")
@@ -176,7 +166,7 @@ class Session:
         if not command.argument.isascii() and verb not in ("MAIL", "RCPT", "VRFY"):
             raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
         self._idle = 0 if verb == "DATA" else self._idle + (verb not in ("MAIL", "RCPT"))
-        await action(command.argument)
+        await action(self, command.argument)
         if self._idle > IDLE_COMMANDS:
             self._count_error()
 
@@ -255,7 +245,7 @@ class Session:
             raise
         self._transaction = transaction
         bound.info("mail", sender=mail.sender, helo=self._client.helo)
-        self._reply(Reply(250, "2.1.0", "Ok"))
+        self._reply(SENDER_OK)
 
     async def _rcpt(self, argument: str) -> None:
         transaction = self._transaction
@@ -273,7 +263,7 @@ class Session:
             raise
         transaction.recipients.append(rcpt)
         bound.info("rcpt", rcpt=rcpt.recipient)
-        self._reply(Reply(250, "2.1.5", "Ok"))
+        self._reply(RECIPIENT_OK)
 
     async def _data(self, argument: str) -> None:
         transaction = self._transaction
@@ -339,8 +329,22 @@ class Session:
         self._reply(Reply(214, "2.0.0", f"{' '.join(commands)}, see RFC 5321"))
 
     async def _quit(self, argument: str) -> None:
-        self._reply(Reply(221, "2.0.0", "Bye"))
+        self._reply(BYE)
         raise _Close
+
+    _ACTIONS: ClassVar[Mapping[str, Callable[[Session, str], Awaitable[None]]]] = {
+        "EHLO": _ehlo,
+        "HELO": _helo,
+        "MAIL": _mail,
+        "RCPT": _rcpt,
+        "DATA": _data,
+        "RSET": _rset,
+        "NOOP": _noop,
+        "QUIT": _quit,
+        "VRFY": _vrfy,
+        "HELP": _help,
+        "STARTTLS": _starttls,
+    }
 
     def _forget_transaction(self) -> None:
         if self._transaction is not None:
