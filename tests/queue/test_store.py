@@ -83,6 +83,7 @@ async def test_a_leased_delivery_is_given_to_nobody_else_until_the_lease_ends(st
     seen = await store.due(2000.0, 10)
     assert len(await store.lease(seen, 2060.0)) == 1
     assert await store.lease(seen, 2060.0) == []
+    assert await store.lease([], 2060.0) == []
     assert await store.due(2059.0, 10) == []
     assert len(await store.due(2061.0, 10)) == 1
 
