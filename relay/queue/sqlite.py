@@ -54,6 +54,7 @@ class SqliteDatabase:
             self._connection = self._engine.connect()
             with _patient(self._connection):
                 prepare(self._connection, create=create)
+            self._reader = self._engine.connect()
             self._log = WriteAheadLog(path)
             self._files = (path, Path(f"{path}-wal"))
             self._opened = _identities(self._files)
@@ -94,14 +95,15 @@ class SqliteDatabase:
             pause = min(pause * 1.5, 0.05)
 
     async def read(self, work: Work[T], *, long: bool = False) -> T:
-        return await asyncio.to_thread(self._read, work) if long else self._read(work)
+        return await asyncio.to_thread(self._read_apart, work) if long else self._read(work)
 
     def _read(self, work: Work[T]) -> T:
-        try:
-            with self._engine.connect() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            raise QueueUnavailable(cause(error)) from error
+        with _unavailable(), self._reader.begin():
+            return work(self._reader)
+
+    def _read_apart(self, work: Work[T]) -> T:
+        with _unavailable(), self._engine.connect() as connection:
+            return work(connection)
 
     async def reusable(self) -> int:
         return self._read(lambda c: _pragma(c, "freelist_count") * _pragma(c, "page_size"))
@@ -144,7 +146,16 @@ class SqliteDatabase:
             await asyncio.wait([self._checkpoint])
         self._log.close()
         self._connection.close()
+        self._reader.close()
         self._engine.dispose()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise QueueUnavailable(cause(error)) from error
 
 
 def _make_private(path: Path, create: bool) -> None:

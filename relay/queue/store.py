@@ -197,6 +197,8 @@ class Store:
         Raises:
             QueueUnavailable
         """
+        if not wanted:
+            return []
         token = secrets.randbits(62)
         rows = [{"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt} for d in wanted]
         values = {"lease_owner": self.owner, "lease_token": token, "next_attempt": until}
