@@ -325,7 +325,7 @@ class Session:
         self._reply(Reply(252, "2.5.2", "Cannot VRFY a user, send mail and see"))
 
     async def _help(self, argument: str) -> None:
-        commands = (verb for verb in self._commands if verb != "STARTTLS" or self._offers_tls)
+        commands = (verb for verb in self._ACTIONS if verb != "STARTTLS" or self._offers_tls)
         self._reply(Reply(214, "2.0.0", f"{' '.join(commands)}, see RFC 5321"))
 
     async def _quit(self, argument: str) -> None:
