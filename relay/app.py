@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -63,21 +62,26 @@ class _Accepted:
 
 
 class Conversation:
-    """Decides for one connection; a `Handler` of `receive.session`."""
+    """Decides for one connection; a `Handler` of `receive.session`, to be used in a `with`."""
 
     def __init__(self, relay: Relay, client: Client) -> None:
         self._relay = relay
         self._accepted = _Accepted()
         self._ptr: asyncio.Task[str] | None = None
 
-    def refused(self, reply: Reply) -> None:
-        self._relay.metrics.refused.add(refusal(reply))
+    def __enter__(self) -> Conversation:
+        self._relay.metrics.connections.add()
+        self._relay.metrics.sessions.add(1)
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """The connection is over: what was still asked for it is not needed."""
-        self.reset()
+        self._relay.metrics.sessions.add(-1)
         if self._ptr is not None:
             self._ptr.cancel()
+
+    def refused(self, reply: Reply) -> None:
+        self._relay.metrics.refused.add(refusal(reply))
 
     def reset(self) -> None:
         self._accepted = _Accepted()
@@ -365,23 +369,11 @@ class Relay:
 
     # its life
 
-    @contextmanager
-    def _converse(self, client: Client) -> Iterator[Conversation]:
-        """The handler of one connection, counted while it lasts."""
-        self.metrics.connections.add()
-        self.metrics.sessions.add(1)
-        conversation = Conversation(self, client)
-        try:
-            yield conversation
-        finally:
-            conversation.close()
-            self.metrics.sessions.add(-1)
-
     def start(self, sockets: Sequence[tuple[Listen, socket.socket]]) -> None:
         """Listen, and deliver what the queue holds."""
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
-            listener = Listener(sock, listen, self.config, self._limits, self._ids, self._converse, tls)
+            listener = Listener(sock, listen, self.config, self._limits, self._ids, partial(Conversation, self), tls)
             listener.start()
             self._listeners.append(listener)
         self._background = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
@@ -87,7 +87,9 @@ def client_network(ip: str) -> str:
     return ip if ":" not in ip else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
-def within(ip: str, networks: Iterable[IPNetwork]) -> bool:
+def within(ip: str, networks: Collection[IPNetwork]) -> bool:
     """Whether an address lies in one of the networks."""
+    if not networks:
+        return False
     address = ipaddress.ip_address(ip)
     return any(address.version == network.version and address in network for network in networks)

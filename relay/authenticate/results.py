@@ -20,6 +20,8 @@ SCANNED_OCTETS = 32768  # of Authentication-Results in one message; real ones st
 
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
 _UNWRITABLE = re.compile(r"[^ -~]")
+_IN_QUOTES = str.maketrans({c: f"\\{c}" for c in '"\\'})
+_IN_COMMENT = str.maketrans({c: f"\\{c}" for c in "()\\"})
 _PIECE = re.compile(r'\\.|[()";\\]|\s+|[^\\()";\s]+', re.DOTALL)
 
 _SIGNED_FIELDS = re.compile(rb"(?:^|;)\s*h\s*=([^;]*)")
@@ -94,12 +96,12 @@ def _value(text: str) -> str:
     local, domain = split(text)
     if _TOKEN.match(text) or (DOT_STRING.match(local) and DOMAIN.match(domain)):
         return text
-    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+    return '"' + text.translate(_IN_QUOTES) + '"'
 
 
 def _comment(text: str) -> list[str]:
     """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it."""
-    text = re.sub(r"([()\\])", r"\\\1", _UNWRITABLE.sub("?", text)[:VALUE_OCTETS])
+    text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS].translate(_IN_COMMENT)
     return f"({text})".split() if text else []
 
 

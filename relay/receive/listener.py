@@ -129,7 +129,6 @@ class Listener:
     async def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
         with contextlib.closing(sock):
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 client = await self._who(sock, ip, port)
                 with Account(self._limits, client.ip, trusted=client.trusted) as account:
                     await self._admit(sock, client, account)
@@ -175,8 +174,10 @@ class Listener:
             if refusal:
                 stream.write(f"421 4.7.0 {self._config.hostname} Error: {refusal}\r\n".encode("ascii"))
             else:
+                if tls is not None:
+                    client = replace(client, tls=stream.tls)
                 with self._handler(client) as handler:
-                    await self._converse(stream, replace(client, tls=stream.tls), account, handler)
+                    await self._converse(stream, client, account, handler)
         except asyncio.CancelledError:
             stream.abort()
             raise

@@ -6,10 +6,10 @@ sender gave it, so that an alias never gives away the mailbox behind it.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from relay.message import Client
 
@@ -32,10 +32,14 @@ def received_field(client: Client, hostname: str, queue_id: str, recipient: str,
         lines.append(f"({_UNSAFE.sub(' ', client.tls)})")
     if recipient.isascii() and recipient:
         lines.append(f"for <{recipient}>")
-    date = format_datetime(datetime.fromtimestamp(int(now), UTC))
-    return ("Received: " + "\r\n\t".join(lines) + f";\r\n\t{date}\r\n").encode("utf-8")
+    return ("Received: " + "\r\n\t".join(lines) + f";\r\n\t{_date(int(now))}\r\n").encode("utf-8")
+
+
+@lru_cache(maxsize=4)  # a second of a busy host is that of many messages
+def _date(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def address_literal(ip: str) -> str:
     """An address as RFC 5321 section 4.1.3 writes it: IPv6 with its tag."""
-    return f"IPv6:{ip}" if ipaddress.ip_address(ip).version == 6 else ip
+    return f"IPv6:{ip}" if ":" in ip else ip
