@@ -1,15 +1,14 @@
 """The story of one message, told from its arrival to the queue; `deliver.dispatch` tells the rest.
 
-`Relay` wires the stages of one worker process. `Conversation` is what a client's commands set in motion, in their
-order: who may send, where it goes, what SPF says of it, the trace fields on top, and the queue before the 250.
+`Conversation` is what a client's commands set in motion, in their order: who may send, where it goes, what SPF says of
+it, the trace fields on top, and the queue before the 250. `Relay` wires the stages that it asks; `worker` runs it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,7 +16,7 @@ import structlog
 
 from relay.address import lookup_key
 from relay.authenticate import policy, results, spf
-from relay.config import Config, Listen
+from relay.config import Config
 from relay.deliver.agent import Agent
 from relay.deliver.attempt import Attempts, log_queued
 from relay.deliver.dispatch import Dispatcher, hop_of
@@ -31,19 +30,15 @@ from relay.queue.ids import text as id_text
 from relay.queue.schedule import Patience
 from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
-from relay.queue.upkeep import Upkeep
 from relay.rate import Rates
 from relay.receive.command import RcptTo, Transaction
 from relay.receive.incoming import LARGE
-from relay.receive.limits import Limits, SharedCounts
-from relay.receive.listener import Listener
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Happening, Notice, Notifier, from_domain
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
-from relay.route.reload import follow
 from relay.route.router import Routed, Router, Target
 from relay.sign.signer import Signer
 
@@ -151,8 +146,6 @@ class Relay:
     """The stages of one worker, wired.
 
     Args:
-        owner: names the worker in leases.
-        counts, worker: where the worker counts what its clients take, see `receive.limits`.
         files: what the configuration names, read.
     """
 
@@ -160,8 +153,6 @@ class Relay:
         self,
         config: Config,
         store: Store,
-        counts: SharedCounts,
-        worker: int,
         resolver: Resolver,
         metrics: Metrics,
         files: Files,
@@ -171,25 +162,17 @@ class Relay:
         self.resolver = resolver
         self.metrics = metrics
         self._store = store
-        self._ids = QueueIds(time.time)
-        self._limits = Limits(
-            counts,
-            worker,
-            connections=config.limits.connections,
-            per_client=config.limits.connections_per_client,
-            memory=config.limits.message_memory,
-            watch=metrics.message_memory.add,
-        )
+        self.ids = QueueIds(time.time)
         self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
         self.own_domains = config.own_domains
         self._scheme = files.scheme
-        self._agent = Agent(config, resolver, files.password)
+        self.agent = Agent(config, resolver, files.password)
         self._router = Router(
             config,
             self._scheme,
             files.tables,
             rates,
-            probe=self._agent.probe,
+            probe=self.agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
         )
         self._patience = Patience(
@@ -199,14 +182,14 @@ class Relay:
             config.hostname,
             from_domain([key.domain for key in files.keys], config.srs.domain),
             self._patience,
-            self._ids,
+            self.ids,
             partial(hop_of, config),
             rates.notices,
         )
         attempts = Attempts(
             config,
             store,
-            self._agent,
+            self.agent,
             Signer(files.keys, config.srs.domain),
             self._scheme,
             self._notifier,
@@ -214,12 +197,7 @@ class Relay:
             metrics,
         )
         memory = config.limits.message_memory // (2 * config.workers)
-        self._dispatcher = Dispatcher(config, store, attempts, memory)
-        self._tls = files.tls
-        self._tables = files.tables
-        self._listeners: list[Listener] = []
-        self._background: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self.dispatcher = Dispatcher(config, store, attempts, memory)
 
     # what a conversation asks
 
@@ -357,68 +335,15 @@ class Relay:
             QueueUnavailable: it is not safe.
         """
         reports = [notice.report] if notice.report is not None else []
-        now = self._dispatcher.has_room({d.hop for d in deliveries}, len(stored.message.content))
+        now = self.dispatcher.has_room({d.hop for d in deliveries}, len(stored.message.content))
         if now:
-            deliveries = self._dispatcher.leased(deliveries)
+            deliveries = self.dispatcher.leased(deliveries)
         await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*deliveries, *notice.deliveries]))
         log_queued(stored, deliveries)
         for report in reports:
             log_queued(report, notice.deliveries)
         if now:
-            self._dispatcher.take(stored, deliveries)
-
-    # its life
-
-    def start(self, sockets: Sequence[tuple[Listen, socket.socket]]) -> None:
-        """Listen, and deliver what the queue holds."""
-        tls = self._tls.context if self._tls is not None else None
-        for listen, sock in sockets:
-            listener = Listener(sock, listen, self.config, self._limits, self._ids, partial(Conversation, self), tls)
-            listener.start()
-            self._listeners.append(listener)
-        self._background = [
-            asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
-            asyncio.create_task(Upkeep(self._store, self.config.queue).run(), name="upkeep"),
-            asyncio.create_task(follow(self._tables.files), name="tables"),
-        ]
-
-    async def problem(self) -> str:
-        """Why this host should get no mail for now; empty where it should."""
-        if self._stopping:
-            return "stopping"
-        if not await self.space.enough():
-            return "the disk is nearly full"
-        try:
-            await self._store.ping()
-        except QueueUnavailable as error:
-            log.error("queue_unavailable", problem=str(error))
-            return "the queue does not answer"
-        return ""
-
-    async def queue_sizes(self) -> Mapping[str, int] | None:
-        """How many deliveries there are in each state; None while the queue does not answer."""
-        try:
-            return await self._store.counts()
-        except QueueUnavailable as error:
-            log.error("queue_unavailable", problem=str(error))
-            return None
-
-    async def stop(self, patience: float) -> None:
-        """Accept nothing more, finish what is under way within `patience` seconds, and close."""
-        self._stopping = True
-        for listener in self._listeners:
-            listener.stop()
-        sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]
-        if sessions:
-            _, late = await asyncio.wait(sessions, timeout=patience / 2)
-            for listener in self._listeners if late else ():
-                listener.abort()
-        await self._dispatcher.stop(patience / 2)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self._agent.close()
-        await self._store.close()
+            self.dispatcher.take(stored, deliveries)
 
 
 def _behind_list(notify: str) -> str:

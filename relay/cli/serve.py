@@ -11,7 +11,6 @@ import structlog
 import uvloop
 
 from relay import log as logging
-from relay.app import Relay
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import Config
@@ -22,6 +21,7 @@ from relay.queue import database
 from relay.queue.store import Store
 from relay.report import health
 from relay.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
+from relay.worker import Worker
 
 log = structlog.get_logger()
 
@@ -73,14 +73,14 @@ async def _work(setup: WorkerSetup) -> int:
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     store = Store(await database.connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
-    relay = Relay(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
-    relay.start(setup.sockets)
+    worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
+    worker.start(setup.sockets)
     http = None
     if setup.http is not None:
-        http = await health.serve(setup.http, setup.metrics, relay.problem, relay.queue_sizes)
+        http = await health.serve(setup.http, setup.metrics, worker.problem, worker.queue_sizes)
     await stop.wait()
     if http is not None:
         http.close()
     loop.remove_reader(setup.parent_gone)
-    await relay.stop(STOP_PATIENCE)
+    await worker.stop(STOP_PATIENCE)
     return os.EX_OK

@@ -109,11 +109,6 @@ def on_a_small_disk(world: World, size: str, min_free: str, **queue: str) -> Rel
     return world.relay(aliases=ALIASES, workers=1, queue={"url": url, "min_free": min_free, **queue})
 
 
-def free_octets(world: World) -> int:
-    found = os.statvfs(world.base / "spool")
-    return found.f_bavail * found.f_frsize
-
-
 @needs("mount", root=True)
 def test_room_that_the_queue_has_inside_its_file_is_room(world: World) -> None:
     """The file does not shrink when a queue that filled the disk has drained."""
