@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import NamedTuple, TypeVar
 
 import idna
 
@@ -26,6 +28,22 @@ DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 DETAIL_SEPARATOR = "+"  # RFC 5233 section 1 leaves it to the site: this is what Postfix sites set and users type
 
 
+T = TypeVar("T")
+
+_REMEMBERED = 1024  # short texts, by each function: at most a megabyte
+
+
+def _remembered(function: Callable[[str], T]) -> Callable[[str], T]:
+    """Keeps results: every stage of a message asks the same of the same few addresses."""
+    kept = lru_cache(maxsize=_REMEMBERED)(function)
+
+    @wraps(function)
+    def look_up(text: str) -> T:
+        return kept(text) if len(text) <= LOCAL_PART_OCTETS + 1 + DOMAIN_OCTETS else function(text)
+
+    return look_up
+
+
 class BadAddress(ValueError):
     """The text is not a mailbox of RFC 5321 section 4.1.2; the message says why."""
 
@@ -40,6 +58,7 @@ class Mailbox(NamedTuple):
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
 
+@_remembered
 def split(address: str) -> Mailbox:
     """Split at the last `@` outside quotes; the domain is empty where there is none. Nothing is validated."""
     if address.startswith('"'):
@@ -95,6 +114,7 @@ def quote(local: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
 
 
+@_remembered
 def normal_domain(domain: str) -> str:
     """The domain for comparison and look-up: lower-case A-labels (RFC 5890), no final dot.
 
@@ -109,6 +129,7 @@ def normal_domain(domain: str) -> str:
         return domain
 
 
+@_remembered
 def lookup_key(address: str) -> str:
     """The address for tables and comparison: without case, without needless quotes, in NFC, the domain normal.
 

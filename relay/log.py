@@ -35,7 +35,7 @@ BACKLOG_OCTETS = 8 * 2**20  # some 40,000 lines: seconds of the fullest load, ho
 
 _HIDDEN = frozenset({"authorization", "password", "private_key", "secret", "secrets"})
 _LEADING = (("id", "id"), ("sender", "from"), ("recipient", "to"), ("to", "to"))
-_URL_PASSWORD = re.compile(r'(://[^\s:/@"]*:)[^\s/@"]+(?=@)')
+_URL_PASSWORD = re.compile(rb'(://[^\s:/@"]*:)[^\s/@"]+(?=@)')
 _DIM, _RED, _YELLOW, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -46,11 +46,13 @@ def configure(
     format: Literal["auto", "console", "json"] = "auto",
     level: Literal["debug", "info", "warning", "error"] = "info",
     stream: TextIO | None = None,
+    *,
+    for_good: bool = False,
 ) -> None:
     """Send the log to a stream, standard output if none is named; `auto` is `console` on a terminal, else `json`.
 
     May be called again, for a new level or in a forked worker (which must: the thread of a backlog does not survive a
-    fork). Loggers are therefore not cached at first use; binding one for a session or a message saves the look-up.
+    fork), unless it was `for_good`: then each logger keeps what it found at its first use, and saves the look-up.
     Uncaught exceptions of every thread are logged from here on.
     """
     global _sink
@@ -65,7 +67,7 @@ def configure(
         processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: sink,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=for_good,
     )
     logging.captureWarnings(True)
     logging.root.handlers = [_Library()]
@@ -116,40 +118,43 @@ def _exception(info: Any) -> _ExcInfo | None:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no form for: octets by their number, sets as lists, anything else as its text."""
+    """What JSON has no form for: octets by their number, a time in ISO 8601, sets as lists, anything else as text."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"[{len(value)} octets]"
+    if isinstance(value, datetime):
+        return value.isoformat()
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
-def _without_passwords(line: str) -> str:
+def _without_passwords(line: bytes) -> bytes:
     """The password in a URL never shows, wherever in a line the URL stands."""
-    return _URL_PASSWORD.sub(r"\1***", line) if "://" in line else line
+    return _URL_PASSWORD.sub(rb"\1***", line) if b"://" in line else line
 
 
 # JSON: non-ASCII and control characters leave as its escapes, so that every line is printable ASCII.
 
-_PASS_ON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME  # to `_plain`
 _escape = json.JSONEncoder(separators=(",", ":"), skipkeys=True, default=_plain).encode
 _frames = ExceptionDictTransformer(show_locals=False, max_frames=20)
 
 
-def _encode(line: EventDict) -> str:
+def _encode(line: EventDict) -> bytes:
     """Nearly every line is plain ASCII, which orjson writes in a fraction of the time that `json` takes."""
     try:
-        text = orjson.dumps(line, default=_plain, option=_PASS_ON).decode()
+        text = orjson.dumps(line, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+        if text.isascii():
+            return text
     except orjson.JSONEncodeError:  # a number past 64 bits, half a surrogate pair, a name that is no text
-        return _escape(line)
-    return text if text.isascii() else _escape(line)
+        pass
+    return _escape(line).encode("ascii")
 
 
 def _json_line(_: WrappedLogger, level: str, event: EventDict) -> bytes:
-    line: EventDict = {"time": datetime.now(UTC).isoformat(), "level": level, "event": event.pop("event")}
+    line: EventDict = {"time": datetime.now(UTC), "level": level, "event": event.pop("event")}
     exception = _exception(event.pop("exc_info", None))
     _arrange(event, line)
     if exception is not None:
         line["exception"] = _frames(exception)
-    return (_without_passwords(_encode(line)).replace("\x7f", "\\u007f") + "\n").encode("ascii")
+    return _without_passwords(_encode(line)).replace(b"\x7f", b"\\u007f") + b"\n"
 
 
 # The terminal: `12:00:01 4F7K queued from=<a@b> to=<c@d> size=123`, in local time.
@@ -172,7 +177,7 @@ def _console(*, colour: bool) -> _Render:
         if exception is not None:
             trace = structlog.processors.format_exc_info(None, level, {"exc_info": exception})["exception"]
             line += "".join("\n    " + _visible(row) for row in trace.splitlines())
-        return (_without_passwords(line) + "\n").encode()
+        return _without_passwords(line.encode()) + b"\n"
 
     return render
 

@@ -65,7 +65,7 @@ def work(setup: WorkerSetup) -> int:
 
 async def _work(setup: WorkerSetup) -> int:
     config = setup.config
-    logging.configure(config.log.format, config.log.level, sys.stdout)
+    logging.configure(config.log.format, config.log.level, sys.stdout, for_good=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
