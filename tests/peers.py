@@ -37,6 +37,7 @@ PACKAGES = {
     "python3:test.test_email": "libpython3.11-testsuite",
     "smtp-sink": "postfix",
     "smtp-source": "postfix",
+    "strace": "strace",
     "swaks": "swaks",
     "unbound": "unbound",
 }

@@ -6,7 +6,9 @@ A unit of work is a plain function of a SQLAlchemy connection, the same for both
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -107,6 +109,21 @@ def prepare(connection: Connection, *, create: bool) -> None:
         connection.execute(insert(schema.version).values(version=schema.VERSION))
     elif found != schema.VERSION:
         raise QueueUnavailable(f"the queue has schema version {found}, this program knows {schema.VERSION}")
+
+
+async def to_the_end(part: Callable[[], Awaitable[int]]) -> int:
+    """Repeat what does a short part of a long work until nothing is left; how much there was in all.
+
+    In between there is as long a pause as the last part took: half the time belongs to the mail.
+    """
+    total = 0
+    while True:
+        started = time.monotonic()
+        done = await part()
+        if not done:
+            return total
+        total += done
+        await asyncio.sleep(time.monotonic() - started)
 
 
 def cause(error: Exception) -> str:

@@ -6,19 +6,17 @@ much there is of them is found out by reading from the youngest on, as far as th
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, tuple_
 
 from relay.queue.change import ONE, forget
-from relay.queue.database import Database
+from relay.queue.database import Database, to_the_end
 from relay.queue.schema import delivery, message
 
-PAGE = 1000  # dead letters looked at in one go
+STEP = 10_000  # dead letters measured in one go, a power of ten
 OVERHEAD = 1024  # octets that one takes beside its content, about: its rows, and their places in the indexes
 AT_ONCE = 100  # dropped in one transaction, and no more content than
 OCTETS_AT_ONCE = 4 << 20  # but one letter at least: dropping is never in the way
@@ -50,11 +48,7 @@ class DeadLetters:
         Raises:
             QueueUnavailable
         """
-        total = 0
-        while dropped := await self.drop_some(before):
-            total += dropped
-            await asyncio.sleep(0)
-        return total
+        return await to_the_end(partial(self.drop_some, before))
 
     async def drop_some(self, before: float = math.inf) -> int:
         """As many of the same as one short transaction takes.
@@ -70,23 +64,31 @@ class DeadLetters:
         Raises:
             QueueUnavailable
         """
-        total, last = 0, _Place(math.inf, 0, 0)
+        total, last, step = 0, _Place(math.inf, 0, 0), STEP
         while True:
-            page = await self._database.read(partial(_older, last), long=True)
-            for row in page:
-                # What died together lies together, so that a message with many recipients counts once.
-                if row.message_id != last.message_id:
-                    total += row.size + OVERHEAD
-                last = _Place(row.next_attempt, row.message_id, row.n)
-                if total > octets:
-                    return last.died
-            if len(page) < PAGE:
+            end, more = await self._database.read(partial(_measure, last, step), long=True)
+            if total + more > octets and step > 1:
+                step //= 10  # look closer
+            elif total + more > octets and end is not None:
+                return end.died
+            elif end is None:
                 return 0.0
+            else:
+                total, last = total + more, end
 
 
-def _older(than: _Place, connection: Connection) -> Sequence[Any]:
-    backwards = _DEAD.where(tuple_(*_ORDER) < tuple_(*than)).order_by(*(column.desc() for column in _ORDER))
-    return connection.execute(backwards.limit(PAGE)).all()
+def _measure(last: _Place, step: int, connection: Connection) -> tuple[_Place | None, int]:
+    """The next `step` letters before one, by age: the oldest of them (None where there are fewer), and their octets."""
+    older = (delivery.c.state == "dead", tuple_(*_ORDER) < tuple_(*last))
+    backwards = select(*_ORDER).where(*older).order_by(*(column.desc() for column in _ORDER))
+    row = connection.execute(backwards.offset(step - 1).limit(1)).first()
+    end = None if row is None else _Place(*row)
+    # What died together lies together, so that a message with many recipients counts once.
+    found = select(delivery.c.message_id).where(*older, delivery.c.message_id != last.message_id)
+    if end is not None:
+        found = found.where(tuple_(*_ORDER) >= tuple_(*end))
+    sizes = select(func.coalesce(func.sum(message.c.size + OVERHEAD), 0)).where(message.c.id.in_(found))
+    return end, int(connection.execute(sizes).scalar_one())
 
 
 def _drop(before: float, connection: Connection) -> int:

@@ -72,7 +72,8 @@ class SqliteDatabase:
                 with transaction:
                     result = work(self._connection)
             except SQLAlchemyError as error:
-                raise (Rejected if isinstance(error, _OF_THE_WORK) else QueueUnavailable)(cause(error)) from error
+                kind = Rejected if isinstance(error, _OF_THE_WORK) else QueueUnavailable
+                raise kind(f"{self._path}: {cause(error)}") from error
         if durable:
             await self._sync()
         if self._checkpoint is None and self._log.octets >= self._checkpoint_at:
@@ -81,7 +82,7 @@ class SqliteDatabase:
 
     async def _begin(self) -> RootTransaction:
         if _identities(self._files) != self._opened:
-            raise QueueUnavailable(f"{self._path} was moved, removed or replaced while in use")
+            raise QueueUnavailable(f"{self._path}: moved, removed or replaced while in use")
         deadline = time.monotonic() + LOCK_PATIENCE
         pause = 0.001
         while True:
@@ -90,19 +91,26 @@ class SqliteDatabase:
                 return self._connection.begin()
             except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
-                    raise QueueUnavailable(cause(error)) from error
+                    raise QueueUnavailable(f"{self._path}: {cause(error)}") from error
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.05)
 
     async def read(self, work: Work[T], *, long: bool = False) -> T:
         return await asyncio.to_thread(self._read_apart, work) if long else self._read(work)
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise QueueUnavailable(f"{self._path}: {cause(error)}") from error
+
     def _read(self, work: Work[T]) -> T:
-        with _unavailable(), self._reader.begin():
+        with self._reading(), self._reader.begin():
             return work(self._reader)
 
     def _read_apart(self, work: Work[T]) -> T:
-        with _unavailable(), self._engine.connect() as connection:
+        with self._reading(), self._engine.connect() as connection:
             return work(connection)
 
     async def reusable(self) -> int:
@@ -117,15 +125,15 @@ class SqliteDatabase:
         try:
             await self._log.sync()
         except OSError as error:
-            raise QueueUnavailable(f"sync: {cause(error)}") from error
+            raise QueueUnavailable(f"{self._path}: sync: {cause(error)}") from error
 
     async def _start_log_anew(self) -> None:
         try:
             done = await self._log.start_anew()
         except sqlite3.Error as error:
-            raise QueueUnavailable(f"checkpoint: {cause(error)}") from error
+            raise QueueUnavailable(f"{self._path}: checkpoint: {cause(error)}") from error
         if not done:
-            raise QueueUnavailable("checkpoint: another process is using the queue")
+            raise QueueUnavailable(f"{self._path}: checkpoint: another process is using the queue")
 
     async def _keep_log_short(self) -> None:
         try:
@@ -148,14 +156,6 @@ class SqliteDatabase:
         self._connection.close()
         self._reader.close()
         self._engine.dispose()
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise QueueUnavailable(cause(error)) from error
 
 
 def _make_private(path: Path, create: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from relay.message import Message
 from relay.queue.change import LEASED, ONE, Change, Delivery, Due, Key, StoredMessage, carry_out, forget, parameters
-from relay.queue.database import Database, QueueUnavailable, Rejected
+from relay.queue.database import Database, QueueUnavailable, Rejected, to_the_end
 from relay.queue.dead import DeadLetters
 from relay.queue.ids import first_at
 from relay.queue.schema import CHUNK, chunk, delivery, message
@@ -320,7 +320,7 @@ class Store:
         Raises:
             QueueUnavailable
         """
-        await _to_the_end(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
+        await to_the_end(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
         await self._sweep_content(first_at(now - ORPHAN_AGE))
 
     async def _sweep_content(self, before: int) -> None:
@@ -355,12 +355,3 @@ def _execute(statement: Executable, values: Any, connection: Connection) -> None
 
 def _scalar(statement: Executable, connection: Connection) -> Any:
     return connection.execute(statement).scalar()
-
-
-async def _to_the_end(sweep: Callable[[], Awaitable[int]]) -> int:
-    """Repeat a sweep of some rows until it finds none, and let others run in between; how many there were in all."""
-    total = 0
-    while found := await sweep():
-        total += found
-        await asyncio.sleep(0)
-    return total

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import mmap
 import secrets
-import zlib
 from collections.abc import Callable
+from hashlib import blake2b
 
 from relay.network import client_network
 from relay.reply import Refused
@@ -17,7 +17,7 @@ from relay.reply import Refused
 RESERVE = 10  # one connection in ten is for trusted clients: strangers in any number do not keep them out
 CLIENT_MEMORY = 4  # the messages of one client may take one part in four of the memory, however slowly it sends them
 
-_SALT = secrets.randbits(32)  # drawn before the fork: no client can know who shares its bucket
+_SALT = secrets.token_bytes(16)  # drawn before the fork: no client can know who shares its bucket
 _BUCKETS = 1 << 14  # addresses share a bucket by chance one time in 16,000: then both count together
 _ALL = _BUCKETS  # the bucket in which everybody counts
 _OCTETS = _ALL + 1  # added to a bucket, the counter of its octets; the bucket itself is that of its connections
@@ -83,7 +83,8 @@ class Account:
     def __init__(self, limits: Limits, ip: str, *, trusted: bool) -> None:
         self._limits = limits
         self._trusted = trusted
-        self._client = zlib.crc32(client_network(ip).encode(), _SALT) % _BUCKETS
+        name = blake2b(client_network(ip).encode(), digest_size=8, key=_SALT).digest()
+        self._client = int.from_bytes(name) % _BUCKETS
         self._held = 0
 
     def __enter__(self) -> Account:

@@ -15,7 +15,7 @@ from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, World
-from tests.peers import needs, program, wait_until
+from tests.peers import free_port, needs, program, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +149,37 @@ def test_too_little_room_on_the_disk_is_a_452_at_mail(world: World) -> None:
         answer = session(f"MAIL FROM:<{ANN}>")
         assert (answer.code, answer.enhanced) == (452, "4.3.1")
         assert session("NOOP").code == 250
+
+
+def test_a_queue_file_that_is_damaged_under_the_relay_takes_no_mail_and_is_named(world: World) -> None:
+    relay = world.relay(aliases=ALIASES)
+    queue = relay.folder / "queue.db"
+    assert send(relay, 1).code == 250
+    relay.terminate()
+    relay.start()
+    with queue.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * (queue.stat().st_size - 8192))
+    wait_until(lambda: (send(relay, 2).code, send(relay, 3).code) == (452, 452), "both workers to notice")
+    problem = f"{queue}: database disk image is malformed"
+    assert problem in {line["problem"] for line in relay.events("queue_unavailable")}
+    listing = relay.command("queue", "list")
+    assert (listing.returncode, listing.stderr) == (1, f"srs-relay: {problem}\n")
+    assert len(relay.workers()) == 2
+
+
+def test_a_queue_file_that_is_removed_under_the_relay_takes_no_mail(world: World) -> None:
+    relay = world.relay(aliases=ALIASES, http={"address": f"127.0.0.12:{free_port()}"})
+    queue = relay.folder / "queue.db"
+    assert send(relay, 1).code == 250
+    removed = queue.rename(relay.folder / "removed.db")
+    assert (send(relay, 2).code, send(relay, 3).code) == (452, 452)
+    assert relay.http("/readyz") == (503, "the queue does not answer\n")
+    removed.rename(queue)
+    assert send(relay, 4).code == 250
+    assert relay.http("/readyz") == (200, "ready\n")
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    wait_until(lambda: arrived(sink).keys() == {1, 4}, "what was acknowledged", 30)
 
 
 def test_a_message_that_is_not_whole_is_buried_and_the_others_are_delivered(world: World) -> None:

@@ -41,10 +41,11 @@ async def test_they_are_kept_for_a_time_and_then_dropped(store: Store, queue: Da
     assert await store.counts() == {"queued": 1}
 
 
+@pytest.mark.parametrize("step", [1, 10, 1000])
 async def test_what_is_beyond_a_size_goes_the_oldest_first(
-    store: Store, queue: Database, monkeypatch: pytest.MonkeyPatch
+    store: Store, queue: Database, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(dead, "PAGE", 3)
+    monkeypatch.setattr(dead, "STEP", step)
     letters = [await letter(store, float(died)) for died in range(2000, 2010)]
     each = 1000 + OVERHEAD
     assert await store.dead.beyond(10 * each) == 0.0

@@ -74,7 +74,7 @@ async def test_a_queue_file_that_stays_locked_is_given_up_for_all_who_wait(
         outcomes = await asyncio.gather(*(store.apply(arrival()) for _ in range(50)), return_exceptions=True)
     assert all(isinstance(outcome, QueueUnavailable) for outcome in outcomes)
     assert time.monotonic() - started < 5, "they waited one after the other"
-    assert str(outcomes[0]) == "database is locked"
+    assert str(outcomes[0]) == f"{path}: database is locked"
     await store.apply(arrival())
 
 
@@ -94,6 +94,16 @@ async def test_a_file_that_is_no_queue_is_a_clear_error(path: Path) -> None:
     with pytest.raises(QueueUnavailable) as raised:
         await database.connect(f"sqlite:///{path}")
     assert str(raised.value) == f"{path}: file is not a database"
+
+
+async def test_a_damaged_queue_file_is_a_clear_error(url: str, path: Path) -> None:
+    await (await database.connect(url)).close()
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * (path.stat().st_size - 8192))
+    with pytest.raises(QueueUnavailable) as raised:
+        await database.connect(url)
+    assert str(raised.value) == f"{path}: database disk image is malformed"
 
 
 async def test_a_folder_that_is_not_there_is_a_clear_error(path: Path) -> None:
@@ -199,7 +209,7 @@ async def test_a_sync_beside_one_that_failed_is_no_success(
             await wait_for(lambda t=table: reader.execute(f"SELECT count(*) FROM {t}").fetchone() == (1,), "a commit")
     both_committed.set()
     outcomes = await asyncio.gather(one, other, return_exceptions=True)
-    assert [str(outcome) for outcome in outcomes] == ["sync: Input/output error"] * 2
+    assert [str(outcome) for outcome in outcomes] == [f"{path}: sync: Input/output error"] * 2
     await store.apply(arrival())
     assert await store.token_for("y@x.example", 0, 1)
 
@@ -230,9 +240,9 @@ async def test_nothing_is_put_into_a_queue_file_that_is_no_longer_there(
     moved = file.rename(file.with_name("moved"))
     if replaced:
         file.write_bytes(moved.read_bytes())
-    with pytest.raises(QueueUnavailable, match="was moved, removed or replaced while in use"):
+    with pytest.raises(QueueUnavailable, match="moved, removed or replaced while in use"):
         await store.apply(arrival())
-    with pytest.raises(QueueUnavailable, match="was moved"):
+    with pytest.raises(QueueUnavailable, match="moved"):
         await store.ping()
     moved.replace(file)
     await store.apply(arrival())
