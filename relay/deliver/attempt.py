@@ -95,6 +95,7 @@ class Attempts:
 
     Attributes:
         news: is set when a notification has entered the queue.
+        late: whether an outcome was recorded long after it was decided, so that what it deferred may be due already.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Attempts:
         self._metrics = metrics
         self._stopping = False
         self.news = asyncio.Event()
+        self.late = False
 
     def stop(self) -> None:
         """Give up on what cannot be recorded: its lease ends, and it is attempted again."""
@@ -289,13 +291,18 @@ class Attempts:
         Raises:
             QueueUnavailable: the relay stops and it still does not.
         """
+        failed = False
         while True:
             try:
-                return await act()
+                done = await act()
             except QueueUnavailable as error:
                 log.error("queue_unavailable", problem=str(error))
+                failed = True
                 if self._stopping:
                     raise
+            else:
+                self.late = self.late or failed
+                return done
             await asyncio.sleep(SETTLE_RETRY)
 
 

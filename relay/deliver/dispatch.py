@@ -204,6 +204,8 @@ class Dispatcher:
             self._let_go(leased)
 
     def _go_back(self, now: float) -> None:
+        if self._attempts.late:
+            self._attempts.late, self._full_scan_at = False, now
         if now >= self._full_scan_at:
             self._position = None
             self._full_scan_at, self._rescan_at = now + FULL_SCAN, now + RESCAN

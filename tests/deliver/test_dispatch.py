@@ -62,7 +62,7 @@ class House:
         self.patience = Patience()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
         hops = partial(hop_of, config)
-        notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
+        self.notifier = notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
         scheme, signer = Scheme("fwd.test", (b"secret",)), Signer([], "fwd.test")
         attempts = Attempts(config, store, self.hops, signer, scheme, notifier, self.home, Metrics())
         self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)
@@ -349,6 +349,30 @@ async def test_a_bounce_waits_for_the_queue_to_say_where_its_sender_is(
     house.away = 3
     await house.store.apply(house.arrival("c@d.test"))
     await house.until(lambda: "bob@origin.test" in house.hops.recipients())
+    await house.counts()
+
+
+async def test_an_outcome_that_was_recorded_late_is_not_overlooked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time it is in the queue its delivery is due again, earlier than what was looked at since."""
+    monkeypatch.setattr(attempt, "SETTLE_RETRY", 0.5)
+    house.notifier.patience = Patience(first=0.1, longest=0.1)
+    first = iter([DEFERRED])
+    house.hops.answer = lambda r: next(first, DELIVERED) if r == "c@d.test" else DELIVERED
+    apply, failures = house.store.apply, list[Change]()
+
+    async def away_at_first(change: Change) -> None:
+        if change.updated and len(failures) < 3:
+            failures.append(change)
+            raise QueueUnavailable("gone for a moment")
+        await apply(change)
+
+    monkeypatch.setattr(house.store, "apply", away_at_first)
+    await house.store.apply(house.arrival("c@d.test"))
+    await house.until(lambda: len(failures) == 2)
+    await house.store.apply(house.arrival("e@f.test"))
+    await house.until(lambda: "e@f.test" in house.hops.recipients())
     await house.counts()
 
 
