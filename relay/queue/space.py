@@ -56,7 +56,11 @@ class FreeSpace:
             return True
         problem: str | None = None
         try:
-            enough = self._on_disk(self._folder) >= self._minimum or await self._with_the_inside(self._folder)
+            enough = self._on_disk(self._folder) >= self._minimum
+            if enough:
+                self._looked_at = 0.0  # what was found inside the file when there was less is no matter any more
+            else:
+                enough = await self._with_the_inside(self._folder)
         except (OSError, QueueUnavailable) as error:
             enough, problem = False, str(error)
         if enough != self._was_enough:
