@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -24,71 +21,23 @@ from pydantic import (
     model_validator,
 )
 
-from relay.address import DOMAIN, normal_domain
-from relay.network import Endpoint, IPNetwork, endpoint, host_port, network
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+from relay.config_values import (
+    Action,
+    DomainName,
+    Duration,
+    File,
+    Network,
+    NextHop,
+    Timeout,
+    Size,
+    SocketAddress,
+    resolved,
+)
+from relay.network import Endpoint, IPNetwork, host_port
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text names each key and says what is wrong with it, one line a key."""
-
-
-def duration(value: object) -> float:
-    """Seconds from `"5s"`, `"90m"`, `"4h"`, `"5d"` (also `ms`, `w`).
-
-    Raises:
-        ValueError: anything else, a bare number included: its unit would be a guess.
-    """
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(value)) if isinstance(value, str) else None
-    if found is None or found.group(2) not in _UNITS:
-        raise ValueError('a duration is written with its unit, like "30s", "5m", "4h" or "5d"')
-    return float(found.group(1)) * _UNITS[found.group(2)]
-
-
-def size(value: object) -> int:
-    """Octets from `"25MB"` (10⁶), `"64KiB"` (2¹⁰) or a bare number of octets.
-
-    Raises:
-        ValueError: anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value)) if isinstance(value, str | int) else None
-    if found is None or isinstance(value, bool) or found.group(2).upper() not in _SIZES:
-        raise ValueError('a size is written like "25MB", "512MiB" or as a number of octets')
-    return int(float(found.group(1)) * _SIZES[found.group(2).upper()])
-
-
-def _domain(value: str) -> str:
-    value = normal_domain(value)
-    if not value.isascii() or not DOMAIN.match(value):
-        raise ValueError(f"{value!r} is not a domain name")
-    return value
-
-
-def _path(value: Path, info: ValidationInfo) -> Path:
-    base = (info.context or {}).get("base", Path())
-    return value if value.is_absolute() else Path(base, value)
-
-
-Duration = Annotated[float, BeforeValidator(duration)]
-Patience = Annotated[Duration, Field(gt=0)]
-Size = Annotated[int, BeforeValidator(size)]
-DomainName = Annotated[str, AfterValidator(_domain)]
-Network = Annotated[IPNetwork, BeforeValidator(network)]
-File = Annotated[Path, AfterValidator(_path)]
-Action = Literal["reject", "defer", "tag"]
-NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
-
-
-def _socket_address(value: str) -> str:
-    host_port(value)
-    return value
-
-
-SocketAddress = Annotated[str, AfterValidator(_socket_address)]
 
 
 class Section(BaseModel):
@@ -131,7 +80,7 @@ class Dns(Section):
     """Where names are looked up. No nameservers: the system's resolv.conf. `timeout` bounds one whole question."""
 
     nameservers: tuple[str, ...] = ()
-    timeout: Patience = 5.0
+    timeout: Timeout = 5.0
     cache_entries: Annotated[int, Field(ge=0)] = 20_000
 
     @field_validator("nameservers")
@@ -161,8 +110,8 @@ class Limits(Section):
     connections_per_client: Annotated[int, Field(ge=1)] = 50
     recipients: Annotated[int, Field(ge=100)] = 1000
     errors: Annotated[int, Field(ge=1)] = 20
-    command_timeout: Patience = 300.0
-    data_timeout: Patience = 300.0
+    command_timeout: Timeout = 300.0
+    data_timeout: Timeout = 300.0
     message_memory: Size = 512 * 10**6
 
 
@@ -242,7 +191,7 @@ class DomainRoute(Section):
     @field_validator("recipients")
     @classmethod
     def _file(cls, value: str, info: ValidationInfo) -> str:
-        return value if value in ("callout", "any") else str(_path(Path(value), info))
+        return value if value in ("callout", "any") else str(resolved(Path(value), info))
 
     @model_validator(mode="after")
     def _someone_to_ask(self) -> DomainRoute:
@@ -305,11 +254,11 @@ class Delivery(Section):
     tls: Literal["none", "may", "require", "verify"] = "may"
     concurrency: Annotated[int, Field(ge=1)] = 20
     concurrency_total: Annotated[int, Field(ge=1)] = 400
-    connect_timeout: Patience = 30.0
-    helo_timeout: Patience = 300.0
-    command_timeout: Patience = 300.0
-    data_timeout: Patience = 180.0
-    final_timeout: Patience = 600.0
+    connect_timeout: Timeout = 30.0
+    helo_timeout: Timeout = 300.0
+    command_timeout: Timeout = 300.0
+    data_timeout: Timeout = 180.0
+    final_timeout: Timeout = 600.0
     idle_timeout: Duration = 5.0
     messages_per_connection: Annotated[int, Field(ge=1)] = 100
     port: Annotated[int, Field(ge=1, le=65535)] = 25
@@ -329,12 +278,12 @@ class Queue(Section):
     url: Annotated[str, Field(validate_default=True)] = "sqlite:///queue.db"
     retry_for: Duration = 5 * 86400.0
     bounce_retry_for: Duration = 86400.0
-    retry_min: Patience = 300.0
-    retry_max: Patience = 68 * 60.0
+    retry_min: Timeout = 300.0
+    retry_max: Timeout = 68 * 60.0
     keep_dead: Duration = 7 * 86400.0
     max_dead: Size = 10**9
     min_free: Size = 256 * 10**6
-    lease: Patience = 120.0
+    lease: Timeout = 120.0
 
     @field_validator("url")
     @classmethod
@@ -343,7 +292,7 @@ class Queue(Section):
             path = value.removeprefix("sqlite:///")
             if not path or path == ":memory:":
                 raise ValueError("the queue must be a file: it is what makes it durable")
-            return "sqlite:///" + str(_path(Path(path), info))
+            return "sqlite:///" + str(resolved(Path(path), info))
         if value.startswith(("postgresql://", "postgres://")):
             return "postgresql+asyncpg://" + value.partition("://")[2]
         raise ValueError("sqlite:///FILE or postgresql://USER@HOST/DATABASE")

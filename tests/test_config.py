@@ -11,8 +11,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from relay.config import Config, ConfigError, duration, size
+from relay.config import Config, ConfigError
 from relay.config_file import load, loosely_guarded
+from relay.config_values import duration, size
 from relay.network import Endpoint, endpoint
 
 ROOT = Path(__file__).parent.parent
