@@ -28,9 +28,9 @@ from relay.config_values import (
     File,
     Network,
     NextHop,
-    Timeout,
     Size,
     SocketAddress,
+    Timeout,
     resolved,
 )
 from relay.network import Endpoint, IPNetwork, host_port
