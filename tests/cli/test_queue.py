@@ -19,7 +19,7 @@ from relay.queue.store import Change, Store
 from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import ROOT, RelayProcess
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, World
+from tests.journeys.world import MAILBOX, World, opened
 from tests.peers import wait_until
 from tests.queue.changes import arrival
 
@@ -32,12 +32,8 @@ NEVER = {"retry_min": "1h", "retry_max": "1h"}  # within a test
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    world = World()
-    try:
+    with opened() as world:
         yield world
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 @pytest.fixture

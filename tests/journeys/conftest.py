@@ -6,17 +6,13 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.journeys.world import World
+from tests.journeys.world import World, opened
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    world = World()
-    try:
+    with opened() as world:
         yield world
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ import pytest
 from relay.rewrite import srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.relay_process import RelayProcess
-from tests.journeys.world import FWD, SECRET, SENDER, World
+from tests.journeys.world import FWD, SECRET, SENDER, World, opened
 from tests.peers import free_port
 
 pytestmark = pytest.mark.slow
@@ -135,12 +135,8 @@ class Door:
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    world = World()
-    try:
+    with opened() as world:
         yield Door(world)
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.journeys.clients import Dialogue
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, World
+from tests.journeys.world import MAILBOX, World, opened
 from tests.peers import wait_until
 
 pytestmark = pytest.mark.slow
@@ -38,12 +38,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    world = World()
-    try:
+    with opened() as world:
         yield House(world)
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.certificates import write_certificate
 from tests.journeys.clients import Dialogue
 from tests.journeys.haproxy import HAProxy, Service
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import FWD, MAILBOX, SENDER, World
+from tests.journeys.world import FWD, MAILBOX, SENDER, World, opened
 from tests.peers import free_port, needs, require, wait_until
 
 pytestmark = [needs("haproxy"), pytest.mark.slow]
@@ -83,12 +83,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    world = World()
-    try:
+    with opened() as world:
         yield House(world)
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from relay.rewrite import srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.maildir import parse
 from tests.journeys.sinks import Received, RecordingSink
-from tests.journeys.world import FWD, MAILBOX, SECRET, SENDER, World
+from tests.journeys.world import FWD, MAILBOX, SECRET, SENDER, World, opened
 from tests.peers import free_port, wait_until
 
 pytestmark = pytest.mark.slow
@@ -89,12 +89,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    world = World()
-    try:
+    with opened() as world:
         yield House(world)
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 def test_authserv_id(house: House) -> None:

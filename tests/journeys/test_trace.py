@@ -13,7 +13,7 @@ import pytest
 
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.sinks import Received, RecordingSink
-from tests.journeys.world import FWD, MAILBOX, SENDER, World
+from tests.journeys.world import FWD, MAILBOX, SENDER, World, opened
 from tests.peers import free_port
 
 pytestmark = pytest.mark.slow
@@ -90,12 +90,8 @@ self@fwd.example self@fwd.example, frank@mailbox.example
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    world = World()
-    try:
+    with opened() as world:
         yield House(world)
-        assert not world.complaints(), "\n".join(world.complaints())
-    finally:
-        world.close()
 
 
 def field_names(content: bytes) -> list[str]:

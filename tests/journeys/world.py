@@ -16,8 +16,9 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -170,6 +171,17 @@ class Nameserver:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+
+@contextmanager
+def opened() -> Iterator[World]:
+    """A world that is closed in the end; what its relays complained of is a failure."""
+    world = World()
+    try:
+        yield world
+        assert not world.complaints(), "\n".join(world.complaints())
+    finally:
+        world.close()
 
 
 def _zone() -> Zone:
