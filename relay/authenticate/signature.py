@@ -14,6 +14,7 @@ from relay.authenticate.tags import Unverified, number, octets, require, words
 from relay.message import Canonicalization, HeaderField, Message, relaxed
 from relay.receive.incoming import LARGE
 
+NAMES = 1000  # of fields that one signature signs; honest ones have up to 60
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")  # RFC 6376 section 3.3.2, RFC 8463 section 3
 
 _FWS = b" \t\r\n"
@@ -51,9 +52,11 @@ def coverage(tags: Mapping[str, str]) -> Coverage:
     """What the tags `c`, `h`, `bh` and `l` say.
 
     Raises:
-        Unverified: `h` or `bh` is missing, or one of them is malformed.
+        Unverified: `h` or `bh` is missing, one of them is malformed, or `h` has more than `NAMES`.
     """
     require(tags, "h", "bh")
+    if tags["h"].count(":") >= NAMES:
+        raise Unverified("policy", f"more than {NAMES} fields are signed (h=)")
     header, slash, body = tags.get("c", "simple").partition("/")
     try:
         header_way, body_way = _CANONICALIZATIONS[header], _CANONICALIZATIONS[body if slash else "simple"]

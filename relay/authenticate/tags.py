@@ -16,6 +16,8 @@ from relay.reply import printable
 
 Result = Literal["pass", "fail", "policy", "neutral", "temperror", "permerror"]  # RFC 8601 section 2.7.1
 
+TAGS = 100  # of one list; honest ones have up to 15
+
 _FWS = " \t\r\n"
 _NO_FWS = str.maketrans("", "", _FWS)
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -35,8 +37,10 @@ def tag_list(text: str) -> dict[str, str]:
     """The tags in their order, without the white space around their values.
 
     Raises:
-        Unverified: it is malformed, or has a tag twice.
+        Unverified: it is malformed, has a tag twice, or more of them than `TAGS`.
     """
+    if text.count(";") > TAGS:
+        raise Unverified("permerror", f"more than {TAGS} tags")
     if _CONTROL.search(text):
         raise Unverified("permerror", "a control character among the tags")
     specs = text.split(";")
