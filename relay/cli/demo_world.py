@@ -39,7 +39,6 @@ class World:
     mailbox: Host
     resolver: Resolver
     key: keys.SigningKey
-    public_keys: dict[str, str]
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +67,7 @@ async def world() -> AsyncIterator[World]:
         _write(folder / "relay.toml", _config(dns, port))
         await stack.enter_async_context(_relay(folder, port))
         resolver = CachingResolver([dns], timeout=5.0, cache_entries=100)
-        yield World(folder, (RELAY_IP, port), sender, mailbox, resolver, sender_key, public_keys)
+        yield World(folder, (RELAY_IP, port), sender, mailbox, resolver, sender_key)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
-"""Our DKIM-Signature fields (RFC 6376): relaxed/relaxed, one for each key, body and header canonicalized once for all.
+"""Our DKIM-Signature fields (RFC 6376): relaxed/relaxed, one for each key.
 
-dkimpy stays the verifier; its signer would canonicalize and hash the body again for every signature, and do its RSA in
-Python.
+Body and header are canonicalized once for all keys, and the hash of the body is the one that the receiver already has.
 """
 
 from __future__ import annotations
