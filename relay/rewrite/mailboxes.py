@@ -19,7 +19,7 @@ from relay.address import DOT_STRING, QUOTED_STRING, BadAddress, parse, quote, s
 
 AUTHORS = 20  # mailboxes of one message that are kept: RFC 5322 sets no limit, and nobody reads that many
 NAME_CHARACTERS = 100  # of a display name: what any program still shows
-LINE_OCTETS = 78  # RFC 5322 section 2.1.1: what a line should have
+LINE_OCTETS = 76  # RFC 2047 section 2: what a line with encoded words may have
 READ_CHARACTERS = 4096  # of a message's authors: what so many fill, and read within milliseconds at the worst
 
 # An encoded word is one token, since some are written with commas inside. None of these can backtrack.
@@ -66,7 +66,7 @@ def clean(name: str) -> str:
     """A display name on one line, without controls and at signs, at most `NAME_CHARACTERS` long."""
     words = name[:READ_CHARACTERS].split()
     visible = "".join(c for c in " ".join(words) if c in _JOINERS or unicodedata.category(c) not in _HIDDEN)
-    name = _AT.sub(" at ", visible).strip()
+    name = " ".join(_AT.sub(" at ", visible).split())
     return name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 3].rstrip() + "..."
 
 
@@ -75,7 +75,10 @@ def field(name: str, authors: list[Author]) -> bytes:
     lines = [f"{name}:"]
     for number, (shown, address) in enumerate(authors, 1):
         comma = "," if number < len(authors) else ""
-        for part in [*_phrase(shown), f"<{address}>{comma}" if shown else f"{address}{comma}"]:
+        for part in [
+            *_phrase(shown, LINE_OCTETS - len(f"{name}: ")),
+            f"<{address}>{comma}" if shown else f"{address}{comma}",
+        ]:
             if len(lines[-1]) + 1 + len(part) <= LINE_OCTETS or lines[-1] == f"{name}:":
                 lines[-1] += f" {part}"
             else:
@@ -87,13 +90,9 @@ def _read(value: str) -> Iterator[Author]:
     phrase: list[str] = []
     angle: list[str] | None = None
     comment: list[str] = []
-    depth = 0
-    for token in _tokens(value):
-        if depth:
-            depth += (token == "(") - (token == ")")
-            comment += [token] if depth else []
-        elif token == "(":
-            depth = 1
+    for token, in_comment in _tokens(value):
+        if in_comment:
+            comment.append(token)
         elif angle is not None and token != ">":
             angle.append(token)
         elif token == "<":
@@ -101,20 +100,26 @@ def _read(value: str) -> Iterator[Author]:
         elif token == ":":
             phrase.clear()  # the name of a group
         elif token in (",", ";", ">"):
-            yield from _mailbox(phrase, angle, comment)
+            if phrase or angle:
+                yield from _mailbox(phrase, angle, comment)
             phrase, angle, comment = [], None, []
         else:
             phrase.append(token)
-    yield from _mailbox(phrase, angle, comment)
+    if phrase or angle:
+        yield from _mailbox(phrase, angle, comment)
 
 
-def _tokens(value: str) -> Iterator[str]:
-    """In comments, which nest, quotation marks have no meaning (RFC 5322 section 3.2.2)."""
+def _tokens(value: str) -> Iterator[tuple[str, bool]]:
+    """Each token, and whether it is part of a comment; without the outer parentheses.
+
+    Comments nest, and quotation marks have no meaning in them (RFC 5322 section 3.2.2).
+    """
     position = depth = 0
     while match := (_IN_COMMENT if depth else _TOKEN).match(value, position):
-        position = match.end()
-        depth = max(0, depth + (match[0] == "(") - (match[0] == ")"))
-        yield match[0]
+        before, token, position = depth, match[0], match.end()
+        depth = max(0, depth + (token == "(") - (token == ")"))
+        if bool(before) == bool(depth):
+            yield token, depth > 0
 
 
 def _mailbox(phrase: list[str], angle: list[str] | None, comment: list[str]) -> Iterator[Author]:
@@ -141,6 +146,8 @@ def _written(address: str) -> str:
     Raises:
         BadAddress
     """
+    if "@" not in address:
+        raise BadAddress("the address has no domain")
     local, domain = split(address)
     if DOT_STRING.match(local.replace(".", "x")) or QUOTED_STRING.match(local):
         local = quote(unquote(local))
@@ -186,10 +193,10 @@ def _text(charset: str, octets: bytes) -> str:
         return octets.decode("ascii", "replace")
 
 
-def _phrase(name: str) -> list[str]:
-    """A display name as one quoted string, or as encoded words where it has to be."""
+def _phrase(name: str, octets: int) -> list[str]:
+    """A display name as one quoted string, or where it has to be as encoded words, each of at most so many octets."""
     if not name:
         return []
     if name.isascii() and "=?" not in name:
         return ['"' + re.sub(r'(["\\])', r"\\\1", name) + '"']
-    return Header(name, "utf-8").encode(linesep="\n").split("\n ")
+    return Header(name, "utf-8", maxlinelen=octets).encode(linesep="\n").split("\n ")

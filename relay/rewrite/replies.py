@@ -129,7 +129,8 @@ def plain(author: str) -> str:
 def _mailbox(author: str) -> Mailbox:
     local, domain = split(author)
     try:
-        return parse(f"{quote(unquote(local))}@{normal_domain(domain)}")
+        local, domain = parse(f"{local}@{normal_domain(domain)}")
+        return Mailbox(quote(unquote(local)), domain)
     except BadAddress as error:
         raise BadSyntax(f"the author is not a valid address: {error}") from None
 
