@@ -19,7 +19,7 @@ from relay.address import DOT_STRING, QUOTED_STRING, BadAddress, parse, quote, s
 
 AUTHORS = 20  # mailboxes of one message that are kept: RFC 5322 sets no limit, and nobody reads that many
 NAME_CHARACTERS = 100  # of a display name: what any program still shows
-LINE_OCTETS = 76  # RFC 2047 section 2: what a line with encoded words may have
+_LINE_CHARACTERS = 76  # RFC 2047 section 2: what a line with encoded words may have
 READ_CHARACTERS = 4096  # of a message's authors: what so many fill, and read within milliseconds at the worst
 
 # An encoded word is one token, since some are written with commas inside. None of these can backtrack.
@@ -71,18 +71,17 @@ def clean(name: str) -> str:
 
 
 def field(name: str, authors: list[Author]) -> bytes:
-    """A header field with its CRLF: ASCII, unless an address is not."""
-    lines = [f"{name}:"]
-    for number, (shown, address) in enumerate(authors, 1):
-        comma = "," if number < len(authors) else ""
-        for part in [
-            *_phrase(shown, LINE_OCTETS - len(f"{name}: ")),
-            f"<{address}>{comma}" if shown else f"{address}{comma}",
-        ]:
-            if len(lines[-1]) + 1 + len(part) <= LINE_OCTETS or lines[-1] == f"{name}:":
-                lines[-1] += f" {part}"
-            else:
-                lines.append(f" {part}")
+    """A header field with its CRLF for at least one mailbox: ASCII, unless an address is not."""
+    parts = []
+    for shown, address in authors:
+        parts += [*_phrase(shown, _LINE_CHARACTERS - len(f"{name}: ")), f"<{address}>," if shown else f"{address},"]
+    parts[-1] = parts[-1].removesuffix(",")
+    lines = [f"{name}: {parts[0]}"]
+    for part in parts[1:]:
+        if len(lines[-1]) + 1 + len(part) <= _LINE_CHARACTERS:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f" {part}")
     return "\r\n".join([*lines, ""]).encode()
 
 
@@ -193,10 +192,10 @@ def _text(charset: str, octets: bytes) -> str:
         return octets.decode("ascii", "replace")
 
 
-def _phrase(name: str, octets: int) -> list[str]:
-    """A display name as one quoted string, or where it has to be as encoded words, each of at most so many octets."""
+def _phrase(name: str, longest: int) -> list[str]:
+    """A display name as one quoted string, or where it has to be as encoded words, none longer than that."""
     if not name:
         return []
     if name.isascii() and "=?" not in name:
         return ['"' + re.sub(r'(["\\])', r"\\\1", name) + '"']
-    return Header(name, "utf-8", maxlinelen=octets).encode(linesep="\n").split("\n ")
+    return Header(name, "utf-8", maxlinelen=longest).encode(linesep="\n").split("\n ")

@@ -1,12 +1,14 @@
 """The From that leaves: as a mail program reads it, and nothing else of the message changed by an octet.
 
-The judge is Python's email package, which shares no code with ours.
+The judges are Python's email package and Perl's Mail::Address, which share no code with ours.
 """
 
 from __future__ import annotations
 
 import email
+import json
 import re
+import subprocess
 import unicodedata
 from email import policy
 from email.errors import NonASCIILocalPartDefect
@@ -23,6 +25,7 @@ from relay.rewrite.mailboxes import AUTHORS, NAME_CHARACTERS, READ_CHARACTERS
 from relay.rewrite.replies import forward, forward_token
 from relay.rewrite.srs import Scheme, Token
 from tests import corpus
+from tests.peers import needs
 
 SCHEME = Scheme("fwd.example", (b"tops3cr3t",))
 BODY = b"One line,\r\nand another.\r\n"
@@ -127,6 +130,29 @@ def test_each_author_stays_in_the_name_over_an_address_of_ours(value: str, expec
     assert left.all("from")[0].raw.isascii()
     assert [one.raw[len("X-Original-From") :] for one in left.all("x-original-from")] == [
         one.raw[len("From") :] for one in message.all("from")
+    ]
+
+
+_PERL = r"""
+use strict; use warnings; use Mail::Address; use Encode; use JSON::PP;
+while (defined(my $line = <STDIN>)) {
+    chomp $line;
+    print encode_json([map {
+        my $name = $_->phrase; $name =~ s/^"(.*)"$/$1/s and $name =~ s/\\(.)/$1/g;
+        [decode("MIME-Header", $name), $_->address]
+    } Mail::Address->parse($line)]), "\n";
+}
+"""
+
+
+@needs("perl:Mail::Address")
+def test_perl_reads_the_same() -> None:
+    left = [leaving(with_from(value)).all("from")[0].value for value in SHAPES]
+    perl = subprocess.run(["perl", "-e", _PERL], input=b"\n".join(left), capture_output=True, check=True, timeout=20)
+    found = [[tuple(one) for one in json.loads(line)] for line in perl.stdout.splitlines()]
+    assert found == [
+        [(f"{name} via fwd.example", reply_address(address)) for name, address in expected]
+        for expected in SHAPES.values()
     ]
 
 
