@@ -15,7 +15,7 @@ from email.header import Header
 from itertools import islice
 from typing import NamedTuple
 
-from relay.address import DOT_STRING, QUOTED_STRING, BadAddress, parse, quote, split, unquote
+from relay.address import DOT_STRING, QUOTED_STRING, BadAddress, normal_domain, parse, quote, split, unquote
 
 AUTHORS = 20  # mailboxes of one message that are kept: RFC 5322 sets no limit, and nobody reads that many
 NAME_CHARACTERS = 100  # of a display name: what any program still shows
@@ -139,8 +139,8 @@ def _mailbox(phrase: list[str], angle: list[str] | None, comment: list[str]) -> 
 
 
 def _written(address: str) -> str:
-    """The address without needless quotes, but with those that local parts need which some hosts have given out, with
-    two dots in a row or one at the end.
+    """The address with its domain normal and without needless quotes, but with those that local parts need which some
+    hosts have given out, with two dots in a row or one at the end.
 
     Raises:
         BadAddress
@@ -150,7 +150,7 @@ def _written(address: str) -> str:
     local, domain = split(address)
     if DOT_STRING.match(local.replace(".", "x")) or QUOTED_STRING.match(local):
         local = quote(unquote(local))
-    return str(parse(f"{local}@{domain.rstrip('.')}"))
+    return str(parse(f"{local}@{normal_domain(domain)}"))
 
 
 def _joined(tokens: list[str]) -> str:
