@@ -273,6 +273,10 @@ def assert_only_from_differs(message: Message) -> None:
         assert len(left.all("x-original-from")) == len(message.all("from")) + len(message.all("x-original-from"))
 
 
+def test_the_body_is_not_hashed_again() -> None:
+    assert leaving(Message(with_from(ANN).content, b"known from DATA")).relaxed_body_hash == b"known from DATA"
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [pytest.param(*mail, id=mail[0]) for mail in [*corpus.made(), *corpus.signed()]]
 )
