@@ -36,6 +36,7 @@ from relay.receive.incoming import LARGE
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Happening, Notice, Notifier, from_domain
+from relay.rewrite.replies import is_reply
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
@@ -207,10 +208,12 @@ class Relay:
             routed = await self._router.route(asked)
         except Refused:
             if self._router.leads_home(asked.recipient):
-                self.metrics.srs.add("rejected")
+                (self.metrics.replies if is_reply(asked.recipient) else self.metrics.srs).add("rejected")
             raise
         if routed.kind == "srs":
             self.metrics.srs.add("reversed")
+        elif routed.kind == "reply":
+            self.metrics.replies.add("reversed")
         return routed
 
     async def _home(self, sender: str) -> Sequence[Target]:

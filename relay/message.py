@@ -194,11 +194,14 @@ class Message:
         gone = {id(f) for f in dropped}
         if not gone:
             return self
-        header = b"".join(f.raw for f in self.fields if id(f) not in gone)
+        return self.with_header(b"".join(f.raw for f in self.fields if id(f) not in gone))
+
+    def with_header(self, header: bytes) -> Message:
+        """The same body under other fields (the one edit that exists: From); it is not hashed again."""
         rest = sum(len(f.raw) for f in self.fields)
-        shorter = Message(b"".join([header, *self._blocks(rest)]))
-        same_body = len(shorter.content) - shorter.body_offset == len(self.content) - self.body_offset
-        return Message(shorter.content, self.relaxed_body_hash) if same_body else shorter
+        edited = Message(b"".join([header, *self._blocks(rest)]))
+        same_body = len(edited.content) - edited.body_offset == len(self.content) - self.body_offset
+        return Message(edited.content, self.relaxed_body_hash) if same_body else edited
 
     def wire(self, prepended: bytes = b"") -> Iterator[bytes]:
         """The octets that leave: the prepended fields, a blank line where there is no header, the content.

@@ -122,6 +122,9 @@ class Metrics:
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
         self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)
         self.srs = Counter("srs_addresses", "SRS addresses", "step", ("rewritten", "reversed", "rejected"))
+        self.replies = Counter(
+            "reply_addresses", "Reply addresses of authors", "step", ("written", "reversed", "rejected")
+        )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
         )
