@@ -21,13 +21,15 @@ _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
 _MAILBOX_END = re.compile("[,;]")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]++\?([bq])\?([^?\s]*+)\?=", re.IGNORECASE)  # RFC 2047 section 2
-
 _NO_BASE64 = re.compile("[^A-Za-z0-9+/]+")
 
 
 def from_fields(message: Message) -> list[HeaderField]:
-    """The fields that some reader takes for From: white space before the name, or folding before the colon, is none of
-    a field's (RFC 5322 section 2.2), and there are mail clients that do not mind."""
+    """The fields that some reader takes for From, top to bottom.
+
+    RFC 5322 section 2.2 has neither white space before a field's name nor a line end before its colon; there are mail
+    clients that do not mind.
+    """
     return [f for f in message.fields if f.name == "from" or (not f.name and _LENIENT_NAME.match(f.raw))]
 
 

@@ -119,10 +119,10 @@ def evaluate(author: str, spf: SpfVerdict | None, dkim: Sequence[DkimVerdict], l
         return DmarcVerdict("temperror", shown, problem=str(failure))
     # Without a record nothing makes one organization of two domains, and there is nothing to walk for.
     modes: tuple[Mode, Mode] = (record.aspf, record.adkim) if record else ("s", "s")
-    by_spf, doubt = _passes(author, (spf,) if spf else (), modes[0], lookups)
-    by_dkim, other_doubt = _passes(author, dkim, modes[1], lookups)
-    policy, another_doubt = _policy(author, record_domain, record, lookups)
-    doubt = doubt or other_doubt or another_doubt
+    by_spf, spf_doubt = _passes(author, (spf,) if spf else (), modes[0], lookups)
+    by_dkim, dkim_doubt = _passes(author, dkim, modes[1], lookups)
+    policy, policy_doubt = _policy(author, record_domain, record, lookups)
+    doubt = spf_doubt or dkim_doubt or policy_doubt
     result: Result = "fail"
     problem = ""
     if not policy:

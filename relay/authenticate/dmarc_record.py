@@ -24,7 +24,8 @@ RECORD_OCTETS = 8192  # one with a dozen report addresses has less than 1000; re
 
 _VERSION = re.compile(r"[ \t]*+[vV][ \t]*+=[ \t]*+DMARC1[ \t]*+(?:;|\Z)")
 _NAME = re.compile(r"[A-Za-z]+\Z")
-_URI = re.compile(r"(?!mailto:)[a-z][a-z0-9+.-]*+:[!-~]+\Z|mailto:[!-?A-~]+@[!-?A-~]+\Z", re.IGNORECASE)
+# RFC 3986, without the semicolon that ends a tag and the comma and exclamation point that end a URI here (section 4.8)
+_URI = re.compile(r"[a-z][a-z0-9+.-]*+:(?:[\w.~:/?#\[\]@$&'()*+=-]|%[0-9a-f]{2})*+\Z", re.IGNORECASE | re.ASCII)
 
 T = TypeVar("T", bound=str)
 

@@ -107,14 +107,14 @@ def organizational(domain: str, lookups: Lookups) -> str:
     """
     result = domain
     for name, record in lookups.walk(domain):
-        if record.psd == "y" and name != domain:
-            return one_below(name, domain)
+        if record.psd == "y":
+            return _one_below(name, domain)
         result = name
     return result
 
 
-def one_below(suffix: str, domain: str) -> str:
-    """The domain one label below `suffix` on the way to `domain`."""
+def _one_below(suffix: str, domain: str) -> str:
+    """The domain one label below `suffix` on the way to `domain`; that itself where there is nothing below."""
     return ".".join(domain.split(".")[-suffix.count(".") - 2 :])
 
 

@@ -307,8 +307,8 @@ async def test_what_passes_is_told_without_a_record_too() -> None:
     zone = Recording({})
     found = await verdict(zone, "example.com", "example.com", ["m.example.com", "example.com"])
     assert (found.result, found.aligned) == ("none", ("spf", "dkim"))
-    assert (await verdict({}, "example.com", "m.example.com")).aligned == ()
-    assert zone.asked == ["_dmarc.example.com", "_dmarc.com"]
+    assert (await verdict(zone, "example.com", "m.example.com")).aligned == ()
+    assert zone.asked == ["_dmarc.example.com", "_dmarc.com"] * 2, "the rest could make no difference"
 
 
 async def test_a_record_that_asks_for_nothing() -> None:
@@ -456,6 +456,7 @@ AUTHORS: Zone = {
 @pytest.mark.parametrize(
     ("header", "result", "domain"),
     [
+        ("From: " + ", ".join("a@good.example" + "." * dots for dots in range(50)), "pass", "good.example"),
         ("From: A <a@good.example>", "pass", "good.example"),
         ("From: a@GOOD.Example.", "pass", "good.example"),
         ("From: a@good.example, b@good.example", "pass", "good.example"),
@@ -500,14 +501,12 @@ AUTHORS: Zone = {
         ("From: a@bücher.example", "fail", "xn--bcher-kva.example"),
         ("From: a@BÜCHER\u3002example", "fail", "xn--bcher-kva.example"),
         ("From: jörg@xn--bcher-kva.example", "fail", "xn--bcher-kva.example"),
-        ("From: a@\u2028\u2029.example", "permerror", None),
+        ("From: a@-bücher.example", "permerror", "-b?cher.example"),
     ],
 )
-async def test_authors(header: str, result: str, domain: str | None) -> None:
+async def test_authors(header: str, result: str, domain: str) -> None:
     found = await verdict(AUTHORS, header, "good.example", ["good.example"])
-    assert found.result == result
-    assert domain is None or found.domain == domain
-    assert found.domain.isascii()
+    assert (found.result, found.domain) == (result, domain)
     assert bool(found.problem) == (found.result in ("permerror", "temperror") or header.lower().count("from") > 1)
 
 
