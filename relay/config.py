@@ -21,11 +21,13 @@ from pydantic import (
     model_validator,
 )
 
+from relay.address import normal_domain
 from relay.config_values import (
     Action,
     DomainName,
     Duration,
     File,
+    HostPattern,
     Network,
     NextHop,
     Size,
@@ -116,9 +118,17 @@ class Limits(Section):
 
 
 class Clients(Section):
-    """Clients that may send to any recipient."""
+    """Clients that may send to any recipient; under `authserv_ids` they say what they know of their mail."""
 
     trusted: OwnNetworks = ()
+    authserv_ids: tuple[str, ...] = ()
+
+    @field_validator("authserv_ids")
+    @classmethod
+    def _normal(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in value):
+            raise ValueError("an empty name")
+        return tuple(normal_domain(name.strip()) for name in value)
 
 
 class Senders(Section):
@@ -159,8 +169,8 @@ class Srs(Section):
 class Spf(Section):
     """What an SPF result does. A result that is tagged is only written into Authentication-Results."""
 
-    fail: Action = "tag"
-    softfail: Action = "tag"
+    fail: Literal["reject-unless-dkim", "reject", "defer", "tag"] = "reject-unless-dkim"
+    softfail: Literal["reject-unless-dkim", "reject", "defer", "tag"] = "tag"
     permerror: Action = "tag"
     temperror: Action = "defer"
     skip: tuple[Network, ...] = ()
@@ -174,19 +184,40 @@ class Dkim(Section):
     private_key: File
 
 
+SrsMode = Literal[False, "when-needed", "always"]
+Unforwardable = Literal["rewrite-from", "reject", "pass"]
+
+
+class Dmarc(Section):
+    """What a DMARC failure does under each policy, and what is done with mail that forwarding would make fail."""
+
+    reject: Action = "reject"
+    quarantine: Action = "tag"
+    unforwardable: Unforwardable = "rewrite-from"
+    skip: tuple[HostPattern, ...] = ()
+
+
+class Arc(Section):
+    """ARC seals (RFC 8617): whether we make them, and whose are believed."""
+
+    seal: bool = True
+    trusted_sealers: tuple[DomainName, ...] = ()
+
+
 class DomainRoute(Section):
     """A domain whose mail goes to a mailbox host. `recipients`: a file, `callout`, or `any`."""
 
     next_hop: NextHop | None = None
     recipients: str
-    srs: Literal[False, "always"] | None = None
+    srs: SrsMode | None = None
+    unforwardable: Unforwardable | None = None
 
     @field_validator("srs", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
-        if value not in (True, False, "always", "true", "false"):
-            raise ValueError('either false or "always"')
-        return False if value in (False, "false") else "always"
+        if value not in (True, False, "always", "when-needed", "true", "false"):
+            raise ValueError('false, "when-needed" or "always"')
+        return False if value in (False, "false") else "when-needed" if value == "when-needed" else "always"
 
     @field_validator("recipients")
     @classmethod
@@ -339,6 +370,8 @@ class Config(Section):
     srs: Srs
     spf: Spf = Spf()
     dkim: tuple[Dkim, ...] = ()
+    dmarc: Dmarc = Dmarc()
+    arc: Arc = Arc()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()
@@ -373,6 +406,19 @@ class Config(Section):
         """Where the route of a normal domain leads; None leaves its mail to the smarthost, or to its MX."""
         route = self.routes.domains.get(domain)
         return None if route is None else route.next_hop
+
+    def srs_mode(self, domain: str) -> SrsMode:
+        """Whether senders are rewritten in mail for a normal domain."""
+        route = self.routes.domains.get(domain)
+        return "always" if route is None or route.srs is None else route.srs
+
+    def unforwardable(self, domain: str) -> Unforwardable:
+        """What becomes of mail for a normal domain that DMARC would fail behind us: a host that trusts us wants it as
+        it is."""
+        route = self.routes.domains.get(domain)
+        if route is None:
+            return self.dmarc.unforwardable
+        return route.unforwardable or ("pass" if route.srs is False else self.dmarc.unforwardable)
 
     @property
     def own_domains(self) -> frozenset[str]:

@@ -52,6 +52,18 @@ def _domain(value: str) -> str:
     return value
 
 
+def host_pattern(value: object) -> IPNetwork | str:
+    """Hosts by their address or network, or by name: `"mx.lists.example"`, and `".lists.example"` for all below it.
+
+    Raises:
+        ValueError: neither.
+    """
+    text = str(value)
+    if re.fullmatch(r"[0-9a-fA-F:./]+", text) and (":" in text or text.replace(".", "").replace("/", "").isdigit()):
+        return network(value)
+    return ("." if text.startswith(".") else "") + _domain(text.removeprefix("."))
+
+
 def resolved(value: Path, info: ValidationInfo) -> Path:
     """The path, a relative one against the folder of the configuration (`base` in the validation's context)."""
     base = (info.context or {}).get("base", Path())
@@ -63,6 +75,7 @@ Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
 DomainName = Annotated[str, AfterValidator(_domain)]
 Network = Annotated[IPNetwork, BeforeValidator(network)]
+HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]
 File = Annotated[Path, AfterValidator(resolved)]
 Action = Literal["reject", "defer", "tag"]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]

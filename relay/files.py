@@ -19,6 +19,7 @@ from relay.rewrite.srs import Scheme, scheme_from_config
 from relay.route.reload import look
 from relay.route.tables import Tables, read_tables
 from relay.sign.keys import SigningKey, load
+from relay.sign.signer import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,14 @@ class Files:
     Attributes:
         scheme: the SRS secrets, with all that goes with them.
         keys: one for each `[[dkim]]`.
+        signer: chooses among them.
         tls: the certificate for clients; None without a section [tls].
         password: for the smarthost; empty where it wants none.
     """
 
     scheme: Scheme
     keys: tuple[SigningKey, ...]
+    signer: Signer
     tables: Tables
     tls: ServerTls | None
     password: str = field(default="", repr=False)
@@ -64,7 +67,7 @@ def read_files(config: Config) -> Files:
     smarthost = config.delivery.smarthost
     with _named("delivery.smarthost.password_file"):
         password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
-    return Files(scheme, tuple(keys), tables, tls, password)
+    return Files(scheme, tuple(keys), Signer(keys, config.srs.domain), tables, tls, password)
 
 
 def read_password(path: Path) -> str:

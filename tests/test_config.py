@@ -133,7 +133,11 @@ def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 # What the reference shows as an example because there is no default, or one that depends on the host or on other keys.
 EXAMPLES_NOT_DEFAULTS = {
+    "arc.trusted_sealers",
     "authserv_id",
+    "clients.authserv_ids",
+    "dmarc.skip",
+    "routes.domains.unforwardable",
     "workers",
     "listen.tls",
     "dns.nameservers",
@@ -202,7 +206,7 @@ def test_there_is_an_example_for_each_of_the_three_uses() -> None:
         ("receive = {max_message_size = 'large'}", 'receive.max_message_size: a size is written like "25MB"'),
         ("receive = {max_message_size = 0}", "receive.max_message_size: must be greater than or equal to 1"),
         ("limits = {recipients = 50}", "limits.recipients: must be greater than or equal to 100"),
-        ("spf = {fail = 'bounce'}", "spf.fail: must be 'reject', 'defer' or 'tag'"),
+        ("spf = {fail = 'bounce'}", "spf.fail: must be 'reject-unless-dkim', 'reject', 'defer' or 'tag'"),
         ("tls = {certificate = 'fullchain.pem'}", "tls.private_key: this key is required"),
         ("http = {address = 'localhost:8025'}", "http.address: 'localhost:8025' is not an address with a port"),
         ("queue = {url = 'sqlite:///:memory:'}", "queue.url: the queue must be a file"),
@@ -367,7 +371,7 @@ def test_secrets_that_others_can_read_are_named(folder: Path) -> None:
         ("[receive]\nmax_message_size = 0", "receive.max_message_size: must be greater than or equal to 1"),
         (
             '[routes.domains."a.example"]\nrecipients = "any"\nsrs = "maybe"',
-            'routes.domains.a.example.srs: either false or "always"',
+            'routes.domains.a.example.srs: false, "when-needed" or "always"',
         ),
         ('[delivery]\nmode = "in-session"', "delivery.mode: must be 'queue'"),
         (

@@ -14,13 +14,21 @@ import pytest
 from tests import corpus
 from tests.journeys.clients import Dialogue
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, World
+from tests.journeys.world import MAILBOX, SENDER, World
 from tests.judges import dkimpy
 
 pytestmark = pytest.mark.slow
 
 ANN, ALICE = "ann@sender.example", "alice@fwd.example"
-OURS = {"dkim-signature", "authentication-results", "x-srs-relay", "received"}
+OURS = {
+    "arc-seal",
+    "arc-message-signature",
+    "arc-authentication-results",
+    "dkim-signature",
+    "authentication-results",
+    "x-srs-relay",
+    "received",
+}
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def sink(world: World) -> RecordingSink:
 def passed_on(world: World, sink: RecordingSink, mail: Iterable[corpus.Mail]) -> Iterator[tuple[str, bytes, bytes]]:
     """Send all of it through a relay: the name, what went in, and what came out."""
     relay = world.relay(aliases=f"{ALICE} carol@mailbox.example\n")
-    with Dialogue((relay.address, relay.port)) as session:
+    with Dialogue((relay.address, relay.port), source=SENDER) as session:
         for count, (name, content) in enumerate(mail, start=1):
             stuffed = re.sub(rb"^\.", b"..", content, flags=re.MULTILINE)
             answer = session.deliver(ANN, ALICE, stuffed)
