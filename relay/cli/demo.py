@@ -234,7 +234,7 @@ def _added(found: Findings) -> list[tuple[str, str]]:
     rows = []
     for field in Message(found.arrived.content.removesuffix(found.original)).fields:
         value = " ".join(field.value.decode("ascii", "replace").split())
-        if field.name == "dkim-signature":
+        if field.name in ("arc-seal", "arc-message-signature", "dkim-signature"):
             value = value[: value.rindex(" b=") + 11].replace(": ", ":") + "…"
         rows.append((field.raw.partition(b":")[0].decode("ascii", "replace"), value))
     return rows
