@@ -306,7 +306,7 @@ class Relay:
             spf=verdict.spf.result,
             domain=verdict.spf.domain,
             identity=verdict.spf.identity,
-            dkim=[f"{one.result} {one.domain}" for one in verdict.dkim],
+            dkim=[f"{one.domain}:{one.result}" for one in verdict.dkim],
             arc=verdict.arc.result,
             dmarc=verdict.dmarc.result,
             author=verdict.dmarc.domain,
