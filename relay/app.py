@@ -108,7 +108,7 @@ class Conversation:
         self._accepted.routes.append((rcpt, routed))
         self._accepted.targets += len(routed.targets)
         self._accepted.rejects = rejects
-        if self._iprev is None:
+        if self._iprev is None and client.known:
             self._iprev = asyncio.create_task(iprev(self._relay.resolver, client.ip))
 
     async def _check_sender(self, client: Client, sender: str) -> None:
@@ -133,7 +133,7 @@ class Conversation:
         client = replace(client, ptr=name.name if name is not None else "")
         try:
             relay.check_loops(message, routes)
-            if client.trusted or name is None:
+            if client.trusted:
                 verdict = await hear(relay.resolver, message, sender, relay.config.clients.authserv_ids, now)
             else:
                 found = await self._spf(client, sender)
@@ -284,7 +284,8 @@ class Relay:
         if client.trusted:
             return ""
         authors = author_domains(message)
-        ours = [domain for domain in authors if await is_ours(self.resolver, self.own_domains, domain)]
+        kin = await asyncio.gather(*(is_ours(self.resolver, self.own_domains, domain) for domain in authors))
+        ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
         policy.refuse_forged(verdict, is_within(self.own_domains, domain_of(sender)), authors, ours, client.ip)
         policy.apply_spf_unless_dkim(self.config.spf, verdict, client.ip)
         if verdict.dmarc is None or verdict.dmarc.result != "fail":
