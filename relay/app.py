@@ -290,7 +290,9 @@ class Relay:
         policy.apply_spf_unless_dkim(self.config.spf, verdict, client.ip)
         if verdict.dmarc is None or verdict.dmarc.result != "fail":
             return ""
-        override = policy.overrides(self.config.dmarc, self.config.arc, verdict, client.ip)
+        # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
+        known = (*self.config.dmarc.skip, *self.config.spf.skip)
+        override = policy.overrides(known, self.config.arc.trusted_sealers, verdict, client.ip)
         if override:
             log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
         else:
