@@ -18,8 +18,10 @@ from relay.deliver.tls import ServerTls
 from relay.rewrite.srs import Scheme, scheme_from_config
 from relay.route.reload import look
 from relay.route.tables import Tables, read_tables
-from relay.sign.keys import SigningKey, load
+from relay.sign import keys, table
+from relay.sign.keys import SigningKey
 from relay.sign.signer import Signer
+from relay.sign.table import SigningTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Files:
 
     Attributes:
         scheme: the SRS secrets, with all that goes with them.
-        keys: one for each `[[dkim]]`.
+        keys: all that sign.
         signer: chooses among them.
         tls: the certificate for clients; None without a section [tls].
         password: for the smarthost; empty where it wants none.
@@ -56,10 +58,13 @@ def read_files(config: Config) -> Files:
     """
     with _named("srs.secrets_file"):
         scheme = scheme_from_config(config)
-    keys = []
+    entries = []
     for number, entry in enumerate(config.dkim):
         with _named(f"dkim.{number}.private_key"):
-            keys.append(load(entry))
+            entries.append((keys.load(entry), entry.sign or (entry.domain,)))
+    own = tuple(key for key, _ in entries)
+    with _named("arc.private_key"):
+        sealing = keys.load_sealing(config.arc)
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
     with _named("tls"):
@@ -67,7 +72,8 @@ def read_files(config: Config) -> Files:
     smarthost = config.delivery.smarthost
     with _named("delivery.smarthost.password_file"):
         password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
-    return Files(scheme, tuple(keys), Signer(keys, config.srs.domain), tables, tls, password)
+    signing = SigningTable(table.rules_of(entries), table.forwarder_keys(own, config.srs.domain))
+    return Files(scheme, own, Signer(signing, sealing), tables, tls, password)
 
 
 def read_password(path: Path) -> str:
