@@ -14,9 +14,9 @@ from typing import Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -63,6 +63,11 @@ class SigningKey:
         return "rsa-sha256" if isinstance(self._private, RSAPrivateKey) else "ed25519-sha256"
 
     @property
+    def bits(self) -> int:
+        """Its size; that of an Ed25519 key is fixed."""
+        return self._private.key_size if isinstance(self._private, RSAPrivateKey) else 256
+
+    @property
     def record_name(self) -> str:
         """The name of its record, without a final dot (RFC 6376 section 3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}"
@@ -81,6 +86,10 @@ class SigningKey:
         if isinstance(self._private, RSAPrivateKey):
             return self._private.sign(data, _PADDING, _SHA256)
         return self._private.sign(hashlib.sha256(data).digest())
+
+    def is_published_as(self, public: RSAPublicKey | Ed25519PublicKey) -> bool:
+        """Whether that is its public half."""
+        return public == self._private.public_key()
 
     def public_record(self) -> str:
         """The text of its TXT record: an RSA key as SubjectPublicKeyInfo, an Ed25519 key as its 32 octets."""

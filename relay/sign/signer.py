@@ -28,6 +28,13 @@ class Signer:
         self._has_keys = bool(table.rules or table.forwarder)
         self._warned = False
 
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """Every key, each once."""
+        own = self.table.keys
+        names = {key.record_name for key in own}
+        return own if self.sealing is None or self.sealing.record_name in names else (*own, self.sealing)
+
     def fields(self, message: Message, now: float) -> bytes:
         """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From."""
         keys = self._keys_for(message, now)

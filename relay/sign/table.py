@@ -59,6 +59,12 @@ class SigningTable:
             places = self._wild if "*" in rule.domain else self._of_domain.setdefault(rule.domain, [])
             places.append(position)
 
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """Every key, each once, in the order in which they count."""
+        found = (*(key for rule in self.rules for key in rule.keys), *self.forwarder)
+        return tuple({key.record_name: key for key in found}.values())
+
     def select(self, user: str, domain: str, now: float) -> tuple[SigningKey, ...]:
         """The keys that sign at a time (seconds since 1970) for one author.
 
