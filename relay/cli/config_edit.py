@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table, Whitespace
 
 from relay.address import normal_domain
@@ -47,12 +48,15 @@ def with_successor(
     start = headers[position].start()
     following = _HEADER.search(text, headers[position].end())
     end = following.start() if following else len(text)
-    changed = text[:start] + _edited(text[start:end], changes, successor) + text[end:]
     meant["dkim"][position].update(changes)
     meant["dkim"].insert(position + 1, dict(successor))
-    if tomllib.loads(changed) != meant:
-        raise Failure("the [[dkim]] entries of the file are written in a way that a command cannot change")
-    return changed
+    try:
+        changed = text[:start] + _edited(text[start:end], changes, successor) + text[end:]
+        if tomllib.loads(changed) == meant:
+            return changed
+    except (TOMLKitError, tomllib.TOMLDecodeError):
+        pass  # what looks like a header stands within a value
+    raise Failure("the [[dkim]] entries of the file are written in a way that a command cannot change")
 
 
 def toml_entry(values: Mapping[str, Any]) -> str:

@@ -119,8 +119,9 @@ def rules_of(entries: Iterable[tuple[SigningKey, Sequence[str]]]) -> list[Rule]:
     for key, patterns in entries:
         for pattern in patterns:
             found.setdefault(pattern, []).append(key)
-    order = sorted(found, key=lambda pattern: ("*" in pattern, -len(pattern)))
-    return [Rule(f"*@{pattern}", tuple(found[pattern])) for pattern in order]
+    exact = [pattern for pattern in found if "*" not in pattern]
+    wild = sorted(found.keys() - exact, key=lambda pattern: (-len(pattern), pattern))
+    return [Rule(f"*@{pattern}", tuple(found[pattern])) for pattern in (*exact, *wild)]
 
 
 def forwarder_keys(keys: Sequence[SigningKey], domain: str) -> list[SigningKey]:
