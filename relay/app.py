@@ -195,7 +195,7 @@ class Relay:
         )
         self._notifier = Notifier(
             config.hostname,
-            from_domain([key.domain for key in files.keys], config.srs.domain),
+            from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain),
             self._patience,
             self.ids,
             partial(hop_of, config),
@@ -327,7 +327,9 @@ class Relay:
         reason = policy.breaks_when_forwarded(verdict)
         if not reason or verdict.dmarc is None:
             return ""
-        if domain_of(sender) in self.config.senders.local_domains or self._signer.signs_as(verdict.dmarc.domain):
+        if domain_of(sender) in self.config.senders.local_domains:
+            return ""
+        if self._signer.signs_as(verdict.dmarc.domain, time.time()):
             return ""
         return reason
 
