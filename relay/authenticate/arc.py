@@ -7,28 +7,31 @@ a DMARC failure, and only for sealers that the administrator trusts.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from relay.authenticate import public_key
+from relay.authenticate.arc_chain import SEAL, Link, Member, links, scope
 from relay.authenticate.public_key import Records
-from relay.authenticate.signature import Coverage, Header, check_body, coverage, relaxed_field, unsigned
-from relay.authenticate.tags import Unverified, domain, field_tags, number, octets, require
+from relay.authenticate.signature import (
+    Coverage,
+    Header,
+    check_body,
+    coverage,
+    relaxed_field,
+    require_algorithm,
+    require_one_author,
+    require_usable,
+    unsigned,
+)
+from relay.authenticate.tags import Unverified, domain, number, octets, require
 from relay.dns import Resolver
-from relay.message import HeaderField, Message
+from relay.message import Message
 from relay.reply import printable
 
-INSTANCES = 50  # RFC 8617 section 4.2.1
-OLDER_SIGNATURES = 4  # before the newest that `oldest_pass` looks at: it is for the curious, and nothing hangs on it
-ALGORITHM = "rsa-sha256"  # RFC 8617 section 4.1: that of DKIM, and no other was ever seen in a chain
-
-_TESTIMONY, _SIGNATURE, _SEAL = "arc-authentication-results", "arc-message-signature", "arc-seal"
-SET = (_TESTIMONY, _SIGNATURE, _SEAL)
-_NAMES = {_TESTIMONY: "ARC-Authentication-Results", _SIGNATURE: "ARC-Message-Signature", _SEAL: "ARC-Seal"}
-_INSTANCE = re.compile(rb"\s*i\s*=\s*([0-9]{1,3})\s*;(.*)\Z", re.DOTALL)
+OLDER_SIGNATURES = 10  # before the newest that `oldest_pass` looks at: it is for the curious, and nothing hangs on it
 
 Result = Literal["none", "pass", "fail"]
 
@@ -40,7 +43,7 @@ class ArcSet:
     Attributes:
         instance: its number, from 1 (the oldest) on.
         domain, selector: of its seal.
-        cv: what it found of the chain before it.
+        cv: what it found of the chain before it, lower case.
         results: its ARC-Authentication-Results, unfolded, without `i=`.
     """
 
@@ -71,29 +74,6 @@ class ArcVerdict:
     temporary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """One set as it stands in the header, its tags read."""
-
-    instance: int
-    testimony: HeaderField
-    signature: HeaderField
-    seal: HeaderField
-    signature_tags: Mapping[str, str]
-    seal_tags: Mapping[str, str]
-
-    def shown(self) -> ArcSet:
-        tags = self.seal_tags
-        found = _INSTANCE.match(self.testimony.value)
-        results = found[2].decode("utf-8", "replace") if found else ""
-        return ArcSet(
-            self.instance, domain(tags["d"]), domain(tags["s"]), tags["cv"], printable(results.strip(), len(results))
-        )
-
-    def key_name(self, tags: Mapping[str, str]) -> str:
-        return public_key.record_name(domain(tags["s"]), domain(tags["d"]))
-
-
 async def verify(message: Message, resolver: Resolver, now: float) -> ArcVerdict:
     """Validate the chain that a message carries (RFC 8617 section 5.2). Never raises.
 
@@ -102,161 +82,175 @@ async def verify(message: Message, resolver: Resolver, now: float) -> ArcVerdict
     """
     sets: tuple[ArcSet, ...] = ()
     try:
-        chain = _chain(message)
+        chain = links(message)
         if not chain:
             return ArcVerdict("none")
-        sets = tuple(link.shown() for link in chain)
-        _require_continuity(chain)
-        header = Header(message)
-        newest = chain[0]
-        covered = _coverage(newest)
-        await check_body(message, covered)
-        names = [newest.key_name(newest.signature_tags), *(link.key_name(link.seal_tags) for link in chain)]
-        keys = await public_key.look_up(resolver, names)
-        _check_signature(newest, covered, header, keys[names[0]])
-        for position, link in enumerate(chain):
-            _check_seal(chain[position:], keys[link.key_name(link.seal_tags)])
-            await asyncio.sleep(0)
+        seals = [_seal(link.seal) for link in chain]
+        sets = tuple(_shown(link) for link in chain)
+        _require_continuity(sets)
+        return ArcVerdict("pass", sets, await _oldest_pass(message, chain, seals, resolver, now))
     except Unverified as unverified:
         return ArcVerdict("fail", sets, problem=str(unverified), temporary=unverified.result == "temperror")
-    return ArcVerdict("pass", sets, await _oldest_pass(message, chain, header, resolver))
 
 
-# --- the form of a chain ----------------------------------------------------------------------------------------------
-
-
-def _chain(message: Message) -> list[_Link]:
-    """The sets, newest first; nothing where there is no ARC field.
+def _seal(member: Member) -> _Proof:
+    """The signature of a seal (section 4.1.3).
 
     Raises:
-        Unverified: they are not one field of each kind for every instance from 1 on, or their tags are malformed.
+        Unverified: it is malformed.
     """
-    found: dict[str, dict[int, HeaderField]] = {name: {} for name in _NAMES}
-    count = 0
-    for field in message.fields:
-        if field.name in found:
-            count += 1
-            if count > INSTANCES * len(_NAMES):
-                raise Unverified("fail", f"more than {INSTANCES} sets")
-            instance = instance_of(field)
-            if instance in found[field.name]:
-                raise Unverified("fail", f"{_NAMES[field.name]} with i={instance} is there twice")
-            found[field.name][instance] = field
-    instances = range(max((n for fields in found.values() for n in fields), default=0), 0, -1)
-    for name, fields in found.items():
-        if missing := [n for n in instances if n not in fields]:
-            raise Unverified("fail", f"{_NAMES[name]} with i={missing[-1]} is missing")
-    return [_link(found, instance) for instance in instances]
+    with _naming(member):
+        require(member.tags, "cv")
+        if "h" in member.tags:
+            raise Unverified("fail", "it chooses what it seals (h=)")
+        number(member.tags, "t")
+        return _proof(member.tags)
 
 
-def instance_of(field: HeaderField) -> int:
-    """The number of the set that an ARC field belongs to.
-
-    Raises:
-        Unverified: it has none.
-    """
-    if field.name == _TESTIMONY:
-        match = _INSTANCE.match(field.value)
-        instance = int(match[1]) if match else None
-    else:
-        instance = number(field_tags(field), "i")
-    if instance is None or not 1 <= instance <= INSTANCES:
-        raise Unverified("fail", f"{_NAMES[field.name]} without a number from 1 to {INSTANCES} (i=)")
-    return instance
+def _shown(link: Link) -> ArcSet:
+    """What there is to tell of a set whose seal is well-formed; `cv=` may be written in any case (section 3.9)."""
+    tags, results = link.seal.tags, link.testimony.value.decode("utf-8", "replace")
+    return ArcSet(
+        link.seal.instance,
+        domain(tags["d"]),
+        domain(tags["s"]),
+        printable(tags["cv"].lower(), 20),
+        printable(results, len(results)),
+    )
 
 
-def _link(found: Mapping[str, Mapping[int, HeaderField]], instance: int) -> _Link:
-    signature, seal = found[_SIGNATURE][instance], found[_SEAL][instance]
-    signature_tags, seal_tags = field_tags(signature), field_tags(seal)
-    require(signature_tags, "a", "b", "bh", "d", "h", "s")
-    require(seal_tags, "a", "b", "cv", "d", "s")
-    if "h" in seal_tags:
-        raise Unverified("fail", f"ARC-Seal with i={instance} chooses what it seals (h=)")
-    for tags in (signature_tags, seal_tags):
-        domain(tags["d"])
-        domain(tags["s"])
-    return _Link(instance, found[_TESTIMONY][instance], signature, seal, signature_tags, seal_tags)
-
-
-def _require_continuity(chain: Sequence[_Link]) -> None:
+def _require_continuity(sets: Sequence[ArcSet]) -> None:
     """Raises: Unverified, where a sealer found the chain before it broken, or the first found one (section 5.2)."""
-    for link in chain:
-        expected = "none" if link.instance == 1 else "pass"
-        if link.seal_tags["cv"] != expected:
-            found = link.seal_tags["cv"][:20]
-            raise Unverified("fail", f"ARC-Seal with i={link.instance} says cv={found}, not {expected}")
-
-
-# --- its signatures ---------------------------------------------------------------------------------------------------
-
-
-def _coverage(link: _Link) -> Coverage:
-    """What the message signature covers (section 4.1.2).
-
-    Raises:
-        Unverified: it does not cover From, or covers seals, or is malformed.
-    """
-    _require_algorithm(link.signature_tags)
-    covered = coverage(link.signature_tags)
-    if _SEAL in covered.names:
-        raise Unverified("fail", f"ARC-Message-Signature with i={link.instance} signs ARC-Seal")
-    if "from" not in covered.names:
-        raise Unverified("fail", f"ARC-Message-Signature with i={link.instance} does not sign From")
-    return covered
-
-
-def _check_signature(link: _Link, covered: Coverage, header: Header, records: Records) -> None:
-    with _naming(_SIGNATURE, link.instance):
-        data = header.signed(covered, link.signature)
-        public_key.verify(records, ALGORITHM, octets(link.signature_tags, "b"), data)
-
-
-def _check_seal(chain: Sequence[_Link], records: Records) -> None:
-    """Whether the newest seal of a chain is one of all that is below it (section 5.1.1)."""
-    newest = chain[0]
-    _require_algorithm(newest.seal_tags)
-    with _naming(_SEAL, newest.instance):
-        below = [(link.testimony, link.signature, link.seal) for link in reversed(chain[1:])]
-        data = relaxed_sets([*below, (newest.testimony, newest.signature)]) + relaxed_field(unsigned(newest.seal))
-        public_key.verify(records, ALGORITHM, octets(newest.seal_tags, "b"), data)
-
-
-def relaxed_sets(sets: Iterable[Sequence[HeaderField]]) -> bytes:
-    """What an ARC-Seal is a signature of, before the seal itself: the fields below it, oldest set first, relaxed.
-
-    Args:
-        sets: ARC-Authentication-Results, ARC-Message-Signature and ARC-Seal of each instance; the newest without its
-            seal.
-    """
-    return b"".join([relaxed_field(field.raw) + b"\r\n" for fields in sets for field in fields])
-
-
-def _require_algorithm(tags: Mapping[str, str]) -> None:
-    if tags["a"] != ALGORITHM:
-        raise Unverified("fail", f"algorithm {tags['a'][:40]}, not {ALGORITHM}")
+    for one in sets:
+        expected = "none" if one.instance == 1 else "pass"
+        if one.cv != expected:
+            raise Unverified("fail", f"ARC-Seal with i={one.instance} says cv={one.cv}, not {expected}")
 
 
 @contextmanager
-def _naming(name: str, instance: int) -> Iterator[None]:
+def _naming(member: Member) -> Iterator[None]:
     """Says which field a problem is one of."""
     try:
         yield
     except Unverified as unverified:
-        raise Unverified(unverified.result, f"{_NAMES[name]} with i={instance}: {unverified}") from None
+        raise Unverified(unverified.result, f"{member}: {unverified}") from None
 
 
-async def _oldest_pass(message: Message, chain: Sequence[_Link], header: Header, resolver: Resolver) -> int:
-    """RFC 8617 section 5.2 step 5: one above the newest set whose signature is not valid; 0 where all are."""
-    older = chain[1:]
-    for looked_at, link in enumerate(older):
-        if looked_at == OLDER_SIGNATURES:
-            return link.instance + 1
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """The signature itself that the tags of a field hold."""
+
+    algorithm: str
+    record_name: str
+    octets: bytes
+
+    def check(self, keys: Mapping[str, Records], data: bytes) -> None:
+        """Raises: Unverified, if its key did not make it of these canonical octets."""
+        public_key.verify(keys[self.record_name], self.algorithm, self.octets, data)
+
+
+def _proof(tags: Mapping[str, str]) -> _Proof:
+    """Raises: Unverified, if it is malformed, or of an algorithm that proves nothing."""
+    require(tags, "a", "b", "d", "s")
+    require_algorithm(tags["a"])
+    return _Proof(tags["a"], public_key.record_name(domain(tags["s"]), domain(tags["d"])), octets(tags, "b"))
+
+
+@dataclass(frozen=True, slots=True)
+class _MessageSignature:
+    """An ARC-Message-Signature of the body that is there: what remains to be looked at are the key and the header."""
+
+    member: Member
+    proof: _Proof
+    covered: Coverage
+
+    def check(self, keys: Mapping[str, Records], header: Header) -> None:
+        """Raises: Unverified, if it is not one of this header."""
+        with _naming(self.member):
+            self.proof.check(keys, header.signed(self.covered, self.member.field))
+
+
+async def _message_signature(message: Message, member: Member, now: float) -> _MessageSignature:
+    """What section 4.1.2 asks of the field itself, and the body.
+
+    Of the ARC fields that it must not sign only ARC-Seal breaks it: signers of the first drafts signed the others.
+
+    Raises:
+        Unverified: it is malformed, out of time, of another body, or signs what does not count.
+    """
+    with _naming(member):
+        proof = _proof(member.tags)
+        require_usable(member.tags, now)
+        covered = coverage(member.tags)
+        if SEAL in covered.names:
+            raise Unverified("fail", "it signs ARC-Seal")
+        if "from" not in covered.names:
+            raise Unverified("fail", "From is not signed")
+        await check_body(message, covered)
+    return _MessageSignature(member, proof, covered)
+
+
+async def _oldest_pass(
+    message: Message, chain: Sequence[Link], seals: Sequence[_Proof], resolver: Resolver, now: float
+) -> int:
+    """Validate the signatures (section 5.2 steps 4 to 7), newest first; returns the oldest-pass value (step 5).
+
+    DNS is asked twice at most, for each name once: for the newest set, and for the rest once that is good.
+
+    Raises:
+        Unverified: the newest message signature is not valid, or some seal.
+    """
+    require_one_author(message)
+    newest = await _message_signature(message, chain[0].signature, now)
+    below = _scopes(chain)
+    header = Header(message)
+    keys = await public_key.look_up(resolver, [newest.proof.record_name, seals[0].record_name])
+    newest.check(keys, header)
+    _check_seal(chain[0].seal, seals[0], keys, next(below))
+    older = await _older_signatures(message, chain[1:], now)
+    names = [seal.record_name for seal in seals[1:]] + [signature.proof.record_name for signature in older]
+    keys |= await public_key.look_up(resolver, [name for name in names if name not in keys])
+    for link, seal in zip(chain[1:], seals[1:], strict=True):
+        await asyncio.sleep(0)  # each may take two milliseconds, where the header is as long as it may be
+        _check_seal(link.seal, seal, keys, next(below))
+    oldest = chain[await _valid(older, keys, header)].seal.instance
+    return 0 if oldest == 1 else oldest
+
+
+def _scopes(chain: Sequence[Link]) -> Iterator[bytes]:
+    """What each seal is a signature of, newest first. Every field is canonicalized once."""
+    pieces: list[bytes] = []
+    ends: list[int] = []
+    for link in reversed(chain):
+        pieces.append(scope([(link.testimony.field, link.signature.field)]))
+        ends.append(len(pieces))
+        pieces.append(scope([(link.seal.field,)]))
+    for link, end in zip(chain, reversed(ends), strict=True):
+        yield b"".join([*pieces[:end], relaxed_field(unsigned(link.seal.field))])
+
+
+def _check_seal(member: Member, seal: _Proof, keys: Mapping[str, Records], data: bytes) -> None:
+    with _naming(member):
+        seal.check(keys, data)
+
+
+async def _older_signatures(message: Message, older: Sequence[Link], now: float) -> list[_MessageSignature]:
+    """The message signatures before the newest that may yet be valid, down to the first that is not."""
+    found = []
+    for link in older[:OLDER_SIGNATURES]:
         try:
-            covered = _coverage(link)
-            await check_body(message, covered)
-            name = link.key_name(link.signature_tags)
-            keys = await public_key.look_up(resolver, [name])
-            _check_signature(link, covered, header, keys[name])
+            found.append(await _message_signature(message, link.signature, now))
         except Unverified:
-            return link.instance + 1
-    return 0
+            break
+    return found
+
+
+async def _valid(signatures: Sequence[_MessageSignature], keys: Mapping[str, Records], header: Header) -> int:
+    """How many of them are valid before the first that is not."""
+    for count, signature in enumerate(signatures):
+        await asyncio.sleep(0)
+        try:
+            signature.check(keys, header)
+        except Unverified:
+            return count
+    return len(signatures)

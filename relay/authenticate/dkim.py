@@ -7,22 +7,26 @@ message that shows more than one author, whatever the arithmetic says.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from relay.authenticate import public_key
-from relay.authenticate.signature import Coverage, Header, check_body, coverage, require_algorithm
+from relay.authenticate.signature import (
+    Coverage,
+    Header,
+    check_body,
+    coverage,
+    require_algorithm,
+    require_one_author,
+    require_usable,
+)
 from relay.authenticate.tags import Result as Result
-from relay.authenticate.tags import Unverified, domain, field_tags, number, octets, require, words
+from relay.authenticate.tags import Unverified, domain, field_tags, octets, require
 from relay.dns import Resolver
 from relay.message import HeaderField, Message
 from relay.reply import printable
 
 SIGNATURES = 10  # of one message that are verified, from the top; honest mail has up to four
-
-# What some reader takes for a From field: white space of other kinds than RFC 5322 allows may stand before the colon.
-_FROM = re.compile(rb"from\s*+:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,6 @@ async def verify(message: Message, resolver: Resolver, now: float) -> tuple[Dkim
         now: seconds since 1970.
     """
     fields = message.all("dkim-signature")
-    authors = _authors(message) if fields else 0
     verdicts: list[DkimVerdict] = []
     hopeful: dict[int, _Signature] = {}
     for position, field in enumerate(fields[:SIGNATURES]):
@@ -83,8 +86,7 @@ async def verify(message: Message, resolver: Resolver, now: float) -> tuple[Dkim
             tags = field_tags(field)
             verdict = _named(tags)
             signature = _read(field, tags, now)
-            if authors != 1:
-                raise Unverified("policy", f"the message has {authors or 'no'} From field{'s' if authors else ''}")
+            require_one_author(message)
             await check_body(message, signature.covered)
             hopeful[position] = signature
         except Unverified as unverified:
@@ -141,34 +143,12 @@ def _read(field: HeaderField, tags: Mapping[str, str], now: float) -> _Signature
     identity = domain(host)
     if not at or not f".{identity}".endswith(f".{signer}"):
         raise Unverified("permerror", f"the identity (i=) is not within {signer}")
-    if "dns/txt" not in words(tags.get("q", "dns/txt")):
-        raise Unverified("permerror", "its key is not in DNS (q=)")
-    _require_in_time(tags, now)
+    require_usable(tags, now)
     covered = coverage(tags)
     if "from" not in covered.names:
         raise Unverified("permerror", "From is not signed")
     record_name = public_key.record_name(domain(tags["s"]), signer)
     return _Signature(field, signer, identity, record_name, tags["a"], octets(tags, "b"), covered)
-
-
-def _require_in_time(tags: Mapping[str, str], now: float) -> None:
-    signed, expires = number(tags, "t"), number(tags, "x")
-    if expires is None:
-        return
-    if signed is not None and expires <= signed:
-        raise Unverified("permerror", "it expires (x=) before it was made (t=)")
-    if expires < now:
-        raise Unverified("permerror", f"it expired {_age(now - expires)} ago")
-
-
-def _age(seconds: float) -> str:
-    days, rest = divmod(int(seconds), 86400)
-    return f"{days} d" if days else f"{rest // 60} min"
-
-
-def _authors(message: Message) -> int:
-    """How many From fields a reader may see (RFC 6376 section 8.15); none where only some would take it for one."""
-    return sum(1 for field in message.fields if _FROM.match(field.raw)) if message.all("from") else 0
 
 
 def _verified(verdict: DkimVerdict, signature: _Signature, records: public_key.Records, header: Header) -> DkimVerdict:

@@ -6,6 +6,7 @@ Every header field is canonicalized once for all signatures of a message, and it
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,8 @@ from relay.receive.incoming import LARGE
 NAMES = 1000  # of fields that one signature signs; honest ones have up to 60
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")  # RFC 6376 section 3.3.2, RFC 8463 section 3
 
+# What some reader takes for a From field: white space of other kinds than RFC 5322 allows may stand before the colon.
+_FROM = re.compile(rb"from\s*+:", re.IGNORECASE)
 _FWS = b" \t\r\n"
 T = TypeVar("T")
 _CANONICALIZATIONS: dict[str, Canonicalization] = {"simple": "simple", "relaxed": "relaxed"}
@@ -28,6 +31,31 @@ def require_algorithm(algorithm: str) -> None:
         raise Unverified("policy", "rsa-sha1 proves nothing (RFC 8301)")
     if algorithm not in ALGORITHMS:
         raise Unverified("permerror", f"unknown algorithm: {algorithm[:40]!r}")
+
+
+def require_usable(tags: Mapping[str, str], now: float) -> None:
+    """Raises: Unverified, if the key is not in DNS (`q=`), or if the signature is out of time (`t=`, `x=`)."""
+    if "dns/txt" not in words(tags.get("q", "dns/txt")):
+        raise Unverified("permerror", "its key is not in DNS (q=)")
+    signed, expires = number(tags, "t"), number(tags, "x")
+    if expires is None:
+        return
+    if signed is not None and expires <= signed:
+        raise Unverified("permerror", "it expires (x=) before it was made (t=)")
+    if expires < now:
+        raise Unverified("permerror", f"it expired {_age(now - expires)} ago")
+
+
+def _age(seconds: float) -> str:
+    days, rest = divmod(int(seconds), 86400)
+    return f"{days} d" if days else f"{rest // 60} min"
+
+
+def require_one_author(message: Message) -> None:
+    """Raises: Unverified, if a reader may see another From than the signed one, or none (RFC 6376 section 8.15)."""
+    authors = sum(1 for field in message.fields if _FROM.match(field.raw)) if message.all("from") else 0
+    if authors != 1:
+        raise Unverified("policy", f"the message has {authors or 'no'} From field{'s' if authors else ''}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,18 @@ the first hop. Nothing of ours depends on anybody believing it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from relay.authenticate.arc import INSTANCES, SET, instance_of, relaxed_sets
+from relay.authenticate.arc_chain import INSTANCES, SIGNATURE, TESTIMONY, links, scope
+from relay.authenticate.tags import Unverified
 from relay.message import HeaderField, Message, digest_text
 from relay.sign.dkim import FIELD_OCTETS, canonical_fields, covered
-from relay.sign.field import names_tag, signed_field
+from relay.sign.field import fold, names_tag, signed_field
 from relay.sign.keys import SigningKey
+
+_WORD = re.compile(" *+[^ ]++")
 
 
 def seal(
@@ -31,25 +35,27 @@ def seal(
         message: as it leaves.
         on_top: DKIM-Signature fields of ours that stand above it; like all others they are signed.
         results: the value of our Authentication-Results.
-        found: what the chain was worth when it came (`cv=`); a failed one is not to be extended (section 5.1.2).
+        found: what the chain was worth when it came (`cv=`); a failed one is not to be extended (section 5.1.3).
         instance: the number of our set.
         key: RSA.
         now: seconds since 1970, for `t=`.
 
     Returns:
-        Nothing (`b""`) for a message without exactly one From, and for a chain that is as long as it may be.
+        Nothing (`b""`) for a message without exactly one From, for a chain that is as long as it may be, and for one
+        that is not made of all the sets before ours.
     """
     fields = canonical_fields((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
-    if len(fields.get("from", ())) != 1 or instance > INSTANCES:
+    before = _sets(message)
+    if len(fields.get("from", ())) != 1 or instance > INSTANCES or len(before) != instance - 1:
         return b""
-    testimony = b"ARC-Authentication-Results: i=%d; %s\r\n" % (instance, _folded(results))
+    testimony = _testimony(instance, results)
     header, names = covered(fields)
     body_hash = digest_text(message.relaxed_body_hash)
     signature = signed_field(
         "ARC-Message-Signature", _signature_tags(instance, body_hash, names, key, now), header, key
     )
-    ours = (HeaderField(SET[0], testimony), HeaderField(SET[1], signature))
-    below = relaxed_sets([*_chain(message, instance), ours])
+    ours = (HeaderField(TESTIMONY, testimony), HeaderField(SIGNATURE, signature))
+    below = scope([*before, ours])
     return signed_field("ARC-Seal", _seal_tags(instance, found, key, now), below, key) + signature + testimony
 
 
@@ -58,19 +64,19 @@ def octets(key: SigningKey) -> int:
     return 2 * (FIELD_OCTETS + key.signature_octets * 3 // 2)
 
 
-def _chain(message: Message, instance: int) -> Iterator[Sequence[HeaderField]]:
-    """The sets below ours, oldest first; the chain is known to be whole."""
-    found: dict[tuple[str, int], HeaderField] = {}
-    for field in message.fields:
-        if field.name in SET:
-            found[field.name, instance_of(field)] = field
-    for number in range(1, instance):
-        yield [found[name, number] for name in SET]
+def _sets(message: Message) -> list[Sequence[HeaderField]]:
+    """The fields of the sets that are there, oldest first; nothing where they are no chain."""
+    try:
+        return [[member.field for member in link] for link in reversed(links(message))]
+    except Unverified:
+        return []
 
 
-def _folded(value: bytes) -> bytes:
-    """A value that was unfolded at its tabs, folded there again."""
-    return value.replace(b"\t", b"\r\n\t")
+def _testimony(instance: int, results: bytes) -> bytes:
+    """ARC-Authentication-Results, folded between any two words (RFC 5322 section 3.2.2)."""
+    value = results.decode("utf-8", "surrogateescape").replace("\t", " ")
+    words: list[str] = _WORD.findall(f" i={instance}; {value}")
+    return (fold(["ARC-Authentication-Results:", *words]) + "\r\n").encode("utf-8", "surrogateescape")
 
 
 def _signature_tags(instance: int, body_hash: str, names: Sequence[str], key: SigningKey, now: int) -> Iterator[str]:

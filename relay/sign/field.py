@@ -18,7 +18,7 @@ def signed_field(name: str, tags: Iterable[str], header: bytes, key: SigningKey)
         tags: without `b=`, in the pieces between which the field may be folded; each ends with what follows it.
         header: the canonical octets that are signed before the field itself.
     """
-    unsigned = _fold([f"{name}:", *tags, " b="])
+    unsigned = fold([f"{name}:", *tags, " b="])
     canonical = f"{name.lower()}:" + unsigned.replace("\r\n ", " ").removeprefix(f"{name}: ")
     signature = base64.b64encode(key.sign(header + canonical.encode("ascii"))).decode("ascii")
     room = _COLUMNS - (len(unsigned) - unsigned.rfind("\n") - 1)
@@ -36,7 +36,8 @@ def names_tag(names: Sequence[str]) -> Iterator[str]:
         yield f"{last};"
 
 
-def _fold(pieces: Iterable[str]) -> str:
+def fold(pieces: Iterable[str]) -> str:
+    """A field, without its final CRLF, in lines as long as they should be where the pieces allow it."""
     lines, line = [], ""
     for piece in pieces:
         if line and len(line) + len(piece) > _COLUMNS:
