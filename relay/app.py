@@ -108,7 +108,7 @@ class Conversation:
         self._accepted.routes.append((rcpt, routed))
         self._accepted.targets += len(routed.targets)
         self._accepted.rejects = rejects
-        if self._iprev is None:
+        if self._iprev is None and client.known:
             self._iprev = asyncio.create_task(iprev(self._relay.resolver, client.ip))
 
     async def _check_sender(self, client: Client, sender: str) -> None:
@@ -133,7 +133,7 @@ class Conversation:
         client = replace(client, ptr=name.name if name is not None else "")
         try:
             relay.check_loops(message, routes)
-            if client.trusted or name is None:
+            if client.trusted:
                 verdict = await hear(relay.resolver, message, sender, relay.config.clients.authserv_ids, now)
             else:
                 found = await self._spf(client, sender)
@@ -195,7 +195,7 @@ class Relay:
         )
         self._notifier = Notifier(
             config.hostname,
-            from_domain([key.domain for key in files.keys], config.srs.domain),
+            from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain),
             self._patience,
             self.ids,
             partial(hop_of, config),
@@ -284,12 +284,15 @@ class Relay:
         if client.trusted:
             return ""
         authors = author_domains(message)
-        ours = [domain for domain in authors if await is_ours(self.resolver, self.own_domains, domain)]
+        kin = await asyncio.gather(*(is_ours(self.resolver, self.own_domains, domain) for domain in authors))
+        ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
         policy.refuse_forged(verdict, is_within(self.own_domains, domain_of(sender)), authors, ours, client.ip)
         policy.apply_spf_unless_dkim(self.config.spf, verdict, client.ip)
         if verdict.dmarc is None or verdict.dmarc.result != "fail":
             return ""
-        override = policy.overrides(self.config.dmarc, self.config.arc, verdict, client.ip)
+        # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
+        known = (*self.config.dmarc.skip, *self.config.spf.skip)
+        override = policy.overrides(known, self.config.arc.trusted_sealers, verdict, client.ip)
         if override:
             log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
         else:
@@ -306,7 +309,7 @@ class Relay:
             spf=verdict.spf.result,
             domain=verdict.spf.domain,
             identity=verdict.spf.identity,
-            dkim=[f"{one.result} {one.domain}" for one in verdict.dkim],
+            dkim=[f"{one.domain}:{one.result}" for one in verdict.dkim],
             arc=verdict.arc.result,
             dmarc=verdict.dmarc.result,
             author=verdict.dmarc.domain,
@@ -324,7 +327,9 @@ class Relay:
         reason = policy.breaks_when_forwarded(verdict)
         if not reason or verdict.dmarc is None:
             return ""
-        if domain_of(sender) in self.config.senders.local_domains or self._signer.signs_as(verdict.dmarc.domain):
+        if domain_of(sender) in self.config.senders.local_domains:
+            return ""
+        if self._signer.signs_as(verdict.dmarc.domain, time.time()):
             return ""
         return reason
 

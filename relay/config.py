@@ -25,9 +25,11 @@ from relay.address import normal_domain
 from relay.config_values import (
     Action,
     DomainName,
+    DomainPattern,
     Duration,
     File,
     HostPattern,
+    Moment,
     Network,
     NextHop,
     Size,
@@ -177,11 +179,22 @@ class Spf(Section):
 
 
 class Dkim(Section):
-    """One signing key. Several entries for a domain sign several times."""
+    """One signing key, when it signs (`active_until` is the first moment when it does not), and for which From domains
+    (its own where none are named). Several keys for one From domain sign several times.
+    """
 
     domain: DomainName
     selector: DomainName
     private_key: File
+    sign: tuple[DomainPattern, ...] = ()
+    active_from: Moment | None = None
+    active_until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Dkim:
+        if self.active_from and self.active_until and self.active_from >= self.active_until:
+            raise ValueError("active_until has to be later than active_from")
+        return self
 
 
 SrsMode = Literal[False, "when-needed", "always"]
@@ -198,10 +211,19 @@ class Dmarc(Section):
 
 
 class Arc(Section):
-    """ARC seals (RFC 8617): whether we make them, and whose are believed."""
+    """ARC seals (RFC 8617): whether we make them, with which key (without one: a DKIM key), and whose are believed."""
 
     seal: bool = True
+    domain: DomainName | None = None
+    selector: DomainName | None = None
+    private_key: File | None = None
     trusted_sealers: tuple[DomainName, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> Arc:
+        if len({self.domain is None, self.selector is None, self.private_key is None}) > 1:
+            raise ValueError("domain, selector and private_key belong together")
+        return self
 
 
 class DomainRoute(Section):

@@ -317,10 +317,19 @@ class Iprev:
 
 
 PTR_NAMES = 10  # of one address that are looked up: as many as RFC 7208 section 4.6.4 allows SPF
+IPREV_SECONDS = 10.0  # for all of it
 
 
 async def iprev(resolver: Resolver, ip: str) -> Iprev:
     """The name of an address, confirmed by its own address records. Never raises for what DNS says."""
+    try:
+        async with asyncio.timeout(IPREV_SECONDS):
+            return await _confirmed(resolver, ip)
+    except TimeoutError:
+        return Iprev("temperror", problem=f"no result within {IPREV_SECONDS:g} s")
+
+
+async def _confirmed(resolver: Resolver, ip: str) -> Iprev:
     address = ipaddress.ip_address(ip)
     rdtype = "A" if address.version == 4 else "AAAA"
     try:

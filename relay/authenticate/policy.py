@@ -6,15 +6,15 @@ can see from the bounce what to mend.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from relay.authenticate.author import AUTHORS
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.authenticate.vouched import dmarc_of
-from relay.config import Arc, Dmarc, Spf
-from relay.network import within
+from relay.config import Dmarc, Spf
+from relay.network import IPNetwork, within
 from relay.reply import Refused
 
 UNLESS_DKIM = "reject-unless-dkim"
@@ -115,14 +115,18 @@ def apply_dmarc(policy: Dmarc, verdict: DmarcVerdict, ip: str) -> None:
     raise Refused(451, "4.7.26", text) if action == "defer" else Refused(550, "5.7.26", text)
 
 
-def overrides(policy: Dmarc, arc: Arc, verdict: Verdict, ip: str) -> str:
+def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdict: Verdict, ip: str) -> str:
     """Why a DMARC failure does not count: the local policy that RFC 9989 leaves to receivers; empty where it counts.
 
     A host is known by its address, or by its name where that is confirmed (iprev). A chain counts where it is whole
-    and, from its newest seal down to the one that saw DMARC pass, made by sealers that we trust (RFC 8617 section 7.2).
+    and, from its newest seal down to the one that saw DMARC pass, made by these sealers (RFC 8617 section 7.2).
+
+    Args:
+        known: hosts, see `config_values.host_pattern`.
+        sealers: domains whose seals are believed.
     """
     name = verdict.iprev.name if verdict.iprev is not None else ""
-    for pattern in policy.skip:
+    for pattern in known:
         if isinstance(pattern, str):
             if name and (name == pattern or (pattern[0] == "." and name.endswith(pattern))):
                 return f"known host {name}"
@@ -131,7 +135,7 @@ def overrides(policy: Dmarc, arc: Arc, verdict: Verdict, ip: str) -> str:
     if verdict.arc.result != "pass":
         return ""
     for link in verdict.arc.sets:
-        if link.domain not in arc.trusted_sealers:
+        if link.domain not in sealers:
             return ""
         if dmarc_of(link.results) == "pass":
             return f"trusted ARC sealer {link.domain}"

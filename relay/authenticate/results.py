@@ -117,12 +117,12 @@ def arc_result(verdict: ArcVerdict, *, ip: str) -> MethodResult:
 def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
     """DMARC (RFC 9989 section 9): the result, the policy that applies, and why a failure did not count."""
     words = [f"p={verdict.policy}"] if verdict.policy else []
+    if verdict.result == "none" and not verdict.problem:
+        words.append(f"{verdict.domain} has no DMARC record")
     words += ["testing (t=y)"] if verdict.testing else []
     words += [f"aligned by {' and '.join(verdict.aligned)}"] if verdict.aligned else []
     words += [verdict.problem] if verdict.problem else []
     words += [f"overridden: {override}"] if override else []
-    if not words:
-        words = [f"{verdict.domain} has no DMARC record" if verdict.domain else "no author"]
     policy = (("policy.dmarc", verdict.policy),) if verdict.policy else ()
     return MethodResult("dmarc", verdict.result, ", ".join(words), (("header.from", verdict.domain), *policy))
 

@@ -95,7 +95,7 @@ class Verdict:
 
 
 async def examine(
-    resolver: Resolver, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev, now: float
+    resolver: Resolver, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev | None, now: float
 ) -> Verdict:
     """The verdict on a message of a client that is not trusted.
 
@@ -118,12 +118,12 @@ async def examine(
 async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: Collection[str], now: float) -> Verdict:
     """The verdict on a message of a trusted client: what its own MTA says, and nothing else.
 
-    The chain is looked at by ourselves: it has to be whole as we received it if it is to go on.
+    The chain is looked at by ourselves, if it is to go on: it has to be whole as we received it.
     """
-    chain = await arc.verify(message, resolver, now)
     word = vouched(message, authserv_ids)
     if word is None:
-        return Verdict(trusted=True, arc=chain)
+        return Verdict(trusted=True)
+    chain = await arc.verify(message, resolver, now)
     spf, signatures = word.spf_verdict(sender), word.dkim_verdicts()
     return Verdict(
         trusted=True,

@@ -20,10 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relay.authenticate import dkim, spf
+from relay.authenticate import spf
+from relay.authenticate.verdict import Verdict, examine
 from relay.cli.demo_hosts import Host, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
 from relay.cli.errors import Failure
+from relay.dns import iprev
 from relay.message import Message
 from relay.sign.dkim import sign
 from relay.sign.keys import SigningKey
@@ -82,6 +84,7 @@ class Findings:
         spf_without: SPF at the mailbox, had the sender not been rewritten.
         spf_with: SPF at the mailbox as it was.
         signatures: from top to bottom.
+        dmarc, arc: their results at the mailbox.
         accepted: the relay's reply to the bounce.
         returned: the bounce at the sender's server.
         refused: the relay's reply to a bounce to a forged address.
@@ -92,6 +95,8 @@ class Findings:
     spf_without: str
     spf_with: str
     signatures: tuple[Signature, ...]
+    dmarc: str
+    arc: str
     accepted: str
     returned: Received
     refused: str
@@ -112,6 +117,8 @@ class Findings:
             "the message was changed on its way": self.unchanged,
             "SPF does not pass with the rewritten sender": self.spf_with == "pass",
             "a DKIM signature is missing or broken": signers == {"shop.example", "fwd.example"},
+            "DMARC does not pass for the author's domain": self.dmarc == "pass",
+            "the ARC chain is not whole": self.arc == "pass",
             "the bounce did not reach the sender": self.came_home,
             "a forged SRS address was not refused": self.refused.startswith("550"),
         }
@@ -134,12 +141,15 @@ async def tour(here: World) -> Findings:
     accepted = await here.mailbox.send(here.relay, "", arrived.sender, bounce)
     if not accepted.startswith("250"):
         raise Failure(f"the relay refused the bounce: {accepted}")
+    seen = await _examined(here, arrived)
     return Findings(
         original,
         arrived,
-        spf_without=await _spf(here, arrived, SENDER),
-        spf_with=await _spf(here, arrived, arrived.sender),
-        signatures=await _signatures(here, arrived),
+        spf_without=(await _spf(here, arrived, SENDER)).result,
+        spf_with=seen.spf.result if seen.spf is not None else "",
+        signatures=tuple(Signature(one.domain, one.selector, one.algorithm, one.result == "pass") for one in seen.dkim),
+        dmarc=seen.dmarc.result if seen.dmarc is not None else "",
+        arc=seen.arc.result,
         accepted=accepted,
         returned=await _next(here.sender),
         refused=await here.mailbox.send(here.relay, "", FORGED, bounce),
@@ -153,16 +163,16 @@ async def _next(host: Host) -> Received:
         raise Failure(f"nothing reached {host.name} within {PATIENCE:g} s") from None
 
 
-async def _spf(here: World, arrived: Received, sender: str) -> str:
-    verdict = await spf.check(
+async def _spf(here: World, arrived: Received, sender: str) -> spf.SpfVerdict:
+    return await spf.check(
         here.resolver, ip=arrived.client, helo=arrived.helo, sender=sender, receiver=here.mailbox.name
     )
-    return verdict.result
 
 
-async def _signatures(here: World, arrived: Received) -> tuple[Signature, ...]:
-    verdicts = await dkim.verify(Message(arrived.content), here.resolver, datetime.now(UTC).timestamp())
-    return tuple(Signature(one.domain, one.selector, one.algorithm, one.result == "pass") for one in verdicts)
+async def _examined(here: World, arrived: Received) -> Verdict:
+    message, now = Message(arrived.content), datetime.now(UTC).timestamp()
+    passed, name = await _spf(here, arrived, arrived.sender), await iprev(here.resolver, arrived.client)
+    return await examine(here.resolver, message, arrived.sender, passed, name, now)
 
 
 def _newsletter(key: SigningKey) -> bytes:
@@ -213,6 +223,11 @@ def _print(found: Findings, console: Console) -> None:
     table = _table("DKIM at the mailbox", "signed by", "selector", "algorithm", "verification")
     for one in found.signatures:
         table.add_row(one.domain, one.selector, one.algorithm, _verdict(one.valid, "pass", "fail"))
+    console.print(table, "")
+
+    table = _table("DMARC and ARC at the mailbox", "check", "of", "result")
+    table.add_row("DMARC, p=reject", "shop.example", _verdict(found.dmarc == "pass", found.dmarc, found.dmarc))
+    table.add_row("ARC", "sealed by fwd.example", _verdict(found.arc == "pass", found.arc, found.arc))
     console.print(table, "")
 
     table = _table("Header fields that the relay put on top", "field", "value")

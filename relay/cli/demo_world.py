@@ -77,6 +77,7 @@ def _write(path: Path, text: str) -> None:
 
 def _zone(public_keys: dict[str, str]) -> dict[tuple[str, str], list[str]]:
     records = {(name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2]] for name, text in public_keys.items()}
+    records["_dmarc.shop.example", "TXT"] = ['"v=DMARC1; p=reject"']
     for domain, ip in _DOMAINS.items():
         records[domain, "MX"] = [f"10 mx.{domain}."]
         records[domain, "TXT"] = [f'"v=spf1 ip4:{ip} -all"']

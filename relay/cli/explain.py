@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import sys
 from email.utils import getaddresses
@@ -99,7 +100,7 @@ def _read(name: str) -> Message:
 
 def _ip(text: str) -> str:
     try:
-        return plain_ip(text or NO_CLIENT)
+        return plain_ip(str(ipaddress.ip_address(text or NO_CLIENT)))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not an address", param_hint="--ip") from None
 

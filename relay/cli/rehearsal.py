@@ -20,7 +20,7 @@ from relay.authenticate import spf
 from relay.authenticate.verdict import Verdict, examine
 from relay.config import Config
 from relay.dns import Answer, DnsFailure, Resolver, iprev
-from relay.files import Files, read_files
+from relay.files import read_files
 from relay.message import Client, Message
 from relay.network import within
 from relay.queue import database
@@ -145,6 +145,21 @@ class Rehearsal:
         return bool(self.steps) and self.steps[-1].reply.startswith("2")
 
 
+class _Apart(Store):
+    """A queue of its own that knows the senders which the real one has stored."""
+
+    def __init__(self, own: database.Database, url: str) -> None:
+        super().__init__(own, "explain")
+        self._url = url
+
+    async def sender_of(self, token: str, now: float) -> str | None:
+        queue = await database.connect(self._url, create=False)
+        try:
+            return await Store(queue, "explain").sender_of(token, now)
+        finally:
+            await queue.close()
+
+
 class _Rehearsed(Relay):
     """The relay, taking notes; nothing reaches its queue."""
 
@@ -261,13 +276,13 @@ async def _views(config: Config, resolver: NotingResolver, way: Way, ips: Sequen
 
 @asynccontextmanager
 async def _relay(config: Config, resolver: Resolver) -> AsyncIterator[_Rehearsed]:
-    """A relay whose queue is an empty one of its own, gone in the end."""
-    files: Files = read_files(config)
+    """A relay whose queue is an empty one of its own, gone in the end; stored senders are those of the real one."""
+    files = read_files(config)
     with tempfile.TemporaryDirectory(prefix="srs-relay-explain-") as folder:
         url = f"sqlite:///{Path(folder, 'queue.db')}"
         queue = config.queue.model_copy(update={"url": url, "min_free": 0})
         apart = config.model_copy(update={"queue": queue})
-        store = Store(await database.connect(url, owner="explain"), "explain")
+        store = _Apart(await database.connect(url, owner="explain"), config.queue.url)
         relay = _Rehearsed(apart, store, resolver, Metrics(), files, Rates(config.srs))
         try:
             yield relay

@@ -208,7 +208,7 @@ class Attempts:
             id=id_text(stored.id),
             hop=group[0].hop,
             sender=sender,
-            srs=decision.reason,
+            rewriting=decision.reason,
             from_rewritten=True if message is not stored.message else None,
             to=[d.recipient for d in group],
             attempt=group[0].attempts + 1,

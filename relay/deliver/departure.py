@@ -22,6 +22,7 @@ from relay.rewrite.author import authors, rewritten
 from relay.rewrite.replies import Keep, reply_addresses
 from relay.rewrite.srs import Scheme
 from relay.sign import arc
+from relay.sign.keys import SigningKey
 from relay.sign.signer import Signer
 
 
@@ -73,7 +74,6 @@ class Departures:
     ) -> None:
         self._config = config
         self._signer = signer
-        self._sealing_key = signer.sealing_key if config.arc.seal else None
         self._scheme = scheme
         self._keep = keep
         self._clock = clock
@@ -92,22 +92,24 @@ class Departures:
             addresses = await reply_addresses(authors(message), self._scheme, self._keep)
             rewrite = partial(rewritten, message, addresses, self._config.srs.domain)
             message = await asyncio.to_thread(rewrite) if len(message.content) >= LARGE else rewrite()
-        octets = len(message.content) + len(stored.trace) + self._signer.octets(message) + self._sealed_octets(stored)
+        now = self._clock()
+        octets = len(message.content) + len(stored.trace) + self._signer.octets(message, now)
+        octets += self._sealed_octets(stored, now)
         return Leaving(message, octets, stored.trace, lambda leaving: self._signatures(stored, leaving), self._turn)
 
     def _signatures(self, stored: StoredMessage, message: Message) -> bytes:
         now = self._clock()
         signatures = self._signer.fields(message, now)
-        return self._seal(stored, message, signatures, int(now)) + signatures
+        return self._seal(stored, message, signatures, now) + signatures
 
-    def _seal(self, stored: StoredMessage, message: Message, signatures: bytes, now: int) -> bytes:
-        chain, key = stored.verdict.get("seal"), self._sealing_key
+    def _seal(self, stored: StoredMessage, message: Message, signatures: bytes, now: float) -> bytes:
+        chain, key = stored.verdict.get("seal"), self._sealing_key(now)
         if not chain or key is None:
             return b""
         testimony = self._testimony(stored)
         if not testimony:
             return b""
-        return arc.seal(message, signatures, testimony, chain["cv"], chain["instance"], key, now)
+        return arc.seal(message, signatures, testimony, chain["cv"], chain["instance"], key, int(now))
 
     def _testimony(self, stored: StoredMessage) -> bytes:
         """The value of Authentication-Results that the seal repeats: ours, or that of a trusted client's MTA."""
@@ -116,8 +118,11 @@ class Departures:
         word = vouched(stored.message, self._config.clients.authserv_ids)
         return word.value.encode("ascii", "replace") if word is not None else b""
 
-    def _sealed_octets(self, stored: StoredMessage) -> int:
-        key = self._sealing_key
+    def _sealing_key(self, now: float) -> SigningKey | None:
+        return self._signer.sealing_key(now) if self._config.arc.seal else None
+
+    def _sealed_octets(self, stored: StoredMessage, now: float) -> int:
+        key = self._sealing_key(now)
         if key is None or not stored.verdict.get("seal"):
             return 0
         return arc.octets(key) + len(stored.trace)

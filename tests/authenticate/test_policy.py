@@ -21,7 +21,8 @@ from relay.authenticate.policy import (
 )
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
-from relay.config import Arc, Dmarc, Spf
+from relay.config import Dmarc, Spf
+from relay.config_values import host_pattern
 from relay.dns import DnsFailure, Iprev, StaticResolver
 from relay.message import Message
 from relay.reply import Refused
@@ -185,25 +186,25 @@ NAMED = Iprev("pass", "mx.lists.example")
 
 
 @pytest.mark.parametrize(
-    ("policy", "found", "reason"),
+    ("known", "found", "reason"),
     [
-        (Dmarc(), proven(), ""),
-        (Dmarc.model_validate({"skip": ["192.0.2.0/24"]}), proven(), "known host 192.0.2.1"),
-        (Dmarc.model_validate({"skip": ["192.0.3.0/24"]}), proven(), ""),
-        (Dmarc.model_validate({"skip": ["mx.lists.example"]}), proven(iprev=NAMED), "known host mx.lists.example"),
-        (Dmarc.model_validate({"skip": [".lists.example"]}), proven(iprev=NAMED), "known host mx.lists.example"),
-        (Dmarc.model_validate({"skip": ["lists.example"]}), proven(iprev=NAMED), ""),
-        (Dmarc.model_validate({"skip": [".lists.example"]}), proven(iprev=Iprev("fail")), ""),
-        (Dmarc(), proven(arc=chain(("l.example", SAW_PASS))), "trusted ARC sealer l.example"),
-        (Dmarc(), proven(arc=chain(("l.example", SAW_FAIL), ("k.example", SAW_PASS))), "trusted ARC sealer k.example"),
-        (Dmarc(), proven(arc=chain(("l.example", SAW_FAIL), ("evil.example", SAW_PASS))), ""),
-        (Dmarc(), proven(arc=chain(("evil.example", SAW_PASS), ("l.example", SAW_PASS))), ""),
-        (Dmarc(), proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
+        ([], proven(), ""),
+        (["192.0.2.0/24"], proven(), "known host 192.0.2.1"),
+        (["192.0.3.0/24"], proven(), ""),
+        (["mx.lists.example"], proven(iprev=NAMED), "known host mx.lists.example"),
+        ([".lists.example"], proven(iprev=NAMED), "known host mx.lists.example"),
+        (["lists.example"], proven(iprev=NAMED), ""),
+        ([".lists.example"], proven(iprev=Iprev("fail")), ""),
+        ([], proven(arc=chain(("l.example", SAW_PASS))), "trusted ARC sealer l.example"),
+        ([], proven(arc=chain(("l.example", SAW_FAIL), ("k.example", SAW_PASS))), "trusted ARC sealer k.example"),
+        ([], proven(arc=chain(("l.example", SAW_FAIL), ("evil.example", SAW_PASS))), ""),
+        ([], proven(arc=chain(("evil.example", SAW_PASS), ("l.example", SAW_PASS))), ""),
+        ([], proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
     ],
 )
-def test_who_may_override_a_failure(policy: Dmarc, found: Verdict, reason: str) -> None:
-    sealers = Arc.model_validate({"trusted_sealers": ["l.example", "k.example"]})
-    assert overrides(policy, sealers, found, "192.0.2.1") == reason
+def test_who_may_override_a_failure(known: list[str], found: Verdict, reason: str) -> None:
+    patterns = [host_pattern(text) for text in known]
+    assert overrides(patterns, ["l.example", "k.example"], found, "192.0.2.1") == reason
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from relay.report.notify import Notifier
 from relay.rewrite.srs import Scheme
 from relay.route.router import Target
 from relay.sign.signer import Signer
+from relay.sign.table import SigningTable
 
 DELIVERED = Outcome("delivered", 250, "2.0.0", "Ok", remote=True)
 DEFERRED = Outcome("deferred", 451, "4.3.0", "later", remote=True)
@@ -71,7 +72,7 @@ class House:
         hops = partial(hop_of, config)
         self.notifier = notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
         scheme = Scheme("fwd.test", (b"secret",))
-        departures = Departures(config, Signer([], "fwd.test"), scheme, store_author)
+        departures = Departures(config, Signer(SigningTable((), ())), scheme, store_author)
         senders = Senders(config, scheme, store, StaticResolver({}))
         attempts = Attempts(config, store, self.hops, departures, senders, notifier, self.home, Metrics())
         self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)

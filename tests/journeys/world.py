@@ -194,7 +194,8 @@ def _zone() -> Zone:
         zone[domain, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
         zone[host, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
         zone[f"relay1._domainkey.{domain}", "TXT"] = [_key(domain)[1]]
-    zone["sender.example", "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:127.0.0.1 -all"']
+    for name in ("sender.example", "mx.sender.example"):
+        zone[name, "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:127.0.0.1 -all"']
     return zone
 
 
