@@ -200,6 +200,7 @@ class Relay:
             self.ids,
             partial(hop_of, config),
             rates.notices,
+            config.bounces.to,
         )
         self.senders = Senders(config, self._scheme, store, resolver)
         self.departures = Departures(config, files.signer, self._scheme, self._keep_author)

@@ -186,6 +186,7 @@ class Dkim(Section):
 
 SrsMode = Literal[False, "when-needed", "always"]
 Unforwardable = Literal["rewrite-from", "reject", "pass"]
+BouncesTo = Literal["verified", "all"]
 
 
 class Dmarc(Section):
@@ -202,6 +203,12 @@ class Arc(Section):
 
     seal: bool = True
     trusted_sealers: tuple[DomainName, ...] = ()
+
+
+class Bounces(Section):
+    """Who is told of failures: senders that something vouches for, or whoever stands in MAIL FROM."""
+
+    to: BouncesTo = "verified"
 
 
 class DomainRoute(Section):
@@ -372,6 +379,7 @@ class Config(Section):
     dkim: tuple[Dkim, ...] = ()
     dmarc: Dmarc = Dmarc()
     arc: Arc = Arc()
+    bounces: Bounces = Bounces()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()
