@@ -151,6 +151,7 @@ class Srs(Section):
     reverse_rate: Annotated[int, Field(ge=1)] = 100
     bounce_rate: Annotated[int, Field(ge=1)] = 600
     forged_rate: Annotated[int, Field(ge=1)] = 2
+    bounces: Literal["pass", "rebuild"] = "pass"
 
     @field_validator("max_age")
     @classmethod

@@ -60,7 +60,7 @@ def parts(message: Message) -> tuple[Message, ...]:
     body = b"\r\n" + message.content[message.body_offset :]
     found = []
     start = -1
-    for line in islice(delimiter.finditer(body), PARTS + 2):
+    for line in islice(delimiter.finditer(body), PARTS + 1):
         if start >= 0:
             found.append(Message(body[start : line.start()]))
         if line.group(1):

@@ -90,7 +90,8 @@ def rebuilt(message: Message, site: Site, *, to: str, unique: str, now: float) -
         raise Unreadable(f"more than {RECIPIENTS} recipients")
     groups = [_group(block) for block in blocks]
     taken = _taken(returned, site, now)
-    naming = _Naming(taken.alias, returned, site)
+    came = Message(b"".join(field.raw for field in returned.fields[max(taken.index, 0) :]))
+    naming = _Naming(taken.alias, came, site)
     recipients = [_recipient(group, naming, now) for group in groups if "action" in group]
     if not recipients:
         raise Unreadable("no recipient in it")
@@ -103,7 +104,7 @@ def rebuilt(message: Message, site: Site, *, to: str, unique: str, now: float) -
             queue_id=taken.queue_id or unique,
             arrived=taken.at or _seconds(about.get("arrival-date", ""), now) or now,
             now=now,
-            original=_shown(returned, taken, naming.hidden),
+            original=_shown(came, taken, naming.hidden),
             unique=unique,
             recipients=tuple({(one.address, one.action): one for one in reversed(recipients)}.values())[::-1],
             ret="HDRS",
@@ -156,22 +157,22 @@ class _Naming:
         hidden: addresses in the report that the sender need not know.
     """
 
-    def __init__(self, alias: str, returned: Message, site: Site) -> None:
+    def __init__(self, alias: str, came: Message, site: Site) -> None:
         self._alias = alias
-        self._known = {lookup_key(alias): alias} if alias else _written(returned)
+        self._known = {lookup_key(alias): alias} if alias else _written(came)
         self._unknown = f"{UNKNOWN}@{site.from_domain}"
         self.hidden: set[str] = set()
 
-    def name(self, addresses: Sequence[str]) -> tuple[str, bool]:
-        """The name for who has these addresses, and whether it is another address than they are."""
+    def name(self, addresses: Sequence[str]) -> str:
+        """The name for who has these addresses."""
         known = [self._known[key] for one in addresses if (key := lookup_key(one)) in self._known]
-        self.hidden.update(one for one in addresses if lookup_key(one) not in self._known)
-        return (known[0], False) if known else (self._alias or self._unknown, True)
+        self.hidden.update(one for one in addresses if "@" in one and lookup_key(one) not in self._known)
+        return known[0] if known else self._alias or self._unknown
 
 
-def _written(returned: Message) -> dict[str, str]:
+def _written(came: Message) -> dict[str, str]:
     """The addresses in To and Cc, by their keys."""
-    fields = [*returned.all("to"), *returned.all("cc")]
+    fields = [*came.all("to"), *came.all("cc")]
     found = [one.address for field in fields[:2] for one in read(text_of(field.value))]
     return {lookup_key(address): address for address in found if _usable(address)}
 
@@ -182,7 +183,7 @@ def _recipient(group: dict[str, str], naming: _Naming, now: float) -> RecipientR
     if action is None:
         raise Unreadable("an action that is none of RFC 3464")
     addresses = [found for name in ("original-recipient", "final-recipient") if (found := _address(group, name))]
-    address, aliased = naming.name(addresses)
+    address = naming.name(addresses)
     status, reply = _STATUS.match(group.get("status", "")), _REPLY.match(group.get("diagnostic-code", ""))
     enhanced = status.group() if status is not None else ""
     return RecipientReport(
@@ -191,7 +192,7 @@ def _recipient(group: dict[str, str], naming: _Naming, now: float) -> RecipientR
         code=int(reply[1]) if reply is not None else 0,
         enhanced=enhanced,
         expired=action == "failed" and enhanced.startswith("4"),
-        aliased=aliased,
+        aliased=not addresses or lookup_key(addresses[-1]) != lookup_key(address),
         last_attempt=_seconds(group.get("last-attempt-date", ""), now),
         retry_until=_seconds(group.get("will-retry-until", ""), now),
     )
@@ -243,10 +244,9 @@ def _usable(address: str) -> bool:
     return address.isprintable()
 
 
-def _shown(returned: Message, taken: _Taken, hidden: Collection[str]) -> Message:
+def _shown(came: Message, taken: _Taken, hidden: Collection[str]) -> Message:
     """The header that goes back: what the message had when we took it, without what tells where it went."""
-    fields = returned.fields if taken.index < 0 else returned.fields[taken.index :]
-    return Message(b"".join(field.raw for field in fields if _is_shown(field, taken, hidden)))
+    return Message(b"".join(field.raw for field in came.fields if _is_shown(field, taken, hidden)))
 
 
 def _is_shown(field: HeaderField, taken: _Taken, hidden: Collection[str]) -> bool:
