@@ -8,7 +8,7 @@ message the fields that it got behind us. A report that cannot be read is not to
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -25,7 +25,9 @@ RECIPIENTS = 100  # in one report: what RFC 5321 section 4.5.3.1.8 lets a transa
 UNKNOWN = "unknown-recipient"  # local part of who is named where the address that the sender gave is not known
 
 _VALUE_OCTETS = 1000  # of a field of a report: an address and some words
-HOPS = 100  # of a message that comes back; `receive.max_hops` lets far fewer pass
+FIELDS_OCTETS = 128 << 10  # of the fields for programs, and of the header that comes back: twice what hosts return
+FIELDS = 1000  # of a message that comes back: several times what the longest chains of forwarders leave
+HOPS = 100  # of them Received; `receive.max_hops` lets far fewer pass
 _YEAR = 366 * 86400  # seconds
 # What `relay.rewrite.trace.received_field` writes; a host on the way may have folded it otherwise.
 _RECEIVED = re.compile(
@@ -73,7 +75,7 @@ class _Taken:
 def rebuilt(message: Message, site: Site, *, to: str, unique: str, now: float) -> bytes:
     """Our notification in place of another host's: header and body, CRLF line ends.
 
-    Reading costs some milliseconds for each 100 KiB: a large message is for a thread.
+    It may take some milliseconds for each 10 KiB: a large message is for a thread.
 
     Args:
         message: what came to an SRS address.
@@ -85,10 +87,14 @@ def rebuilt(message: Message, site: Site, *, to: str, unique: str, now: float) -
         Unreadable: it is no report of RFC 3464, or cannot be read; it is to go on as it came.
     """
     status, returned = _report(message)
+    if max(len(status), returned.body_offset) > FIELDS_OCTETS:
+        raise Unreadable(f"more than {FIELDS_OCTETS} octets of fields")
     blocks = [block for block in status.split(b"\r\n\r\n") if block.strip()]
     if len(blocks) > RECIPIENTS + 1:
         raise Unreadable(f"more than {RECIPIENTS} recipients")
     groups = [_group(block) for block in blocks]
+    if len(returned.fields) > FIELDS:
+        raise Unreadable(f"more than {FIELDS} fields in the message that comes back")
     taken = _taken(returned, site, now)
     came = Message(b"".join(field.raw for field in returned.fields[max(taken.index, 0) :]))
     naming = _Naming(taken.alias, came, site)
@@ -244,15 +250,17 @@ def _usable(address: str) -> bool:
     return address.isprintable()
 
 
-def _shown(came: Message, taken: _Taken, hidden: Collection[str]) -> Message:
+def _shown(came: Message, taken: _Taken, hidden: Iterable[str]) -> Message:
     """The header that goes back: what the message had when we took it, without what tells where it went."""
-    return Message(b"".join(field.raw for field in came.fields if _is_shown(field, taken, hidden)))
+    header = b"".join(field.raw for field in came.fields).lower()
+    telling = [octets for address in hidden if (octets := address.lower().encode()) in header]
+    return Message(b"".join(field.raw for field in came.fields if _is_shown(field, taken, telling)))
 
 
-def _is_shown(field: HeaderField, taken: _Taken, hidden: Collection[str]) -> bool:
+def _is_shown(field: HeaderField, taken: _Taken, telling: Collection[bytes]) -> bool:
     if field.name in _SENDERS_OWN:
         return True
     if taken.index < 0 or not field.name or field.name in _TELLING:
         return False
     raw = field.raw.lower()
-    return not any(address.lower().encode() in raw for address in hidden)
+    return not any(octets in raw for octets in telling)

@@ -21,7 +21,7 @@ from relay.route.loops import is_looping, kept_marks, mark_fields
 log = structlog.get_logger()
 
 OCTETS = 1 << 20  # of a report that is read: Postfix returns 50 kB of a message, Exim 100
-AT_ONCE = 64 << 10  # octets that are read without a thread, in a few milliseconds
+AT_ONCE = 16 << 10  # octets that are read without a thread, in a few milliseconds whatever they are
 
 
 class Returns:
