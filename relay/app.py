@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -41,6 +41,8 @@ from relay.receive.incoming import LARGE
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Happening, Notice, Notifier, from_domain
+from relay.report.rebuild import Site
+from relay.report.returns import Returns
 from relay.rewrite.replies import STORED_FOR, is_reply
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
@@ -101,6 +103,12 @@ class Conversation:
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
         if self._accepted.routes and self._accepted.targets + len(routed.targets) > TARGETS:
             raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
+        if (
+            self._accepted.routes
+            and not sender
+            and self._relay.rebuilds([routed, *(r for _, r in self._accepted.routes)])
+        ):
+            raise Refused(452, "4.5.3", "a bounce is for one recipient, send it for the others on its own")
         rejects = self._relay.rejects_unforwardable(routed)
         if self._accepted.routes and rejects != self._accepted.rejects:
             raise Refused(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
@@ -139,12 +147,14 @@ class Conversation:
                 found = await self._spf(client, sender)
                 verdict = await examine(relay.resolver, message, sender, found, name, now)
             override = await relay.judge(client, sender, message, verdict, queue_id)
-            breaks = relay.breaks_when_forwarded(verdict, sender, queue_id, routes)
+            stored = await relay.rebuild(transaction.id, sender, message, routes, now)
+            breaks = "" if stored else relay.breaks_when_forwarded(verdict, sender, queue_id, routes)
         except Refused as refused:
             log.info("refused", id=queue_id, reply=str(refused.reply))
             return refused.reply
-        message = await relay.without_forged(message, queue_id)
-        stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
+        if stored is None:
+            message = await relay.without_forged(message, queue_id)
+            stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
         try:
             await relay.enqueue(
                 stored, relay.deliveries(stored, accepted.routes), await relay.expansions(stored, accepted.routes)
@@ -190,16 +200,19 @@ class Relay:
             probe=self.agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
         )
+        mailer_daemon_at = from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain)
+        self._returns = Returns(Site(config.hostname, mailer_daemon_at, self._scheme.secrets))
         self._patience = Patience(
             config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
         )
         self._notifier = Notifier(
             config.hostname,
-            from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain),
+            mailer_daemon_at,
             self._patience,
             self.ids,
             partial(hop_of, config),
             rates.notices,
+            config.bounces.to,
         )
         self.senders = Senders(config, self._scheme, store, resolver)
         self.departures = Departures(config, files.signer, self._scheme, self._keep_author)
@@ -269,6 +282,18 @@ class Relay:
         if removed:
             log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
         return message
+
+    def rebuilds(self, routes: Iterable[Routed]) -> bool:
+        """Whether a bounce to these recipients is replaced by one of ours, as far as it can be read."""
+        return self.config.srs.bounces == "rebuild" and any(routed.kind == "srs" for routed in routes)
+
+    async def rebuild(
+        self, number: int, sender: str, message: Message, routes: Sequence[Routed], now: float
+    ) -> StoredMessage | None:
+        """Our notification in place of one that comes home; None for what goes on as it came."""
+        if sender or not self.rebuilds(routes):
+            return None
+        return await self._returns.rebuilt(message, number, routes[0].home, now)
 
     def rejects_unforwardable(self, routed: Routed) -> bool:
         """Whether a message for this recipient is refused if DMARC would fail behind us."""

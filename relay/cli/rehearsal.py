@@ -173,6 +173,11 @@ class _Rehearsed(Relay):
         self._notes.override = await super().judge(client, sender, message, verdict, queue_id)
         return self._notes.override
 
+    async def without_forged(self, message: Message, queue_id: str) -> Message:
+        kept = await super().without_forged(message, queue_id)
+        self._notes.forged = len(message.fields) - len(kept.fields)
+        return kept
+
     def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
         self._notes.unforwardable = super().unforwardable_reason(verdict, sender)
         return self._notes.unforwardable
@@ -210,7 +215,6 @@ async def rehearse(
     async with _relay(config, noting) as relay:
         relay.take_notes(notes)
         await _converse(relay, notes, message, sender, recipients)
-        notes.forged = len(message.fields) - len(relay.stored.message.fields) if relay.stored is not None else 0
         notes.asked = noting.noted()
         if relay.stored is not None:
             for one in relay.caught:
