@@ -42,5 +42,5 @@ def test_a_sender_whose_spf_covers_us_stays_and_any_other_is_rewritten(world: Wo
     for (_, author), sender in seen.items():
         local, _, domain = author.partition("@")
         assert sender.startswith("SRS0=") and sender.endswith(f"={domain}={local}@fwd.example")
-    reasons = {line["to"][0]: line["srs"] for line in relay.events("attempt") if line["from"] == COVERED}
+    reasons = {line["to"][0]: line["rewriting"] for line in relay.events("attempt") if line["from"] == COVERED}
     assert reasons == {TO_NEEDED: "unneeded"}
