@@ -1,4 +1,4 @@
-"""DKIM verifiers that share no code with ours nor with each other: dkimpy, Perl's Mail::DKIM, and libopendkim.
+"""Verifiers of DKIM and ARC that share no code with ours nor with each other: dkimpy, Mail::DKIM, and libopendkim.
 
 Each gets the message and the TXT records to believe, and says what it finds of every signature, top to bottom. None of
 them asks DNS.
@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dkim
 
@@ -51,10 +51,11 @@ def dkimpy(message: bytes, records: Records) -> list[Verdict]:
     return verdicts
 
 
-# Reads "NAME<TAB>TEXT" lines up to an empty one, then messages: a line with their length, then their octets.
+# Reads "NAME<TAB>TEXT" lines up to an empty one, then messages: a line with what to verify and their length, then their
+# octets.
 _MAIL_DKIM = r"""
 use strict; use warnings; no warnings 'redefine';
-use Mail::DKIM::Verifier; use Net::DNS; use JSON::PP;
+use Mail::DKIM::Verifier; use Mail::DKIM::ARC::Verifier; use Net::DNS; use JSON::PP;
 binmode STDIN; $| = 1;
 my %records;
 while (defined(my $line = <STDIN>)) {
@@ -68,11 +69,13 @@ while (defined(my $line = <STDIN>)) {
     my $key = $rest{Callbacks}{Success}->(@found);
     return sub { $key };
 };
-while (defined(my $length = <STDIN>)) {
+while (defined(my $line = <STDIN>)) {
+    my ($what, $length) = split / /, $line;
     read(STDIN, my $message, $length);
-    my $verifier = Mail::DKIM::Verifier->new;
+    my $verifier = $what eq 'arc' ? Mail::DKIM::ARC::Verifier->new : Mail::DKIM::Verifier->new;
     $verifier->PRINT($message); $verifier->CLOSE;
-    print encode_json([map { [$_->selector // '', $_->domain // '', $_->result_detail] } $verifier->signatures]), "\n";
+    print encode_json($what eq 'arc' ? [$verifier->result_detail]
+        : [map { [$_->selector // '', $_->domain // '', $_->result_detail] } $verifier->signatures]), "\n";
 }
 """
 
@@ -90,9 +93,17 @@ class MailDkim:
         self._perl.stdin.flush()
 
     def verify(self, message: bytes) -> list[Verdict]:
-        self._send(b"%d\n%s" % (len(message), message))
+        return [Verdict(*found) for found in self._ask(b"dkim", message)]
+
+    def arc(self, message: bytes) -> str:
+        """`pass`, `none`, or what is wrong with the chain."""
+        return str(self._ask(b"arc", message)[0])
+
+    def _ask(self, what: bytes, message: bytes) -> list[Any]:
+        self._send(b"%s %d\n%s" % (what, len(message), message))
         assert self._perl.stdout is not None
-        return [Verdict(*found) for found in json.loads(self._perl.stdout.readline())]
+        found: list[Any] = json.loads(self._perl.stdout.readline())
+        return found
 
     def __enter__(self) -> MailDkim:
         return self

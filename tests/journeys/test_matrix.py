@@ -22,7 +22,7 @@ from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.maildir import parse
 from tests.journeys.next_hop import sight
 from tests.journeys.sinks import Received, RecordingSink
-from tests.journeys.world import FWD, MAILBOX, SENDER, World, opened
+from tests.journeys.world import MAILBOX, SENDER, World, opened
 from tests.peers import wait_until
 
 pytestmark = pytest.mark.slow
