@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Literal, NamedTuple, get_args
@@ -147,22 +146,16 @@ class Matrix:
             aliases="alice@fwd.example carol@mailbox.example\n",
             routes={"domains": {"trusting.example": {**route, "srs": False}, "plain.example": route}},
         )
-        self.answers = self._send()
+        self.answers = {cell: self._send(cell) for cell in CELLS}
         accepted = sum(answer.code == 250 for answer in self.answers.values())
         wait_until(lambda: len(self.relay.events("delivered")) >= accepted, f"{accepted} deliveries", 60)
         self.arrived = {parse(one.content)["Subject"]: one for one in sink.received}
 
-    def _send(self) -> dict[Cell, Answer]:
-        with ExitStack() as stack:
-            clients = {
-                source: stack.enter_context(Dialogue((self.relay.address, self.relay.port), source=source))
-                for source in (SENDER, STRANGER)
-            }
-            return {cell: self._send_one(clients[STRANGER if cell.spf == "fail" else SENDER], cell) for cell in CELLS}
-
-    def _send_one(self, client: Dialogue, cell: Cell) -> Answer:
+    def _send(self, cell: Cell) -> Answer:
         sender = "" if cell.null else f"ann@{cell.sending}"
-        return client.deliver(sender, RECIPIENTS[cell.route], message(cell), helo=f"mx.{cell.sending}")
+        source = STRANGER if cell.spf == "fail" else SENDER
+        with Dialogue((self.relay.address, self.relay.port), source=source) as session:
+            return session.deliver(sender, RECIPIENTS[cell.route], message(cell), helo=f"mx.{cell.sending}")
 
     def outcome(self, cell: Cell) -> Outcome:
         """What has happened to a cell, as far as it can be told from outside."""
