@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parseaddr
+from functools import cache
 from typing import Literal, NamedTuple, get_args
 
 import pytest
@@ -173,6 +174,7 @@ class Matrix:
         )
 
 
+@cache
 def message(cell: Cell) -> bytes:
     plain = (
         f"From: Ann Author <ann@{cell.author}>\r\nTo: {RECIPIENTS[cell.route]}\r\nSubject: {cell.name}\r\n"
