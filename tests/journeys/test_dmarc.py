@@ -13,8 +13,9 @@ from tests.journeys import authors
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.maildir import parse
 from tests.journeys.relay_process import RelayProcess
-from tests.journeys.sinks import RecordingSink
+from tests.journeys.sinks import Received, RecordingSink
 from tests.journeys.world import MAILBOX, SENDER, World, opened
+from tests.peers import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -83,10 +84,12 @@ class House:
     def arrived(self, subject: str, count: int = 1) -> list[bytes]:
         """What has come with this subject, in the order of the recipients' names."""
         line = f"\r\nSubject: {subject}\r\n".encode()
-        self.relay.wait_for_empty_queue()
-        found = [one for one in self.sink.received if line in one.content]
-        assert len(found) == count
-        return [one.content for one in sorted(found, key=lambda one: one.recipients)]
+
+        def found() -> list[Received]:
+            return [one for one in self.sink.received if line in one.content]
+
+        wait_until(lambda: len(found()) >= count, f"{count} of {subject!r}")
+        return [one.content for one in sorted(found(), key=lambda one: one.recipients)]
 
 
 def message(author: str, signer: str = "", subject: str = "x") -> bytes:

@@ -82,7 +82,7 @@ def from_the_list() -> bytes:
     results = f"Authentication-Results: {LIST}; dkim=pass header.d={AUTHOR}; dmarc=pass header.from={AUTHOR}\r\n"
     content = results.encode() + authors.broken(SIGNED)
     key = key_pair(LIST)[0].encode()
-    names = [b"from", b"to", b"subject", b"date", b"message-id", b"dkim-signature"]
+    names = [b"from", b"to", b"subject", b"date", b"message-id"]
     fields = dkim.arc_sign(content, authors.SELECTOR.encode(), LIST.encode(), key, LIST.encode(), include_headers=names)
     assert len(fields) == 3
     return b"".join(fields) + content
