@@ -74,7 +74,7 @@ while (defined(my $line = <STDIN>)) {
     read(STDIN, my $message, $length);
     my $verifier = $what eq 'arc' ? Mail::DKIM::ARC::Verifier->new : Mail::DKIM::Verifier->new;
     $verifier->PRINT($message); $verifier->CLOSE;
-    print encode_json($what eq 'arc' ? [$verifier->result_detail]
+    print encode_json($what eq 'arc' ? [$verifier->result]
         : [map { [$_->selector // '', $_->domain // '', $_->result_detail] } $verifier->signatures]), "\n";
 }
 """
@@ -96,7 +96,7 @@ class MailDkim:
         return [Verdict(*found) for found in self._ask(b"dkim", message)]
 
     def arc(self, message: bytes) -> str:
-        """`pass`, `none`, or what is wrong with the chain."""
+        """`pass`, `fail` or `none` (RFC 8617 section 5.2)."""
         return str(self._ask(b"arc", message)[0])
 
     def _ask(self, what: bytes, message: bytes) -> list[Any]:
