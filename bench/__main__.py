@@ -7,30 +7,44 @@ quote the ratio.
 from __future__ import annotations
 
 import argparse
-import asyncio
 
-from bench import latency, load
+import uvloop
 
-WORKLOADS = {"W1": (20, 10_240), "W2": (100, 10_240), "W3": (20, 102_400)}  # sessions, octets a message
+from bench import latency, load, stall
+
+# sessions, octets a message, whether the sender signs
+WORKLOADS = {
+    "W1": (20, 10_240, False),
+    "W2": (100, 10_240, False),
+    "W3": (20, 102_400, False),
+    "AUTH": (20, 10_240, True),
+}
+OTHERS = ("LAT", "STALL")
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--messages", type=int, default=3000, help="of each workload (default: 3000)")
-    parser.add_argument("--workload", choices=[*WORKLOADS, "LAT"], action="append", help="default: all")
+    parser.add_argument("--workload", choices=[*WORKLOADS, *OTHERS], action="append", help="default: all")
     options = parser.parse_args()
-    for name in options.workload or [*WORKLOADS, "LAT"]:
+    for name in options.workload or [*WORKLOADS, *OTHERS]:
         if name == "LAT":
             times = await latency.run(10, 10_240, min(options.messages, 300))
             print(f"LAT  10 messages/s of 10 KiB: p50 {times.p50:.1f} ms, p99 {times.p99:.1f} ms", flush=True)
             continue
-        sessions, octets = WORKLOADS[name]
-        found = await load.run(sessions, octets, options.messages)
+        if name == "STALL":
+            turns = await stall.run(min(options.messages, 1000), 20)
+            wall, cpu = (", ".join(f"{ms:.1f}" for ms in found) or "none over 5" for found in (turns.wall, turns.cpu))
+            print(f"STALL 10 MB mixed into 10 KiB: longest turns of the loop {wall} ms, of CPU {cpu} ms", flush=True)
+            continue
+        sessions, octets, signed = WORKLOADS[name]
+        found = await load.run(sessions, octets, options.messages, signed=signed)
+        what = f"{octets // 1024} KiB{', signed' if signed else ''}"
         print(
-            f"{name:<4} {sessions} sessions, {octets // 1024} KiB: {found.rate:.0f} messages/s, "
+            f"{name:<4} {sessions} sessions, {what}: {found.rate:.0f} messages/s, "
             f"{found.cpu:.2f} ms of CPU a message, {found.memory / 2**20:.0f} MiB",
             flush=True,
         )
 
 
-asyncio.run(main())
+uvloop.run(main())

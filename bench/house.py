@@ -1,6 +1,7 @@
 """The relay under load, with its DNS and its next hop: real processes on loopback, gone when the run is over.
 
-SPF, SRS, an RSA-2048 signature and the durable queue are on, as they are in production; TLS is off on both sides.
+SPF, DKIM, DMARC, SRS, RSA-2048 signature and ARC seal, and the durable queue are on, as they are in production; TLS is
+off on both sides.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import mail
 from relay.cli.zone import ZoneServer
 from relay.sign.keys import generate
 
@@ -103,13 +105,17 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def relay(sink_port: int) -> AsyncIterator[House]:
-    """A relay with an empty queue that forwards to a sink on loopback."""
-    zone = ZoneServer({("sender.test", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"']})
+async def relay(sink_port: int, *, signed: bool = False) -> AsyncIterator[House]:
+    """A relay with an empty queue that forwards to a sink on loopback.
+
+    Args:
+        signed: the sender publishes a DKIM key and a DMARC policy, besides SPF.
+    """
+    zone = ZoneServer(mail.records() if signed else {("sender.test", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"']})
     host, dns_port = await zone.start()
     with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp") as folder:
         port = free_port()
-        _furnish(Path(folder), _CONFIG.format(port=port, dns=f"{host}:{dns_port}", sink=sink_port))
+        furnish(Path(folder), port, f"{host}:{dns_port}", sink_port)
         with Path(folder, "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "relay", "serve", "--config", f"{folder}/relay.toml", stdout=log
@@ -123,8 +129,9 @@ async def relay(sink_port: int) -> AsyncIterator[House]:
     await zone.close()
 
 
-def _furnish(folder: Path, config: str) -> None:
-    (folder / "relay.toml").write_text(config)
+def furnish(folder: Path, port: int, dns: str, sink_port: int) -> None:
+    """Write the configuration of a relay at a port of loopback, and the files that it names."""
+    (folder / "relay.toml").write_text(_CONFIG.format(port=port, dns=dns, sink=sink_port))
     (folder / "aliases").write_text(f"{ALIAS} {MAILBOX}\n")
     for name, content in (("srs.secret", b"bench secret\n"), ("s1.pem", generate("rsa2048"))):
         (folder / name).touch(mode=0o600)

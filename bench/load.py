@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench import mail
 from bench.house import ALIAS, SENDER, free_port, program, relay
 
 PATIENCE = 240.0  # seconds for one run
@@ -28,7 +31,7 @@ class Load:
     memory: int
 
 
-class _Sink:
+class Sink:
     """smtp-sink, whose running counter tells how many messages have arrived."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -37,7 +40,7 @@ class _Sink:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, port: int) -> _Sink:
+    async def start(cls, port: int) -> Sink:
         user = ["-u", "nobody"] if os.getuid() == 0 else []
         return cls(
             await asyncio.create_subprocess_exec(
@@ -59,38 +62,52 @@ class _Sink:
         await self._reading
 
 
-async def run(sessions: int, octets: int, messages: int) -> Load:
-    """Send `messages` of `octets` each over `sessions` connections at a time, one message a connection."""
+async def run(sessions: int, octets: int, messages: int, *, signed: bool) -> Load:
+    """Send `messages` of `octets` each over `sessions` connections at a time, one message a connection.
+
+    Args:
+        signed: by the sender, so that there are a signature and a policy to check.
+    """
     port = free_port()
-    sink = await _Sink.start(port)
+    sink = await Sink.start(port)
+    content = mail.signed(octets) if signed else b""
     try:
-        async with relay(port) as house, asyncio.timeout(PATIENCE):
-            await _source(house.port, sessions, octets, 100)
-            await _until(sink, 100)
+        async with relay(port, signed=signed) as house, asyncio.timeout(PATIENCE):
+            await source(house.port, sessions, octets, 100, content)
+            await until(sink, 100)
             cpu, started, memory = house.cpu(), time.monotonic(), [house.memory()]
-            source = asyncio.create_task(_source(house.port, sessions, octets, messages))
+            pushed = asyncio.create_task(source(house.port, sessions, octets, messages, content))
             while sink.count < 100 + messages:
                 await asyncio.sleep(0.02)
                 if time.monotonic() - started > len(memory):
                     memory.append(house.memory())
             seconds = time.monotonic() - started
-            await source
+            await pushed
             await asyncio.sleep(1)  # what is left to clean up counts
             return Load(messages / seconds, (house.cpu() - cpu) / messages * 1000, max(memory))
     finally:
         await sink.stop()
 
 
-async def _source(port: int, sessions: int, octets: int, messages: int) -> None:
-    process = await asyncio.create_subprocess_exec(
+async def source(port: int, sessions: int, octets: int, messages: int, content: bytes = b"") -> None:
+    """Push messages: made up by smtp-source, or with this content."""
+    with tempfile.NamedTemporaryFile(prefix="srs-relay-bench-") as file:
+        file.write(content.replace(b"\r\n", b"\n"))
+        file.flush()
+        process = await pushing(port, sessions, messages, ["-F", file.name] if content else ["-l", str(octets)])
+        if await process.wait():
+            raise SystemExit("smtp-source failed")
+
+
+async def pushing(port: int, sessions: int, messages: int, what: Sequence[str]) -> asyncio.subprocess.Process:
+    """A running smtp-source."""
+    return await asyncio.create_subprocess_exec(
         program("smtp-source"),
-        *("-s", str(sessions), "-l", str(octets), "-m", str(messages)),
+        *("-s", str(sessions), "-m", str(messages), *what),
         *("-f", SENDER, "-t", ALIAS, f"127.0.0.1:{port}"),
     )
-    if await process.wait():
-        raise SystemExit("smtp-source failed")
 
 
-async def _until(sink: _Sink, count: int) -> None:
+async def until(sink: Sink, count: int) -> None:
     while sink.count < count:
         await asyncio.sleep(0.02)

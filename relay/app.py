@@ -14,13 +14,18 @@ from functools import partial
 
 import structlog
 
-from relay.address import lookup_key
-from relay.authenticate import policy, results, spf
+from relay.address import domain_of, lookup_key
+from relay.authenticate import forged, policy, results, spf
+from relay.authenticate.author import author_domains
+from relay.authenticate.kinship import is_ours, is_within
+from relay.authenticate.verdict import Verdict, examine, hear
 from relay.config import Config
 from relay.deliver.agent import Agent
 from relay.deliver.attempt import Attempts, log_queued
+from relay.deliver.departure import Departures
 from relay.deliver.dispatch import Dispatcher, hop_of
-from relay.dns import DnsFailure, Resolver, confirmed_name
+from relay.deliver.senders import Senders
+from relay.dns import Iprev, Resolver, iprev
 from relay.files import Files
 from relay.message import Client, Message
 from relay.network import within
@@ -36,11 +41,11 @@ from relay.receive.incoming import LARGE
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Happening, Notice, Notifier, from_domain
+from relay.rewrite.replies import STORED_FOR, is_reply
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
 from relay.route.loops import is_looping, mark_fields, received_hops
 from relay.route.router import Routed, Router, Target
-from relay.sign.signer import Signer
 
 log = structlog.get_logger()
 
@@ -54,6 +59,7 @@ class _Accepted:
     routes: list[tuple[RcptTo, Routed]] = field(default_factory=list)
     targets: int = 0
     spf: spf.SpfVerdict | None = None
+    rejects: bool = False  # what forwarding would make fail: the first recipient decides it for the whole message
 
 
 class Conversation:
@@ -62,7 +68,7 @@ class Conversation:
     def __init__(self, relay: Relay, client: Client) -> None:
         self._relay = relay
         self._accepted = _Accepted()
-        self._ptr: asyncio.Task[str] | None = None
+        self._iprev: asyncio.Task[Iprev] | None = None
 
     def __enter__(self) -> Conversation:
         self._relay.metrics.connections.add()
@@ -72,8 +78,8 @@ class Conversation:
     def __exit__(self, *_: object) -> None:
         """The connection is over: what was still asked for it is not needed."""
         self._relay.metrics.sessions.add(-1)
-        if self._ptr is not None:
-            self._ptr.cancel()
+        if self._iprev is not None:
+            self._iprev.cancel()
 
     def refused(self, reply: Reply) -> None:
         self._relay.metrics.refused.add(refusal(reply))
@@ -95,23 +101,24 @@ class Conversation:
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
         if self._accepted.routes and self._accepted.targets + len(routed.targets) > TARGETS:
             raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
+        rejects = self._relay.rejects_unforwardable(routed)
+        if self._accepted.routes and rejects != self._accepted.rejects:
+            raise Refused(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
         await self._check_sender(client, sender)
         self._accepted.routes.append((rcpt, routed))
         self._accepted.targets += len(routed.targets)
-        if self._ptr is None:
-            self._ptr = asyncio.create_task(_name_of(self._relay.resolver, client.ip))
+        self._accepted.rejects = rejects
+        if self._iprev is None and client.known:
+            self._iprev = asyncio.create_task(iprev(self._relay.resolver, client.ip))
 
     async def _check_sender(self, client: Client, sender: str) -> None:
-        """SPF and forgeries of our own domains; one verdict serves all recipients of a transaction.
+        """SPF, as far as it decides alone; one verdict serves all recipients of a transaction.
 
         Raises:
             Refused: the client may not write in the sender's name.
         """
-        if client.trusted:
-            return
-        verdict = await self._spf(client, sender)
-        policy.refuse_forged_sender(self._relay.own_domains, verdict, sender, client.ip)
-        policy.apply_spf(self._relay.config.spf, verdict, client.ip)
+        if not client.trusted:
+            policy.apply_spf(self._relay.config.spf, await self._spf(client, sender), client.ip)
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
@@ -120,26 +127,33 @@ class Conversation:
 
     async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
         relay, accepted, now = self._relay, self._accepted, time.time()
-        verdict = None if client.trusted else await self._spf(client, transaction.mail.sender)
+        queue_id, sender = id_text(transaction.id), transaction.mail.sender
+        routes = [routed for _, routed in accepted.routes]
+        name = await self._iprev if self._iprev is not None else None
+        client = replace(client, ptr=name.name if name is not None else "")
         try:
-            relay.check_loops(message, [routed for _, routed in accepted.routes])
-            if verdict is not None:
-                policy.refuse_forged_author(relay.own_domains, verdict, message, client.ip)
+            relay.check_loops(message, routes)
+            if client.trusted:
+                verdict = await hear(relay.resolver, message, sender, relay.config.clients.authserv_ids, now)
+            else:
+                found = await self._spf(client, sender)
+                verdict = await examine(relay.resolver, message, sender, found, name, now)
+            override = await relay.judge(client, sender, message, verdict, queue_id)
+            breaks = relay.breaks_when_forwarded(verdict, sender, queue_id, routes)
         except Refused as refused:
-            log.info("refused", id=id_text(transaction.id), reply=str(refused.reply))
+            log.info("refused", id=queue_id, reply=str(refused.reply))
             return refused.reply
-        client = replace(client, ptr=await self._ptr if self._ptr is not None else "")
-        message = await relay.without_forged(message, id_text(transaction.id))
-        stored = relay.complete(client, transaction, message, verdict, [routed for _, routed in accepted.routes], now)
+        message = await relay.without_forged(message, queue_id)
+        stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
         try:
             await relay.enqueue(
                 stored, relay.deliveries(stored, accepted.routes), await relay.expansions(stored, accepted.routes)
             )
         except QueueUnavailable as error:
-            log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
+            log.error("queue_unavailable", id=queue_id, problem=str(error))
             return Reply(452, "4.3.1", "the message cannot be stored now, try again later")
         relay.metrics.accepted.add()
-        return Reply(250, "2.0.0", f"Ok: queued as {id_text(transaction.id)}")
+        return Reply(250, "2.0.0", f"Ok: queued as {queue_id}")
 
 
 class Relay:
@@ -165,6 +179,7 @@ class Relay:
         self.ids = QueueIds(time.time)
         self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
         self.own_domains = config.own_domains
+        self._signer = files.signer
         self._scheme = files.scheme
         self.agent = Agent(config, resolver, files.password)
         self._router = Router(
@@ -180,18 +195,20 @@ class Relay:
         )
         self._notifier = Notifier(
             config.hostname,
-            from_domain([key.domain for key in files.keys], config.srs.domain),
+            from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain),
             self._patience,
             self.ids,
             partial(hop_of, config),
             rates.notices,
         )
+        self.senders = Senders(config, self._scheme, store, resolver)
+        self.departures = Departures(config, files.signer, self._scheme, self._keep_author)
         attempts = Attempts(
             config,
             store,
             self.agent,
-            Signer(files.keys, config.srs.domain),
-            self._scheme,
+            self.departures,
+            self.senders,
             self._notifier,
             self._home,
             metrics,
@@ -207,10 +224,12 @@ class Relay:
             routed = await self._router.route(asked)
         except Refused:
             if self._router.leads_home(asked.recipient):
-                self.metrics.srs.add("rejected")
+                (self.metrics.replies if is_reply(asked.recipient) else self.metrics.srs).add("rejected")
             raise
         if routed.kind == "srs":
             self.metrics.srs.add("reversed")
+        elif routed.kind == "reply":
+            self.metrics.replies.add("reversed")
         return routed
 
     async def _home(self, sender: str) -> Sequence[Target]:
@@ -220,6 +239,9 @@ class Relay:
         except Refused as refused:
             log.info("sender_unreachable", sender=sender, reply=str(refused.reply))
             return ()
+
+    async def _keep_author(self, author: str, token: str) -> str:
+        return await self._store.keep_author(author, token, time.time(), STORED_FOR)
 
     async def check_spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
@@ -242,29 +264,114 @@ class Relay:
 
     async def without_forged(self, message: Message, queue_id: str) -> Message:
         """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
-        strip = partial(results.strip_forged, message, self.config.authserv)
-        message, forged = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
-        if forged:
-            log.info("forged_results_removed", id=queue_id, fields=len(forged), signed=results.are_signed(message))
+        strip = partial(forged.strip_forged, message, self.config.authserv)
+        message, removed = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
+        if removed:
+            log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
         return message
+
+    def rejects_unforwardable(self, routed: Routed) -> bool:
+        """Whether a message for this recipient is refused if DMARC would fail behind us."""
+        return any(self.config.unforwardable(domain_of(target.address)) == "reject" for target in routed.targets)
+
+    async def judge(self, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str) -> str:
+        """What the verdict leads to; returns why a DMARC failure does not count, where that is so.
+
+        Raises:
+            Refused: 550 5.7.23, 5.7.1, 5.7.26, or the like for now.
+        """
+        self._note(verdict, queue_id)
+        if client.trusted:
+            return ""
+        authors = author_domains(message)
+        kin = await asyncio.gather(*(is_ours(self.resolver, self.own_domains, domain) for domain in authors))
+        ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
+        policy.refuse_forged(verdict, is_within(self.own_domains, domain_of(sender)), authors, ours, client.ip)
+        policy.apply_spf_unless_dkim(self.config.spf, verdict, client.ip)
+        if verdict.dmarc is None or verdict.dmarc.result != "fail":
+            return ""
+        # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
+        known = (*self.config.dmarc.skip, *self.config.spf.skip)
+        override = policy.overrides(known, self.config.arc.trusted_sealers, verdict, client.ip)
+        if override:
+            log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
+        else:
+            policy.apply_dmarc(self.config.dmarc, verdict.dmarc, client.ip)
+        return override
+
+    def _note(self, verdict: Verdict, queue_id: str) -> None:
+        """One log line, and the metrics, for all that was checked."""
+        if verdict.spf is None or verdict.dmarc is None:
+            return
+        log.info(
+            "authenticated",
+            id=queue_id,
+            spf=verdict.spf.result,
+            domain=verdict.spf.domain,
+            identity=verdict.spf.identity,
+            dkim=[f"{one.domain}:{one.result}" for one in verdict.dkim],
+            arc=verdict.arc.result,
+            dmarc=verdict.dmarc.result,
+            author=verdict.dmarc.domain,
+            policy=verdict.dmarc.policy or None,
+            aligned=list(verdict.aligned),
+            word=verdict.word.authserv_id if verdict.word is not None else None,
+        )
+        for one in verdict.dkim:
+            self.metrics.dkim.add(one.result)
+        self.metrics.arc.add(verdict.arc.result)
+        self.metrics.dmarc.add(verdict.dmarc.result)
+
+    def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
+        """Why DMARC would fail behind us; empty where it passes, be it by what we sign or send in the author's name."""
+        reason = policy.breaks_when_forwarded(verdict)
+        if not reason or verdict.dmarc is None:
+            return ""
+        if domain_of(sender) in self.config.senders.local_domains:
+            return ""
+        if self._signer.signs_as(verdict.dmarc.domain, time.time()):
+            return ""
+        return reason
+
+    def breaks_when_forwarded(self, verdict: Verdict, sender: str, queue_id: str, routes: Sequence[Routed]) -> str:
+        """`unforwardable_reason`, logged with what is done about it.
+
+        Raises:
+            Refused: 550 5.7.1, the route wants such mail refused.
+        """
+        reason = self.unforwardable_reason(verdict, sender)
+        if not reason:
+            return ""
+        treatments = {self.config.unforwardable(domain_of(t.address)) for routed in routes for t in routed.targets}
+        for treatment in treatments:
+            self.metrics.unforwardable.add(treatment)
+        log.info("unforwardable", id=queue_id, treatment=sorted(treatments), reason=reason)
+        if "reject" in treatments:
+            raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
+        return reason
 
     def complete(
         self,
         client: Client,
         transaction: Transaction,
         message: Message,
-        verdict: spf.SpfVerdict | None,
+        verdict: Verdict,
+        override: str,
+        breaks: str,
         routes: Sequence[Routed],
         now: float,
     ) -> StoredMessage:
-        """The message as it is stored, with our trace fields made."""
+        """The message as it is stored, with our trace fields made.
+
+        Args:
+            override: why a DMARC failure does not count.
+            breaks: why DMARC would fail behind us, and From may have to be rewritten.
+        """
         queue_id = id_text(transaction.id)
         authentication = b""
-        if verdict is not None:
-            log.info("authenticated", id=queue_id, spf=verdict.result, domain=verdict.domain, identity=verdict.identity)
-            authentication = results.results_field(
-                self.config.authserv, [results.spf_result(verdict, ip=client.ip, sender=transaction.mail.sender)]
-            )
+        if not client.trusted:
+            found = results.all_results(verdict, ip=client.ip, sender=transaction.mail.sender, override=override)
+            authentication = results.results_field(self.config.authserv, found)
         recipients = transaction.recipients
         trace = (
             authentication
@@ -284,7 +391,7 @@ class Relay:
             sender=transaction.mail.sender,
             trace=trace,
             message=message,
-            verdict={"trusted": client.trusted, "spf": verdict.result if verdict is not None else ""},
+            verdict=verdict.to_json(unforwardable=bool(breaks)),
             smtputf8=transaction.mail.smtputf8,
             ret=transaction.mail.ret,
             envid=transaction.mail.envid,
@@ -350,10 +457,3 @@ def _behind_list(notify: str) -> str:
     """What is left of NOTIFY for the members of a list, whose success is not reported; not even failure was asked for
     where success was all."""
     return ",".join(word for word in notify.split(",") if word != "SUCCESS") or ("NEVER" if notify else "")
-
-
-async def _name_of(resolver: Resolver, ip: str) -> str:
-    try:
-        return await confirmed_name(resolver, ip)
-    except DnsFailure:
-        return ""

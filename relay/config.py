@@ -21,11 +21,15 @@ from pydantic import (
     model_validator,
 )
 
+from relay.address import normal_domain
 from relay.config_values import (
     Action,
     DomainName,
+    DomainPattern,
     Duration,
     File,
+    HostPattern,
+    Moment,
     Network,
     NextHop,
     Size,
@@ -116,9 +120,17 @@ class Limits(Section):
 
 
 class Clients(Section):
-    """Clients that may send to any recipient."""
+    """Clients that may send to any recipient; under `authserv_ids` they say what they know of their mail."""
 
     trusted: OwnNetworks = ()
+    authserv_ids: tuple[str, ...] = ()
+
+    @field_validator("authserv_ids")
+    @classmethod
+    def _normal(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in value):
+            raise ValueError("an empty name")
+        return tuple(normal_domain(name.strip()) for name in value)
 
 
 class Senders(Section):
@@ -159,19 +171,59 @@ class Srs(Section):
 class Spf(Section):
     """What an SPF result does. A result that is tagged is only written into Authentication-Results."""
 
-    fail: Action = "tag"
-    softfail: Action = "tag"
+    fail: Literal["reject-unless-dkim", "reject", "defer", "tag"] = "reject-unless-dkim"
+    softfail: Literal["reject-unless-dkim", "reject", "defer", "tag"] = "tag"
     permerror: Action = "tag"
     temperror: Action = "defer"
     skip: tuple[Network, ...] = ()
 
 
 class Dkim(Section):
-    """One signing key. Several entries for a domain sign several times."""
+    """One signing key, when it signs (`active_until` is the first moment when it does not), and for which From domains
+    (its own where none are named). Several keys for one From domain sign several times.
+    """
 
     domain: DomainName
     selector: DomainName
     private_key: File
+    sign: tuple[DomainPattern, ...] = ()
+    active_from: Moment | None = None
+    active_until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Dkim:
+        if self.active_from and self.active_until and self.active_from >= self.active_until:
+            raise ValueError("active_until has to be later than active_from")
+        return self
+
+
+SrsMode = Literal[False, "when-needed", "always"]
+Unforwardable = Literal["rewrite-from", "reject", "pass"]
+
+
+class Dmarc(Section):
+    """What a DMARC failure does under each policy, and what is done with mail that forwarding would make fail."""
+
+    reject: Action = "reject"
+    quarantine: Action = "tag"
+    unforwardable: Unforwardable = "rewrite-from"
+    skip: tuple[HostPattern, ...] = ()
+
+
+class Arc(Section):
+    """ARC seals (RFC 8617): whether we make them, with which key (without one: a DKIM key), and whose are believed."""
+
+    seal: bool = True
+    domain: DomainName | None = None
+    selector: DomainName | None = None
+    private_key: File | None = None
+    trusted_sealers: tuple[DomainName, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> Arc:
+        if len({self.domain is None, self.selector is None, self.private_key is None}) > 1:
+            raise ValueError("domain, selector and private_key belong together")
+        return self
 
 
 class DomainRoute(Section):
@@ -179,14 +231,15 @@ class DomainRoute(Section):
 
     next_hop: NextHop | None = None
     recipients: str
-    srs: Literal[False, "always"] | None = None
+    srs: SrsMode | None = None
+    unforwardable: Unforwardable | None = None
 
     @field_validator("srs", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
-        if value not in (True, False, "always", "true", "false"):
-            raise ValueError('either false or "always"')
-        return False if value in (False, "false") else "always"
+        if value not in (True, False, "always", "when-needed", "true", "false"):
+            raise ValueError('false, "when-needed" or "always"')
+        return False if value in (False, "false") else "when-needed" if value == "when-needed" else "always"
 
     @field_validator("recipients")
     @classmethod
@@ -339,6 +392,8 @@ class Config(Section):
     srs: Srs
     spf: Spf = Spf()
     dkim: tuple[Dkim, ...] = ()
+    dmarc: Dmarc = Dmarc()
+    arc: Arc = Arc()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()
@@ -373,6 +428,19 @@ class Config(Section):
         """Where the route of a normal domain leads; None leaves its mail to the smarthost, or to its MX."""
         route = self.routes.domains.get(domain)
         return None if route is None else route.next_hop
+
+    def srs_mode(self, domain: str) -> SrsMode:
+        """Whether senders are rewritten in mail for a normal domain."""
+        route = self.routes.domains.get(domain)
+        return "always" if route is None or route.srs is None else route.srs
+
+    def unforwardable(self, domain: str) -> Unforwardable:
+        """What becomes of mail for a normal domain that DMARC would fail behind us: a host that trusts us wants it as
+        it is."""
+        route = self.routes.domains.get(domain)
+        if route is None:
+            return self.dmarc.unforwardable
+        return route.unforwardable or ("pass" if route.srs is False else self.dmarc.unforwardable)
 
     @property
     def own_domains(self) -> frozenset[str]:

@@ -107,6 +107,8 @@ def _require_files(config: Config) -> None:
     """Every file that the configuration names must be there and readable, secrets by us alone."""
     secrets = [("srs.secrets_file", config.srs.secrets_file)]
     secrets += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
+    if config.arc.private_key is not None:
+        secrets.append(("arc.private_key", config.arc.private_key))
     files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
     if config.tls is not None:
         secrets.append(("tls.private_key", config.tls.private_key))
@@ -130,6 +132,8 @@ def _require_files(config: Config) -> None:
 def loosely_guarded(config: Config) -> list[Path]:
     """Secret files that others than their owner may read; worth a warning, not a refusal (containers mount them so)."""
     secrets = [config.srs.secrets_file, *(key.private_key for key in config.dkim)]
+    if config.arc.private_key is not None:
+        secrets.append(config.arc.private_key)
     if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
         secrets.append(config.delivery.smarthost.password_file)
     return [path for path in secrets if path.stat().st_mode & 0o077]

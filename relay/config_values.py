@@ -6,7 +6,7 @@ Each type takes the text of the file or the environment, and refuses with a sent
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,11 +45,46 @@ def size(value: object) -> int:
     return int(float(found.group(1)) * _SIZES[found.group(2).upper()])
 
 
+def moment(value: object) -> datetime:
+    """A point in time, in UTC, from a date (its first moment) or a date with a time; one without an offset is in UTC.
+
+    Raises:
+        ValueError: neither, nor the text of one (RFC 3339).
+    """
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    if isinstance(found, datetime):
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    if isinstance(found, date):
+        return datetime(found.year, found.month, found.day, tzinfo=UTC)
+    raise ValueError("a moment is written like 2026-07-01 or 2026-07-01T12:00:00Z")
+
+
 def _domain(value: str) -> str:
     value = normal_domain(value)
     if not value.isascii() or not DOMAIN.match(value):
         raise ValueError(f"{value!r} is not a domain name")
     return value
+
+
+def _domain_pattern(value: str) -> str:
+    if value == "*":
+        return value
+    return ("*." if value.startswith("*.") else "") + _domain(value.removeprefix("*."))
+
+
+def host_pattern(value: object) -> IPNetwork | str:
+    """Hosts by their address or network, or by name: `"mx.lists.example"`, and `".lists.example"` for all below it.
+
+    Raises:
+        ValueError: neither.
+    """
+    text = str(value)
+    if re.fullmatch(r"[0-9a-fA-F:./]+", text) and (":" in text or text.replace(".", "").replace("/", "").isdigit()):
+        return network(value)
+    return ("." if text.startswith(".") else "") + _domain(text.removeprefix("."))
 
 
 def resolved(value: Path, info: ValidationInfo) -> Path:
@@ -61,8 +96,11 @@ def resolved(value: Path, info: ValidationInfo) -> Path:
 Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
+Moment = Annotated[datetime, BeforeValidator(moment)]
 DomainName = Annotated[str, AfterValidator(_domain)]
+DomainPattern = Annotated[str, AfterValidator(_domain_pattern)]  # "*.example.org" is all below it, "*" every domain
 Network = Annotated[IPNetwork, BeforeValidator(network)]
+HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]
 File = Annotated[Path, AfterValidator(resolved)]
 Action = Literal["reject", "defer", "tag"]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]

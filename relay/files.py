@@ -18,7 +18,9 @@ from relay.deliver.tls import ServerTls
 from relay.rewrite.srs import Scheme, scheme_from_config
 from relay.route.reload import look
 from relay.route.tables import Tables, read_tables
-from relay.sign.keys import SigningKey, load
+from relay.sign import keys, table
+from relay.sign.signer import Signer
+from relay.sign.table import SigningTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,13 @@ class Files:
 
     Attributes:
         scheme: the SRS secrets, with all that goes with them.
-        keys: one for each `[[dkim]]`.
+        signer: has the keys, and chooses among them.
         tls: the certificate for clients; None without a section [tls].
         password: for the smarthost; empty where it wants none.
     """
 
     scheme: Scheme
-    keys: tuple[SigningKey, ...]
+    signer: Signer
     tables: Tables
     tls: ServerTls | None
     password: str = field(default="", repr=False)
@@ -53,10 +55,7 @@ def read_files(config: Config) -> Files:
     """
     with _named("srs.secrets_file"):
         scheme = scheme_from_config(config)
-    keys = []
-    for number, entry in enumerate(config.dkim):
-        with _named(f"dkim.{number}.private_key"):
-            keys.append(load(entry))
+    signer = read_signer(config)
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
     with _named("tls"):
@@ -64,7 +63,19 @@ def read_files(config: Config) -> Files:
     smarthost = config.delivery.smarthost
     with _named("delivery.smarthost.password_file"):
         password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
-    return Files(scheme, tuple(keys), tables, tls, password)
+    return Files(scheme, signer, tables, tls, password)
+
+
+def read_signer(config: Config) -> Signer:
+    """The keys alone. Raises ConfigError, as `read_files`."""
+    entries = []
+    for number, entry in enumerate(config.dkim):
+        with _named(f"dkim.{number}.private_key"):
+            entries.append((keys.load(entry), entry.sign or (entry.domain,)))
+    with _named("arc.private_key"):
+        sealing = keys.load_sealing(config.arc)
+    forwarder = table.forwarder_keys([key for key, _ in entries], config.srs.domain)
+    return Signer(SigningTable(table.rules_of(entries), forwarder), sealing)
 
 
 def read_password(path: Path) -> str:

@@ -61,8 +61,9 @@ class Rates:
     """Every rate there is.
 
     Attributes:
-        mail, bounces: messages to one sender behind SRS addresses, from other senders and from the null sender.
-        forgeries: SRS addresses that a client makes up.
+        mail, bounces: messages to one sender or author behind addresses of ours, from other senders and from the null
+            sender.
+        forgeries: SRS and reply addresses that a client makes up.
         unknown_users: that a client has the mailbox host asked for.
         notices: to the senders of a domain that publishes no SPF.
     """

@@ -125,3 +125,24 @@ def opendkim(message: bytes, records: Records, folder: Path) -> list[Verdict]:
     done = subprocess.run(command, capture_output=True, timeout=20)
     output = re.sub(r"\s+", " ", done.stdout.decode("latin-1"))
     return [Verdict(selector, domain, result) for result, domain, selector in _OPENDKIM_RESULT.findall(output)]
+
+
+# Reads the message, having the way to sign it as arguments; writes its signature.
+_MAIL_DKIM_SIGNER = r"""
+use strict; use warnings;
+use Mail::DKIM::Signer; use Mail::DKIM::PrivateKey;
+my ($method, $domain, $selector, $data) = @ARGV;
+binmode STDIN; local $/; my $message = <STDIN>;
+my $key = Mail::DKIM::PrivateKey->load(Data => $data);
+my $signer = Mail::DKIM::Signer->new(
+    Algorithm => 'rsa-sha256', Method => $method, Domain => $domain, Selector => $selector, Key => $key);
+$signer->PRINT($message); $signer->CLOSE;
+print $signer->signature->as_string, "\r\n";
+"""
+
+
+def mail_dkim_signature(message: bytes, method: str, domain: str, selector: str, pem: bytes) -> bytes:
+    """The DKIM-Signature that Mail::DKIM makes with an RSA key in PKCS#1, with `method` as canonicalization."""
+    data = b"".join(line for line in pem.splitlines() if not line.startswith(b"-----")).decode()
+    command = ["perl", "-e", _MAIL_DKIM_SIGNER, method, domain, selector, data]
+    return subprocess.run(command, input=message, capture_output=True, check=True, timeout=20).stdout

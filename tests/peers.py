@@ -27,6 +27,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "ip": "iproute2",
     "opendkim": "opendkim",
+    "perl:Mail::Address": "libmailtools-perl",
     "perl:Mail::DKIM": "libmail-dkim-perl",
     "perl:Mail::SRS": "libmail-srs-perl",
     "perl:Net::SSLeay": "libnet-ssleay-perl",

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from relay.config import Config, ConfigError
 from relay.config_file import load, loosely_guarded
-from relay.config_values import duration, size
+from relay.config_values import duration, moment, size
 from relay.network import Endpoint, endpoint
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,15 @@ srs = {domain = "fwd.example", secrets_file = "srs.secret"}
 def folder(tmp_path: Path) -> Path:
     """A folder with every file that the reference and the examples name."""
     (tmp_path / "dkim").mkdir()
-    for name in ("srs.secret", "dkim/relay1.pem", "aliases", "fullchain.pem", "privkey.pem", "smarthost.password"):
+    for name in (
+        "srs.secret",
+        "dkim/relay1.pem",
+        "dkim/arc1.pem",
+        "aliases",
+        "fullchain.pem",
+        "privkey.pem",
+        "smarthost.password",
+    ):
         (tmp_path / name).write_text("x\n")
     return tmp_path
 
@@ -96,7 +104,7 @@ LINES = REFERENCE.splitlines()
 HEADERS = [n for n, line in enumerate(LINES) if re.match(r"#?\[", line)]
 OFF_LINES = [n for n, line in enumerate(LINES) if OFF.match(line) and n not in HEADERS]
 # What is refused without its other half.
-TOGETHER = ({"user", "password_file"}, {"recipients", "next_hop"})
+TOGETHER = ({"user", "password_file"}, {"recipients", "next_hop"}, {"domain", "selector", "private_key"})
 
 
 def _name(line: str) -> str:
@@ -133,7 +141,17 @@ def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 # What the reference shows as an example because there is no default, or one that depends on the host or on other keys.
 EXAMPLES_NOT_DEFAULTS = {
+    "arc.domain",
+    "arc.private_key",
+    "arc.selector",
+    "arc.trusted_sealers",
     "authserv_id",
+    "clients.authserv_ids",
+    "dkim.active_from",
+    "dkim.active_until",
+    "dkim.sign",
+    "dmarc.skip",
+    "routes.domains.unforwardable",
     "workers",
     "listen.tls",
     "dns.nameservers",
@@ -202,7 +220,7 @@ def test_there_is_an_example_for_each_of_the_three_uses() -> None:
         ("receive = {max_message_size = 'large'}", 'receive.max_message_size: a size is written like "25MB"'),
         ("receive = {max_message_size = 0}", "receive.max_message_size: must be greater than or equal to 1"),
         ("limits = {recipients = 50}", "limits.recipients: must be greater than or equal to 100"),
-        ("spf = {fail = 'bounce'}", "spf.fail: must be 'reject', 'defer' or 'tag'"),
+        ("spf = {fail = 'bounce'}", "spf.fail: must be 'reject-unless-dkim', 'reject', 'defer' or 'tag'"),
         ("tls = {certificate = 'fullchain.pem'}", "tls.private_key: this key is required"),
         ("http = {address = 'localhost:8025'}", "http.address: 'localhost:8025' is not an address with a port"),
         ("queue = {url = 'sqlite:///:memory:'}", "queue.url: the queue must be a file"),
@@ -295,6 +313,50 @@ def test_sizes(text: object, octets: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-07-01", 1782864000),
+        ("2026-07-01T12:00:00Z", 1782907200),
+        ("2026-07-01 14:00:00+02:00", 1782907200),
+        ("2026-07-01T12:00:00", 1782907200),
+    ],
+)
+def test_moments_are_in_utc_as_toml_or_as_text(folder: Path, text: str, seconds: int) -> None:
+    assert moment(text).timestamp() == moment(tomllib.loads(f"at = {text}")["at"]).timestamp() == seconds
+
+
+def test_the_environment_says_when_a_key_signs(folder: Path) -> None:
+    dkim = '[{"domain": "a.example", "selector": "s", "private_key": "srs.secret", "active_from": "2026-07-01"}]'
+    [entry] = loaded(folder, MINIMAL, {"RELAY_DKIM": dkim}).dkim
+    assert entry.active_from is not None and entry.active_from.isoformat() == "2026-07-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("active_from = 12:00:00", "dkim.0.active_from: a moment is written like 2026-07-01 or 2026-07-01T12:00:00Z"),
+        ("active_from = 1782864000", "dkim.0.active_from: a moment is written like"),
+        ("active_until = 'soon'", "dkim.0.active_until: a moment is written like"),
+        (
+            "active_from = 2026-07-01\nactive_until = 2026-07-01T00:00:00Z",
+            "dkim.0: active_until has to be later than active_from",
+        ),
+        ("sign = ['a b']", "dkim.0.sign.0: 'a b' is not a domain name"),
+        ("sign = ['a.*.example']", "dkim.0.sign.0: 'a.*.example' is not a domain name"),
+        ("sign = 'a.example'", 'dkim.0.sign: an array is needed, like ["…"]'),
+    ],
+)
+def test_a_key_entry_that_cannot_be_meant_is_refused(folder: Path, line: str, said: str) -> None:
+    entry = '[[dkim]]\ndomain = "a.example"\nselector = "s"\nprivate_key = "dkim/relay1.pem"\n'
+    assert said in refusal(folder, MINIMAL + entry + line)
+
+
+def test_half_a_sealing_key_is_refused(folder: Path) -> None:
+    said = "arc: domain, selector and private_key belong together"
+    assert said in refusal(folder, MINIMAL + '[arc]\nselector = "s"\n')
+
+
+@pytest.mark.parametrize(
     ("url", "written"),
     [
         ("smtp://mail.example", "smtp://mail.example:25"),
@@ -367,7 +429,7 @@ def test_secrets_that_others_can_read_are_named(folder: Path) -> None:
         ("[receive]\nmax_message_size = 0", "receive.max_message_size: must be greater than or equal to 1"),
         (
             '[routes.domains."a.example"]\nrecipients = "any"\nsrs = "maybe"',
-            'routes.domains.a.example.srs: either false or "always"',
+            'routes.domains.a.example.srs: false, "when-needed" or "always"',
         ),
         ('[delivery]\nmode = "in-session"', "delivery.mode: must be 'queue'"),
         (

@@ -21,7 +21,7 @@ import pytest
 import uvloop
 
 from relay.cli.zone import ZoneServer
-from relay.dns import Answer, CachingResolver, DnsFailure, StaticResolver, confirmed_name
+from relay.dns import Answer, CachingResolver, DnsFailure, StaticResolver, iprev
 
 DAY = 86400
 ZONE = {
@@ -319,15 +319,24 @@ def test_it_runs_on_uvloop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ip", "name"),
-    [("192.0.2.1", "mail.example"), ("2001:db8::1", "six.example"), ("192.0.2.9", ""), ("192.0.2.8", "")],
+    ("ip", "result", "name"),
+    [
+        ("192.0.2.1", "pass", "mail.example"),
+        ("2001:db8::1", "pass", "six.example"),
+        ("192.0.2.9", "fail", ""),
+        ("192.0.2.8", "permerror", ""),
+        ("192.0.2.6", "temperror", ""),
+        ("192.0.2.5", "temperror", ""),
+    ],
 )
-async def test_a_client_name_counts_where_it_points_back(ip: str, name: str) -> None:
+async def test_a_client_name_counts_where_it_points_back(ip: str, result: str, name: str) -> None:
     six = dns.name.from_text("1" + ".0" * 23 + ".8.b.d.0.1.0.0.2.ip6.arpa").to_text(omit_final_dot=True)
     resolver = StaticResolver(
         {
             ("1.2.0.192.in-addr.arpa", "PTR"): ["liar.example", "down.example", "mail.example"],
             ("9.2.0.192.in-addr.arpa", "PTR"): ["mail.example"],
+            ("6.2.0.192.in-addr.arpa", "PTR"): ["mail.example", "down.example"],
+            ("5.2.0.192.in-addr.arpa", "PTR"): DnsFailure("no answer"),
             (six, "PTR"): ["six.example"],
             ("mail.example", "A"): ["192.0.2.7", "192.0.2.1"],
             ("down.example", "A"): DnsFailure("no answer"),
@@ -335,4 +344,6 @@ async def test_a_client_name_counts_where_it_points_back(ip: str, name: str) -> 
             ("six.example", "AAAA"): ["2001:db8::1"],
         }
     )
-    assert await confirmed_name(resolver, ip) == name
+    found = await iprev(resolver, ip)
+    assert (found.result, found.name) == (result, name)
+    assert bool(found.problem) == (result != "pass")

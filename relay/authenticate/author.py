@@ -7,16 +7,30 @@ parsed but what cannot be an address (quoted strings and comments), and every do
 from __future__ import annotations
 
 import re
+from binascii import a2b_base64, a2b_qp
 from itertools import islice
 
 from relay.address import domain_of
-from relay.message import Message
+from relay.message import HeaderField, Message
 
 AUTHORS = 100  # domains of one message that are looked at: an internationalized name costs 30 microseconds
 _READ_OCTETS = 8192  # of a longer value nothing is passed over: the strictest reading is also the cheapest
+_LENIENT_NAME = re.compile(rb"\s*+from\s*+:", re.IGNORECASE)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
+_MAILBOX_END = re.compile("[,;]")
+_ENCODED_WORD = re.compile(r"=\?[^?\s]++\?([bq])\?([^?\s]*+)\?=", re.IGNORECASE)  # RFC 2047 section 2
+_NO_BASE64 = re.compile("[^A-Za-z0-9+/]+")
+
+
+def from_fields(message: Message) -> list[HeaderField]:
+    """The fields that some reader takes for From, top to bottom.
+
+    RFC 5322 section 2.2 has neither white space before a field's name nor a line end before its colon; there are mail
+    clients that do not mind.
+    """
+    return [f for f in message.fields if f.name == "from" or (not f.name and _LENIENT_NAME.match(f.raw))]
 
 
 def author_domains(message: Message) -> list[str]:
@@ -24,9 +38,28 @@ def author_domains(message: Message) -> list[str]:
 
     A domain that is spelled in several ways is there several times: past so many none could be passed over unseen.
     """
-    values = (field.value.decode("utf-8", "replace") for field in message.all("from"))
-    found = dict.fromkeys(domain for value in values for domain in _DOMAIN.findall(_DOT.sub(".", _bare(value))))
+    values = (field.value.decode("utf-8", "replace") for field in from_fields(message))
+    found = dict.fromkeys(domain for value in values for domain in _domains(value))
     return [domain_of("@" + domain) for domain in islice(found, AUTHORS + 1)]
+
+
+def _domains(value: str) -> list[str]:
+    bare = _bare(value)
+    found = _DOMAIN.findall(_DOT.sub(".", bare))
+    if any("@" not in mailbox and not mailbox.isspace() for mailbox in _MAILBOX_END.split(bare) if mailbox):
+        # No place for an address (RFC 2047 section 5), and there are mail clients that show one which they find there.
+        found += _DOMAIN.findall(_DOT.sub(".", " ".join(_decoded(*word) for word in _ENCODED_WORD.findall(value))))
+    return found
+
+
+def _decoded(encoding: str, text: str) -> str:
+    """An encoded word read as UTF-8: every charset in use shares the letters of a domain. Lenient as a mail client."""
+    if encoding in "qQ":
+        octets = a2b_qp(text.encode("ascii", "ignore"), header=True)
+    else:
+        letters = _NO_BASE64.sub("", text)
+        octets = a2b_base64(letters[: len(letters) - (len(letters) % 4 == 1)] + "==")
+    return octets.decode("utf-8", "replace")
 
 
 def _bare(value: str) -> str:

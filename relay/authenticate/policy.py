@@ -6,80 +6,151 @@ can see from the bounce what to mend.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
-from relay.address import domain_of
-from relay.authenticate.author import AUTHORS, author_domains
+from relay.authenticate.author import AUTHORS
+from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
 from relay.authenticate.spf import SpfVerdict
-from relay.config import Spf
-from relay.message import Message
+from relay.authenticate.verdict import Verdict
+from relay.authenticate.vouched import dmarc_of
+from relay.config import Dmarc, Spf
+from relay.network import IPNetwork, within
 from relay.reply import Refused
+
+UNLESS_DKIM = "reject-unless-dkim"
 
 
 def apply_spf(policy: Spf, verdict: SpfVerdict, ip: str) -> None:
-    """Return where the result is only to be tagged.
+    """At RCPT: return where the result is only to be tagged, or where DKIM may still speak for the sender.
 
     Raises:
         Refused: 550 5.7.23, 550 5.7.24 or 451 4.7.24 (RFC 7208 sections 8.4 to 8.7, RFC 7372 section 3.2), with the
             explanation of the domain's owner.
     """
-    action = {
+    action = _spf_action(policy, verdict)
+    if action not in ("tag", UNLESS_DKIM):
+        raise _spf_refusal(action, verdict, ip)
+
+
+def apply_spf_unless_dkim(policy: Spf, verdict: Verdict, ip: str) -> None:
+    """At the end of DATA: what failed SPF goes on if a DKIM signature speaks for the author or for MAIL FROM.
+
+    Any other signature says nothing of the sender: who forges one can sign with a domain of his own.
+
+    Raises:
+        Refused: 550 5.7.23; 451 4.7.24 where a signature could not be checked for now.
+    """
+    if verdict.spf is None or _spf_action(policy, verdict.spf) != UNLESS_DKIM:
+        return
+    if "dkim" in verdict.aligned or verdict.sender_signed:
+        return
+    if any(one.result == "temperror" for one in verdict.dkim):
+        raise _spf_refusal("defer", verdict.spf, ip, "; its DKIM signature cannot be checked for now")
+    raise _spf_refusal("reject", verdict.spf, ip, ", and no valid DKIM signature of its domain or the author's does")
+
+
+def _spf_action(policy: Spf, verdict: SpfVerdict) -> str:
+    return {
         "fail": policy.fail,
         "softfail": policy.softfail,
         "permerror": policy.permerror,
         "temperror": policy.temperror,
     }.get(verdict.result, "tag")
-    if action == "tag":
-        return
+
+
+def _spf_refusal(action: str, verdict: SpfVerdict, ip: str, more: str = "") -> Refused:
     text = f"SPF {verdict.result} for {verdict.domain}: "
     if verdict.result in ("temperror", "permerror"):
         text += verdict.problem
     else:
-        text += f"{ip} is not allowed to send for it"
+        text += f"{ip} is not allowed to send for it{more}"
         text += f"; the domain explains: {verdict.explanation}" if verdict.explanation else ""
     if action == "defer" or verdict.result == "temperror":
-        raise Refused(451, "4.7.24", text)
-    raise Refused(550, "5.7.24" if verdict.result == "permerror" else "5.7.23", text)
+        return Refused(451, "4.7.24", text)
+    return Refused(550, "5.7.24" if verdict.result == "permerror" else "5.7.23", text)
 
 
-def refuse_forged_sender(own: Collection[str], verdict: SpfVerdict, sender: str, ip: str) -> None:
-    """An outsider may use our domains, and what is below them, in MAIL FROM only where SPF passes for them.
+def refuse_forged(
+    verdict: Verdict, sender_is_ours: bool, authors: Sequence[str], ours: Collection[str], ip: str
+) -> None:
+    """An outsider may write in the name of our domains, or of one akin to them, only where it is proven to be true.
 
-    A domain above one of ours is no concern here: as a sender that is not ours it is rewritten on the way out.
-
-    Raises:
-        Refused: 550 5.7.1; the mail would leave with our address, our SPF and our signature.
-    """
-    domain = domain_of(sender)
-    if verdict.result != "pass" and _is_within(own, domain):
-        raise Refused(550, "5.7.1", f"<{sender}>: {ip} may not send for {domain}, a domain of ours")
-
-
-def refuse_forged_author(own: Collection[str], verdict: SpfVerdict, message: Message, ip: str) -> None:
-    """An outsider may write From one of our domains only where SPF passes for that domain.
+    Args:
+        sender_is_ours: MAIL FROM is in a domain of ours, or below one.
+        authors: every domain that any reader may take for the author's.
+        ours: those of them that are ours or akin to ours.
 
     Raises:
-        Refused: 550 5.7.1; also for more authors than anyone can look at.
+        Refused: 550 5.7.1, the mail would leave with our address, our SPF and our signature; 451 4.7.1, for now
+            nobody can say. Also for more authors than anyone can look at.
     """
-    domains = author_domains(message)
-    if len(domains) > AUTHORS:
-        raise Refused(550, "5.7.1", f"more than {AUTHORS} domains in From: this is no list of authors")
-    for domain in domains:
-        aligned = verdict.result == "pass" and _aligned(domain, verdict.domain)
-        if _is_akin(own, domain) and not aligned:
-            raise Refused(550, "5.7.1", f"{ip} may not send mail from {domain}, a domain of ours")
+    if len(authors) > AUTHORS or len(set(authors)) > AUTHOR_DOMAINS:  # nobody looks at them all (RFC 9989 section 11.5)
+        raise Refused(550, "5.7.1", f"more than {AUTHOR_DOMAINS} domains in From: this is no list of authors")
+    proven = bool(ours) and len(authors) == 1 and verdict.author_proven
+    if ours and not proven:
+        domain = min(ours)
+        if verdict.dmarc is not None and verdict.dmarc.result == "temperror" and len(authors) == 1:
+            raise Refused(451, "4.7.1", f"whether {ip} may send mail from {domain} cannot be told now, try later")
+        raise Refused(550, "5.7.1", f"{ip} may not send mail from {domain}, a domain of ours")
+    if sender_is_ours and not proven and (verdict.spf is None or verdict.spf.result != "pass"):
+        domain = verdict.spf.domain if verdict.spf is not None else "a domain of ours"
+        raise Refused(550, "5.7.1", f"{ip} may not send for {domain}, a domain of ours")
 
 
-def _is_within(own: Collection[str], domain: str) -> bool:
-    """Whether a domain is one of ours, or below one."""
-    return any(domain == one or domain.endswith("." + one) for one in own)
+def apply_dmarc(policy: Dmarc, verdict: DmarcVerdict, ip: str) -> None:
+    """Do what is configured for what the author's domain asks for; a temporary error is only tagged.
+
+    Raises:
+        Refused: 550 5.7.26 or 451 4.7.26 (RFC 7372 section 3.3: several authentication checks failed).
+    """
+    if verdict.result != "fail":
+        return
+    action = {"reject": policy.reject, "quarantine": policy.quarantine}.get(verdict.disposition, "tag")
+    if action == "tag":
+        return
+    text = (
+        f"DMARC fail for {verdict.domain}: neither SPF nor DKIM passes in its name for mail from {ip}, "
+        f"and its policy is {verdict.policy}"
+    )
+    raise Refused(451, "4.7.26", text) if action == "defer" else Refused(550, "5.7.26", text)
 
 
-def _is_akin(own: Collection[str], domain: str) -> bool:
-    """Whether a domain is one of ours, below one, or above one: relaxed alignment takes them all for the same."""
-    return _is_within(own, domain) or ("." in domain and any(one.endswith("." + domain) for one in own))
+def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdict: Verdict, ip: str) -> str:
+    """Why a DMARC failure does not count: the local policy that RFC 9989 leaves to receivers; empty where it counts.
+
+    A host is known by its address, or by its name where that is confirmed (iprev). A chain counts where it is whole
+    and, from its newest seal down to the one that saw DMARC pass, made by these sealers (RFC 8617 section 7.2).
+
+    Args:
+        known: hosts, see `config_values.host_pattern`.
+        sealers: domains whose seals are believed.
+    """
+    name = verdict.iprev.name if verdict.iprev is not None else ""
+    for pattern in known:
+        if isinstance(pattern, str):
+            if name and (name == pattern or (pattern[0] == "." and name.endswith(pattern))):
+                return f"known host {name}"
+        elif within(ip, (pattern,)):
+            return f"known host {ip}"
+    if verdict.arc.result != "pass":
+        return ""
+    for link in verdict.arc.sets:
+        if link.domain not in sealers:
+            return ""
+        if dmarc_of(link.results) == "pass":
+            return f"trusted ARC sealer {link.domain}"
+    return ""
 
 
-def _aligned(author: str, authenticated: str) -> bool:
-    """Relaxed alignment as far as it goes without the organizational domain: equal, or one below the other."""
-    return author == authenticated or author.endswith("." + authenticated) or authenticated.endswith("." + author)
+def breaks_when_forwarded(verdict: Verdict) -> str:
+    """Why a next hop will see DMARC fail although it passes here; empty where it will not.
+
+    SPF speaks for the last hop only, so what passes by it alone passes no further. Receivers older than RFC 9989 do not
+    know `t=y`, so that the policy counts as it is published.
+    """
+    dmarc = verdict.dmarc
+    if dmarc is None or dmarc.result != "pass" or dmarc.aligned != ("spf",):
+        return ""
+    if dmarc.policy not in ("quarantine", "reject"):
+        return ""
+    return f"DMARC of {dmarc.domain} passes by SPF alone, and its policy is {dmarc.policy}"

@@ -1,7 +1,6 @@
-"""Authentication-Results (RFC 8601): what our checks found, written down, and the fields that only pretend to be ours.
+"""Authentication-Results (RFC 8601): what our checks found, written down for readers behind us.
 
-A reader behind us believes the fields that carry our authserv-id, so ours must be well-formed whatever a client sent,
-and none that came in may pass for ours.
+They believe the field that carries our authserv-id, so it must be well-formed whatever a client sent.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from relay.address import DOMAIN, DOT_STRING, normal_domain, split
+from relay.authenticate.arc import ArcVerdict
+from relay.authenticate.dkim import DkimVerdict
+from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.spf import SpfVerdict
-from relay.message import HeaderField, Message
+from relay.authenticate.verdict import Verdict
+from relay.dns import Iprev
 
 LINE_OCTETS = 78  # RFC 5322 section 2.1.1: a line should not be longer
 VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255); keeps every line below 998 octets
-SCANNED_OCTETS = 32768  # of Authentication-Results in one message; real ones stay far below
 
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
 _UNWRITABLE = re.compile(r"[^ -~]")
 _IN_QUOTES = str.maketrans({c: f"\\{c}" for c in '"\\'})
 _IN_COMMENT = str.maketrans({c: f"\\{c}" for c in "()\\"})
-_PIECE = re.compile(r'\\.|[()";\\]|\s+|[^\\()";\s]+', re.DOTALL)
-
-_SIGNED_FIELDS = re.compile(rb"(?:^|;)\s*h\s*=([^;]*)")
 
 _SPF_COMMENTS = {
     "pass": "{ip} is authorized by {domain}",
@@ -52,6 +51,26 @@ class MethodResult:
     properties: tuple[tuple[str, str], ...] = ()
 
 
+def all_results(verdict: Verdict, *, ip: str, sender: str, override: str = "") -> list[MethodResult]:
+    """Every method that was tried on a message, in the order in which a reader wants them.
+
+    Args:
+        ip: the client's address.
+        sender: MAIL FROM.
+        override: why a DMARC failure did not count (RFC 9989 section 5.4 leaves that to local policy).
+    """
+    found = []
+    if verdict.spf is not None:
+        found.append(spf_result(verdict.spf, ip=ip, sender=sender))
+    found += dkim_results(verdict.dkim)
+    found.append(arc_result(verdict.arc, ip=ip))
+    if verdict.dmarc is not None:
+        found.append(dmarc_result(verdict.dmarc, override))
+    if verdict.iprev is not None:
+        found.append(iprev_result(verdict.iprev, ip=ip))
+    return found
+
+
 def spf_result(verdict: SpfVerdict, *, ip: str, sender: str) -> MethodResult:
     """SPF (RFC 8601 section 2.7.2) of a client's address and MAIL FROM.
 
@@ -63,6 +82,54 @@ def spf_result(verdict: SpfVerdict, *, ip: str, sender: str) -> MethodResult:
         return MethodResult("spf", verdict.result, comment, (("smtp.helo", verdict.domain),))
     mailfrom = sender if sender.isascii() and len(sender) <= VALUE_OCTETS else verdict.domain
     return MethodResult("spf", verdict.result, comment, (("smtp.mailfrom", mailfrom),))
+
+
+def dkim_results(verdicts: Sequence[DkimVerdict]) -> list[MethodResult]:
+    """DKIM (RFC 8601 section 2.7.1), a result for each signature, told apart by the beginning of `b=` (RFC 6008)."""
+    if not verdicts:
+        return [MethodResult("dkim", "none", "no signature")]
+    return [
+        MethodResult(
+            "dkim",
+            one.result,
+            one.problem or ("the domain is testing DKIM" if one.testing else ""),
+            (
+                ("header.d", one.domain),
+                ("header.i", one.identity),
+                ("header.s", one.selector),
+                ("header.a", one.algorithm),
+                ("header.b", one.signature),
+            ),
+        )
+        for one in verdicts
+    ]
+
+
+def arc_result(verdict: ArcVerdict, *, ip: str) -> MethodResult:
+    """ARC (RFC 8617 section 10.1) of the chain that a client's message came with."""
+    sealers = ", ".join(f"i={link.instance} {link.domain}" for link in verdict.sets)
+    comment = verdict.problem or ("no chain" if verdict.result == "none" else sealers)
+    oldest = (("header.oldest-pass", str(verdict.oldest_pass)),) if verdict.result == "pass" else ()
+    remote = (("smtp.remote-ip", ip),) if verdict.result != "none" else ()
+    return MethodResult("arc", verdict.result, comment, (*oldest, *remote))
+
+
+def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
+    """DMARC (RFC 9989 section 9): the result, the policy that applies, and why a failure did not count."""
+    words = [f"p={verdict.policy}"] if verdict.policy else []
+    if verdict.result == "none" and not verdict.problem:
+        words.append(f"{verdict.domain} has no DMARC record")
+    words += ["testing (t=y)"] if verdict.testing else []
+    words += [f"aligned by {' and '.join(verdict.aligned)}"] if verdict.aligned else []
+    words += [verdict.problem] if verdict.problem else []
+    words += [f"overridden: {override}"] if override else []
+    policy = (("policy.dmarc", verdict.policy),) if verdict.policy else ()
+    return MethodResult("dmarc", verdict.result, ", ".join(words), (("header.from", verdict.domain), *policy))
+
+
+def iprev_result(verdict: Iprev, *, ip: str) -> MethodResult:
+    """The client's name (RFC 8601 section 2.7.3)."""
+    return MethodResult("iprev", verdict.result, verdict.name or verdict.problem, (("policy.iprev", ip),))
 
 
 def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
@@ -94,7 +161,7 @@ def _value(text: str) -> str:
     """A pvalue: a token or an address as it stands, anything else quoted; `?` for what no header can hold."""
     text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS]
     local, domain = split(text)
-    if _TOKEN.match(text) or (DOT_STRING.match(local) and DOMAIN.match(domain)):
+    if _TOKEN.match(text) or ((not local or DOT_STRING.match(local)) and DOMAIN.match(domain)):
         return text
     return '"' + text.translate(_IN_QUOTES) + '"'
 
@@ -103,56 +170,3 @@ def _comment(text: str) -> list[str]:
     """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it."""
     text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS].translate(_IN_COMMENT)
     return f"({text})".split() if text else []
-
-
-def strip_forged(message: Message, authserv_id: str) -> tuple[Message, tuple[HeaderField, ...]]:
-    """The message without the Authentication-Results that claim to be ours (RFC 8601 section 5), and those fields.
-
-    The authserv-id is compared by its syntax: comments, quotes, case, a version behind it and the spelling of an
-    internationalized name make no difference. Of a malformed field it is enough that our name could be read from it,
-    and past `SCANNED_OCTETS` every one is taken for forged.
-    """
-    ours = normal_domain(authserv_id)
-    forged: list[HeaderField] = []
-    scanned = 0
-    for field in message.all("authentication-results"):
-        scanned += len(field.raw)
-        if scanned > SCANNED_OCTETS or _names(field.value.decode("utf-8", "replace"), ours):
-            forged.append(field)
-    return message.without(forged), tuple(forged)
-
-
-def are_signed(message: Message) -> bool:
-    """Whether a DKIM signature covers Authentication-Results (`h=`, RFC 6376 section 3.5): without them it fails."""
-    found = (_SIGNED_FIELDS.search(field.value.lower()) for field in message.all("dkim-signature"))
-    return any(b"authentication-results" in re.split(rb"[:\s]+", tag[1]) for tag in found if tag)
-
-
-def _names(value: str, ours: str) -> bool:
-    words = _words_before_results(value)
-    if len(words) > 1 and words[-1].isdigit():
-        words.pop()  # the version
-    longest = len(ours) + 1  # a final dot; the name with U-labels is shorter
-    return any(len(name) <= longest and normal_domain(name) == ours for name in ("".join(words), *words[:1]))
-
-
-def _words_before_results(value: str) -> list[str]:
-    """What stands before the first semicolon, without comments and quotes."""
-    words, depth, quoted = [""], 0, False
-    for piece in _PIECE.findall(value):
-        if depth:
-            depth += {"(": 1, ")": -1}.get(piece, 0)
-        elif piece == '"':
-            quoted = not quoted
-        elif quoted:
-            words[-1] += piece[1:] if len(piece) > 1 and piece[0] == "\\" else piece
-        elif piece == ";":
-            break
-        elif piece == "(" or piece.isspace():
-            depth = int(piece == "(")
-            words.append("")
-        else:
-            words[-1] += piece
-    if depth or quoted:  # never closed: a lenient reader may see what stands behind it
-        return _words_before_results(re.sub(r'[()"]', " ", value))
-    return [word for word in words if word]

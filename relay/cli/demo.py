@@ -1,7 +1,7 @@
 """`srs-relay demo`: one message and its bounce, all the way, with nothing but loopback.
 
-What the tables say is measured: SPF is evaluated from the mailbox's point of view, and the signatures are verified
-there by dkimpy, which the relay does not sign with.
+What the tables say is measured: SPF and the signatures are evaluated from the mailbox's point of view, with what DNS
+says there.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from email.policy import SMTP
 from email.utils import format_datetime, make_msgid
 from typing import Annotated
 
-import dkim
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from relay.authenticate import spf
+from relay.authenticate.verdict import Verdict, examine
 from relay.cli.demo_hosts import Host, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
 from relay.cli.errors import Failure
+from relay.dns import iprev
 from relay.message import Message
 from relay.sign.dkim import sign
 from relay.sign.keys import SigningKey
@@ -83,6 +84,7 @@ class Findings:
         spf_without: SPF at the mailbox, had the sender not been rewritten.
         spf_with: SPF at the mailbox as it was.
         signatures: from top to bottom.
+        dmarc, arc: their results at the mailbox.
         accepted: the relay's reply to the bounce.
         returned: the bounce at the sender's server.
         refused: the relay's reply to a bounce to a forged address.
@@ -93,6 +95,8 @@ class Findings:
     spf_without: str
     spf_with: str
     signatures: tuple[Signature, ...]
+    dmarc: str
+    arc: str
     accepted: str
     returned: Received
     refused: str
@@ -113,6 +117,8 @@ class Findings:
             "the message was changed on its way": self.unchanged,
             "SPF does not pass with the rewritten sender": self.spf_with == "pass",
             "a DKIM signature is missing or broken": signers == {"shop.example", "fwd.example"},
+            "DMARC does not pass for the author's domain": self.dmarc == "pass",
+            "the ARC chain is not whole": self.arc == "pass",
             "the bounce did not reach the sender": self.came_home,
             "a forged SRS address was not refused": self.refused.startswith("550"),
         }
@@ -135,12 +141,15 @@ async def tour(here: World) -> Findings:
     accepted = await here.mailbox.send(here.relay, "", arrived.sender, bounce)
     if not accepted.startswith("250"):
         raise Failure(f"the relay refused the bounce: {accepted}")
+    seen = await _examined(here, arrived)
     return Findings(
         original,
         arrived,
-        spf_without=await _spf(here, arrived, SENDER),
-        spf_with=await _spf(here, arrived, arrived.sender),
-        signatures=tuple(_signatures(arrived.content, here.public_keys)),
+        spf_without=(await _spf(here, arrived, SENDER)).result,
+        spf_with=seen.spf.result if seen.spf is not None else "",
+        signatures=tuple(Signature(one.domain, one.selector, one.algorithm, one.result == "pass") for one in seen.dkim),
+        dmarc=seen.dmarc.result if seen.dmarc is not None else "",
+        arc=seen.arc.result,
         accepted=accepted,
         returned=await _next(here.sender),
         refused=await here.mailbox.send(here.relay, "", FORGED, bounce),
@@ -154,21 +163,16 @@ async def _next(host: Host) -> Received:
         raise Failure(f"nothing reached {host.name} within {PATIENCE:g} s") from None
 
 
-async def _spf(here: World, arrived: Received, sender: str) -> str:
-    verdict = await spf.check(
+async def _spf(here: World, arrived: Received, sender: str) -> spf.SpfVerdict:
+    return await spf.check(
         here.resolver, ip=arrived.client, helo=arrived.helo, sender=sender, receiver=here.mailbox.name
     )
-    return verdict.result
 
 
-def _signatures(content: bytes, public_keys: dict[str, str]) -> list[Signature]:
-    records = {f"{name}.": text.encode("ascii") for name, text in public_keys.items()}
-    found = []
-    for number, field in enumerate(Message(content).all("dkim-signature")):
-        tags = {tag.decode(): value.decode() for tag, value in dkim.util.parse_tag_value(field.value).items()}
-        valid = dkim.DKIM(content).verify(number, dnsfunc=lambda name, timeout: records.get(name.decode()))
-        found.append(Signature(tags["d"], tags["s"], tags["a"], valid))
-    return found
+async def _examined(here: World, arrived: Received) -> Verdict:
+    message, now = Message(arrived.content), datetime.now(UTC).timestamp()
+    passed, name = await _spf(here, arrived, arrived.sender), await iprev(here.resolver, arrived.client)
+    return await examine(here.resolver, message, arrived.sender, passed, name, now)
 
 
 def _newsletter(key: SigningKey) -> bytes:
@@ -221,6 +225,11 @@ def _print(found: Findings, console: Console) -> None:
         table.add_row(one.domain, one.selector, one.algorithm, _verdict(one.valid, "pass", "fail"))
     console.print(table, "")
 
+    table = _table("DMARC and ARC at the mailbox", "check", "of", "result")
+    table.add_row("DMARC, p=reject", "shop.example", _verdict(found.dmarc == "pass", found.dmarc, found.dmarc))
+    table.add_row("ARC", "sealed by fwd.example", _verdict(found.arc == "pass", found.arc, found.arc))
+    console.print(table, "")
+
     table = _table("Header fields that the relay put on top", "field", "value")
     for name, value in _added(found):
         table.add_row(name, value)
@@ -240,7 +249,7 @@ def _added(found: Findings) -> list[tuple[str, str]]:
     rows = []
     for field in Message(found.arrived.content.removesuffix(found.original)).fields:
         value = " ".join(field.value.decode("ascii", "replace").split())
-        if field.name == "dkim-signature":
+        if field.name in ("arc-seal", "arc-message-signature", "dkim-signature"):
             value = value[: value.rindex(" b=") + 11].replace(": ", ":") + "…"
         rows.append((field.raw.partition(b":")[0].decode("ascii", "replace"), value))
     return rows

@@ -39,7 +39,6 @@ class World:
     mailbox: Host
     resolver: Resolver
     key: keys.SigningKey
-    public_keys: dict[str, str]
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +67,7 @@ async def world() -> AsyncIterator[World]:
         _write(folder / "relay.toml", _config(dns, port))
         await stack.enter_async_context(_relay(folder, port))
         resolver = CachingResolver([dns], timeout=5.0, cache_entries=100)
-        yield World(folder, (RELAY_IP, port), sender, mailbox, resolver, sender_key, public_keys)
+        yield World(folder, (RELAY_IP, port), sender, mailbox, resolver, sender_key)
 
 
 def _write(path: Path, text: str) -> None:
@@ -78,6 +77,7 @@ def _write(path: Path, text: str) -> None:
 
 def _zone(public_keys: dict[str, str]) -> dict[tuple[str, str], list[str]]:
     records = {(name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2]] for name, text in public_keys.items()}
+    records["_dmarc.shop.example", "TXT"] = ['"v=DMARC1; p=reject"']
     for domain, ip in _DOMAINS.items():
         records[domain, "MX"] = [f"10 mx.{domain}."]
         records[domain, "TXT"] = [f'"v=spf1 ip4:{ip} -all"']

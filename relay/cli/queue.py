@@ -68,7 +68,7 @@ def show(
     if not why:
         first = rows[0]
         print(f"{first['id']}  from <{first['sender']}>  {first['size']} octets  received {_date(first['received'])}")
-        checks = ", ".join(f"{k}={v}" for k, v in first["verdict"].items() if v not in ("", None))
+        checks = ", ".join(f"{k}={v}" for k, v in first["verdict"].items() if isinstance(v, str | bool) and v != "")
         print(f"checks: {checks}")
     for row in rows:
         print("\n".join(_reasons(row)))

@@ -36,5 +36,5 @@ def records(hostname: str, domain: str, addresses: Sequence[str], key: SigningKe
         yield zone_line(hostname, "v=spf1 a -all")
     yield "; The public half of the DKIM key (RFC 6376)."
     yield zone_line(key.record_name, key.public_record())
-    yield "; DMARC (RFC 7489): nobody else may use the domain in From. Where others send for it, begin with p=none."
+    yield "; DMARC (RFC 9989): nobody else may use the domain in From. Where others send for it, begin with p=none."
     yield zone_line(f"_dmarc.{domain}", "v=DMARC1; p=reject")

@@ -19,7 +19,7 @@ from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import ConfigError
 from relay.config_file import load
-from relay.rewrite import srs
+from relay.rewrite import replies, srs
 
 app = typer.Typer(help="Rewrite one address, there or back.")
 
@@ -71,10 +71,13 @@ def reverse(
     hash_length: HashLength = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the sender behind an SRS address (one step back)."""
+    """Print the sender behind an SRS address (one step back), or the author behind a reply address."""
     scheme = _scheme(config, domain or "", secrets_file, separator, hash_length)
     try:
-        result = srs.reverse(address, scheme, time.time())
+        if replies.is_reply(address):
+            result = replies.reverse(address, scheme)
+        else:
+            result = srs.reverse(address, scheme, time.time())
     except srs.SrsError as error:
         raise Failure(f"{address}: {error}") from None
     if isinstance(result, srs.Token):

@@ -5,7 +5,7 @@ The facade of this folder: the rest of the relay knows `Agent` and `Job`, and ne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from relay.address import normal_domain
@@ -56,7 +56,9 @@ class Agent:
 
         `failed` is a 5xx to RCPT and nothing else; every other way of not accepting it is `deferred`.
         """
-        job = Job("", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=tuple)
+        job = Job(
+            "", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=_no_content
+        )
         return (await self._run(self._hop("", next_hop), job, probe))[0]
 
     async def close(self) -> None:
@@ -143,6 +145,10 @@ class _Progress:
         self._open = [index for index in self._open if self._outcomes[index] is None]
         if self._open:
             self.job = replace(self.job, recipients=tuple(self._recipients[index] for index in self._open))
+
+
+async def _no_content() -> Iterable[bytes]:
+    return ()
 
 
 def _smarthost(delivery: Delivery, password: str) -> Hop | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -18,7 +18,9 @@ import structlog
 from relay.address import domain_of
 from relay.config import Config
 from relay.deliver.agent import Job
+from relay.deliver.departure import Departures, Leaving
 from relay.deliver.reply import Outcome
+from relay.deliver.senders import Senders
 from relay.deliver.settle import (
     Attempt,
     Event,
@@ -38,10 +40,8 @@ from relay.queue.ids import text as id_text
 from relay.queue.store import Damaged, Delivery, Store, StoredMessage
 from relay.report.metrics import Metrics
 from relay.report.notify import Notifier
-from relay.rewrite.sender import Decision, leaving_sender
-from relay.rewrite.srs import Scheme, forward_token
+from relay.rewrite.sender import Decision
 from relay.route.router import Target
-from relay.sign.signer import Signer
 
 T = TypeVar("T")
 
@@ -70,21 +70,25 @@ class Round:
     Attributes:
         waits: whether failures are kept back until its other transactions are over.
         kept_back: the attempts that its sender may have to be told of.
-        signature: our DKIM fields, made for the first transaction that needs them.
+        leaving: the message as it leaves, with From as it is and rewritten, each made for the first transaction that
+            needs it.
     """
 
     stored: StoredMessage
     transactions: Sequence[Transaction]
     waits: bool = False
     kept_back: list[Attempt] = field(default_factory=list)
-    signature: bytes | None = None
+    leaving: dict[bool, Leaving] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stored: StoredMessage, deliveries: Iterable[Delivery]) -> Round:
-        by_sender: dict[tuple[str, bool], list[Delivery]] = {}
+    def of(
+        cls, stored: StoredMessage, deliveries: Iterable[Delivery], variant: Callable[[Delivery], Hashable]
+    ) -> Round:
+        """The transactions of a message: deliveries with equal next hop and variant, sender included, share one."""
+        groups: dict[Hashable, list[Delivery]] = {}
         for one in deliveries:
-            by_sender.setdefault((one.hop, one.srs), []).append(one)
-        return cls(stored, [g[at : at + RECIPIENTS] for g in by_sender.values() for at in range(0, len(g), RECIPIENTS)])
+            groups.setdefault((one.hop, variant(one)), []).append(one)
+        return cls(stored, [g[at : at + RECIPIENTS] for g in groups.values() for at in range(0, len(g), RECIPIENTS)])
 
 
 class Attempts:
@@ -103,8 +107,8 @@ class Attempts:
         config: Config,
         store: Store,
         agent: Deliverer,
-        signer: Signer,
-        scheme: Scheme,
+        departures: Departures,
+        senders: Senders,
         notifier: Notifier,
         route: Callable[[str], Awaitable[Sequence[Target]]],
         metrics: Metrics,
@@ -112,8 +116,8 @@ class Attempts:
         self._config = config
         self._store = store
         self._agent = agent
-        self._signer = signer
-        self._scheme = scheme
+        self._departures = departures
+        self._senders = senders
         self._notifier = notifier
         self._patience = notifier.patience
         self._route = route
@@ -121,6 +125,12 @@ class Attempts:
         self._stopping = False
         self.news = asyncio.Event()
         self.late = False
+
+    def round(self, stored: StoredMessage, deliveries: Iterable[Delivery]) -> Round:
+        """The deliveries of a message that are attempted together."""
+        return Round.of(
+            stored, deliveries, lambda one: (self._senders.mode(one), self._departures.rewrites(stored, one))
+        )
 
     def stop(self) -> None:
         """Give up on what cannot be recorded: its lease ends, and it is attempted again."""
@@ -166,66 +176,55 @@ class Attempts:
             return _all_deferred(group, "internal error")
 
     async def _deliver(self, round: Round, group: Transaction) -> Sequence[Outcome]:
-        decision = self._decide(round.stored, group[0], smtputf8=True)
+        decision = await self._senders.decide(round.stored, group[0], smtputf8=True)
         outcomes = await self._deliver_as(decision, round, group)
         if all(o.status == "failed" and o.enhanced == "5.6.7" for o in outcomes):
-            plain = self._decide(round.stored, group[0], smtputf8=False)
+            plain = await self._senders.decide(round.stored, group[0], smtputf8=False)
             if plain.token_for is not None and decision.token_for is None:
                 outcomes = await self._deliver_as(plain, round, group)
         return outcomes
 
     async def _deliver_as(self, decision: Decision, round: Round, group: Transaction) -> Sequence[Outcome]:
-        job = self._job(round, group, await self._address(round.stored, decision))
+        leaving = await self._leaving(round, group[0])
+        if decision.token_for is not None or decision.reason == "srs":
+            self._metrics.srs.add("rewritten")
+        job = self._job(round.stored, leaving, group, decision, await self._senders.address(decision))
         domain = domain_of(group[0].recipient)
         return await self._agent.deliver(domain, self._config.next_hop(domain), job)
 
-    def _decide(self, stored: StoredMessage, one: Delivery, *, smtputf8: bool) -> Decision:
-        return leaving_sender(
-            stored.sender,
-            authorised=bool(stored.verdict.get("trusted")) or stored.verdict.get("spf") == "pass",
-            srs_wanted=one.srs,
-            smtputf8=smtputf8,
-            local_domains=self._config.senders.local_domains,
-            scheme=self._scheme,
-            now=time.time(),
-        )
+    async def _leaving(self, round: Round, one: Delivery) -> Leaving:
+        rewrite_from = self._departures.rewrites(round.stored, one)
+        found = round.leaving.get(rewrite_from)
+        if found is None:
+            if rewrite_from:
+                self._metrics.replies.add("written")
+            found = await self._departures.prepare(round.stored, rewrite_from=rewrite_from)
+        return round.leaving.setdefault(rewrite_from, found)
 
-    async def _address(self, stored: StoredMessage, decision: Decision) -> str:
-        if decision.address != stored.sender or decision.token_for is not None:
-            self._metrics.srs.add("rewritten")
-        if decision.token_for is None:
-            return decision.address
-        now = time.time()
-        lifetime = (self._scheme.max_age + 1) * 86400.0
-        return forward_token(await self._store.token_for(decision.token_for, now, lifetime), self._scheme, now)
-
-    def _job(self, round: Round, group: Transaction, sender: str) -> Job:
-        stored, message = round.stored, round.stored.message
+    def _job(self, stored: StoredMessage, leaving: Leaving, group: Transaction, decision: Decision, sender: str) -> Job:
+        message = leaving.message
         log.info(
             "attempt",
             id=id_text(stored.id),
             hop=group[0].hop,
             sender=sender,
+            rewriting=decision.reason,
+            from_rewritten=True if message is not stored.message else None,
             to=[d.recipient for d in group],
             attempt=group[0].attempts + 1,
         )
         return Job(
             sender=sender,
             recipients=tuple(_shown(d) for d in group),
-            size=self._signer.octets(message) + len(stored.trace) + len(message.content),
+            size=leaving.octets,
             is_8bit=message.is_8bit,
             # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
             needs_smtputf8=stored.smtputf8 and message.has_utf8_header,
             ret=stored.ret,
             envid=stored.envid,
-            content=lambda: message.wire(self._signature(round) + stored.trace),
+            content=leaving.wire,
             id=id_text(stored.id),
         )
-
-    def _signature(self, round: Round) -> bytes:
-        if round.signature is None:
-            round.signature = self._signer.fields(round.stored.message)
-        return round.signature
 
     # what follows from it
 

@@ -94,7 +94,7 @@ class Dispatcher:
         """Attempt deliveries of one message that this worker holds leases on."""
         for one in deliveries:
             self._leased[one.message_id, one.n] = one.key
-        round = Round.of(stored, deliveries)
+        round = self._attempts.round(stored, deliveries)
         for group in round.transactions:
             self._hops.started(group[0].hop)
         self._octets += len(stored.message.content)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -43,7 +43,7 @@ class Job:
         size: octets of the whole content, or a close upper estimate (RFC 1870).
         needs_smtputf8: whether a header field needs RFC 6531; the addresses are looked at here.
         ret, envid: DSN parameters (RFC 3461), passed on where the server offers DSN.
-        content: called after a recipient was accepted; every line ends in CRLF. If it raises, the recipients are
+        content: awaited after a recipient was accepted; every line ends in CRLF. If it raises, the recipients are
             deferred.
     """
 
@@ -54,7 +54,7 @@ class Job:
     needs_smtputf8: bool
     ret: str
     envid: str
-    content: Callable[[], Iterable[bytes]]
+    content: Callable[[], Awaitable[Iterable[bytes]]]
     id: str = ""
 
 
@@ -267,7 +267,7 @@ class _Transaction:
             connection.abort()
             return
         try:
-            await self._send(stuffed(self._job.content()))
+            await self._send(stuffed(await self._job.content()))
         except NoReply:
             self._settle(accepted, await self._parting_reply())
             connection.abort()

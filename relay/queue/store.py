@@ -302,11 +302,15 @@ class Store:
         """See `Database.reusable`."""
         return await self._database.reusable()
 
-    # senders under a token
+    # senders and authors under a token
 
     async def token_for(self, sender: str, now: float, lifetime: float) -> str:
         """See `SenderTokens.token_for`."""
         return await self._tokens.token_for(sender, now, lifetime)
+
+    async def keep_author(self, author: str, token: str, now: float, lifetime: float) -> str:
+        """See `SenderTokens.keep_author`."""
+        return await self._tokens.keep_author(author, token, now, lifetime)
 
     async def sender_of(self, token: str, now: float) -> str | None:
         """See `SenderTokens.sender_of`."""

@@ -25,6 +25,10 @@ from relay.reply import Reply
 TRANSIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400, 432000)
 
 SPF_RESULTS = ("none", "neutral", "pass", "fail", "softfail", "temperror", "permerror")  # RFC 7208 section 2.6
+DKIM_RESULTS = ("pass", "fail", "policy", "neutral", "temperror", "permerror")  # RFC 8601 section 2.7.1
+DMARC_RESULTS = ("none", "pass", "fail", "temperror", "permerror")
+ARC_RESULTS = ("none", "pass", "fail")  # RFC 8617 section 10.1
+TREATMENTS = ("rewrite-from", "reject", "pass")
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -121,7 +125,16 @@ class Metrics:
         self.accepted = Counter("messages_accepted", "Messages that got their 250")
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
         self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)
+        self.dkim = Counter("dkim_results", "Results of DKIM signatures of incoming mail", "result", DKIM_RESULTS)
+        self.arc = Counter("arc_results", "Results of ARC chains of incoming mail", "result", ARC_RESULTS)
+        self.dmarc = Counter("dmarc_results", "DMARC results of incoming mail", "result", DMARC_RESULTS)
+        self.unforwardable = Counter(
+            "unforwardable", "Messages that would fail DMARC behind us, by what was done", "treatment", TREATMENTS
+        )
         self.srs = Counter("srs_addresses", "SRS addresses", "step", ("rewritten", "reversed", "rejected"))
+        self.replies = Counter(
+            "reply_addresses", "Reply addresses of authors", "step", ("written", "reversed", "rejected")
+        )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
         )

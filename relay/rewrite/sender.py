@@ -13,7 +13,7 @@ from typing import Literal
 from relay.address import domain_of, is_ascii, normal_domain
 from relay.rewrite.srs import Scheme, TooLong, forward
 
-Reason = Literal["null", "local", "unwanted", "own", "srs", "too-long", "non-ascii"]
+Reason = Literal["null", "local", "unwanted", "own", "unneeded", "srs", "too-long", "non-ascii"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Decision:
     Attributes:
         address: what goes into MAIL FROM; empty for the null sender, and where `token_for` is set.
         reason: unchanged because it is the `null` sender, of a `local` domain, of our `own` SRS domain, or because
-            rewriting is `unwanted` on this route; rewritten by `srs`; or in need of a stored token, being `too-long`
-            or `non-ascii`.
+            rewriting is `unwanted` on this route, or `unneeded` as SPF passes without it; rewritten by `srs`; or in
+            need of a stored token, being `too-long` or `non-ascii`.
         token_for: the sender to store; the caller gets an id for it and sends as `forward_token` of that id.
     """
 
@@ -38,6 +38,7 @@ def leaving_sender(
     *,
     authorised: bool,
     srs_wanted: bool,
+    srs_needed: bool = True,
     smtputf8: bool,
     local_domains: Collection[str],
     scheme: Scheme,
@@ -49,6 +50,7 @@ def leaving_sender(
         sender: the envelope sender as it came in; empty for the null sender.
         authorised: the client is trusted, or SPF passed for this sender. The domain is looked at here.
         srs_wanted: the route has not `srs = false`.
+        srs_needed: the route has not `srs = "when-needed"`, or SPF would not pass for this sender from our addresses.
         smtputf8: the next hop offers SMTPUTF8 (RFC 6531).
         local_domains: normal domains that we are authorised to send for.
         now: seconds since 1970.
@@ -65,6 +67,8 @@ def leaving_sender(
         return Decision(sender, "local")
     if domain == normal_domain(scheme.domain):
         return Decision(sender, "own")
+    if not srs_needed:
+        return Decision(sender, "unneeded")
     if not smtputf8 and not is_ascii(sender):
         return Decision("", "non-ascii", token_for=sender)
     try:

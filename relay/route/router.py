@@ -1,8 +1,8 @@
 """Who may send to whom, decided at RCPT: what a recipient is to us, and where its mail goes.
 
-The order is the policy: SRS addresses of ours, then postmaster, aliases and domain routes, then whatever a trusted
-client asks for, and for everyone else nothing. No step looks at the client before the last, and no configuration
-of tables leads past it to other hosts.
+The order is the policy: SRS and reply addresses of ours, then postmaster, aliases and domain routes, then
+whatever a trusted client asks for, and for everyone else nothing. No step looks at the client before the last, and no
+configuration of tables leads past it to other hosts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
 from relay.rate import Rates
 from relay.reply import Refused
-from relay.rewrite.srs import Scheme, SrsError, is_srs
+from relay.rewrite.replies import is_reply
+from relay.rewrite.srs import Scheme, SrsError
 from relay.route.aliases import AliasLoop, AliasTable
-from relay.route.bounces import Bounces, Question, TokenLookup
+from relay.route.bounces import Question, TokenLookup, WayHome, stands_for_another
 from relay.route.callout import Probe
 from relay.route.domains import DomainTable, no_such_user
 from relay.route.tables import Tables
 
 log = structlog.get_logger()
 
-Kind = Literal["srs", "postmaster", "alias", "domain", "trusted"]
+Kind = Literal["srs", "reply", "postmaster", "alias", "domain", "trusted"]
 
 _ROLES = frozenset(("postmaster", "abuse"))  # RFC 5321 section 4.5.1, RFC 2142 section 2
 _ELSEWHERE = re.compile(r"[@%!]")  # in a local part: "user@host"@ours, user%host@ours, host!user@ours
@@ -74,7 +75,7 @@ class Router:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
         self._srs_domain = config.srs.domain
-        self._bounces = Bounces(config.srs, scheme, rates, token_lookup)
+        self._way_home = WayHome(config.srs, scheme, rates, token_lookup)
         self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
         self._no_aliases = AliasTable({}, frozenset(), frozenset())
@@ -92,15 +93,16 @@ class Router:
         """Decide about one RCPT: a valid address without source route, or `postmaster` alone.
 
         Raises:
-            Refused: 550 5.1.1 for an unknown user and for an SRS address that is malformed, forged or expired;
+            Refused: 550 5.1.1 for an unknown user and for an SRS or reply address that is malformed, forged or expired;
                 550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.4.1 and 451 4.4.6 for now.
         """
         recipient = asked.recipient
         if recipient.lower() == "postmaster":
             recipient = f"{recipient}@{self._hostname}"
-        if self._bounces.leads_home(recipient):
-            sender = await self._bounces.admit(recipient, asked)  # anyone, or one of our own addresses
-            return replace(await self._ours(sender, asked) or Routed("trusted", (Target(sender),)), kind="srs")
+        if self._way_home.leads_home(recipient):
+            behind = await self._way_home.admit(recipient, asked)  # anyone, or one of our own addresses
+            as_anywhere = await self._ours(behind, asked) or Routed("trusted", (Target(behind),))
+            return replace(as_anywhere, kind="reply" if is_reply(recipient) else "srs")
         if asked.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, asked)
@@ -113,8 +115,8 @@ class Router:
         raise Refused(550, "5.7.1", f"<{recipient}>: relaying denied")
 
     def leads_home(self, address: str) -> bool:
-        """Whether an address is an SRS address of ours, good or bad."""
-        return self._bounces.leads_home(address)
+        """Whether an address is an SRS or reply address of ours, good or bad."""
+        return self._way_home.leads_home(address)
 
     @property
     def _table(self) -> AliasTable:
@@ -184,22 +186,22 @@ class Router:
         return tuple(found.values())
 
     async def _finals(self, address: str, asked: Question) -> tuple[str, ...]:
-        """What an alias may still lead to without being an alias: a sender behind SRS, our postmaster.
+        """What an alias may still lead to without being an alias: who is behind an address of ours, our postmaster.
 
         Raises:
-            Refused: an SRS address that came with the recipient, by `@domain @srs.domain`, has no more right than it
-                would have without that detour.
+            Refused: an SRS or reply address that came with the recipient, by `@domain @srs.domain`, has no more right
+                than it would have without that detour.
         """
-        if self._bounces.leads_home(address):
-            if is_srs(asked.recipient):
-                sender = await self._bounces.admit(address, asked)
+        if self._way_home.leads_home(address):
+            if stands_for_another(asked.recipient):
+                behind = await self._way_home.admit(address, asked)
             else:
                 try:
-                    sender = await self._bounces.target(address, asked.now)
+                    behind = await self._way_home.target(address, asked.now)
                 except SrsError as error:
                     log.warning("alias_target_unknown", target=address, error=str(error))
                     return ()
-            return self._expanded(sender) or (sender,)
+            return self._expanded(behind) or (behind,)
         if self._is_unlisted_role(address):
             return self._postmasters()
         return (address,)

@@ -1,16 +1,15 @@
-"""Our DKIM-Signature fields (RFC 6376): relaxed/relaxed, one for each key, body and header canonicalized once for all.
+"""Our DKIM-Signature fields (RFC 6376): relaxed/relaxed, one for each key.
 
-dkimpy stays the verifier; its signer would canonicalize and hash the body again for every signature, and do its RSA in
-Python.
+Body and header are canonicalized once for all keys, and the hash of the body is the one that the receiver already has.
 """
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from relay.message import Message
+from relay.message import HeaderField, Message, digest_text
+from relay.sign.field import names_tag, signed_field
 from relay.sign.keys import SigningKey
 
 # RFC 6376 section 5.4.1, then what changes how the body is read (RFC 4871 section 5.5 had these) or what a reader's
@@ -47,7 +46,6 @@ _WSP = re.compile(rb"[ \t]+")
 # Mail::DKIM takes any white space before the colon for part of the name, where RFC 5322 section 4.5 allows SP and HTAB.
 _LENIENT_NAME = re.compile(rb"([!-9;-~]+)\s*:")
 FIELD_OCTETS = 1024  # of a field besides the signature itself; an ordinary one has half of it
-_COLUMNS = 78  # RFC 5322 section 2.1.1, without the CRLF
 
 
 def sign(message: Message, key: SigningKey, now: int) -> bytes:
@@ -67,72 +65,55 @@ def sign(message: Message, key: SigningKey, now: int) -> bytes:
 
 def signature_fields(message: Message, keys: Iterable[SigningKey], now: int) -> bytes:
     """One field for each key, in the order of the keys; otherwise as `sign`."""
-    found = canonical_fields(message)
+    found = canonical_fields(message.fields)
     if len(found.get("from", ())) != 1:
         return b""
-    header = b"".join(line for lines in found.values() for line in lines)
+    header, names = covered(found)
+    body_hash = digest_text(message.relaxed_body_hash)
+    return b"".join(signed_field("DKIM-Signature", _tags(body_hash, names, key, now), header, key) for key in keys)
+
+
+def covered(found: Mapping[str, Sequence[bytes]]) -> tuple[bytes, list[str]]:
+    """The canonical header that is signed, and the names of its fields for `h=`.
+
+    From is listed once more than it is there: another that somebody adds on the way breaks the signature (RFC 6376
+    section 5.4).
+    """
     names = [name for name, lines in found.items() for _ in lines]
-    # Listed once more than it is there: a From that somebody adds on the way breaks the signature (section 5.4).
-    names.insert(0, "from")
-    return b"".join(_signature(message.relaxed_body_hash, names, header, key, now) for key in keys)
+    return b"".join(line for lines in found.values() for line in lines), ["from", *names]
 
 
-def canonical_fields(message: Message) -> dict[str, list[bytes]]:
+def canonical_fields(fields: Sequence[HeaderField], also: Sequence[str] = ()) -> dict[str, list[bytes]]:
     """The fields to sign, relaxed (RFC 6376 section 3.4.2), by name in the order of `SIGNED_NAMES`.
 
     The instances of a name stand from the bottom to the top of the header, the order in which verifiers take them
     (section 5.4.2). A name is left out where verifiers would not agree on its fields: white space of other kinds than
     SP and HTAB before the colon or around the value.
+
+    Args:
+        fields: of the message as it leaves, top to bottom.
+        also: names to sign besides `SIGNED_NAMES`, lower case.
     """
     found: dict[str, list[bytes]] = {}
     doubtful = set()
-    for field in reversed(message.fields):
+    for field in reversed(fields):
         name = field.name
-        if name in _SIGNED:
+        if name in _SIGNED or name in also:
             value = _WSP.sub(b" ", field.raw.partition(b":")[2].replace(b"\r\n", b"")).strip(b" ")
             found.setdefault(name, []).append(b"%s:%s\r\n" % (name.encode("ascii"), value))
             if value != value.strip():
                 doubtful.add(name)
         elif not name and (lenient := _LENIENT_NAME.match(field.raw)):
             doubtful.add(lenient[1].decode("ascii").lower())
-    return {name: found[name] for name in SIGNED_NAMES if name in found and name not in doubtful}
+    return {name: found[name] for name in (*SIGNED_NAMES, *also) if name in found and name not in doubtful}
 
 
-def _signature(body_hash: bytes, names: list[str], header: bytes, key: SigningKey, now: int) -> bytes:
-    unsigned = _fold(_tags(body_hash, names, key, now))
-    canonical = unsigned.replace("\r\n ", " ").replace("DKIM-Signature: ", "dkim-signature:", 1)
-    signature = base64.b64encode(key.sign(header + canonical.encode("ascii"))).decode("ascii")
-    room = _COLUMNS - (len(unsigned) - unsigned.rfind("\n") - 1)
-    lines = [signature[:room]]
-    lines += (signature[start : start + _COLUMNS - 1] for start in range(room, len(signature), _COLUMNS - 1))
-    return f"{unsigned}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
-
-
-_NEXT_LINE = "\r\n "
-
-
-def _tags(body_hash: bytes, names: list[str], key: SigningKey, now: int) -> Iterator[str]:
-    """The field up to `b=`, in the pieces between which it may be folded."""
-    yield "DKIM-Signature: v=1;"
+def _tags(body_hash: str, names: Sequence[str], key: SigningKey, now: int) -> Iterator[str]:
+    yield " v=1;"
     yield f" a={key.algorithm};"
     yield " c=relaxed/relaxed;"
     yield f" d={key.domain};"
     yield f" s={key.selector};"
     yield f" t={now};"
-    *others, last = names
-    yield f" h={others[0]}:"
-    yield from (f"{name}:" for name in others[1:])
-    yield f"{last};"
-    yield f" bh={base64.b64encode(body_hash).decode('ascii')};"
-    yield " b="
-
-
-def _fold(pieces: Iterable[str]) -> str:
-    lines, line = [], ""
-    for piece in pieces:
-        if line and len(line) + len(piece) > _COLUMNS:
-            lines.append(line)
-            line = " " + piece.lstrip(" ")
-        else:
-            line += piece
-    return "\r\n".join([*lines, line])
+    yield from names_tag(names)
+    yield f" bh={body_hash};"

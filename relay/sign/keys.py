@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -23,10 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from relay.config import ConfigError, Dkim
+from relay.config import Arc, ConfigError, Dkim
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
 KeyType = Literal["rsa2048", "rsa4096", "ed25519"]
+State = Literal["waiting", "active", "retired"]
+PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
 RSA_MIN_BITS = 1024  # RFC 8301 section 3.2: signers must not use less, verifiers must not accept it
 _STRING_OCTETS = 255  # RFC 1035 section 3.3: one character-string
@@ -34,16 +38,34 @@ _STRING_OCTETS = 255  # RFC 1035 section 3.3: one character-string
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One private key and the name under which DNS has its public half."""
+    """One private key, the name under which DNS has its public half, and when it signs.
+
+    Attributes:
+        active_from: seconds since 1970.
+        active_until: the first second since 1970 at which it does not sign any more.
+    """
 
     domain: str
     selector: str
-    _private: RSAPrivateKey | Ed25519PrivateKey = field(repr=False)
+    _private: PrivateKey = field(repr=False)
+    active_from: float = -math.inf
+    active_until: float = math.inf
+
+    def state(self, now: float) -> State:
+        """Whether it signs at that time, in seconds since 1970: not yet, now, or no more."""
+        if now < self.active_from:
+            return "waiting"
+        return "active" if now < self.active_until else "retired"
 
     @property
     def algorithm(self) -> Algorithm:
         """The `a=` of its signatures (RFC 6376 section 3.3, RFC 8463 section 3)."""
         return "rsa-sha256" if isinstance(self._private, RSAPrivateKey) else "ed25519-sha256"
+
+    @property
+    def bits(self) -> int:
+        """Its size; that of an Ed25519 key is fixed."""
+        return self._private.key_size if isinstance(self._private, RSAPrivateKey) else 256
 
     @property
     def record_name(self) -> str:
@@ -65,6 +87,10 @@ class SigningKey:
             return self._private.sign(data, _PADDING, _SHA256)
         return self._private.sign(hashlib.sha256(data).digest())
 
+    def is_published_as(self, public: RSAPublicKey | Ed25519PublicKey) -> bool:
+        """Whether that is its public half."""
+        return public == self._private.public_key()
+
     def public_record(self) -> str:
         """The text of its TXT record: an RSA key as SubjectPublicKeyInfo, an Ed25519 key as its 32 octets."""
         public = self._private.public_key()
@@ -80,21 +106,42 @@ _SHA256 = hashes.SHA256()
 
 
 def load(entry: Dkim) -> SigningKey:
-    """The key of one `[[dkim]]` entry, from PEM in PKCS#8 or (RSA) PKCS#1.
+    """The key of one `[[dkim]]` entry. Raises ConfigError, as `read`."""
+    key = SigningKey(entry.domain, entry.selector, read(entry.private_key))
+    if entry.active_from is not None:
+        key = replace(key, active_from=entry.active_from.timestamp())
+    if entry.active_until is not None:
+        key = replace(key, active_until=entry.active_until.timestamp())
+    return key
+
+
+def load_sealing(entry: Arc) -> SigningKey | None:
+    """The key of `[arc]`; None where it has none of its own. Raises ConfigError, as `read`, and for a key that is not
+    RSA: RFC 8617 knows no other.
+    """
+    if entry.domain is None or entry.selector is None or entry.private_key is None:
+        return None
+    key = SigningKey(entry.domain, entry.selector, read(entry.private_key))
+    if key.algorithm != "rsa-sha256":
+        raise ConfigError(f"{entry.private_key}: ARC needs an RSA key")
+    return key
+
+
+def read(path: Path) -> PrivateKey:
+    """The private key in a file, PEM in PKCS#8 or (RSA) PKCS#1.
 
     Raises:
         ConfigError: the file cannot be read or holds no usable key; the text names the file.
     """
-    path = entry.private_key
     try:
-        return SigningKey(entry.domain, entry.selector, parse(path.read_bytes()))
+        return parse(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def parse(pem: bytes) -> RSAPrivateKey | Ed25519PrivateKey:
+def parse(pem: bytes) -> PrivateKey:
     """The private key in `pem`.
 
     Raises:
@@ -117,7 +164,7 @@ def parse(pem: bytes) -> RSAPrivateKey | Ed25519PrivateKey:
 
 def generate(kind: KeyType) -> bytes:
     """A new private key in PEM (PKCS#8, no password); `load` and OpenSSL read it."""
-    key: RSAPrivateKey | Ed25519PrivateKey
+    key: PrivateKey
     if kind == "ed25519":
         key = Ed25519PrivateKey.generate()
     else:

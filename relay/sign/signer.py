@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import structlog
 
+from relay.address import domain_of, split, unquote
 from relay.authenticate.author import author_domains
 from relay.message import Message
+from relay.rewrite.author import authors
 from relay.sign.dkim import FIELD_OCTETS, signature_fields
 from relay.sign.keys import SigningKey
+from relay.sign.table import SigningTable
+
+log = structlog.get_logger()
 
 
 class Signer:
-    """Signs with every key of the domain that fits.
+    """Signs with the keys that the table has for the author at the time of signing.
 
     Args:
-        keys: all that are configured.
-        forwarder: the domain that signs for authors who are not ours; where it has no key, the first key's domain.
-        clock: seconds since 1970.
+        sealing: the key for ARC sets, where it has one of its own.
     """
 
-    def __init__(self, keys: Sequence[SigningKey], forwarder: str, clock: Callable[[], float] = time.time) -> None:
-        self._by_domain: dict[str, list[SigningKey]] = {}
-        for key in keys:
-            self._by_domain.setdefault(key.domain, []).append(key)
-        if forwarder not in self._by_domain and keys:
-            forwarder = keys[0].domain
-        self._default = self._by_domain.get(forwarder, [])
-        self._clock = clock
+    def __init__(self, table: SigningTable, sealing: SigningKey | None = None) -> None:
+        self.table = table
+        self.sealing = sealing
+        self._has_keys = bool(table.rules or table.forwarder)
+        self._warned = False
 
-    def fields(self, message: Message) -> bytes:
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """Every key, each once."""
+        own = self.table.keys
+        names = {key.record_name for key in own}
+        return own if self.sealing is None or self.sealing.record_name in names else (*own, self.sealing)
+
+    def fields(self, message: Message, now: float) -> bytes:
         """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From."""
-        keys = self._keys_for(message)
-        return signature_fields(message, keys, int(self._clock())) if keys else b""
+        keys = self._keys_for(message, now)
+        if not keys and self._has_keys and not self._warned:
+            self._warned = True
+            log.warning("unsigned", mend="no DKIM key is active for mail that leaves: see `srs-relay keys list`")
+        return signature_fields(message, keys, int(now)) if keys else b""
 
-    def octets(self, message: Message) -> int:
+    def signs_as(self, domain: str, now: float) -> bool:
+        """Whether mail of authors in that normal domain is signed with that domain (`d=`), and so passes DMARC."""
+        return self.table.signs_as(domain, now)
+
+    def sealing_key(self, now: float) -> SigningKey | None:
+        """The key for ARC sets, which has to be RSA (RFC 8617 knows nothing else): its own, or the forwarder's."""
+        keys = self.table.select("", "", now) if self.sealing is None else (self.sealing,)
+        return next((key for key in keys if key.algorithm == "rsa-sha256"), None)
+
+    def octets(self, message: Message, now: float) -> int:
         """How long `fields` may get, to announce a message's size (RFC 1870) before it is signed."""
-        return sum(FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self._keys_for(message))
+        return sum(FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self._keys_for(message, now))
 
-    def _keys_for(self, message: Message) -> Sequence[SigningKey]:
-        if len(self._by_domain) < 2:
-            return self._default
-        authors = author_domains(message)
-        return self._by_domain.get(authors[0], self._default) if len(authors) == 1 else self._default
+    def _keys_for(self, message: Message, now: float) -> tuple[SigningKey, ...]:
+        return self.table.select(*self._author(message), now)
+
+    def _author(self, message: Message) -> tuple[str, str]:
+        """The user, where the table needs to know, and the normal domain of the one author; otherwise nobody."""
+        domains = author_domains(message) if self.table.rules else []
+        if len(domains) != 1:
+            return "", ""
+        named = authors(message) if self.table.needs_users else ()
+        if len(named) != 1 or domain_of(named[0]) != domains[0]:
+            return "", domains[0]
+        return unquote(split(named[0]).local).lower(), domains[0]

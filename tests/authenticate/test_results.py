@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.authenticate.forged import SCANNED_OCTETS, strip_forged
 from relay.authenticate.results import (
-    SCANNED_OCTETS,
     MethodResult,
     results_field,
     spf_result,
-    strip_forged,
 )
 from relay.authenticate.spf import Result, SpfVerdict
 from relay.message import Message

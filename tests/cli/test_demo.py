@@ -51,7 +51,9 @@ def test_it_shows_what_the_rewriting_does(tmp_path: Path) -> None:
     assert rows["with rewriting"] == [rows["MAIL FROM"][1], "pass"]
     assert rows["fwd.example"] == ["relay1", "rsa-sha256", "pass"]
     assert rows["shop.example"] == ["news1", "rsa-sha256", "pass"]
-    assert {"DKIM-Signature", "Authentication-Results", "Received"} <= rows.keys()
+    assert rows["DMARC, p=reject"] == ["shop.example", "pass"]
+    assert rows["ARC"] == ["sealed by fwd.example", "pass"]
+    assert {"ARC-Seal", "DKIM-Signature", "Authentication-Results", "Received"} <= rows.keys()
     assert rows["at the sender"] == ["news@shop.example", "arrived from <>"]
     assert rows["forged"][1].startswith("550 5.1.1")
     assert list(tmp_path.iterdir()) == []
@@ -99,6 +101,8 @@ GOOD = Findings(
     spf_without="fail",
     spf_with="pass",
     signatures=(Signature("fwd.example", "a", "rsa-sha256", True), Signature("shop.example", "b", "rsa-sha256", True)),
+    dmarc="pass",
+    arc="pass",
     accepted="250 2.0.0 Ok",
     returned=Received("127.0.0.3", "mx.fwd.example", "", ("news@shop.example",), b""),
     refused="550 5.1.1 forged",
@@ -113,6 +117,8 @@ def test_nothing_is_wrong_when_all_is_well() -> None:
     ("bad", "said"),
     [
         (replace(GOOD, original=b"Subject: b\r\n\r\n"), "the message was changed on its way"),
+        (replace(GOOD, dmarc="fail"), "DMARC does not pass for the author's domain"),
+        (replace(GOOD, arc="none"), "the ARC chain is not whole"),
         (replace(GOOD, spf_with="fail"), "SPF does not pass with the rewritten sender"),
         (replace(GOOD, signatures=GOOD.signatures[:1]), "a DKIM signature is missing or broken"),
         (

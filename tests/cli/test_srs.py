@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import run
+from relay.rewrite import replies
 from relay.rewrite.srs import Scheme, forward_token
 
 SECRET = b"tops3cr3t"
@@ -63,6 +64,14 @@ def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert there["address"] == "jörg@otherdomain.com"
     assert run(["srs", "reverse", there["result"], "--config", str(config), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"address": there["result"], "result": "jörg@otherdomain.com"}
+
+
+def test_the_author_behind_a_reply_address(secrets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = replies.forward("ann@author.example", Scheme("fwd.example", (SECRET,)))
+    assert run(["srs", "reverse", str(address), "--secrets-file", str(secrets)]) == 0
+    assert capsys.readouterr().out == "ann@author.example\n"
+    assert run(["srs", "reverse", str(address).replace("ann", "eve"), "--secrets-file", str(secrets)]) == 1
+    assert "forged reply address" in capsys.readouterr().err
 
 
 def test_a_stored_sender_is_shown_by_its_id(secrets: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,11 @@ def job(*recipients: str | Recipient, **more: Any) -> Job:
         **more,
     }
     to = tuple(r if isinstance(r, Recipient) else Recipient(r) for r in recipients or ("carol@d.test",))
-    return Job(recipients=to, content=produce, **fields)
+
+    async def wire() -> Iterable[bytes]:
+        return produce()
+
+    return Job(recipients=to, content=wire, **fields)
 
 
 def hop(port: int, scheme: str = "smtp", host: str = "127.0.0.1") -> Endpoint:

@@ -15,8 +15,11 @@ from relay.config import Config
 from relay.deliver import attempt, dispatch
 from relay.deliver.agent import Job
 from relay.deliver.attempt import Attempts
+from relay.deliver.departure import Departures
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.reply import Outcome
+from relay.deliver.senders import Senders
+from relay.dns import StaticResolver
 from relay.message import Message
 from relay.network import Endpoint
 from relay.queue import database
@@ -30,6 +33,7 @@ from relay.report.notify import Notifier
 from relay.rewrite.srs import Scheme
 from relay.route.router import Target
 from relay.sign.signer import Signer
+from relay.sign.table import SigningTable
 
 DELIVERED = Outcome("delivered", 250, "2.0.0", "Ok", remote=True)
 DEFERRED = Outcome("deferred", 451, "4.3.0", "later", remote=True)
@@ -55,6 +59,10 @@ class Hops:
         return sorted(r.address for _, job in self.jobs for r in job.recipients)
 
 
+async def store_author(author: str, token: str) -> str:
+    return token
+
+
 class House:
     def __init__(self, config: Config, store: Store) -> None:
         self.config, self.store, self.hops = config, store, Hops()
@@ -63,8 +71,10 @@ class House:
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
         hops = partial(hop_of, config)
         self.notifier = notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
-        scheme, signer = Scheme("fwd.test", (b"secret",)), Signer([], "fwd.test")
-        attempts = Attempts(config, store, self.hops, signer, scheme, notifier, self.home, Metrics())
+        scheme = Scheme("fwd.test", (b"secret",))
+        departures = Departures(config, Signer(SigningTable((), ())), scheme, store_author)
+        senders = Senders(config, scheme, store, StaticResolver({}))
+        attempts = Attempts(config, store, self.hops, departures, senders, notifier, self.home, Metrics())
         self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)
 
     async def home(self, sender: str) -> tuple[Target, ...]:
@@ -159,7 +169,7 @@ async def test_what_the_queue_holds_is_delivered_with_a_rewritten_sender(house: 
     ((domain, job),) = house.hops.jobs
     assert (domain, [r.address for r in job.recipients]) == ("d.test", ["c@d.test"])
     assert job.sender.startswith("SRS0=") and job.sender.endswith("=origin.test=bob@fwd.test")
-    assert b"".join(job.content()).endswith(b"Subject: hello\r\n\r\nHi.\r\n")
+    assert b"".join(await job.content()).endswith(b"Subject: hello\r\n\r\nHi.\r\n")
 
 
 async def test_recipients_at_one_next_hop_share_a_transaction(house: House) -> None:
@@ -183,7 +193,7 @@ async def test_one_of_three_refused_is_one_bounce_that_hides_the_mailbox(house: 
     await house.until(lambda: "bob@origin.test" in house.hops.recipients())
     await house.counts()
     ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
-    content = b"".join(bounce.content())
+    content = b"".join(await bounce.content())
     assert [r.address for r in bounce.recipients] == ["bob@origin.test"]
     assert b"alias@fwd.test" in content and b"550" in content and b"hidden" not in content
     assert house.hops.recipients() == ["a@one.test", "b@two.test", "bob@origin.test", "hidden@mailbox.test"]
@@ -211,7 +221,7 @@ async def test_the_end_of_patience_is_a_bounce(house: House) -> None:
     await house.store.apply(house.arrival("c@d.test", received=time.time() - 6 * 86400))
     await house.counts()
     ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
-    assert b"4.4.7" in b"".join(bounce.content()) or b"4.3.0" in b"".join(bounce.content())
+    assert b"4.4.7" in b"".join(await bounce.content()) or b"4.3.0" in b"".join(await bounce.content())
 
 
 async def test_never_means_never(house: House) -> None:
@@ -252,7 +262,7 @@ async def test_a_delay_is_told_once_and_only_where_it_was_asked_for(
     await house.deferred()
     if told:
         await house.until(lambda: "bob@origin.test" in house.hops.recipients())
-        content = b"".join(house.hops.jobs[-1][1].content())
+        content = b"".join(await house.hops.jobs[-1][1].content())
         assert b"Attempts go on until" in content and b"given up." not in content
     await house.counts(queued=1)
     assert house.hops.recipients() == (["bob@origin.test"] if told else []) + ["c@d.test"]
@@ -327,7 +337,7 @@ async def test_an_alias_with_many_mailboxes_that_refuse_is_one_bounce(house: Hou
     await house.store.apply(house.arrival(*(f"hidden@m{n}.test" for n in range(5))))
     await house.counts()
     ((_, bounce),) = [(d, job) for d, job in house.hops.jobs if job.sender == ""]
-    assert b"".join(bounce.content()).count(b"Final-Recipient:") == 1
+    assert b"".join(await bounce.content()).count(b"Final-Recipient:") == 1
 
 
 async def test_a_failure_does_not_wait_for_ever_for_the_other_transactions(

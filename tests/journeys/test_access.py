@@ -32,6 +32,7 @@ CLIENTS = {
 ANN = "ann@sender.example"
 ALICE = "alice@fwd.example"
 ACCEPTED, UNKNOWN_USER, DENIED = (250, "2.1.5"), (550, "5.1.1"), (550, "5.7.1")
+TAKEN = (250, "2.0.0")
 
 
 def forwarded(address: str, age_days: int = 0) -> str:
@@ -93,13 +94,14 @@ TABLE = [
     ("stranger", "", "SRS1=AAAA=elsewhere.example==AAAA=AA=x.example=x@fwd.example", UNKNOWN_USER),
     ("trusted", "", forged(ANN), UNKNOWN_USER),
     ("trusted", ANN, forwarded(ANN, age_days=23), UNKNOWN_USER),
-    # forgeries of our own names
+]
+FORGERIES = [
     ("stranger", "ceo@fwd.example", ALICE, DENIED),
     ("forger", "ceo@fwd.example", FRESH, DENIED),
     ("stranger", FRESH, ALICE, DENIED),
     ("unknown", "ceo@fwd.example", ALICE, DENIED),
-    ("our own host", "ceo@fwd.example", ALICE, ACCEPTED),
-    ("trusted", "ceo@fwd.example", ALICE, ACCEPTED),
+    ("our own host", "ceo@fwd.example", ALICE, TAKEN),
+    ("trusted", "ceo@fwd.example", ALICE, TAKEN),
 ]
 
 
@@ -147,6 +149,16 @@ def door() -> Iterator[Door]:
 def test_who_may_send_to_whom(door: Door, client: str, sender: str, recipient: str, expected: tuple[int, str]) -> None:
     with door.client(client) as session:
         assert session.offer(sender, recipient)[:2] == expected
+
+
+@pytest.mark.parametrize(("client", "sender", "recipient", "expected"), FORGERIES)
+def test_a_sender_in_our_name_is_refused_when_the_message_is_there(
+    door: Door, client: str, sender: str, recipient: str, expected: tuple[int, str]
+) -> None:
+    """Not before: a signature of ours could prove it true."""
+    with door.client(client) as session:
+        content = b"From: ann@sender.example\r\nSubject: pay this\r\n\r\nnow\r\n"
+        assert session.deliver(sender, recipient, content)[:2] == expected
 
 
 @pytest.mark.parametrize(

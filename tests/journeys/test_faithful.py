@@ -17,7 +17,7 @@ import pytest
 from tests import corpus
 from tests.journeys.clients import Dialogue
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, World
+from tests.journeys.world import MAILBOX, SENDER, World
 from tests.judges import dkimpy
 
 pytestmark = pytest.mark.slow

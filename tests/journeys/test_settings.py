@@ -236,7 +236,7 @@ def test_a_client_that_the_proxy_does_not_name_has_no_spf(house: House, header: 
         return Dialogue(("127.0.0.1", house.proxied), source="127.0.0.64", proxy=header)
 
     with session() as client:
-        assert client.offer(ALICE, ALICE)[:2] == (550, "5.7.1")
+        assert client.deliver(ALICE, ALICE, MESSAGE)[:2] == (550, "5.7.1")
     already = len(house.sink.received)
     with session() as client:
         assert client.deliver("x@proxied.example", ALICE, MESSAGE)[:2] == TAKEN

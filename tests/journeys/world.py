@@ -5,7 +5,8 @@
     next.example     127.0.0.13   a second forwarder behind it
     mailbox.example  127.0.0.14   where mail ends
 
-MX look-ups find the next host, SPF of each domain names its own address only, and the relays publish their DKIM keys.
+MX look-ups find the next host, SPF of each domain names its own address only (that of sender.example also 127.0.0.1,
+where a client is that does not say where it comes from), and the relays publish their DKIM keys.
 """
 
 from __future__ import annotations
@@ -193,6 +194,8 @@ def _zone() -> Zone:
         zone[domain, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
         zone[host, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
         zone[f"relay1._domainkey.{domain}", "TXT"] = [key_pair(domain)[1]]
+    for name in ("sender.example", "mx.sender.example"):
+        zone[name, "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:127.0.0.1 -all"']
     return zone
 
 

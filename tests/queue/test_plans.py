@@ -79,6 +79,7 @@ def watched() -> Iterator[Plans]:
 
 async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.token_for("first@x.example", 0.0, 1.0)  # a worker's first one counts those that are there
+    await store.keep_author("first@x.example", "a1", 0.0, 1.0)
     with watched() as plans:
         large = arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=3)
         await store.apply(large)
@@ -99,6 +100,8 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monke
         await store.sender_of(token, 0.0)
         monkeypatch.setattr(tokens, "AT_MOST", 1)
         await store.token_for("longer@x.example", 0.0, 1.0)
+        monkeypatch.setattr(tokens, "AUTHORS_AT_MOST", 1)
+        await store.keep_author("long@x.example", "b2", 0.0, 1.0)
     assert len(plans.found) > 20
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 

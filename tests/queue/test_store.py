@@ -253,9 +253,38 @@ async def test_far_too_many_stored_senders_become_fewer_bit_by_bit(
     assert sizes == [8, 6, 4, 4, 4]
 
 
+async def test_a_stored_author_keeps_its_token_and_lives_on_with_every_message(store: Store) -> None:
+    year = 86400.0 * 365
+    assert await store.keep_author("long@x.example", "abc", 0.0, year) == "abc"
+    assert await store.sender_of("abc", year - 1) == "long@x.example"
+    assert await store.keep_author("long@x.example", "newer", year / 2, year) == "abc"
+    assert await store.sender_of("abc", year * 1.5) == "long@x.example"
+    assert await store.sender_of("newer", year / 2) is None
+    await store.sweep(year * 1.5 + 1)
+    assert await store.sender_of("abc", year) is None
+    assert await store.keep_author("long@x.example", "abc", year * 2, year) == "abc"
+    assert await store.token_for("long@x.example", year * 2, 1000.0) != "abc", "a sender is another matter"
+
+
+async def test_stored_authors_are_bounded_among_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "AUTHORS_AT_MOST", 3)
+    sender = await store.token_for("sender@x.example", 0.0, 10.0)
+
+    async def kept_with(name: str) -> str:
+        await store.keep_author(f"{name}@x.example", name * 16, 0.0, 1e6)
+        return "".join([one for one in "acghkz" if await store.sender_of(one * 16, 1.0) is not None])
+
+    assert [await kept_with(name) for name in "cgkazhc"] == ["c", "cg", "cgk", "agk", "agkz", "agh", "ach"]
+    assert await store.sender_of(sender, 1.0) == "sender@x.example"
+
+
 async def test_two_workers_store_a_sender_under_one_token(store: Store, url: str) -> None:
     other = Store(await database.connect(url), "worker-2/")
     both = await asyncio.gather(*(s.token_for("long@x.example", 0.0, 1000.0) for s in (store, other)))
+    assert both[0] == both[1]
+    both = await asyncio.gather(
+        *(s.keep_author("long@x.example", t, 0.0, 1e6) for s, t in ((store, "a"), (other, "b")))
+    )
     assert both[0] == both[1]
     await other.close()
 

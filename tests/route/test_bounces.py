@@ -12,7 +12,7 @@ from relay.message import Client
 from relay.rate import FORGERIES, Rates
 from relay.reply import Refused
 from relay.rewrite.srs import Scheme, SrsError, forward, forward_token
-from relay.route.bounces import Bounces, Question
+from relay.route.bounces import Question, WayHome
 
 NOW = 1577836860.0
 DAY = 86400
@@ -25,9 +25,9 @@ async def lookup(token_id: str) -> str | None:
     return STORED.get(token_id)
 
 
-def bounces(lookup: Callable[[str], Any] = lookup, **srs: object) -> Bounces:
+def bounces(lookup: Callable[[str], Any] = lookup, **srs: object) -> WayHome:
     config = Srs.model_validate({"domain": "fwd.example", "secrets_file": "srs.secret", **srs})
-    return Bounces(config, SCHEME, Rates(config), lookup)
+    return WayHome(config, SCHEME, Rates(config), lookup)
 
 
 def forwarded(sender: str, age: int = 0) -> str:
@@ -41,7 +41,7 @@ def forged(number: int = 0) -> str:
 
 
 async def answers(
-    door: Bounces, *recipients: str, sender: str = "", client: Client | None = STRANGER, now: float = NOW
+    door: WayHome, *recipients: str, sender: str = "", client: Client | None = STRANGER, now: float = NOW
 ) -> list[str]:
     """For each recipient the target, or the beginning of the reply."""
     found = []

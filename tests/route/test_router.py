@@ -15,6 +15,7 @@ from relay.message import Client
 from relay.network import Endpoint
 from relay.rate import FORGERIES, Rates
 from relay.reply import Refused
+from relay.rewrite import replies
 from relay.rewrite.srs import Scheme, forward, forward_token
 from relay.route.bounces import Question, TokenLookup
 from relay.route.router import Routed, Router
@@ -45,6 +46,7 @@ sales@example.org     sales@ext.example
 admin                 root@ext.example
 """
 SRS = forward("joe@origin.example", SCHEME, NOW)
+REPLY = str(replies.forward("joe@origin.example", SCHEME))
 ADMIN = "admin@mailbox.example"
 
 
@@ -135,6 +137,18 @@ EVERYONE = [
     (forward("who@remap.example", SCHEME, NOW), "srs: who@ext.example"),
     (forward("percent%x@origin.example", SCHEME, NOW), "srs: percent%x@origin.example"),
     ("SRS0@fwd.example", UNKNOWN),
+    # reply addresses of authors
+    (REPLY, "reply: joe@origin.example"),
+    (REPLY.replace("@fwd.example", "@FWD.Example"), "reply: joe@origin.example"),
+    (REPLY.replace("joe", "jim"), UNKNOWN),
+    ("reply=unknown@fwd.example", UNKNOWN),
+    (replies.forward_token("id7", SCHEME), "reply: stored@origin.example"),
+    (replies.forward_token("gone", SCHEME), UNKNOWN),
+    (str(replies.forward("bob@example.org", SCHEME)), "reply: bob@example.org plain"),
+    (str(replies.forward("nobody@example.org", SCHEME)), UNKNOWN),
+    (str(replies.forward("alice@brand.example", SCHEME)), "reply: alice@mailbox.example"),
+    (REPLY.replace("@fwd.", "@brand."), "alias: joe@origin.example"),
+    (REPLY.replace("joe@fwd.", "jim@brand."), UNKNOWN),
     # postmaster and abuse
     ("postmaster", f"postmaster: {ADMIN}"),
     ("PostMaster", f"postmaster: {ADMIN}"),
@@ -192,6 +206,7 @@ TRUSTED_ONLY = [
     ("abuse@company.example", DENIED),
     ("admin@elsewhere.example", DENIED),
     ("SRS0=AAAA=2W=origin.example=joe@elsewhere.example", DENIED),
+    (REPLY.replace("@fwd.", "@elsewhere."), DENIED),
     ("user@[192.0.2.1]", DENIED),
     ("user%other.example@elsewhere.example", DENIED),
     ("user@sub.fwd.example", DENIED),
@@ -316,6 +331,7 @@ async def test_the_postmaster_may_be_an_address_of_ours(build: BuildRouter, post
 async def test_srs_addresses_may_be_for_bounces_only(build: BuildRouter) -> None:
     router = build(srs={"accept": "null"})
     assert await answer(router, SRS, sender="") == "srs: joe@origin.example"
+    assert await answer(router, REPLY, sender="s@sender.example") == "reply: joe@origin.example"
     for trusted in (False, True):
         assert await answer(router, SRS, sender="s@sender.example", trusted=trusted) == DENIED
 
@@ -324,8 +340,21 @@ async def test_srs_addresses_may_be_for_bounces_only(build: BuildRouter) -> None
 async def test_no_detour_leads_round_the_rules_for_srs_addresses(build: BuildRouter, recipient: str) -> None:
     """A domain may be mapped onto the SRS domain as a whole: `@brand.example @fwd.example`."""
     assert await answer(build(srs={"accept": "null"}), recipient) == DENIED
+    await assert_rates_hold(build, recipient)
+
+
+@pytest.mark.parametrize("domain", ["fwd.example", "brand.example", "copied.example"])
+async def test_no_detour_leads_round_the_rules_for_reply_addresses(build: BuildRouter, domain: str) -> None:
+    await assert_rates_hold(build, REPLY.replace("fwd.example", domain))
+
+
+async def assert_rates_hold(build: BuildRouter, recipient: str) -> None:
     router = build(srs={"reverse_rate": 1})
-    assert [(await answer(router, recipient))[:5] for _ in range(2)] in (["srs: ", "450 4"], ["alias", "450 4"])
+    assert [(await answer(router, recipient))[:5] for _ in range(2)] in (
+        ["srs: ", "450 4"],
+        ["reply", "450 4"],
+        ["alias", "450 4"],
+    )
     guesses = [await answer(router, recipient.replace("joe", f"j{n}"), sender="") for n in range(FORGERIES + 1)]
     assert guesses == [UNKNOWN] * FORGERIES + ["450 4.7.1"]
     with pytest.raises(Refused) as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dkim.crypto
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from relay.config import ConfigError, Dkim
+from relay.config import Arc, ConfigError, Dkim
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 from tests import corpus
@@ -146,6 +147,27 @@ def test_a_key_that_cannot_sign_is_refused_by_file_and_reason(tmp_path: Path, pe
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.pem: No such file"):
         keys.load(entry(tmp_path / "gone.pem"))
+
+
+def test_a_key_knows_when_it_signs(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(corpus.RSA_PEM)
+    since, until = datetime(2026, 7, 1, tzinfo=UTC), datetime(2027, 7, 1, tzinfo=UTC)
+    limited = entry(tmp_path / "key.pem").model_copy(update={"active_from": since, "active_until": until})
+    key = keys.load(limited)
+    turns = [moment.timestamp() + step for moment in (since, until) for step in (-0.001, 0)]
+    assert [key.state(now) for now in turns] == ["waiting", "active", "active", "retired"]
+
+
+def test_a_sealing_key_has_to_be_rsa(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(corpus.RSA_PEM)
+    arc = Arc(domain="fwd.example", selector="arc1", private_key=path)
+    sealing = keys.load_sealing(arc)
+    assert sealing is not None and sealing.record_name == "arc1._domainkey.fwd.example"
+    assert keys.load_sealing(Arc()) is None
+    path.write_bytes(corpus.ED25519_PEM)
+    with pytest.raises(ConfigError, match=r"key\.pem: ARC needs an RSA key"):
+        keys.load_sealing(arc)
 
 
 @pytest.mark.parametrize("key", [corpus.RSA, corpus.ED25519], ids=["rsa", "ed25519"])

@@ -1,12 +1,20 @@
+"""Which key signs which message, and that somebody hears of mail that leaves unsigned."""
+
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
+from structlog.testing import capture_logs
 
 from relay.message import Message
 from relay.sign.dkim import SIGNED_NAMES
 from relay.sign.keys import SigningKey, generate, parse
 from relay.sign.signer import Signer
+from relay.sign.table import Rule, SigningTable, forwarder_keys, rules_of
 
+NOW = 1_790_000_000.0
 PRIVATE = parse(generate("ed25519"))
 
 
@@ -14,34 +22,112 @@ def key(domain: str, selector: str) -> SigningKey:
     return SigningKey(domain, selector, PRIVATE)
 
 
-SIGNER = Signer([key("brand.example", "b1"), key("fwd.example", "f1"), key("fwd.example", "f2")], "fwd.example")
+def signer(*keys: SigningKey, forwarder: str = "fwd.example", sealing: SigningKey | None = None) -> Signer:
+    rules = rules_of((one, (one.domain,)) for one in keys)
+    return Signer(SigningTable(rules, forwarder_keys(keys, forwarder)), sealing)
+
+
+def selectors(signer: Signer, author: str, now: float = NOW) -> list[str]:
+    fields = signer.fields(Message(f"From: {author}\r\n\r\n".encode()), now).decode()
+    return [field.partition("s=")[2].partition(";")[0] for field in fields.split("DKIM-Signature:")[1:]]
+
+
+SIGNER = signer(key("brand.example", "b1"), key("fwd.example", "f1"), key("fwd.example", "f2"))
 
 
 @pytest.mark.parametrize(
-    ("author", "selectors"),
+    ("author", "expected"),
     [
         ("a@brand.example", ["b1"]),
+        ("a@BRAND.example", ["b1"]),
         ("a@fwd.example", ["f1", "f2"]),
         ("a@elsewhere.example", ["f1", "f2"]),
+        ("a@below.brand.example", ["f1", "f2"]),
         ("a@brand.example, b@elsewhere.example", ["f1", "f2"]),
+        ("nobody", ["f1", "f2"]),
     ],
 )
-def test_the_authors_domain_signs_as_itself_and_the_forwarder_for_the_rest(author: str, selectors: list[str]) -> None:
-    fields = SIGNER.fields(Message(f"From: {author}\r\n\r\n".encode())).decode()
-    assert [line.partition("s=")[2].partition(";")[0] for line in fields.split("DKIM-Signature:")[1:]] == selectors
+def test_the_authors_domain_signs_as_itself_and_the_forwarder_for_the_rest(author: str, expected: list[str]) -> None:
+    assert selectors(SIGNER, author) == expected
 
 
 def test_without_a_key_of_the_forwarder_the_first_key_signs() -> None:
-    fields = Signer([key("brand.example", "b1")], "fwd.example").fields(Message(b"From: a@x.example\r\n\r\n"))
-    assert b"d=brand.example" in fields
+    assert selectors(signer(key("brand.example", "b1")), "a@x.example") == ["b1"]
 
 
-def test_no_keys_no_signature() -> None:
-    assert Signer([], "fwd.example").fields(Message(b"From: a@x.example\r\n\r\n")) == b""
+def test_no_keys_no_signature_and_no_warning() -> None:
+    with capture_logs() as logs:
+        assert selectors(signer(), "a@x.example") == []
+    assert logs == []
+
+
+def test_a_key_signs_from_its_first_moment_to_before_its_last() -> None:
+    turn = NOW + 60
+    old, new = key("fwd.example", "f1"), key("fwd.example", "f2")
+    changing = signer(replace(old, active_until=turn), replace(new, active_from=turn))
+    assert [selectors(changing, "a@x.example", now) for now in (NOW, turn - 0.5, turn, turn + 60)] == [
+        ["f1"],
+        ["f1"],
+        ["f2"],
+        ["f2"],
+    ]
+
+
+def test_a_domain_without_an_active_key_is_signed_by_the_forwarder() -> None:
+    retired = replace(key("brand.example", "b1"), active_until=NOW)
+    assert selectors(signer(retired, key("fwd.example", "f1")), "a@brand.example") == ["f1"]
+
+
+def test_mail_that_leaves_unsigned_since_no_key_is_active_is_one_warning() -> None:
+    waiting = signer(replace(key("fwd.example", "f1"), active_from=NOW + 60))
+    with capture_logs() as logs:
+        assert selectors(waiting, "a@x.example") == selectors(waiting, "a@fwd.example") == []
+    assert [(line["event"], line["log_level"]) for line in logs] == [("unsigned", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("author", "expected"),
+    [
+        ("news@brand.example", ["special"]),
+        ('"NEWS" <News@brand.example>', ["special"]),
+        ("bob@brand.example", ["general"]),
+        ("news@brand.example, bob@brand.example", ["general"]),
+    ],
+)
+def test_a_rule_for_one_user_is_not_for_the_others(author: str, expected: list[str]) -> None:
+    rules = [
+        Rule("news@brand.example", (key("brand.example", "special"),)),
+        Rule("*@brand.example", (key("brand.example", "general"),)),
+    ]
+    assert selectors(Signer(SigningTable(rules, ())), author) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "sealing", "expected"),
+    [
+        (("ed25519", "rsa2048"), None, "1"),
+        (("ed25519",), None, None),
+        (("rsa2048",), "rsa2048", "arc"),
+        ((), "rsa2048", "arc"),
+    ],
+)
+def test_arc_has_its_own_key_or_the_forwarders_rsa_key(
+    keys: Sequence[str], sealing: str | None, expected: str | None
+) -> None:
+    made = {kind: parse(generate(kind)) for kind in ("ed25519", "rsa2048")}
+    own = [SigningKey("fwd.example", str(n), made[kind]) for n, kind in enumerate(keys)]
+    arc_key = SigningKey("fwd.example", "arc", made[sealing]) if sealing else None
+    found = signer(*own, sealing=arc_key).sealing_key(NOW)
+    assert (found.selector if found else None) == expected
+
+
+def test_a_key_that_is_not_active_seals_nothing() -> None:
+    rsa = SigningKey("fwd.example", "f1", parse(generate("rsa2048")), active_from=NOW + 60)
+    assert signer(rsa).sealing_key(NOW) is None
+    assert signer(rsa).sealing_key(NOW + 60) is not None
 
 
 def test_a_size_that_is_announced_has_room_for_the_signatures() -> None:
     keys = [key("fwd.example", "f1"), SigningKey("fwd.example", "f2", parse(generate("rsa4096")))]
     message = Message("".join(f"{name}: x\r\n" for name in SIGNED_NAMES).encode() + b"\r\nHi.\r\n")
-    signer = Signer(keys, "fwd.example")
-    assert 0 < len(signer.fields(message)) <= signer.octets(message) < 4096
+    assert 0 < len(signer(*keys).fields(message, NOW)) <= signer(*keys).octets(message, NOW) < 4096

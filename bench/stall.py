@@ -1,0 +1,112 @@
+"""How long the event loop of a worker is ever held, while mail of 10 KiB and of 10 MB comes in and leaves.
+
+The worker runs in this process, on the loop that is watched; clients and next hop are processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import mail
+from bench.house import free_port, furnish
+from bench.load import Sink, pushing, until
+from relay import log as logging
+from relay.cli.zone import ZoneServer
+from relay.config_file import load
+from relay.dns import CachingResolver
+from relay.files import read_files
+from relay.queue import database
+from relay.queue.store import Store
+from relay.rate import Rates
+from relay.receive.limits import SharedCounts
+from relay.report.metrics import Metrics
+from relay.worker import Worker
+
+LARGE, SMALL = 10_000_000, 10_240  # octets a message
+PATIENCE = 240.0  # seconds for one run
+NOTED = 0.005  # seconds of a turn that is looked at
+
+
+@dataclass(slots=True)
+class Turns:
+    """The longest turns of a loop, in milliseconds: by the clock, and by the processor time that the loop took in them.
+
+    The difference is what others had of the processors, or of the interpreter.
+    """
+
+    wall: list[float]
+    cpu: list[float]
+
+
+class _Watch:
+    """Comes by at every turn of the loop, and looks at the clocks."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._last = (time.perf_counter(), time.thread_time())
+        self._running = True
+        self._wall: list[float] = []
+        self._cpu: list[float] = []
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        wall, cpu = self._last
+        self._last = (time.perf_counter(), time.thread_time())
+        if self._last[0] - wall > NOTED:
+            self._wall.append((self._last[0] - wall) * 1000)
+            self._cpu.append((self._last[1] - cpu) * 1000)
+        if self._running:
+            self._loop.call_soon(self._turn)
+
+    def stop(self) -> Turns:
+        self._running = False
+        return Turns(sorted(self._wall, reverse=True)[:5], sorted(self._cpu, reverse=True)[:5])
+
+
+async def run(small: int, large: int) -> Turns:
+    """Push `small` messages of 10 KiB over ten sessions and `large` of 10 MB over two at the same time."""
+    port = free_port()
+    sink = await Sink.start(port)
+    zone = ZoneServer(mail.records())
+    host, dns_port = await zone.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp") as name:
+            return await _watched(Path(name), f"{host}:{dns_port}", sink, port, small, large)
+    finally:
+        await sink.stop()
+        await zone.close()
+
+
+async def _watched(folder: Path, dns: str, sink: Sink, sink_port: int, small: int, large: int) -> Turns:
+    door = free_port()
+    furnish(folder, door, dns, sink_port)
+    config = load(folder / "relay.toml")
+    with (folder / "log").open("w") as log:
+        logging.configure("json", "info", log)
+        store = Store(await database.connect(config.queue.url, owner="bench"), "bench")
+        resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+        worker = Worker(config, store, SharedCounts(1), 0, resolver, Metrics(), read_files(config), Rates(config.srs))
+        sock = socket.create_server(("127.0.0.1", door), backlog=200)
+        sock.setblocking(False)
+        worker.start([(config.listen[0], sock)])
+        for name, octets in (("small", SMALL), ("large", LARGE)):
+            (folder / name).write_bytes(mail.signed(octets).replace(b"\r\n", b"\n"))
+        async with asyncio.timeout(PATIENCE):
+            sources = [
+                await pushing(door, 10, small, ["-F", str(folder / "small")]),
+                await pushing(door, 2, large, ["-F", str(folder / "large")]),
+            ]
+            gc.freeze()  # as the supervisor does before it forks: nobody has to look at all the modules again
+            watch = _Watch()  # only now: it is not our own starting of processes that is looked for
+            await until(sink, small + large)
+            turns = watch.stop()
+            for process in sources:
+                await process.wait()
+        await worker.stop(5)
+    return turns

@@ -1,0 +1,48 @@
+"""Which domains belong to one owner: those with one organizational domain (RFC 9989), which readers take for the same.
+
+What is asked here is asked of nearly every message, so names that cannot be akin cost no question to DNS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from relay.authenticate.dmarc import organizational_domain
+from relay.dns import DnsFailure, Resolver
+
+
+async def related(resolver: Resolver, one: str, other: str) -> bool:
+    """Whether two normal domains are the same, or have the same organizational domain.
+
+    Where DNS does not answer, a domain is taken for akin to those above and below it.
+    """
+    if one == other:
+        return True
+    if not _share_two_labels(one, other):
+        return False
+    try:
+        return await organizational_domain(resolver, one) == await organizational_domain(resolver, other)
+    except DnsFailure:
+        return is_above(one, other) or is_above(other, one)
+
+
+async def is_ours(resolver: Resolver, own: Collection[str], domain: str) -> bool:
+    """Whether a domain is one of `own`, below or above one, or akin to one: a signature of ours could speak for it."""
+    if is_within(own, domain) or any("." in domain and is_above(domain, one) for one in own):
+        return True
+    return any([await related(resolver, domain, one) for one in own if _share_two_labels(domain, one)])
+
+
+def is_within(own: Collection[str], domain: str) -> bool:
+    """Whether a normal domain is one of `own`, or below one."""
+    return any(domain == one or is_above(one, domain) for one in own)
+
+
+def is_above(parent: str, child: str) -> bool:
+    """Whether one normal domain is a parent of another, at any distance."""
+    return child.endswith("." + parent)
+
+
+def _share_two_labels(one: str, other: str) -> bool:
+    """Nobody's organizational domain is a single label, for who could register below it."""
+    return one.split(".")[-2:] == other.split(".")[-2:] and "." in one

@@ -1,0 +1,143 @@
+"""Public keys of DKIM and ARC: found in DNS (RFC 6376 section 3.6), and what they say of a signature.
+
+`cryptography` does the arithmetic. Whoever signs publishes the key, so its size and its exponent are bounded: no
+signature takes more than a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from relay.authenticate.tags import Unverified, octets, tag_list, words
+from relay.dns import DnsFailure, Resolver
+
+RSA_MIN_BITS = 1024  # RFC 8301 section 3.2: verifiers must not accept less
+RSA_MAX_BITS = 8192  # RFC 8301 section 3.2 asks for 4096; these verify in half a millisecond
+RSA_EXPONENT_BITS = 33  # 65537 has 17; an exponent as long as its key takes fifty times as long
+KEY_RECORDS = 3  # of one name that are tried: RFC 6376 section 6.1.2 leaves the number to the verifier
+KEY_OCTETS = 2048  # in `p=`; an RSA key of 8192 bits has 1062
+
+_PADDING = PKCS1v15()
+_SHA256 = hashes.SHA256()
+
+Records = tuple[str, ...] | DnsFailure  # the TXT records of a name, or why DNS does not tell them
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """One key record that fits the signature it was asked for.
+
+    Attributes:
+        flags: of `t=`: `y` the domain is testing DKIM, `s` no subdomain may be the identity (`i=`).
+    """
+
+    public: RSAPublicKey | Ed25519PublicKey
+    flags: frozenset[str] = frozenset()
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Whether it made this signature of these canonical octets (RFC 6376 section 3.3, RFC 8463 section 3).
+
+        Raises:
+            Unverified: it did not.
+        """
+        try:
+            if isinstance(self.public, RSAPublicKey):
+                self.public.verify(signature, data, _PADDING, _SHA256)
+            else:
+                self.public.verify(signature, hashlib.sha256(data).digest())
+        except InvalidSignature:
+            raise Unverified("fail", "the signature does not match the header") from None
+
+
+def record_name(selector: str, domain: str) -> str:
+    """Where the key record stands (RFC 6376 section 3.6.2.1)."""
+    return f"{selector}._domainkey.{domain}"
+
+
+async def look_up(resolver: Resolver, names: Iterable[str]) -> dict[str, Records]:
+    """What DNS says of these names, each asked for once, all at the same time."""
+    distinct = list(dict.fromkeys(names))
+    return dict(zip(distinct, await asyncio.gather(*(_records(resolver, name) for name in distinct)), strict=True))
+
+
+async def _records(resolver: Resolver, name: str) -> Records:
+    try:
+        answer = await resolver.query(name, "TXT")
+    except DnsFailure as failure:
+        return failure
+    return tuple(b"".join(strings).decode("utf-8", "replace") for strings in answer.records)
+
+
+def verify(records: Records, algorithm: str, signature: bytes, data: bytes) -> PublicKey:
+    """The key among these records that made this signature of the canonical octets `data`.
+
+    Args:
+        algorithm: `a=` of the signature.
+
+    Raises:
+        Unverified: there is none; of several records, what the first is not good for.
+    """
+    if isinstance(records, DnsFailure):
+        raise Unverified("temperror", str(records))
+    problem = Unverified("permerror", "DNS has no key for it")
+    for record in reversed(records[:KEY_RECORDS]):
+        try:
+            key = read(record, algorithm)
+            key.verify(signature, data)
+        except Unverified as unverified:
+            problem = unverified
+        else:
+            return key
+    raise problem
+
+
+def read(record: str, algorithm: str) -> PublicKey:
+    """The key in a record (RFC 6376 section 3.6.1).
+
+    Raises:
+        Unverified: the record is malformed, revoked, not for mail, or not for this algorithm.
+    """
+    kind, _, digest = algorithm.partition("-")
+    try:
+        tags = tag_list(record)
+    except Unverified as malformed:
+        raise Unverified("permerror", f"the key record is malformed: {malformed}") from None
+    if tags.get("v", "DKIM1") != "DKIM1" or ("v" in tags and next(iter(tags)) != "v"):
+        raise Unverified("permerror", "the record is none of DKIM1")
+    if "p" not in tags:
+        raise Unverified("permerror", "the key record has no key (p=)")
+    if not tags["p"]:
+        raise Unverified("permerror", "the key is revoked")
+    if tags.get("k", "rsa") != kind:
+        raise Unverified("permerror", f"the key is not for {kind} (k=)")
+    if "h" in tags and digest not in words(tags["h"]):
+        raise Unverified("permerror", f"the key is not for {digest} (h=)")
+    if not {"*", "email"}.intersection(words(tags.get("s", "*"))):
+        raise Unverified("permerror", "the key is not for mail (s=)")
+    return PublicKey(_public(kind, octets(tags, "p")), frozenset(words(tags.get("t", ""))))
+
+
+def _public(kind: str, key: bytes) -> RSAPublicKey | Ed25519PublicKey:
+    try:
+        if kind == "ed25519":
+            return Ed25519PublicKey.from_public_bytes(key)
+        public = load_der_public_key(key) if len(key) <= KEY_OCTETS else None
+    except (ValueError, UnsupportedAlgorithm):
+        public = None
+    if not isinstance(public, RSAPublicKey):
+        raise Unverified("permerror", f"the key record holds no {kind} key (p=)")
+    if not RSA_MIN_BITS <= public.key_size <= RSA_MAX_BITS:
+        raise Unverified("policy", f"an RSA key of {public.key_size} bits, not {RSA_MIN_BITS} to {RSA_MAX_BITS}")
+    if public.public_numbers().e.bit_length() > RSA_EXPONENT_BITS:
+        raise Unverified("policy", "an RSA key with an exponent that is far too large")
+    return public

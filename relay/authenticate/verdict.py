@@ -1,0 +1,144 @@
+"""All that is known of where a message comes from: every check that it went through, gathered once, for all who ask.
+
+An untrusted client's mail is examined by ourselves. Of a trusted client's mail the client's own MTA knows more than we
+can see: what it vouches for in Authentication-Results is taken for what we would have found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from relay.address import domain_of
+from relay.authenticate import arc, dkim, dmarc
+from relay.authenticate.arc import ArcVerdict
+from relay.authenticate.dkim import DkimVerdict
+from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.kinship import is_above, related
+from relay.authenticate.spf import SpfVerdict
+from relay.authenticate.vouched import Vouched, vouched
+from relay.dns import Iprev, Resolver
+from relay.message import Message
+
+_NO_CHAIN = ArcVerdict("none")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checks say of one message.
+
+    Attributes:
+        trusted: the client is one of `clients.trusted`.
+        spf: of MAIL FROM, or of the EHLO name for the null sender; None where nobody knows.
+        dkim: one for each signature, top to bottom.
+        arc: the chain that came with the message.
+        dmarc: None where nobody knows: a trusted client's mail that nobody vouches for.
+        iprev: of the client's address; None where it was not asked for.
+        word: what a trusted client's MTA vouches for.
+        sender_signed: a passing DKIM signature speaks for MAIL FROM, because its domain is akin to the sender's.
+    """
+
+    trusted: bool
+    spf: SpfVerdict | None = None
+    dkim: tuple[DkimVerdict, ...] = ()
+    arc: ArcVerdict = _NO_CHAIN
+    dmarc: DmarcVerdict | None = None
+    iprev: Iprev | None = None
+    word: Vouched | None = None
+    sender_signed: bool = False
+
+    @property
+    def aligned(self) -> tuple[str, ...]:
+        """The methods, of `spf` and `dkim`, that pass for the author's domain or one akin to it."""
+        return self.dmarc.aligned if self.dmarc is not None else ()
+
+    @property
+    def author_proven(self) -> bool:
+        """Whether the author's domain is known to be the true one: DMARC passes, or would if there were a record.
+
+        Without a record nothing says which domains are one organization; then one above or below the author's counts.
+        """
+        if self.dmarc is None or self.dmarc.result != "none":
+            return self.dmarc is not None and self.dmarc.result == "pass"
+        author = self.dmarc.domain
+        return any(author == one or is_above(author, one) or is_above(one, author) for one in self._authenticated())
+
+    def _authenticated(self) -> Iterator[str]:
+        if self.spf is not None and self.spf.result == "pass":
+            yield self.spf.domain
+        yield from (one.domain for one in self.dkim if one.result == "pass")
+
+    def to_json(self, *, unforwardable: bool) -> dict[str, Any]:
+        """What later stages need of it, as it is stored with the message.
+
+        Args:
+            unforwardable: DMARC would fail behind us unless From is rewritten.
+        """
+        return {
+            "trusted": self.trusted,
+            "spf": self.spf.result if self.spf is not None else "",
+            "dmarc": self.dmarc.result if self.dmarc is not None else "",
+            "aligned": list(self.aligned),
+            "sender_aligned": self.sender_signed,
+            "unforwardable": unforwardable,
+            "seal": self._seal(),
+        }
+
+    def _seal(self) -> dict[str, Any] | None:
+        """The next ARC set: its `cv` and its instance. None where the chain must not be extended (a failed one, RFC
+        8617 section 5.1.2), and where there is nothing that we could testify to."""
+        if self.arc.result == "fail" or (self.trusted and self.word is None):
+            return None
+        return {"cv": self.arc.result, "instance": self.arc.sets[0].instance + 1 if self.arc.sets else 1}
+
+
+async def examine(
+    resolver: Resolver, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev | None, now: float
+) -> Verdict:
+    """The verdict on a message of a client that is not trusted.
+
+    Args:
+        sender: MAIL FROM, empty for the null sender.
+        now: seconds since 1970.
+    """
+    signatures, chain = await asyncio.gather(dkim.verify(message, resolver, now), arc.verify(message, resolver, now))
+    return Verdict(
+        trusted=False,
+        spf=spf,
+        dkim=signatures,
+        arc=chain,
+        dmarc=await dmarc.check(resolver, message, spf, signatures),
+        iprev=iprev,
+        sender_signed=await _is_signed(resolver, sender, signatures),
+    )
+
+
+async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: Collection[str], now: float) -> Verdict:
+    """The verdict on a message of a trusted client: what its own MTA says, and nothing else.
+
+    The chain is looked at by ourselves, if it is to go on: it has to be whole as we received it.
+    """
+    word = vouched(message, authserv_ids)
+    if word is None:
+        return Verdict(trusted=True)
+    chain = await arc.verify(message, resolver, now)
+    spf, signatures = word.spf_verdict(sender), word.dkim_verdicts()
+    return Verdict(
+        trusted=True,
+        spf=spf,
+        dkim=signatures,
+        arc=chain,
+        dmarc=await dmarc.check(resolver, message, spf, signatures),
+        word=word,
+        sender_signed=await _is_signed(resolver, sender, signatures),
+    )
+
+
+async def _is_signed(resolver: Resolver, sender: str, signatures: tuple[DkimVerdict, ...]) -> bool:
+    domain = domain_of(sender)
+    if not domain:
+        return False
+    passing = {one.domain for one in signatures if one.result == "pass"}
+    return any([await related(resolver, domain, one) for one in sorted(passing)])

@@ -1,0 +1,204 @@
+"""`srs-relay explain MESSAGE`: every check, decision and header for one message, as a person reads it or as JSON."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from email.utils import getaddresses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+
+from relay import log as logging
+from relay.address import BadAddress, parse
+from relay.authenticate.verdict import Verdict
+from relay.cli.errors import Failure
+from relay.cli.explain_view import show
+from relay.cli.options import ConfigFile
+from relay.cli.rehearsal import Asked, Rehearsal, Way, rehearse
+from relay.config import Config
+from relay.config_file import load
+from relay.dns import CachingResolver
+from relay.message import Message
+from relay.network import plain_ip
+from relay.queue.database import QueueUnavailable
+from relay.receive.data import has_bare_newline, normalize_newlines
+
+NO_CLIENT = "192.0.2.0"  # RFC 5737: nobody has it, so that SPF passes for it nowhere but under +all
+
+
+def explain(
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="A file with the message; - is standard input.")],
+    config: ConfigFile = None,
+    ip: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The client's address (default: one that nobody has).")
+    ] = "",
+    helo: Annotated[
+        str, typer.Option(metavar="NAME", help="What it says in EHLO (default: the sender's domain).")
+    ] = "",
+    sender: Annotated[
+        str | None,
+        typer.Option("--from", metavar="ADDRESS", help="MAIL FROM, <> for none (default: Return-Path, From)."),
+    ] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="ADDRESS", help="RCPT TO, as often as needed (default: To).")
+    ] = None,
+    next_hop_view: Annotated[
+        bool, typer.Option("--next-hop-view", help="Also what the next hop will see: SPF, DKIM, DMARC, ARC.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Show what would become of a message, and why. Nothing is sent or stored.
+
+    DNS is asked as it is now. Without --ip, --from and --to the message itself has to say.
+    """
+    loaded = load(config)
+    content = _read(message)
+    sender = _sender(sender, content)
+    recipients = to or _addresses(content, "to")
+    if not recipients:
+        raise typer.BadParameter("the message has no To field; say --to", param_hint="--to")
+    for address in [*recipients, *([sender] if sender else [])]:
+        _require_address(address)
+    logging.configure("json", "error", sys.stderr)
+    found = uvloop.run(_rehearse(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
+    if as_json:
+        print(json.dumps(as_dict(found), indent=2, ensure_ascii=False))
+    else:
+        show(found, Console(markup=False, emoji=False, highlight=False))
+
+
+async def _rehearse(
+    config: Config, message: Message, ip: str, helo: str, sender: str, recipients: list[str], next_hop_view: bool
+) -> Rehearsal:
+    resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+    try:
+        return await rehearse(
+            config,
+            resolver,
+            message,
+            ip=ip,
+            helo=helo or sender.rpartition("@")[2] or "unknown.invalid",
+            sender=sender,
+            recipients=recipients,
+            next_hop_view=next_hop_view,
+        )
+    except QueueUnavailable as error:
+        raise Failure(f"queue: {error}") from None
+    finally:
+        await resolver.close()
+
+
+def _read(name: str) -> Message:
+    octets = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    return Message(normalize_newlines(octets) if has_bare_newline(octets) else octets)
+
+
+def _ip(text: str) -> str:
+    try:
+        return plain_ip(str(ipaddress.ip_address(text or NO_CLIENT)))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an address", param_hint="--ip") from None
+
+
+def _sender(given: str | None, message: Message) -> str:
+    if given is not None:
+        return given.strip().removeprefix("<").removesuffix(">")
+    for field in message.all("return-path"):
+        return field.value.decode("utf-8", "replace").strip("<> \t")
+    return next(iter(_addresses(message, "from")), "")
+
+
+def _addresses(message: Message, name: str) -> list[str]:
+    values = [field.value.decode("utf-8", "replace") for field in message.all(name)]
+    return [address for _, address in getaddresses(values) if "@" in address]
+
+
+def _require_address(address: str) -> None:
+    try:
+        if address.lower() != "postmaster":
+            parse(address)
+    except BadAddress as error:
+        raise typer.BadParameter(f"{address!r}: {error}") from None
+
+
+# --- as JSON ----------------------------------------------------------------------------------------------------------
+
+
+def as_dict(found: Rehearsal) -> dict[str, Any]:
+    """The whole rehearsal in plain values."""
+    return {
+        "client": {"ip": found.client.ip, "helo": found.client.helo, "trusted": found.client.trusted},
+        "session": [{"command": step.command, "reply": step.reply} for step in found.steps],
+        "accepted": found.accepted,
+        "checks": _checks(found.verdict) if found.verdict is not None else None,
+        "dmarc_override": found.override,
+        "unforwardable": found.unforwardable,
+        "forged_results_removed": found.forged,
+        "dns": _dns(found.asked),
+        "deliveries": [_way(way) for way in found.ways],
+    }
+
+
+def _checks(verdict: Verdict) -> dict[str, Any]:
+    spf, dmarc, iprev = verdict.spf, verdict.dmarc, verdict.iprev
+    return {
+        "spf": None
+        if spf is None
+        else {"result": spf.result, "identity": spf.identity, "domain": spf.domain, "problem": spf.problem},
+        "dkim": [
+            {
+                "result": one.result,
+                "domain": one.domain,
+                "selector": one.selector,
+                "algorithm": one.algorithm,
+                "problem": one.problem,
+            }
+            for one in verdict.dkim
+        ],
+        "arc": {
+            "result": verdict.arc.result,
+            "sealers": [link.domain for link in verdict.arc.sets],
+            "problem": verdict.arc.problem,
+        },
+        "dmarc": None
+        if dmarc is None
+        else {
+            "result": dmarc.result,
+            "domain": dmarc.domain,
+            "organizational_domain": dmarc.organizational,
+            "policy": dmarc.policy,
+            "disposition": dmarc.disposition,
+            "record_domain": dmarc.record_domain,
+            "aligned": list(dmarc.aligned),
+            "problem": dmarc.problem,
+        },
+        "iprev": None if iprev is None else {"result": iprev.result, "name": iprev.name, "problem": iprev.problem},
+        "vouched_by": verdict.word.authserv_id if verdict.word is not None else "",
+    }
+
+
+def _dns(asked: tuple[Asked, ...]) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "type": one.rdtype, "records": list(one.records), "problem": one.problem} for one in asked
+    ]
+
+
+def _way(way: Way) -> dict[str, Any]:
+    return {
+        "recipient": way.recipient,
+        "original_recipient": way.original,
+        "next_hop": way.hop,
+        "mail_from": way.sender,
+        "mail_from_reason": way.sender_reason,
+        "from_rewritten": way.from_rewritten,
+        "from": [field.value.decode("utf-8", "replace") for field in way.message.all("from")],
+        "added": [field.raw.decode("utf-8", "replace") for field in Message(way.on_top).fields],
+        "next_hop_view": [
+            {"ip": view.ip, "checks": _checks(view.verdict), "dns": _dns(view.asked)} for view in way.views
+        ],
+    }

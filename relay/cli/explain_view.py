@@ -1,0 +1,113 @@
+"""What `srs-relay explain` found, in tables for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relay.authenticate.verdict import Verdict
+from relay.cli.rehearsal import Asked, Rehearsal, Way
+from relay.message import Message
+
+_GOOD = frozenset(("pass",))
+_BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))
+
+
+def show(found: Rehearsal, console: Console) -> None:
+    """Print it all, in the order in which it happens."""
+    client = found.client
+    who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
+    table = _table(f"The session of {who}", "command", "reply")
+    for step in found.steps:
+        table.add_row(step.command, Text(step.reply, "green" if step.reply.startswith("2") else "red"))
+    console.print(table, "")
+    if found.verdict is not None:
+        console.print(_checks("What was checked", found.verdict), "")
+    if found.asked:
+        console.print(_dns("What DNS said", found.asked), "")
+    for line in _decisions(found):
+        console.print(line)
+    for way in found.ways:
+        _show_way(way, console)
+
+
+def _decisions(found: Rehearsal) -> Iterator[str]:
+    if found.override:
+        yield f"DMARC fails, and does not count: {found.override}."
+    if found.unforwardable:
+        yield f"Forwarding would break it: {found.unforwardable}."
+    if found.forged:
+        yield f"Removed: {found.forged} Authentication-Results that claimed to be ours."
+    if not found.ways:
+        yield "Nothing would leave."
+
+
+def _show_way(way: Way, console: Console) -> None:
+    alias = f", behind {way.original}" if way.original != way.recipient else ""
+    table = _table(f"To {way.recipient}{alias}", "", "")
+    table.show_header = False
+    table.add_row("next hop", way.hop)
+    table.add_row("MAIL FROM", f"<{way.sender}> ({way.sender_reason})")
+    what = "rewritten" if way.from_rewritten else "as it came"
+    for field in way.message.all("from"):
+        table.add_row("From", f"{field.value.decode('utf-8', 'replace')} ({what})")
+    console.print("", table, "")
+    console.print("Put on top of it:")
+    for field in Message(way.on_top).fields:
+        console.print("  " + field.raw.decode("utf-8", "replace").rstrip().replace("\r\n", "\n  "), soft_wrap=True)
+    for view in way.views:
+        console.print("", _checks(f"What the next hop sees from {view.ip}", view.verdict))
+        if view.asked:
+            console.print("", _dns("What DNS says to it", view.asked))
+
+
+def _checks(title: str, verdict: Verdict) -> Table:
+    table = _table(title, "check", "result", "for", "why")
+    for check, result, name, why in _rows(verdict):
+        style = "green" if result in _GOOD else "red" if result in _BAD else ""
+        table.add_row(check, Text(result, style), name, why)
+    return table
+
+
+def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
+    spf, dmarc, arc, name = verdict.spf, verdict.dmarc, verdict.arc, verdict.iprev
+    if verdict.word is not None:
+        yield "word of", verdict.word.authserv_id, "", "the trusted client's own verdict"
+    if name is not None:
+        yield "iprev", name.result, name.name, name.problem
+    if spf is None:
+        yield "SPF", "not checked", "", "the client is trusted" if verdict.trusted else ""
+    else:
+        yield "SPF", spf.result, f"{spf.domain} ({spf.identity})", spf.problem or spf.explanation
+    for one in verdict.dkim:
+        yield "DKIM", one.result, f"{one.domain} ({one.selector}, {one.algorithm})", one.problem
+    if not verdict.dkim:
+        yield "DKIM", "none", "", "no signature" if not verdict.trusted or verdict.word else "not checked"
+    yield "ARC", arc.result, " < ".join(link.domain for link in arc.sets), arc.problem
+    if dmarc is not None:
+        why = [dmarc.problem] if dmarc.problem else []
+        if dmarc.policy:
+            why.append(f"p={dmarc.policy} at {dmarc.record_domain}{', testing' if dmarc.testing else ''}")
+        why.append("aligned: " + (", ".join(dmarc.aligned) or "nothing"))
+        yield "DMARC", dmarc.result, dmarc.domain, "; ".join(why)
+
+
+def _dns(title: str, asked: Sequence[Asked]) -> Table:
+    table = _table(title, "name", "type", "answer")
+    for one in asked:
+        table.add_row(one.name, one.rdtype, _lines(one.records) or one.problem)
+    return table
+
+
+def _lines(records: Iterable[str]) -> str:
+    return "\n".join(records)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,101 @@
+"""Keys as `srs-relay keys` shows them: to a person, as JSON, and as lines for a zone file."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.sign.keys import SigningKey, zone_line
+from relay.sign.published import Published
+from relay.sign.rotation import record_needed_until
+from relay.sign.signer import Signer
+from relay.sign.table import AUTHORS_DOMAIN
+
+
+def row(signer: Signer, key: SigningKey, now: float, published: Published | None) -> dict[str, Any]:
+    """One key for `keys list`.
+
+    Args:
+        published: None where DNS has it under as many names as there are authors' domains.
+    """
+    sealing = signer.sealing_key(now)
+    return {
+        "domain": key.domain,
+        "selector": key.selector,
+        "algorithm": key.algorithm,
+        "bits": key.bits,
+        "state": key.state(now),
+        "active_from": _iso(key.active_from),
+        "active_until": _iso(key.active_until),
+        "signs": [rule.pattern.removeprefix("*@") for rule in signer.table.rules if _has(rule.keys, key)],
+        "everyone_else": _has(signer.table.forwarder, key),
+        "arc": sealing is not None and _has((sealing,), key),
+        "record": key.record_name,
+        "dns": published.state if published is not None else None,
+        "problem": published.problem if published is not None else "",
+    }
+
+
+def lines(row: dict[str, Any]) -> str:
+    """A row of `keys list` for a person."""
+    dns = "not asked" if row["dns"] is None else row["dns"]
+    problem = f" ({row['problem']})" if row["problem"] else ""
+    signs = [*row["signs"], *(["everyone else"] if row["everyone_else"] else [])]
+    purpose = [f"signs {', '.join(signs)}"] if signs else []
+    purpose += ["seals ARC"] if row["arc"] else []
+    return (
+        f"{row['record']}\n"
+        f"  {row['algorithm']}, {row['bits']} bits; {_times(row)}; DNS: {dns}{problem}\n"
+        f"  {'; '.join(purpose) or 'signs nothing'}"
+    )
+
+
+def record(key: SigningKey, now: float, retry_for: float) -> dict[str, Any]:
+    """One record for `keys dns`."""
+    needed_until = record_needed_until(key, retry_for)
+    return {
+        "name": key.record_name,
+        "type": "TXT",
+        "text": key.public_record(),
+        "state": key.state(now),
+        "needed": now < needed_until,
+        "needed_until": _iso(needed_until),
+    }
+
+
+def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
+    """One record as lines of a zone file; of one that may go, only a comment that says so."""
+    needed_until = record_needed_until(key, retry_for)
+    if now >= needed_until:
+        return f"; {key.record_name} may go: its key is retired since {date(key.active_until)}."
+    comment = "In use."
+    if now < key.active_from:
+        comment = f"To be published now: the key signs from {date(key.active_from)} on."
+    if math.isfinite(needed_until):
+        comment += f" The key signs until {date(key.active_until)}; keep the record until {date(needed_until)}."
+    line = zone_line(key.record_name, key.public_record())
+    if key.domain == AUTHORS_DOMAIN:
+        return f"; {comment} Its record is in the domain of each author, for %:\n; {line}"
+    return f"; {comment}\n{line}"
+
+
+def date(seconds: float) -> str:
+    """A moment for a person, in UTC as in the configuration."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _times(row: dict[str, Any]) -> str:
+    since, until = row["active_from"], row["active_until"]
+    return f"{row['state']}{f' from {since}' if since else ''}{f' until {until}' if until else ''}"
+
+
+def _has(found: tuple[SigningKey, ...], key: SigningKey) -> bool:
+    return any(one.record_name == key.record_name for one in found)
+
+
+def _iso(seconds: float) -> str | None:
+    """None for what has no end."""
+    if not math.isfinite(seconds):
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,128 @@
+"""How a message leaves: the one place that fixes the order in which it gets what stands on top of it.
+
+Trace fields were made when it came. From is rewritten first, where it has to be; then it is signed as it now is; the
+ARC seal goes over all of that. All of it is made once for each variant of a message that is attempted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from relay.address import domain_of
+from relay.authenticate.vouched import vouched
+from relay.config import Config
+from relay.message import Message
+from relay.queue.store import Delivery, StoredMessage
+from relay.receive.incoming import LARGE
+from relay.rewrite.author import authors, rewritten
+from relay.rewrite.replies import Keep, reply_addresses
+from relay.rewrite.srs import Scheme
+from relay.sign import arc
+from relay.sign.keys import SigningKey
+from relay.sign.signer import Signer
+
+
+@dataclass(slots=True)
+class Leaving:
+    """One variant of a message.
+
+    Attributes:
+        message: as it leaves, below what we put on top.
+        octets: its size on the wire, estimated upwards (RFC 1870).
+    """
+
+    message: Message
+    octets: int
+    _trace: bytes
+    _make: Callable[[Message], bytes]
+    _turn: asyncio.Lock
+    _signatures: bytes | None = field(default=None)
+
+    async def on_top(self) -> bytes:
+        """The fields that we add; signatures are made when this is first awaited."""
+        if self._signatures is None:
+            async with self._turn:
+                if self._signatures is None:
+                    self._signatures = self._make(self.message)
+                await asyncio.sleep(0)
+        return self._signatures + self._trace
+
+    async def wire(self) -> Iterator[bytes]:
+        """The octets that leave."""
+        return self.message.wire(await self.on_top())
+
+
+class Departures:
+    """Makes the variants, for one worker.
+
+    Args:
+        keep: stores the authors who do not fit into a reply address.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        signer: Signer,
+        scheme: Scheme,
+        keep: Keep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._signer = signer
+        self._scheme = scheme
+        self._keep = keep
+        self._clock = clock
+        self._turn = asyncio.Lock()  # RSA takes its time: of many messages that are ready at once, one signs in a turn
+
+    def rewrites(self, stored: StoredMessage, one: Delivery) -> bool:
+        """Whether From is rewritten on this way: DMARC would fail behind us, and the route has nothing against it."""
+        return bool(stored.verdict.get("unforwardable")) and (
+            self._config.unforwardable(domain_of(one.recipient)) == "rewrite-from"
+        )
+
+    async def prepare(self, stored: StoredMessage, *, rewrite_from: bool) -> Leaving:
+        """One variant of a message. Raises QueueUnavailable."""
+        message = stored.message
+        if rewrite_from:
+            addresses = await reply_addresses(authors(message), self._scheme, self._keep)
+            rewrite = partial(rewritten, message, addresses, self._config.srs.domain)
+            message = await asyncio.to_thread(rewrite) if len(message.content) >= LARGE else rewrite()
+        now = self._clock()
+        octets = len(message.content) + len(stored.trace) + self._signer.octets(message, now)
+        octets += self._sealed_octets(stored, now)
+        return Leaving(message, octets, stored.trace, lambda leaving: self._signatures(stored, leaving), self._turn)
+
+    def _signatures(self, stored: StoredMessage, message: Message) -> bytes:
+        now = self._clock()
+        signatures = self._signer.fields(message, now)
+        return self._seal(stored, message, signatures, now) + signatures
+
+    def _seal(self, stored: StoredMessage, message: Message, signatures: bytes, now: float) -> bytes:
+        chain, key = stored.verdict.get("seal"), self._sealing_key(now)
+        if not chain or key is None:
+            return b""
+        testimony = self._testimony(stored)
+        if not testimony:
+            return b""
+        return arc.seal(message, signatures, testimony, chain["cv"], chain["instance"], key, int(now))
+
+    def _testimony(self, stored: StoredMessage) -> bytes:
+        """The value of Authentication-Results that the seal repeats: ours, or that of a trusted client's MTA."""
+        for found in Message(stored.trace).all("authentication-results"):
+            return found.value
+        word = vouched(stored.message, self._config.clients.authserv_ids)
+        return word.value.encode("ascii", "replace") if word is not None else b""
+
+    def _sealing_key(self, now: float) -> SigningKey | None:
+        return self._signer.sealing_key(now) if self._config.arc.seal else None
+
+    def _sealed_octets(self, stored: StoredMessage, now: float) -> int:
+        key = self._sealing_key(now)
+        if key is None or not stored.verdict.get("seal"):
+            return 0
+        return arc.octets(key) + len(stored.trace)

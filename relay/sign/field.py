@@ -1,0 +1,48 @@
+"""A signature field as DKIM and ARC write it: a folded tag list that ends with the signature over all before it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+
+from relay.sign.keys import SigningKey
+
+_COLUMNS = 78  # RFC 5322 section 2.1.1, without the CRLF
+_NEXT_LINE = "\r\n "
+
+
+def signed_field(name: str, tags: Iterable[str], header: bytes, key: SigningKey) -> bytes:
+    """The whole field with its CRLF.
+
+    Args:
+        tags: without `b=`, in the pieces between which the field may be folded; each ends with what follows it.
+        header: the canonical octets that are signed before the field itself.
+    """
+    unsigned = fold([f"{name}:", *tags, " b="])
+    canonical = f"{name.lower()}:" + unsigned.replace("\r\n ", " ").removeprefix(f"{name}: ")
+    signature = base64.b64encode(key.sign(header + canonical.encode("ascii"))).decode("ascii")
+    room = _COLUMNS - (len(unsigned) - unsigned.rfind("\n") - 1)
+    lines = [signature[:room]]
+    lines += (signature[start : start + _COLUMNS - 1] for start in range(room, len(signature), _COLUMNS - 1))
+    return f"{unsigned}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
+
+
+def names_tag(names: Sequence[str]) -> Iterator[str]:
+    """The tag `h=` in its pieces."""
+    *others, last = names
+    yield f" h={others[0]}:" if others else f" h={last};"
+    yield from (f"{name}:" for name in others[1:])
+    if others:
+        yield f"{last};"
+
+
+def fold(pieces: Iterable[str]) -> str:
+    """A field, without its final CRLF, in lines as long as they should be where the pieces allow it."""
+    lines, line = [], ""
+    for piece in pieces:
+        if line and len(line) + len(piece) > _COLUMNS:
+            lines.append(line)
+            line = " " + piece.lstrip(" ")
+        else:
+            line += piece
+    return "\r\n".join([*lines, line])

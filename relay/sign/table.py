@@ -1,0 +1,154 @@
+"""The signing table: which of our keys sign for which author.
+
+A rule is a pattern of addresses and the keys that sign for them, and the first rule that matches decides. Where none of
+its keys is active, and for authors without a rule, the forwarder signs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from relay.address import DOMAIN, DOMAIN_OCTETS
+from relay.sign.keys import SigningKey
+
+AUTHORS_DOMAIN = "%"  # as the domain of a key: it signs with the domain of each author, as OpenDKIM writes it
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Authors, and the keys that sign for them.
+
+    Attributes:
+        pattern: of a whole address in lower case; `*` is any run of characters.
+        keys: their domain may be `AUTHORS_DOMAIN`.
+        ends: False: the rules behind this one count as well.
+    """
+
+    pattern: str
+    keys: tuple[SigningKey, ...]
+    ends: bool = True
+
+    @property
+    def domain(self) -> str:
+        """What the pattern wants of the domain; a wildcard may reach over the at sign."""
+        _, at, domain = self.pattern.rpartition("@")
+        return domain if at else "*" + self.pattern.rpartition("*")[2]
+
+    @property
+    def is_for_everyone(self) -> bool:
+        """Whether all users of the domains that match are meant."""
+        return self.pattern in (f"*@{self.domain}", self.domain)
+
+
+class SigningTable:
+    """Rules in the order in which they count.
+
+    Args:
+        forwarder: the keys that sign for everyone else.
+    """
+
+    def __init__(self, rules: Sequence[Rule], forwarder: Sequence[SigningKey]) -> None:
+        self.rules = tuple(rules)
+        self.forwarder = tuple(forwarder)
+        self.needs_users = not all(rule.is_for_everyone for rule in rules)
+        self._of_domain: dict[str, list[int]] = {}  # positions of the rules for one domain; there may be thousands
+        self._wild: list[int] = []
+        for position, rule in enumerate(rules):
+            places = self._wild if "*" in rule.domain else self._of_domain.setdefault(rule.domain, [])
+            places.append(position)
+
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """Every key, each once, in the order in which they count."""
+        found = (*(key for rule in self.rules for key in rule.keys), *self.forwarder)
+        return tuple({key.record_name: key for key in found}.values())
+
+    def select(self, user: str, domain: str, now: float) -> tuple[SigningKey, ...]:
+        """The keys that sign at a time (seconds since 1970) for one author.
+
+        Args:
+            user: the local part in lower case, unquoted; empty where it is not known, and then matched by wildcards
+                alone.
+            domain: normal; empty for nobody in particular.
+        """
+        return _active(self._chosen(user, domain), now) or _active(self.forwarder, now)
+
+    def signs_as(self, domain: str, now: float) -> bool:
+        """Whether every author in a normal domain gets a signature with that very domain.
+
+        Where the domain of a key is the author's, it is not known whether DNS has the key, and it does not count.
+        """
+        for rule in self._rules_for(domain):
+            aligned = any(key.domain == domain and key.state(now) == "active" for key in rule.keys)
+            if not aligned and rule.ends:
+                return False
+            if aligned and rule.is_for_everyone:
+                return True
+        return any(key.domain == domain for key in _active(self.forwarder, now))
+
+    def _chosen(self, user: str, domain: str) -> Iterator[SigningKey]:
+        address = f"{user}@{domain}"
+        for rule in self._rules_for(domain):
+            if not matches(rule.pattern, address):
+                continue
+            for key in rule.keys:
+                if key.domain != AUTHORS_DOMAIN:
+                    yield key
+                elif domain.isascii() and DOMAIN.match(domain):
+                    yield replace(key, domain=domain)
+            if rule.ends:
+                return
+
+    def _rules_for(self, domain: str) -> Iterator[Rule]:
+        if not domain or len(domain) > DOMAIN_OCTETS:
+            return
+        for position in heapq.merge(self._of_domain.get(domain, ()), self._wild):
+            rule = self.rules[position]
+            if matches(rule.domain, domain):
+                yield rule
+
+
+def rules_of(entries: Iterable[tuple[SigningKey, Sequence[str]]]) -> list[Rule]:
+    """The rules for keys and the From domains that each signs for: a domain, all below it (`*.example.org`), or `*`.
+
+    Domains come before wildcards, longer wildcards before shorter ones; keys of one pattern sign together.
+    """
+    found: dict[str, list[SigningKey]] = {}
+    for key, patterns in entries:
+        for pattern in patterns:
+            found.setdefault(pattern, []).append(key)
+    exact = [pattern for pattern in found if "*" not in pattern]
+    wild = sorted(found.keys() - exact, key=lambda pattern: (-len(pattern), pattern))
+    return [Rule(f"*@{pattern}", tuple(found[pattern])) for pattern in (*exact, *wild)]
+
+
+def forwarder_keys(keys: Sequence[SigningKey], domain: str) -> list[SigningKey]:
+    """The keys of the domain that signs for authors who are not ours; where it has none, of the first key's domain."""
+    named = [key for key in keys if key.domain != AUTHORS_DOMAIN]
+    if named and domain not in {key.domain for key in named}:
+        domain = named[0].domain
+    return [key for key in named if key.domain == domain]
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a text is as the pattern, in which `*` stands for any run of characters. Linear in both."""
+    first, *inner = pattern.split("*")
+    if not inner:
+        return text == pattern
+    last = inner.pop()
+    position, end = len(first), len(text) - len(last)
+    if position > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for piece in inner:
+        found = text.find(piece, position, end)
+        if found < 0:
+            return False
+        position = found + len(piece)
+    return True
+
+
+def _active(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
+    """Those that sign at that time, each once."""
+    return tuple({key.record_name: key for key in keys if key.state(now) == "active"}.values())

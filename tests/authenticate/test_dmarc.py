@@ -1,0 +1,575 @@
+"""DMARC: the examples of RFC 9989, then what its text says of policies, alignment, DNS that fails, and odd authors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.authenticate import dmarc
+from relay.authenticate.dkim import DkimVerdict
+from relay.authenticate.dmarc import DmarcVerdict, check, evaluate, organizational_domain
+from relay.authenticate.dmarc_tree import Lookup, Lookups, walked
+from relay.authenticate.spf import SpfVerdict
+from relay.dns import Answer, DnsFailure, StaticResolver
+from relay.message import Message
+
+Zone = Mapping[str, str | Sequence[str] | Exception]
+SILENT = DnsFailure("timeout")
+
+
+class Recording(StaticResolver):
+    """`{domain: its DMARC record}`; a name with a colon is that very name and type. Remembers what it was asked."""
+
+    def __init__(self, zone: Zone) -> None:
+        records: dict[tuple[str, str], Sequence[Any] | Exception] = {}
+        for name, found in zone.items():
+            key = tuple(name.split(":")) if ":" in name else (f"_dmarc.{name}", "TXT")
+            texts = [found] if isinstance(found, str) else found
+            records[key] = texts if isinstance(texts, Exception) else [(text.encode(),) for text in texts]
+        super().__init__(records)
+        self.asked: list[str] = []
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        self.asked.append(name if rdtype == "TXT" else f"{name}:{rdtype}")
+        return await super().query(name, rdtype)
+
+
+def by_spf(domain: str, result: str = "pass", problem: str = "") -> SpfVerdict:
+    return SpfVerdict(result, "mailfrom", domain, problem=problem)  # type: ignore[arg-type]
+
+
+def by_dkim(domain: str, result: str = "pass", problem: str = "") -> DkimVerdict:
+    return DkimVerdict(result, domain, "s", "rsa-sha256", problem=problem)  # type: ignore[arg-type]
+
+
+def written(*header: str) -> Message:
+    return Message("".join(f"{line}\r\n" for line in header).encode() + b"\r\n")
+
+
+async def verdict(
+    zone: Zone | Recording, author: str, spf: SpfVerdict | str | None = None, dkim: Sequence[DkimVerdict | str] = ()
+) -> DmarcVerdict:
+    resolver = zone if isinstance(zone, Recording) else Recording(zone)
+    message = author if ":" in author else f"From: a@{author}"
+    return await check(
+        resolver,
+        written(*message.split("\r\n")),
+        by_spf(spf) if isinstance(spf, str) else spf,
+        [by_dkim(one) if isinstance(one, str) else one for one in dkim],
+    )
+
+
+async def organization(zone: Zone, domain: str) -> str:
+    return await organizational_domain(Recording(zone), domain)
+
+
+# --- the examples of the RFC
+
+
+def test_the_walk_of_section_4_10() -> None:
+    assert walked("a.b.c.d.e.f.g.h.i.j.mail.example.com") == [
+        "a.b.c.d.e.f.g.h.i.j.mail.example.com",
+        "g.h.i.j.mail.example.com",
+        "h.i.j.mail.example.com",
+        "i.j.mail.example.com",
+        "j.mail.example.com",
+        "mail.example.com",
+        "example.com",
+        "com",
+    ]
+
+
+@pytest.mark.parametrize("labels", range(1, 20))
+def test_no_walk_asks_more_than_eight_names(labels: int) -> None:
+    names = walked(".".join("abcdefghijklmnopqrst"[:labels]))
+    assert len(names) == len(set(names)) == min(labels, 8)
+    assert all(len(longer) > len(shorter) and longer.endswith("." + shorter) for longer, shorter in pairwise(names))
+    assert "." not in names[-1]
+
+
+@pytest.mark.parametrize(
+    ("zone", "domain", "expected"),
+    [
+        # section 4.10.2
+        ({"mail.example.com": "v=DMARC1", "example.com": "v=DMARC1"}, "a.mail.example.com", "example.com"),
+        ({"mail.example.com": "v=DMARC1; psd=n"}, "a.mail.example.com", "mail.example.com"),
+        ({"com": "v=DMARC1; psd=y"}, "a.mail.example.com", "example.com"),
+        ({"mail.example.com": "v=DMARC1", "example.com": "v=DMARC1; psd=y"}, "mail.example.com", "mail.example.com"),
+        # its rules, one by one
+        ({}, "a.mail.example.com", "a.mail.example.com"),
+        ({"a.mail.example.com": "v=DMARC1"}, "a.mail.example.com", "a.mail.example.com"),
+        ({"com": "v=DMARC1"}, "a.mail.example.com", "com"),
+        ({"mail.example.com": "v=DMARC1; psd=n", "example.com": "v=DMARC1"}, "a.mail.example.com", "mail.example.com"),
+        ({"a.example.com": "v=DMARC1; psd=n", "com": "v=DMARC1; psd=y"}, "a.example.com", "a.example.com"),
+        ({"example.com": "v=DMARC1; psd=y", "com": "v=DMARC1"}, "example.com", "example.com"),
+        ({"example.com": "v=DMARC1; psd=y"}, "b.a.example.com", "a.example.com"),
+        ({"example.com": "v=DMARC1; psd=x"}, "b.a.example.com", "example.com"),
+        ({"example.com": ["v=DMARC1; psd=n", "v=DMARC1"], "com": "v=DMARC1; psd=y"}, "b.a.example.com", "example.com"),
+        ({"e.f.g.h.i.j.k.l": "v=DMARC1; psd=n"}, "d.e.f.g.h.i.j.k.l", "d.e.f.g.h.i.j.k.l"),
+        ({"f.g.h.i.j.k.l": "v=DMARC1; psd=n"}, "d.e.f.g.h.i.j.k.l", "f.g.h.i.j.k.l"),
+        ({"com": "v=DMARC1; psd=y"}, "com", "com"),
+        ({}, "localhost", "localhost"),
+        ({}, "", ""),
+        ({}, "a..example.com", "a..example.com"),
+    ],
+)
+async def test_the_organizational_domain(zone: Zone, domain: str, expected: str) -> None:
+    assert await organization(zone, domain) == expected
+
+
+async def test_an_organization_that_cannot_be_found_out_now() -> None:
+    with pytest.raises(DnsFailure):
+        await organization({"example.com": SILENT}, "a.example.com")
+
+
+async def test_appendix_b_4_1_simple() -> None:
+    zone = {"example.com": "v=DMARC1; p=reject", "signing.example.com": "v=DMARC1; p=none"}
+    found = await verdict(zone, "example.com", "example.com", ["signing.example.com"])
+    assert (found.result, found.aligned, found.organizational) == ("pass", ("spf", "dkim"), "example.com")
+    assert (found.policy, found.record_domain) == ("reject", "example.com")
+
+
+async def test_appendix_b_4_2_deep() -> None:
+    zone = Recording({"example.com": "v=DMARC1; p=reject", "signing.example.com": "v=DMARC1; p=none"})
+    author = "a.b.c.d.e.f.g.h.i.j.k.example.com"
+    found = await verdict(zone, author, "example.com", ["signing.example.com"])
+    assert (found.result, found.aligned, found.organizational) == ("pass", ("spf", "dkim"), "example.com")
+    assert found.record_domain == "example.com"
+    assert zone.asked == [*(f"_dmarc.{name}" for name in walked(author)), "_dmarc.signing.example.com"]
+
+
+async def test_appendix_b_4_3_public_suffix() -> None:
+    zone = {"bank.example": "v=DMARC1; p=reject; psd=y", "giant.bank.example": "v=DMARC1; p=quarantine"}
+    found = await verdict(zone, "giant.bank.example", "mail.giant.bank.example", ["mail.mega.bank.example"])
+    assert (found.result, found.aligned, found.organizational) == ("pass", ("spf",), "giant.bank.example")
+    assert (found.policy, found.record_domain) == ("quarantine", "giant.bank.example")
+
+
+@pytest.mark.parametrize(
+    ("author", "identifier", "relaxed", "strict"),
+    [
+        # appendix B.1
+        ("example.com", "example.com", "pass", "pass"),
+        ("example.com", "child.example.com", "pass", "fail"),
+        ("child.example.com", "example.net", "fail", "fail"),
+        ("child.example.com", "example.com", "pass", "fail"),
+        # section 4.4, table 1
+        ("news.example.com", "foo.example.com", "pass", "fail"),
+        ("news.example.com", "news.example.com", "pass", "pass"),
+        ("news.example.com", "foo.example.net", "fail", "fail"),
+        # neighbours by spelling only
+        ("example.com", "badexample.com", "fail", "fail"),
+        ("badexample.com", "example.com", "none", "none"),
+        ("example.com", "com", "fail", "fail"),
+        ("example.com", "", "fail", "fail"),
+        ("example.com", "a..example.com", "fail", "fail"),
+    ],
+)
+async def test_alignment(author: str, identifier: str, relaxed: str, strict: str) -> None:
+    for modes, expected in (("", relaxed), ("; adkim=s; aspf=s", strict)):
+        zone = {"example.com": "v=DMARC1; p=reject" + modes, "example.net": "v=DMARC1; p=reject"}
+        assert (await verdict(zone, author, identifier)).result == expected
+        assert (await verdict(zone, author, None, ["other.example", identifier])).result == expected
+
+
+async def test_each_method_has_its_own_mode() -> None:
+    zone = {"example.com": "v=DMARC1; p=reject; aspf=s"}
+    assert (await verdict(zone, "example.com", "m.example.com", ["m.example.com"])).aligned == ("dkim",)
+    zone = {"example.com": "v=DMARC1; p=reject; adkim=s"}
+    assert (await verdict(zone, "example.com", "m.example.com", ["m.example.com"])).aligned == ("spf",)
+
+
+async def test_a_parent_that_is_not_the_organization_is_not_in_alignment() -> None:
+    """Section 11.8: neither up to a wider organization nor from one that is separate by psd=n."""
+    zone = {"mail.example.com": "v=DMARC1; p=reject; psd=n", "example.com": "v=DMARC1; p=reject"}
+    assert (await verdict(zone, "evil.example.com", "mail.example.com")).result == "fail"
+    assert (await verdict(zone, "mail.example.com", "evil.example.com")).result == "fail"
+    assert (await verdict(zone, "mail.example.com", "example.com")).result == "fail"
+    assert (await verdict(zone, "a.mail.example.com", "b.mail.example.com")).result == "pass"
+
+
+# --- which policy
+
+
+@pytest.mark.parametrize(
+    ("zone", "author", "policy", "record_domain"),
+    [
+        ({"example.com": "v=DMARC1; p=reject; sp=none; np=none"}, "example.com", "reject", "example.com"),
+        ({"example.com": "v=DMARC1; p=reject; sp=quarantine"}, "a.example.com", "quarantine", "example.com"),
+        ({"example.com": "v=DMARC1; p=reject"}, "a.example.com", "reject", "example.com"),
+        (
+            {"a.example.com": "v=DMARC1; p=none; sp=reject", "example.com": "v=DMARC1; p=reject"},
+            "a.example.com",
+            "none",
+            "a.example.com",
+        ),
+        # the record between the author's domain and the organization's does not count
+        (
+            {"b.example.com": "v=DMARC1; p=reject; sp=reject", "example.com": "v=DMARC1; p=reject; sp=none"},
+            "a.b.example.com",
+            "none",
+            "example.com",
+        ),
+        (
+            {"b.example.com": "v=DMARC1; p=none; sp=reject; psd=n", "example.com": "v=DMARC1; p=none"},
+            "a.b.example.com",
+            "reject",
+            "b.example.com",
+        ),
+        # public suffixes
+        ({"bank": "v=DMARC1; p=none; sp=reject; psd=y"}, "a.bank", "reject", "bank"),
+        ({"bank": "v=DMARC1; p=none; sp=reject; psd=y"}, "c.b.a.bank", "reject", "bank"),
+        ({"bank": "v=DMARC1; p=quarantine; sp=reject; psd=y"}, "bank", "quarantine", "bank"),
+        ({"bank": "v=DMARC1; p=reject; psd=y", "a.bank": "v=DMARC1; p=none"}, "b.a.bank", "none", "a.bank"),
+        ({"bank": "v=DMARC1; p=reject; psd=y", "b.a.bank": "v=DMARC1; p=none"}, "c.b.a.bank", "reject", "bank"),
+        # two records are none
+        (
+            {"a.example.com": ["v=DMARC1; p=none", "v=DMARC1; p=none"], "example.com": "v=DMARC1; p=reject"},
+            "a.example.com",
+            "reject",
+            "example.com",
+        ),
+        ({"b.example.com": "v=spf1 -all", "example.com": "v=DMARC1; p=none"}, "b.example.com", "none", "example.com"),
+        # an invalid record of its own is not replaced by another's
+        (
+            {"a.example.com": "v=DMARC1; p=x; rua=mailto:d@x.example", "example.com": "v=DMARC1; p=reject"},
+            "a.example.com",
+            "none",
+            "a.example.com",
+        ),
+    ],
+)
+async def test_the_policy_that_applies(zone: Zone, author: str, policy: str, record_domain: str) -> None:
+    found = await verdict(zone, author)
+    assert (found.result, found.policy, found.record_domain) == ("fail", policy, record_domain)
+    found = await verdict(zone, author, author)
+    assert (found.result, found.policy, found.record_domain) == ("pass", policy, record_domain)
+
+
+@pytest.mark.parametrize(
+    ("there", "policy"),
+    [
+        ({}, "reject"),
+        ({"a.example.com:A": []}, "quarantine"),
+        ({"a.example.com:MX": []}, "quarantine"),
+        ({"a.example.com:TXT": ["anything"]}, "quarantine"),
+    ],
+)
+async def test_np_is_for_domains_that_do_not_exist(there: Zone, policy: str) -> None:
+    zone = {"example.com": "v=DMARC1; p=none; sp=quarantine; np=reject", **there}
+    assert (await verdict(zone, "a.example.com")).policy == policy
+
+
+async def test_a_name_that_points_nowhere_exists() -> None:
+    class Dangling(Recording):
+        async def query(self, name: str, rdtype: str) -> Answer:
+            answer = await super().query(name, rdtype)
+            return Answer(exists=rdtype == "CNAME") if name == "a.example.com" else answer
+
+    zone = Dangling({"example.com": "v=DMARC1; p=none; sp=quarantine; np=reject"})
+    assert (await verdict(zone, "a.example.com")).policy == "quarantine"
+
+
+@pytest.mark.parametrize(
+    ("record", "author", "policy", "disposition"),
+    [
+        ("p=reject", "example.com", "reject", "reject"),
+        ("p=quarantine", "example.com", "quarantine", "quarantine"),
+        ("p=none", "example.com", "none", "none"),
+        ("p=reject; t=y", "example.com", "reject", "quarantine"),
+        ("p=quarantine; t=y", "example.com", "quarantine", "none"),
+        ("p=none; t=y", "example.com", "none", "none"),
+        ("p=none; sp=reject; t=y", "a.example.com", "reject", "quarantine"),
+        ("p=reject; pct=0", "example.com", "reject", "reject"),
+    ],
+)
+async def test_the_disposition(record: str, author: str, policy: str, disposition: str) -> None:
+    zone = {"example.com": f"v=DMARC1; {record}"}
+    found = await verdict(zone, author)
+    assert (found.result, found.policy, found.testing) == ("fail", policy, "t=y" in record)
+    assert found.disposition == disposition
+    assert (await verdict(zone, author, author)).disposition == "none", "there is nothing to do about a pass"
+
+
+async def test_without_a_record_there_is_no_dmarc() -> None:
+    found = await verdict({"example.net": "v=DMARC1; p=reject"}, "a.example.com", "evil.example")
+    assert found == DmarcVerdict("none", "a.example.com", organizational="a.example.com")
+
+
+async def test_what_passes_is_told_without_a_record_too() -> None:
+    zone = Recording({})
+    found = await verdict(zone, "example.com", "example.com", ["m.example.com", "example.com"])
+    assert (found.result, found.aligned) == ("none", ("spf", "dkim"))
+    assert (await verdict(zone, "example.com", "m.example.com")).aligned == ()
+    assert zone.asked == ["_dmarc.example.com", "_dmarc.com"] * 2, "the rest could make no difference"
+
+
+async def test_a_record_that_asks_for_nothing() -> None:
+    found = await verdict({"example.com": "v=DMARC1", "com": "v=DMARC1; p=reject"}, "example.com", "example.com")
+    assert (found.result, found.policy, found.aligned) == ("none", "", ("spf",))
+    assert "example.com" in found.problem
+
+
+# --- what is asked
+
+
+@pytest.mark.parametrize(
+    ("spf", "dkim", "asked"),
+    [
+        (None, [], []),
+        ("example.com", ["example.com"], []),
+        (None, ["other.net", "example.com"], []),
+        (by_spf("m.example.com", "fail"), [by_dkim("m.example.com", "permerror")], []),
+        (by_spf("m.example.com", "softfail"), [by_dkim("m.example.com", "fail")], []),
+        ("other.net", ["elsewhere.example"], []),
+        ("other.com", ["m.badexample.com"], ["_dmarc.com"]),
+        ("m.example.com", ["m.example.com"], ["_dmarc.com", "_dmarc.m.example.com"]),
+        (None, ["a.b.example.com"], ["_dmarc.com", "_dmarc.a.b.example.com", "_dmarc.b.example.com"]),
+    ],
+)
+async def test_only_what_matters_is_asked(spf: Any, dkim: Any, asked: list[str]) -> None:
+    zone = Recording({"example.com": "v=DMARC1; p=reject"})
+    found = await verdict(zone, "example.com", spf, dkim)
+    assert zone.asked == ["_dmarc.example.com", *asked]
+    assert [one.name for one in found.lookups] == zone.asked
+    zone = Recording({"example.com": "v=DMARC1; p=reject; adkim=s; aspf=s"})
+    await verdict(zone, "example.com", spf, dkim)
+    assert zone.asked == ["_dmarc.example.com"]
+
+
+async def test_whether_the_domain_exists_is_asked_only_where_it_makes_a_difference() -> None:
+    for tags, asked in (
+        ("", []),
+        ("; sp=reject; np=reject", []),
+        ("; np=none", ["a.example.com:A", "a.example.com:CNAME"]),
+    ):
+        zone = Recording({"example.com": "v=DMARC1; p=reject" + tags})
+        await verdict(zone, "a.example.com")
+        assert zone.asked == ["_dmarc.a.example.com", "_dmarc.example.com", "_dmarc.com", *asked]
+
+
+async def test_questions_are_bounded_whatever_is_signed() -> None:
+    deep = [".".join(f"{letter}{number}" for letter in "abcde") + ".example.com" for number in range(100)]
+    zone = Recording({"example.com": "v=DMARC1; p=reject"})
+    found = await verdict(zone, "example.com", None, [by_dkim(f"x.{domain}", "temperror") for domain in deep])
+    assert len(zone.asked) == dmarc.LOOKUPS
+    assert found.result == "permerror"
+
+
+async def test_what_was_asked_can_be_shown() -> None:
+    zone = Recording({"a.example.com": "v=DMARC1 p=none", "example.com": "v=DMARC1; p=reject", "com": SILENT})
+    found = await verdict(zone, "a.example.com")
+    assert found.result == "temperror"
+    own, organizations, tld = found.lookups
+    assert own == Lookup("_dmarc.a.example.com", "TXT")
+    assert organizations.record is not None
+    assert organizations.record.text == "v=DMARC1; p=reject"
+    assert tld == Lookup("_dmarc.com", "TXT", failure="timeout")
+
+
+async def test_the_verdict_is_a_function_of_what_was_found() -> None:
+    resolver = Recording({"example.com": "v=DMARC1; p=reject; np=none"})
+    spf = by_spf("m.example.com")
+    found = await check(resolver, written("From: a@b.example.com"), spf, ())
+    asked = Lookups({(one.name, one.rdtype): one for one in found.lookups})
+    assert evaluate("b.example.com", spf, (), asked) == found
+
+
+# --- DNS that does not answer
+
+ORGANIZATION: Zone = {"example.com": "v=DMARC1; p=reject"}
+MAYBE_THERE: Zone = {"example.com": "v=DMARC1; p=none; np=reject", "a.example.com:A": SILENT}
+
+
+@pytest.mark.parametrize(
+    ("zone", "author", "spf", "dkim", "result"),
+    [
+        # whether there is a record, and which, is not known
+        ({"example.com": SILENT}, "example.com", "example.com", ["example.com"], "temperror"),
+        ({"a.example.com": SILENT, **ORGANIZATION}, "a.example.com", None, [], "temperror"),
+        ({**ORGANIZATION, "com": SILENT}, "a.example.com", None, [], "temperror"),
+        # the record is there: what is above it no longer matters where identical domains pass, or none at all
+        ({**ORGANIZATION, "com": SILENT}, "example.com", "example.com", [], "pass"),
+        ({**ORGANIZATION, "com": SILENT}, "example.com", "other.net", [], "fail"),
+        ({**ORGANIZATION, "com": SILENT}, "example.com", "m.example.com", [], "temperror"),
+        ({**ORGANIZATION, "com": SILENT}, "example.com", "m.example.com", ["example.com"], "pass"),
+        # whether the identifier is of the same organization
+        ({**ORGANIZATION, "m.example.com": SILENT}, "example.com", "m.example.com", [], "temperror"),
+        ({**ORGANIZATION, "m.example.com": SILENT}, "example.com", "m.example.com", ["n.example.com"], "pass"),
+        ({**ORGANIZATION, "m.example.com": SILENT}, "example.com", None, ["m.example.com", "n.example.com"], "pass"),
+        # what SPF and DKIM could not find out
+        (ORGANIZATION, "example.com", by_spf("example.com", "temperror"), [], "temperror"),
+        (ORGANIZATION, "example.com", by_spf("m.example.com", "temperror"), [], "temperror"),
+        (ORGANIZATION, "example.com", by_spf("other.com", "temperror"), [], "fail"),
+        (ORGANIZATION, "example.com", by_spf("example.com", "temperror"), ["example.com"], "pass"),
+        (ORGANIZATION, "example.com", None, [by_dkim("example.com", "temperror")], "temperror"),
+        (ORGANIZATION, "example.com", None, [by_dkim("m.example.com", "temperror"), "n.example.com"], "pass"),
+        (ORGANIZATION, "example.com", None, [by_dkim("other.com", "temperror")], "fail"),
+        ({}, "example.com", by_spf("example.com", "temperror"), [by_dkim("example.com", "temperror")], "none"),
+        # whether the author's domain exists
+        (MAYBE_THERE, "a.example.com", None, [], "temperror"),
+        (MAYBE_THERE, "a.example.com", "a.example.com", [], "pass"),
+    ],
+)
+async def test_an_answer_that_is_missing(zone: Zone, author: str, spf: Any, dkim: Any, result: str) -> None:
+    found = await verdict(zone, author, spf, dkim)
+    assert found.result == result
+    assert bool(found.problem) == (result == "temperror")
+    assert found.disposition == ("reject" if result == "fail" else "none")
+
+
+async def test_the_stricter_policy_is_told_of_a_pass_where_it_is_in_doubt() -> None:
+    assert (await verdict(MAYBE_THERE, "a.example.com", "a.example.com")).policy == "reject"
+
+
+async def test_servers_that_are_slow_end_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Recording):
+        async def query(self, name: str, rdtype: str) -> Answer:
+            if name.endswith("slow.example"):
+                await asyncio.Event().wait()
+            return await super().query(name, rdtype)
+
+    monkeypatch.setattr(dmarc, "CHECK_SECONDS", 0.05)
+    assert (await verdict(Slow({}), "slow.example")).result == "temperror"
+    found = await verdict(Slow(ORGANIZATION), "From: a@slow.example, b@example.com")
+    assert (found.result, found.domain) == ("fail", "example.com"), "one author's servers do not shield another"
+
+
+# --- who the author is
+
+AUTHORS: Zone = {
+    "good.example": "v=DMARC1; p=none",
+    "bank.example": "v=DMARC1; p=reject",
+    "shop.example": "v=DMARC1; p=quarantine",
+    "xn--bcher-kva.example": "v=DMARC1; p=reject",
+    "down.example": SILENT,
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "result", "domain"),
+    [
+        ("From: " + ", ".join("a@good.example" + "." * dots for dots in range(50)), "pass", "good.example"),
+        ("From: A <a@good.example>", "pass", "good.example"),
+        ("From: a@GOOD.Example.", "pass", "good.example"),
+        ("From: a@good.example, b@good.example", "pass", "good.example"),
+        ("From: G: a@good.example, b@good.example;", "pass", "good.example"),
+        ('From: "a@bank.example" <a@good.example>', "pass", "good.example"),
+        ("From: (a@bank.example) a@good.example", "pass", "good.example"),
+        ("From: =?utf-8?q?a=40bank.example?= <a@good.example>", "pass", "good.example"),
+        # several domains: the one that comes off worst
+        ("From: a@good.example, b@bank.example", "fail", "bank.example"),
+        ("From: b@shop.example, a@good.example, b@bank.example", "fail", "bank.example"),
+        ("From: a@good.example, b@shop.example", "fail", "shop.example"),
+        ("From: a@good.example, b@unknown.example", "none", "unknown.example"),
+        ("From: a@good.example, b@down.example", "temperror", "down.example"),
+        ("From: b@down.example, b@bank.example", "fail", "bank.example"),
+        # several readings
+        ("From: a@bank.example <a@good.example>", "fail", "bank.example"),
+        ("From: <a@good.example> <b@bank.example>", "fail", "bank.example"),
+        ("From: <@good.example:b@bank.example>", "fail", "bank.example"),
+        ('From: "a" <a@good.example> "b@bank.example', "fail", "bank.example"),
+        ("From: a@good.example (b@bank.example", "fail", "bank.example"),
+        ("From: a@good.example\0, b@bank.example", "fail", "bank.example"),
+        ("From: =?utf-8?b?YUBiYW5rLmV4YW1wbGU=?=, a@good.example", "fail", "bank.example"),
+        ('From: "=?utf-8?q?a=40bank.example?=", a@good.example', "fail", "bank.example"),
+        # none
+        ("Subject: x", "permerror", ""),
+        ("From:", "permerror", ""),
+        ("From: undisclosed;", "permerror", ""),
+        ("From: Undisclosed:;", "permerror", ""),
+        ("From: <>", "permerror", ""),
+        ("From: root", "permerror", ""),
+        ("From: a@[192.0.2.1]", "permerror", ""),
+        ("From: a@good..example", "permerror", "good..example"),
+        ("From: a@good.example, b@good..example", "permerror", "good..example"),
+        # more than one field
+        ("From: a@good.example\r\nFrom: a@good.example", "fail", "good.example"),
+        ("From: a@good.example\r\nFrom: b@bank.example", "fail", "bank.example"),
+        ("From: b@bank.example\r\nfrom : a@good.example", "fail", "bank.example"),
+        ("From\r\n : b@bank.example\r\nFrom: a@good.example", "fail", "bank.example"),
+        ("From: b@unknown.example\r\nFrom: b@unknown.example", "permerror", "unknown.example"),
+        ("From:\r\nFrom: a@good.example", "fail", "good.example"),
+        # internationalized
+        ("From: a@bücher.example", "fail", "xn--bcher-kva.example"),
+        ("From: a@BÜCHER\u3002example", "fail", "xn--bcher-kva.example"),
+        ("From: jörg@xn--bcher-kva.example", "fail", "xn--bcher-kva.example"),
+        ("From: a@-bücher.example", "permerror", "-b?cher.example"),
+    ],
+)
+async def test_authors(header: str, result: str, domain: str) -> None:
+    found = await verdict(AUTHORS, header, "good.example", ["good.example"])
+    assert (found.result, found.domain) == (result, domain)
+    assert bool(found.problem) == (found.result in ("permerror", "temperror") or header.lower().count("from") > 1)
+
+
+async def test_an_internationalized_domain_passes() -> None:
+    found = await verdict(AUTHORS, "From: a@bücher.example", None, ["xn--bcher-kva.example"])
+    assert (found.result, found.aligned) == ("pass", ("dkim",))
+
+
+async def test_of_more_authors_than_anyone_can_look_at_there_is_no_pass() -> None:
+    zone = Recording({f"a{number}.example": "v=DMARC1; p=none" for number in range(20)})
+    many = ", ".join(f"a@a{number}.example" for number in range(20))
+    signed = [f"a{number}.example" for number in range(20)]
+    assert (await verdict(zone, f"From: {many}", None, signed)).result == "permerror"
+    assert len(zone.asked) == dmarc.AUTHOR_DOMAINS
+    found = await verdict(AUTHORS, f"From: b@bank.example, {many}", None, signed)
+    assert (found.result, found.domain) == ("fail", "bank.example")
+
+
+async def test_the_identity_of_the_null_sender_is_that_of_helo() -> None:
+    spf = SpfVerdict("pass", "helo", "mx.example.com")
+    assert (await verdict(ORGANIZATION, "example.com", spf)).result == "pass"
+
+
+# --- anything at all
+
+labels = st.sampled_from(["a", "b", "c", "example", "com", "xn--", "ü", "", "x" * 64])
+domains = st.lists(labels, max_size=10).map(".".join)
+tags = st.sampled_from(
+    ["p=reject", "p=x", "sp=none", "np=quarantine", "psd=y", "psd=n", "t=y", "adkim=s", "rua=mailto:a@b"]
+)
+records = st.lists(tags, max_size=5).map(lambda found: "; ".join(["v=DMARC1", *found])) | st.just(SILENT)
+zones = st.dictionaries(domains, records | st.lists(records.filter(lambda one: isinstance(one, str)), max_size=2))
+pieces = st.sampled_from(
+    ["From:", "from :", "\r\n", " ", "<", ">", ",", '"', "(", ")", ";", "@", "\0", "=?utf-8?b?QGE=?="]
+)
+headers = st.lists(pieces | domains | st.text(max_size=5), max_size=20).map("".join)
+results = st.sampled_from(["pass", "fail", "temperror", "permerror", "none"])
+identifiers = st.builds(by_dkim, domains, results)
+
+
+@given(zones, headers, st.none() | st.builds(by_spf, domains, results), st.lists(identifiers, max_size=12))
+def test_no_record_and_no_author_is_too_odd(zone: Any, header: str, spf: Any, dkim: Any) -> None:
+    resolver = Recording(zone)
+    message = Message(b"From: a@a.example.com" + header.encode("utf-8", "surrogatepass") + b"\r\n\r\n")
+    found = asyncio.run(check(resolver, message, spf, dkim))
+    assert all(text.isascii() and text.isprintable() for text in (found.domain, found.problem, found.record_domain))
+    assert found.result != "pass" or (found.aligned and found.policy)
+    assert len(resolver.asked) <= dmarc.LOOKUPS * dmarc.AUTHOR_DOMAINS
+
+
+family = st.sampled_from(["com", "x.com", "a.x.com", "b.x.com", "a.b.x.com", "b.b.x.com", "a.a.b.x.com", "y.com"])
+families = st.dictionaries(family, records | st.just(["v=DMARC1", "v=DMARC1"]))
+
+
+@given(families, family, family)
+def test_relaxed_alignment_is_having_one_organization(zone: Any, author: str, identifier: str) -> None:
+    """However few names are asked, it comes to the comparison of two whole tree walks."""
+
+    async def compared() -> None:
+        found = await verdict(zone, author, identifier)
+        if found.record_domain and found.result != "temperror":
+            same = await organization(zone, found.domain) == await organization(zone, identifier)
+            assert found.aligned == (("spf",) if same else ())
+
+    with contextlib.suppress(DnsFailure):
+        asyncio.run(compared())
