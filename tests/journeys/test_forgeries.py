@@ -42,6 +42,7 @@ class House:
         zone = world.zone
         zone["_dmarc.fwd.example", "TXT"] = ['"v=DMARC1; p=reject"']
         zone["_dmarc.parent.example", "TXT"] = ['"v=DMARC1; p=none; adkim=s; aspf=s"']
+        zone["srs.parent.example", "TXT"] = [f'"v=spf1 ip4:{FWD} ?all"']
         zone["_dmarc.public.example", "TXT"] = ['"v=DMARC1; p=none; psd=y"']
         zone["branded.example", "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:{FWD} -all"']
         zone["_dmarc.branded.example", "TXT"] = ['"v=DMARC1; p=reject"']
