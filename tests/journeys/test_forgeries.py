@@ -22,7 +22,8 @@ from tests.peers import wait_until
 
 pytestmark = pytest.mark.slow
 
-STRANGER, ALICE, ANN, CEO = "127.0.0.66", "alice@fwd.example", "ann@sender.example", "ceo@fwd.example"
+STRANGER, TRUSTED = "127.0.0.66", "127.0.0.99"
+ALICE, ANN, CEO = "alice@fwd.example", "ann@sender.example", "ceo@fwd.example"
 TAKEN, DENIED, UNPROVEN, LATER = (250, "2.0.0"), (550, "5.7.1"), (550, "5.7.23"), (451, "4.7.1")
 
 
@@ -56,6 +57,7 @@ class House:
         keys = [("fwd.example", "fwd.example.pem"), ("signed.example", "signed.example.pem")]
         self.relay = world.relay(
             aliases=f"{ALICE} carol@mailbox.example\n",
+            clients={"trusted": [f"{TRUSTED}/32"]},
             files={"signed.example.pem": key_pair("signed.example")[0]},
             senders={"local_domains": ["fwd.example", *(f"{name}.example" for name in names)]},
             srs={"domain": "srs.parent.example"},
@@ -118,13 +120,34 @@ def test_a_sender_of_ours_is_refused_without_proof(house: House, sender: str) ->
     assert answer[:2] == DENIED and sender.rpartition("@")[2].lower() in answer.text
 
 
-@pytest.mark.parametrize("source", [SENDER, STRANGER])
-def test_a_sender_of_ours_that_spf_denies_is_refused(house: House, source: str) -> None:
-    assert house.send(ANN, CEO, source=source)[0][:2] in (DENIED, UNPROVEN)
+@pytest.mark.parametrize(
+    ("source", "sender"),
+    [
+        (SENDER, CEO),
+        (STRANGER, CEO),
+        (SENDER, "ceo@nowhere.fwd.example"),
+        (STRANGER, "x@news.fwd.example"),
+        (FWD, "ceo@brand.example"),
+    ],
+)
+def test_a_sender_of_ours_that_spf_does_not_allow_is_refused(house: House, source: str, sender: str) -> None:
+    assert house.send(ANN, sender, source=source)[0][:2] in (DENIED, UNPROVEN)
+
+
+@pytest.mark.parametrize(("source", "sender"), [(FWD, CEO), (SENDER, "x@news.fwd.example"), (TRUSTED, CEO)])
+def test_a_sender_of_ours_from_a_host_of_ours_is_true(house: House, source: str, sender: str) -> None:
+    assert house.send(ANN, sender, source=source)[0][:2] == TAKEN
 
 
 @pytest.mark.parametrize(
-    "sender", ["x@parent.example", "x@sales.parent.example", "x@b.public.example", "x@notfwd.example"]
+    "sender",
+    [
+        "x@parent.example",
+        "x@sales.parent.example",
+        "x@b.public.example",
+        "x@notfwd.example",
+        "x@fwd.example.sender.example",
+    ],
 )
 def test_a_sender_beside_or_above_ours_is_nobody_of_ours(house: House, sender: str) -> None:
     """It is rewritten on its way out, so that nothing of ours speaks for it."""
@@ -167,6 +190,25 @@ def test_an_author_of_ours_or_akin_is_refused_without_proof(house: House, author
 )
 def test_an_author_who_is_not_akin_is_a_stranger_like_any(house: House, author: str) -> None:
     assert house.send(author)[0][:2] == TAKEN
+
+
+@pytest.mark.parametrize(("sender", "author"), [(ANN, CEO), ("", CEO), (ANN, "ceo@sales.parent.example")])
+def test_a_trusted_client_may_write_for_us(house: House, sender: str, author: str) -> None:
+    assert house.send(author, sender, source=TRUSTED)[0][:2] == TAKEN
+
+
+@pytest.mark.parametrize(
+    ("source", "sender", "author"),
+    [
+        (FWD, CEO, "ceo@brand.example"),
+        (FWD, ANN, CEO),
+        (SENDER, "x@news.fwd.example", "ceo@brand.example"),
+        (FWD, "", "ceo@brand.example"),
+    ],
+)
+def test_spf_for_another_domain_is_no_proof(house: House, source: str, sender: str, author: str) -> None:
+    """Though both be ours."""
+    assert house.send(author, sender, source=source, helo="mx.fwd.example")[0][:2] in (DENIED, UNPROVEN)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ RECIPIENTS: dict[Route, str] = {
     "trusting": "carol@trusting.example",  # a domain route with srs = false
     "plain": "carol@plain.example",  # a domain route that says nothing of it
 }
+ON_TOP = [
+    *("arc-seal", "arc-message-signature", "arc-authentication-results"),
+    *("dkim-signature", "authentication-results", "x-srs-relay", "received"),
+]
 
 
 class Cell(NamedTuple):
@@ -211,8 +215,10 @@ def test_cell(matrix: Matrix, cell: Cell) -> None:
 
 
 def leaves_as_it_should(cell: Cell, outcome: Outcome, received: Received) -> None:
-    """The envelope, the author, and every octet that nobody had to touch."""
+    """The envelope, what stands on top, the author, and every octet that nobody had to touch."""
     mail, sent = parse(received.content), parse(message(cell))
+    on_top = [name for name in ON_TOP if name != "x-srs-relay" or cell.route == "outside"]  # it marks an alias
+    assert [name.lower() for name in mail][: len(on_top)] == on_top
     if cell.null:
         assert received.sender == ""
     elif cell.route == "trusting":
