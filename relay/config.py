@@ -201,6 +201,12 @@ SrsMode = Literal[False, "when-needed", "always"]
 Unforwardable = Literal["rewrite-from", "reject", "pass"]
 
 
+class Signing(Section):
+    """Keys that OpenDKIM has, in the folder of its tables."""
+
+    opendkim: File | None = None
+
+
 class Dmarc(Section):
     """What a DMARC failure does under each policy, and what is done with mail that forwarding would make fail."""
 
@@ -392,6 +398,7 @@ class Config(Section):
     srs: Srs
     spf: Spf = Spf()
     dkim: tuple[Dkim, ...] = ()
+    signing: Signing = Signing()
     dmarc: Dmarc = Dmarc()
     arc: Arc = Arc()
     routes: Routes = Routes()

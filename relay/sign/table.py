@@ -37,6 +37,12 @@ class Rule:
         return domain if at else "*" + self.pattern.rpartition("*")[2]
 
     @property
+    def user(self) -> str:
+        """What it wants of the local part."""
+        user, at, _ = self.pattern.rpartition("@")
+        return user if at else self.pattern.rpartition("*")[0] + "*"
+
+    @property
     def is_for_everyone(self) -> bool:
         """Whether all users of the domains that match are meant."""
         return self.pattern in (f"*@{self.domain}", self.domain)
@@ -64,6 +70,11 @@ class SigningTable:
         """Every key, each once, in the order in which they count."""
         found = (*(key for rule in self.rules for key in rule.keys), *self.forwarder)
         return tuple({key.record_name: key for key in found}.values())
+
+    @property
+    def domains(self) -> frozenset[str]:
+        """The domains that keys are for by name."""
+        return frozenset(key.domain for key in self.keys) - {AUTHORS_DOMAIN}
 
     def select(self, user: str, domain: str, now: float) -> tuple[SigningKey, ...]:
         """The keys that sign at a time (seconds since 1970) for one author.
