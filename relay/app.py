@@ -188,7 +188,7 @@ class Relay:
         self._store = store
         self.ids = QueueIds(time.time)
         self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
-        self.own_domains = config.own_domains
+        self.own_domains = config.own_domains | files.signer.table.domains
         self._signer = files.signer
         self._scheme = files.scheme
         self.agent = Agent(config, resolver, files.password)

@@ -203,6 +203,12 @@ Unforwardable = Literal["rewrite-from", "reject", "pass"]
 BouncesTo = Literal["verified", "all"]
 
 
+class Signing(Section):
+    """Keys that OpenDKIM has, in the folder of its tables."""
+
+    opendkim: File | None = None
+
+
 class Dmarc(Section):
     """What a DMARC failure does under each policy, and what is done with mail that forwarding would make fail."""
 
@@ -400,6 +406,7 @@ class Config(Section):
     srs: Srs
     spf: Spf = Spf()
     dkim: tuple[Dkim, ...] = ()
+    signing: Signing = Signing()
     dmarc: Dmarc = Dmarc()
     arc: Arc = Arc()
     bounces: Bounces = Bounces()
