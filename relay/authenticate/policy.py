@@ -132,7 +132,7 @@ def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdic
                 return f"known host {name}"
         elif within(ip, (pattern,)):
             return f"known host {ip}"
-    if verdict.arc.result != "pass":
+    if verdict.arc.result != "pass" or not verdict.arc.sets[0].signs_author:
         return ""
     for link in verdict.arc.sets:
         if link.domain not in sealers:

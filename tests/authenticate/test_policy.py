@@ -200,6 +200,11 @@ NAMED = Iprev("pass", "mx.lists.example")
         ([], proven(arc=chain(("l.example", SAW_FAIL), ("evil.example", SAW_PASS))), ""),
         ([], proven(arc=chain(("evil.example", SAW_PASS), ("l.example", SAW_PASS))), ""),
         ([], proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
+        (
+            [],
+            proven(arc=ArcVerdict("pass", (replace(chain(("l.example", SAW_PASS)).sets[0], signs_author=False),))),
+            "",
+        ),
     ],
 )
 def test_who_may_override_a_failure(known: list[str], found: Verdict, reason: str) -> None:
