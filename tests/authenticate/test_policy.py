@@ -202,7 +202,7 @@ NAMED = Iprev("pass", "mx.lists.example")
         ([], proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
         (
             [],
-            proven(arc=ArcVerdict("pass", (replace(chain(("l.example", SAW_PASS)).sets[0], signs_author=False),))),
+            proven(arc=ArcVerdict("pass", (ArcSet(1, "l.example", "s", "none", SAW_PASS, signs_author=False),))),
             "",
         ),
     ],
