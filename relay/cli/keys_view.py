@@ -13,13 +13,15 @@ from relay.sign.signer import Signer
 from relay.sign.table import AUTHORS_DOMAIN
 
 
-def row(signer: Signer, key: SigningKey, now: float, published: Published | None) -> dict[str, Any]:
+def row(
+    signer: Signer, key: SigningKey, sealing: SigningKey | None, now: float, published: Published | None
+) -> dict[str, Any]:
     """One key for `keys list`.
 
     Args:
+        sealing: the key for ARC.
         published: None where DNS has it under as many names as there are authors' domains.
     """
-    sealing = signer.sealing_key(now)
     return {
         "domain": key.domain,
         "selector": key.selector,
@@ -69,11 +71,12 @@ def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
     needed_until = record_needed_until(key, retry_for)
     if now >= needed_until:
         return f"; {key.record_name} may go: its key is retired since {date(key.active_until)}."
-    comment = "In use."
     if now < key.active_from:
         comment = f"To be published now: the key signs from {date(key.active_from)} on."
+    else:
+        comment = "In use." if now < key.active_until else "Not in use any more."
     if math.isfinite(needed_until):
-        comment += f" The key signs until {date(key.active_until)}; keep the record until {date(needed_until)}."
+        comment += f" The key signs until {date(key.active_until)}, the record has to stay until {date(needed_until)}."
     line = zone_line(key.record_name, key.public_record())
     if key.domain == AUTHORS_DOMAIN:
         return f"; {comment} Its record is in the domain of each author, for %:\n; {line}"

@@ -1,7 +1,7 @@
 """The signing table: which of our keys sign for which author.
 
-A rule is a pattern of addresses and the keys that sign for them, and the first rule that matches decides. Where none of
-its keys is active, and for authors without a rule, the forwarder signs.
+A rule is a pattern of addresses and the keys that sign for them, and the first rule that matches and has an active key
+decides. For authors without one the forwarder signs.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ class SigningTable:
         self.rules = tuple(rules)
         self.forwarder = tuple(forwarder)
         self.needs_users = not all(rule.is_for_everyone for rule in rules)
-        self._of_domain: dict[str, list[int]] = {}  # positions of the rules for one domain; there may be thousands
-        self._wild: list[int] = []
+        self._named: dict[str, list[int]] = {}  # positions of rules for one domain or all below it: there are thousands
+        self._wild: list[int] = []  # of all others
         for position, rule in enumerate(rules):
-            places = self._wild if "*" in rule.domain else self._of_domain.setdefault(rule.domain, [])
-            places.append(position)
+            is_named = "*" not in rule.domain.removeprefix("*.")
+            (self._named.setdefault(rule.domain, []) if is_named else self._wild).append(position)
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
         """Every key, each once, in the order in which they count."""
         found = (*(key for rule in self.rules for key in rule.keys), *self.forwarder)
-        return tuple({key.record_name: key for key in found}.values())
+        return _once(found)
 
     @property
     def domains(self) -> frozenset[str]:
@@ -84,7 +84,7 @@ class SigningTable:
                 alone.
             domain: normal; empty for nobody in particular.
         """
-        return _active(self._chosen(user, domain), now) or _active(self.forwarder, now)
+        return _once(self._chosen(f"{user}@{domain}", domain, now)) or _once(_active(self.forwarder, now))
 
     def signs_as(self, domain: str, now: float) -> bool:
         """Whether every author in a normal domain gets a signature with that very domain.
@@ -92,30 +92,31 @@ class SigningTable:
         Where the domain of a key is the author's, it is not known whether DNS has the key, and it does not count.
         """
         for rule in self._rules_for(domain):
-            aligned = any(key.domain == domain and key.state(now) == "active" for key in rule.keys)
-            if not aligned and rule.ends:
+            active = _active(rule.keys, now)
+            aligned = any(key.domain == domain for key in active)
+            if active and rule.ends and not aligned:
                 return False
             if aligned and rule.is_for_everyone:
                 return True
         return any(key.domain == domain for key in _active(self.forwarder, now))
 
-    def _chosen(self, user: str, domain: str) -> Iterator[SigningKey]:
-        address = f"{user}@{domain}"
+    def _chosen(self, address: str, domain: str, now: float) -> Iterator[SigningKey]:
         for rule in self._rules_for(domain):
-            if not matches(rule.pattern, address):
-                continue
-            for key in rule.keys:
+            active = _active(rule.keys, now) if matches(rule.pattern, address) else []
+            for key in active:
                 if key.domain != AUTHORS_DOMAIN:
                     yield key
                 elif domain.isascii() and DOMAIN.match(domain):
                     yield replace(key, domain=domain)
-            if rule.ends:
+            if active and rule.ends:
                 return
 
     def _rules_for(self, domain: str) -> Iterator[Rule]:
         if not domain or len(domain) > DOMAIN_OCTETS:
             return
-        for position in heapq.merge(self._of_domain.get(domain, ()), self._wild):
+        labels = domain.split(".")
+        names = [domain, *("*." + ".".join(labels[start:]) for start in range(1, len(labels)))]
+        for position in heapq.merge(*(self._named.get(name, ()) for name in names), self._wild):
             rule = self.rules[position]
             if matches(rule.domain, domain):
                 yield rule
@@ -160,6 +161,9 @@ def matches(pattern: str, text: str) -> bool:
     return True
 
 
-def _active(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
-    """Those that sign at that time, each once."""
-    return tuple({key.record_name: key for key in keys if key.state(now) == "active"}.values())
+def _active(keys: Iterable[SigningKey], now: float) -> list[SigningKey]:
+    return [key for key in keys if key.state(now) == "active"]
+
+
+def _once(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+    return tuple({key.record_name: key for key in keys}.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -46,10 +47,27 @@ def test_exact_domains_come_first_then_the_longest_wildcard(domain: str, expecte
     assert names(table, f"a@{domain}") == [expected]
 
 
+@pytest.mark.parametrize("domain", ["x.example", "a.x.example", "b.a.x.example", "ax.example", "example"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_the_rules_counts_whatever_their_kind(domain: str, order: int) -> None:
+    patterns = ["*@x.example", "*@*.x.example", "*@a.x.example", "*x.example", "u@*", "*@*.a*.example", "*"][::order]
+    table = SigningTable([Rule(pattern, (key(f"k{n}"),)) for n, pattern in enumerate(patterns)], ())
+    first = next(n for n, pattern in enumerate(patterns) if fnmatchcase(f"u@{domain}", pattern))
+    assert names(table, f"u@{domain}") == [f"k{first}"]
+
+
 def test_keys_for_the_same_domain_sign_together() -> None:
     table = SigningTable(rules_of([(key("a"), ("x.example",)), (key("b"), ("y.example", "x.example"))]), (FORWARDER,))
     assert names(table, "a@x.example") == ["a", "b"]
     assert names(table, "a@y.example") == ["b"]
+
+
+def test_a_rule_without_an_active_key_leaves_the_choice_to_the_next() -> None:
+    """So a new key can be announced in front of one that OpenDKIM's tables have."""
+    rules = [Rule("*@x.example", (replace(key("x.example"), active_from=NOW),)), Rule("*@x.example", (key("old"),))]
+    table = SigningTable(rules, (FORWARDER,))
+    assert [names(table, "a@x.example", now) for now in (NOW - 1, NOW)] == [["old"], ["x.example"]]
+    assert [table.signs_as("x.example", now) for now in (NOW - 1, NOW)] == [False, True]
 
 
 def test_rules_that_do_not_end_the_search_add_up_and_no_key_signs_twice() -> None:
