@@ -81,7 +81,8 @@ def list_(config: ConfigFile = None, as_json: Json = False) -> None:
     loaded, now = load(config), time.time()
     signer = read_signer(loaded)
     published = asyncio.run(_published(loaded, signer.keys))
-    rows = [keys_view.row(signer, key, now, published.get(key.record_name)) for key in signer.keys]
+    sealing = signer.sealing_key(now) if loaded.arc.seal else None
+    rows = [keys_view.row(signer, key, sealing, now, published.get(key.record_name)) for key in signer.keys]
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
