@@ -18,6 +18,7 @@ from relay.address import domain_of, lookup_key
 from relay.authenticate import forged, policy, results, spf
 from relay.authenticate.author import author_domains
 from relay.authenticate.kinship import is_ours, is_within
+from relay.authenticate.results_field import results_field
 from relay.authenticate.verdict import Verdict, examine, hear
 from relay.config import Config
 from relay.deliver.agent import Agent
@@ -143,7 +144,7 @@ class Conversation:
         except Refused as refused:
             log.info("refused", id=queue_id, reply=str(refused.reply))
             return refused.reply
-        message = await relay.without_forged(message, queue_id)
+        message = await relay.without_forged(message, verdict, queue_id)
         stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
         try:
             await relay.enqueue(
@@ -262,9 +263,10 @@ class Relay:
         if is_looping(message, [routed.chain for routed in routes], self._scheme.secrets):
             raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
 
-    async def without_forged(self, message: Message, queue_id: str) -> Message:
+    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
         """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
-        strip = partial(forged.strip_forged, message, self.config.authserv)
+        believed = verdict.word.fields if verdict.word is not None else ()
+        strip = partial(forged.strip_forged, message, self.config.authserv, believed)
         message, removed = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
         if removed:
             log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
@@ -371,7 +373,7 @@ class Relay:
         authentication = b""
         if not client.trusted:
             found = results.all_results(verdict, ip=client.ip, sender=transaction.mail.sender, override=override)
-            authentication = results.results_field(self.config.authserv, found)
+            authentication = results_field(self.config.authserv, found)
         recipients = transaction.recipients
         trace = (
             authentication
