@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
-from relay.address import domain_of, lookup_key
-from relay.authenticate import forged, policy, results, spf
-from relay.authenticate.author import author_domains
-from relay.authenticate.kinship import is_ours, is_within
-from relay.authenticate.results_field import results_field
-from relay.authenticate.verdict import Verdict, examine, hear
+from relay.address import lookup_key
+from relay.authenticate import policy, spf
+from relay.authenticate.examiner import Examiner
+from relay.authenticate.verdict import Verdict
 from relay.config import Config
 from relay.deliver.agent import Agent
 from relay.deliver.attempt import Attempts, log_queued
@@ -29,7 +27,6 @@ from relay.deliver.senders import Senders
 from relay.dns import Iprev, Resolver, iprev
 from relay.files import Files
 from relay.message import Client, Message
-from relay.network import within
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
@@ -38,10 +35,11 @@ from relay.queue.space import FreeSpace
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.rate import Rates
 from relay.receive.command import RcptTo, Transaction
-from relay.receive.incoming import LARGE
 from relay.reply import Refused, Reply
 from relay.report.metrics import Metrics, refusal
 from relay.report.notify import Happening, Notice, Notifier, from_domain
+from relay.report.rebuild import Site
+from relay.report.returns import Returns
 from relay.rewrite.replies import STORED_FOR, is_reply
 from relay.rewrite.trace import received_field
 from relay.route.bounces import Question
@@ -102,7 +100,13 @@ class Conversation:
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
         if self._accepted.routes and self._accepted.targets + len(routed.targets) > TARGETS:
             raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
-        rejects = self._relay.rejects_unforwardable(routed)
+        if (
+            self._accepted.routes
+            and not sender
+            and self._relay.rebuilds([routed, *(r for _, r in self._accepted.routes)])
+        ):
+            raise Refused(452, "4.5.3", "a bounce is for one recipient, send it for the others on its own")
+        rejects = self._relay.examiner.rejects_unforwardable(target.address for target in routed.targets)
         if self._accepted.routes and rejects != self._accepted.rejects:
             raise Refused(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
         await self._check_sender(client, sender)
@@ -123,7 +127,7 @@ class Conversation:
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
-            self._accepted.spf = await self._relay.check_spf(client, sender)
+            self._accepted.spf = await self._relay.examiner.spf(client, sender)
         return self._accepted.spf
 
     async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
@@ -134,18 +138,20 @@ class Conversation:
         client = replace(client, ptr=name.name if name is not None else "")
         try:
             relay.check_loops(message, routes)
-            if client.trusted:
-                verdict = await hear(relay.resolver, message, sender, relay.config.clients.authserv_ids, now)
-            else:
-                found = await self._spf(client, sender)
-                verdict = await examine(relay.resolver, message, sender, found, name, now)
-            override = await relay.judge(client, sender, message, verdict, queue_id)
-            breaks = relay.breaks_when_forwarded(verdict, sender, queue_id, routes)
+            found = None if client.trusted else await self._spf(client, sender)
+            verdict = await relay.examiner.verdict(client, sender, message, found, name)
+            override = await relay.examiner.judge(client, sender, message, verdict, queue_id)
+            stored = await relay.rebuild(transaction.id, sender, message, routes, now)
+            breaks = ""
+            if stored is None:
+                targets = (target.address for routed in routes for target in routed.targets)
+                breaks = relay.examiner.treat_unforwardable(verdict, sender, queue_id, targets)
         except Refused as refused:
             log.info("refused", id=queue_id, reply=str(refused.reply))
             return refused.reply
-        message = await relay.without_forged(message, verdict, queue_id)
-        stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
+        if stored is None:
+            message = await relay.examiner.without_forged(message, verdict, queue_id)
+            stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
         try:
             await relay.enqueue(
                 stored, relay.deliveries(stored, accepted.routes), await relay.expansions(stored, accepted.routes)
@@ -179,8 +185,7 @@ class Relay:
         self._store = store
         self.ids = QueueIds(time.time)
         self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
-        self.own_domains = config.own_domains
-        self._signer = files.signer
+        self.examiner = Examiner(config, resolver, metrics, files.signer)
         self._scheme = files.scheme
         self.agent = Agent(config, resolver, files.password)
         self._router = Router(
@@ -191,16 +196,19 @@ class Relay:
             probe=self.agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
         )
+        mailer_daemon_at = from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain)
+        self._returns = Returns(Site(config.hostname, mailer_daemon_at, self._scheme.secrets))
         self._patience = Patience(
             config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
         )
         self._notifier = Notifier(
             config.hostname,
-            from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain),
+            mailer_daemon_at,
             self._patience,
             self.ids,
             partial(hop_of, config),
             rates.notices,
+            config.bounces.to,
         )
         self.senders = Senders(config, self._scheme, store, resolver)
         self.departures = Departures(config, files.signer, self._scheme, self._keep_author)
@@ -244,18 +252,6 @@ class Relay:
     async def _keep_author(self, author: str, token: str) -> str:
         return await self._store.keep_author(author, token, time.time(), STORED_FOR)
 
-    async def check_spf(self, client: Client, sender: str) -> spf.SpfVerdict:
-        """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
-        if not client.known:
-            return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
-        if within(client.ip, self.config.spf.skip):
-            return spf.unchecked("a known forwarder", helo=client.helo, sender=sender)
-        verdict = await spf.check(
-            self.resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self.config.hostname
-        )
-        self.metrics.spf.add(verdict.result)
-        return verdict
-
     def check_loops(self, message: Message, routes: Sequence[Routed]) -> None:
         """Raises Refused 554 5.4.6 for a message that has been here before, or nearly everywhere."""
         if received_hops(message) > self.config.receive.max_hops:
@@ -263,94 +259,17 @@ class Relay:
         if is_looping(message, [routed.chain for routed in routes], self._scheme.secrets):
             raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
 
-    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
-        """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
-        believed = verdict.word.fields if verdict.word is not None else ()
-        strip = partial(forged.strip_forged, message, self.config.authserv, believed)
-        message, removed = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
-        if removed:
-            log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
-        return message
+    def rebuilds(self, routes: Iterable[Routed]) -> bool:
+        """Whether a bounce to these recipients is replaced by one of ours, as far as it can be read."""
+        return self.config.srs.bounces == "rebuild" and any(routed.kind == "srs" for routed in routes)
 
-    def rejects_unforwardable(self, routed: Routed) -> bool:
-        """Whether a message for this recipient is refused if DMARC would fail behind us."""
-        return any(self.config.unforwardable(domain_of(target.address)) == "reject" for target in routed.targets)
-
-    async def judge(self, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str) -> str:
-        """What the verdict leads to; returns why a DMARC failure does not count, where that is so.
-
-        Raises:
-            Refused: 550 5.7.23, 5.7.1, 5.7.26, or the like for now.
-        """
-        self._note(verdict, queue_id)
-        if client.trusted:
-            return ""
-        authors = author_domains(message)
-        kin = await asyncio.gather(*(is_ours(self.resolver, self.own_domains, domain) for domain in authors))
-        ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
-        policy.refuse_forged(verdict, is_within(self.own_domains, domain_of(sender)), authors, ours, client.ip)
-        policy.apply_spf_unless_dkim(self.config.spf, verdict, client.ip)
-        if verdict.dmarc is None or verdict.dmarc.result != "fail":
-            return ""
-        # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
-        known = (*self.config.dmarc.skip, *self.config.spf.skip)
-        override = policy.overrides(known, self.config.arc.trusted_sealers, verdict, client.ip)
-        if override:
-            log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
-        else:
-            policy.apply_dmarc(self.config.dmarc, verdict.dmarc, client.ip)
-        return override
-
-    def _note(self, verdict: Verdict, queue_id: str) -> None:
-        """One log line, and the metrics, for all that was checked."""
-        if verdict.spf is None or verdict.dmarc is None:
-            return
-        log.info(
-            "authenticated",
-            id=queue_id,
-            spf=verdict.spf.result,
-            domain=verdict.spf.domain,
-            identity=verdict.spf.identity,
-            dkim=[f"{one.domain}:{one.result}" for one in verdict.dkim],
-            arc=verdict.arc.result,
-            dmarc=verdict.dmarc.result,
-            author=verdict.dmarc.domain,
-            policy=verdict.dmarc.policy or None,
-            aligned=list(verdict.aligned),
-            word=verdict.word.authserv_id if verdict.word is not None else None,
-        )
-        for one in verdict.dkim:
-            self.metrics.dkim.add(one.result)
-        self.metrics.arc.add(verdict.arc.result)
-        self.metrics.dmarc.add(verdict.dmarc.result)
-
-    def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
-        """Why DMARC would fail behind us; empty where it passes, be it by what we sign or send in the author's name."""
-        reason = policy.breaks_when_forwarded(verdict)
-        if not reason or verdict.dmarc is None:
-            return ""
-        if domain_of(sender) in self.config.senders.local_domains:
-            return ""
-        if self._signer.signs_as(verdict.dmarc.domain, time.time()):
-            return ""
-        return reason
-
-    def breaks_when_forwarded(self, verdict: Verdict, sender: str, queue_id: str, routes: Sequence[Routed]) -> str:
-        """`unforwardable_reason`, logged with what is done about it.
-
-        Raises:
-            Refused: 550 5.7.1, the route wants such mail refused.
-        """
-        reason = self.unforwardable_reason(verdict, sender)
-        if not reason:
-            return ""
-        treatments = {self.config.unforwardable(domain_of(t.address)) for routed in routes for t in routed.targets}
-        for treatment in treatments:
-            self.metrics.unforwardable.add(treatment)
-        log.info("unforwardable", id=queue_id, treatment=sorted(treatments), reason=reason)
-        if "reject" in treatments:
-            raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
-        return reason
+    async def rebuild(
+        self, number: int, sender: str, message: Message, routes: Sequence[Routed], now: float
+    ) -> StoredMessage | None:
+        """Our notification in place of one that comes home; None for what goes on as it came."""
+        if sender or not self.rebuilds(routes):
+            return None
+        return await self._returns.rebuilt(message, number, routes[0].home, now)
 
     def complete(
         self,
@@ -370,13 +289,9 @@ class Relay:
             breaks: why DMARC would fail behind us, and From may have to be rewritten.
         """
         queue_id = id_text(transaction.id)
-        authentication = b""
-        if not client.trusted:
-            found = results.all_results(verdict, ip=client.ip, sender=transaction.mail.sender, override=override)
-            authentication = results_field(self.config.authserv, found)
         recipients = transaction.recipients
         trace = (
-            authentication
+            self.examiner.results_field(client, transaction.mail.sender, verdict, override)
             + mark_fields([routed.chain for routed in routes], self._scheme.secrets)
             + received_field(
                 client,

@@ -153,6 +153,7 @@ class Srs(Section):
     reverse_rate: Annotated[int, Field(ge=1)] = 100
     bounce_rate: Annotated[int, Field(ge=1)] = 600
     forged_rate: Annotated[int, Field(ge=1)] = 2
+    bounces: Literal["pass", "rebuild"] = "pass"
 
     @field_validator("max_age")
     @classmethod
@@ -199,6 +200,13 @@ class Dkim(Section):
 
 SrsMode = Literal[False, "when-needed", "always"]
 Unforwardable = Literal["rewrite-from", "reject", "pass"]
+BouncesTo = Literal["verified", "all"]
+
+
+class Signing(Section):
+    """Keys that OpenDKIM has, in the folder of its tables."""
+
+    opendkim: File | None = None
 
 
 class Dmarc(Section):
@@ -224,6 +232,12 @@ class Arc(Section):
         if len({self.domain is None, self.selector is None, self.private_key is None}) > 1:
             raise ValueError("domain, selector and private_key belong together")
         return self
+
+
+class Bounces(Section):
+    """Who is told of failures: senders that something vouches for, or whoever stands in MAIL FROM."""
+
+    to: BouncesTo = "verified"
 
 
 class DomainRoute(Section):
@@ -392,8 +406,10 @@ class Config(Section):
     srs: Srs
     spf: Spf = Spf()
     dkim: tuple[Dkim, ...] = ()
+    signing: Signing = Signing()
     dmarc: Dmarc = Dmarc()
     arc: Arc = Arc()
+    bounces: Bounces = Bounces()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()

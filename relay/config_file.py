@@ -16,6 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from relay.config import Config, ConfigError
+from relay.sign.opendkim import Entry, Hosts
+from relay.sign.opendkim_files import find
 
 ENV_PREFIX = "RELAY_"
 
@@ -44,7 +46,7 @@ def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, environ, error))) from None
     _require_files(config)
-    return config
+    return _with_trusted_hosts(config)
 
 
 _WORDS = {
@@ -101,6 +103,28 @@ def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
                 raise ConfigError(f"environment: {name}: {part} is already set as a whole")
         table[key] = value
     return data
+
+
+def unread_hosts(config: Config) -> tuple[Entry, ...]:
+    """The hosts that OpenDKIM trusts by their names, which we do not. Raises ConfigError."""
+    return () if config.signing.opendkim is None else _opendkim_hosts(config.signing.opendkim).names
+
+
+def _with_trusted_hosts(config: Config) -> Config:
+    """The configuration with the clients that OpenDKIM trusts: they sent through it, and now send through us."""
+    if config.signing.opendkim is None:
+        return config
+    networks = (*config.clients.trusted, *_opendkim_hosts(config.signing.opendkim).networks)
+    return config.model_copy(update={"clients": config.clients.model_copy(update={"trusted": networks})})
+
+
+def _opendkim_hosts(folder: Path) -> Hosts:
+    try:
+        return find(folder).hosts()
+    except OSError as error:
+        raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"signing.opendkim: {error}") from None
 
 
 def _require_files(config: Config) -> None:

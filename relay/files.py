@@ -19,6 +19,7 @@ from relay.rewrite.srs import Scheme, scheme_from_config
 from relay.route.reload import look
 from relay.route.tables import Tables, read_tables
 from relay.sign import keys, table
+from relay.sign.opendkim_keys import read_rules
 from relay.sign.signer import Signer
 from relay.sign.table import SigningTable
 
@@ -74,8 +75,12 @@ def read_signer(config: Config) -> Signer:
             entries.append((keys.load(entry), entry.sign or (entry.domain,)))
     with _named("arc.private_key"):
         sealing = keys.load_sealing(config.arc)
-    forwarder = table.forwarder_keys([key for key, _ in entries], config.srs.domain)
-    return Signer(SigningTable(table.rules_of(entries), forwarder), sealing)
+    rules = table.rules_of(entries)
+    if config.signing.opendkim is not None:
+        with _named("signing.opendkim"):
+            rules += read_rules(config.signing.opendkim)
+    found = [*(key for key, _ in entries), *(key for rule in rules for key in rule.keys)]
+    return Signer(SigningTable(rules, table.forwarder_keys(found, config.srs.domain)), sealing)
 
 
 def read_password(path: Path) -> str:

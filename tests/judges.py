@@ -1,7 +1,7 @@
-"""DKIM verifiers that share no code with ours nor with each other: dkimpy, Perl's Mail::DKIM, and libopendkim.
+"""DKIM and ARC by others, who share no code with ours nor with each other: dkimpy, Perl's Mail::DKIM, and libopendkim.
 
-Each gets the message and the TXT records to believe, and says what it finds of every signature, top to bottom. None of
-them asks DNS.
+Each verifier gets the message and the TXT records to believe, and says what it finds of every signature, top to bottom,
+or of the ARC chain. None of them asks DNS.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dkim
 
@@ -51,10 +51,25 @@ def dkimpy(message: bytes, records: Records) -> list[Verdict]:
     return verdicts
 
 
-# Reads "NAME<TAB>TEXT" lines up to an empty one, then messages: a line with their length, then their octets.
+def dkimpy_arc(message: bytes, records: Records) -> str:
+    """What dkimpy makes of the ARC chain: `none`, `pass`, or `fail` with its reason.
+
+    Raises:
+        dkim.MessageFormatError: a header line that it cannot read.
+    """
+
+    def answer(name: bytes, timeout: float = 5) -> bytes:
+        return records.get(name.decode().rstrip("."), "").encode()
+
+    result, _, reason = dkim.ARC(message).verify(dnsfunc=answer)
+    return result.decode() if result in (dkim.CV_Pass, dkim.CV_None) else f"fail: {reason}"
+
+
+# Reads "NAME<TAB>TEXT" lines up to an empty one, then messages: a line with what is to be verified ("dkim" or "arc")
+# and their length, then their octets.
 _MAIL_DKIM = r"""
 use strict; use warnings; no warnings 'redefine';
-use Mail::DKIM::Verifier; use Net::DNS; use JSON::PP;
+use Mail::DKIM::Verifier; use Mail::DKIM::ARC::Verifier; use Net::DNS; use JSON::PP;
 binmode STDIN; $| = 1;
 my %records;
 while (defined(my $line = <STDIN>)) {
@@ -68,10 +83,12 @@ while (defined(my $line = <STDIN>)) {
     my $key = $rest{Callbacks}{Success}->(@found);
     return sub { $key };
 };
-while (defined(my $length = <STDIN>)) {
+while (defined(my $order = <STDIN>)) {
+    my ($what, $length) = split / /, $order;
     read(STDIN, my $message, $length);
-    my $verifier = Mail::DKIM::Verifier->new;
+    my $verifier = $what eq 'arc' ? Mail::DKIM::ARC::Verifier->new(Strict => 1) : Mail::DKIM::Verifier->new;
     $verifier->PRINT($message); $verifier->CLOSE;
+    if ($what eq 'arc') { print encode_json([$verifier->result, $verifier->result_detail]), "\n"; next; }
     print encode_json([map { [$_->selector // '', $_->domain // '', $_->result_detail] } $verifier->signatures]), "\n";
 }
 """
@@ -90,9 +107,18 @@ class MailDkim:
         self._perl.stdin.flush()
 
     def verify(self, message: bytes) -> list[Verdict]:
-        self._send(b"%d\n%s" % (len(message), message))
+        return [Verdict(*found) for found in self._ask(b"dkim", message)]
+
+    def arc(self, message: bytes) -> str:
+        """What it makes of the ARC chain: `none`, `pass`, or `fail` or `invalid` with its reason."""
+        result, detail = self._ask(b"arc", message)
+        return str(result if result in ("none", "pass") else detail)
+
+    def _ask(self, what: bytes, message: bytes) -> list[Any]:
+        self._send(b"%s %d\n%s" % (what, len(message), message))
         assert self._perl.stdout is not None
-        return [Verdict(*found) for found in json.loads(self._perl.stdout.readline())]
+        answer: list[Any] = json.loads(self._perl.stdout.readline())
+        return answer
 
     def __enter__(self) -> MailDkim:
         return self
@@ -132,6 +158,37 @@ print $signer->signature->as_string, "\r\n";
 
 def mail_dkim_signature(message: bytes, method: str, domain: str, selector: str, pem: bytes) -> bytes:
     """The DKIM-Signature that Mail::DKIM makes with an RSA key in PKCS#1, with `method` as canonicalization."""
-    data = b"".join(line for line in pem.splitlines() if not line.startswith(b"-----")).decode()
-    command = ["perl", "-e", _MAIL_DKIM_SIGNER, method, domain, selector, data]
+    return _perl(_MAIL_DKIM_SIGNER, method, domain, selector, _base64_of(pem), message=message)
+
+
+# Reads the message, having the way to seal it as arguments; writes its ARC set.
+_MAIL_DKIM_SEALER = r"""
+use strict; use warnings;
+use Mail::DKIM::ARC::Signer; use Mail::DKIM::PrivateKey;
+my ($chain, $domain, $selector, $authserv_id, $data) = @ARGV;
+binmode STDIN; local $/; my $message = <STDIN>;
+my $key = Mail::DKIM::PrivateKey->load(Data => $data);
+my $signer = Mail::DKIM::ARC::Signer->new(
+    Algorithm => 'rsa-sha256', Chain => $chain, Domain => $domain, Selector => $selector, Key => $key,
+    SrvId => $authserv_id);
+$signer->PRINT($message); $signer->CLOSE;
+die $signer->result_detail unless $signer->result eq 'sealed';
+print map { "$_\r\n" } $signer->as_strings;
+"""
+
+
+def mail_dkim_seal(message: bytes, chain: str, domain: str, selector: str, authserv_id: str, pem: bytes) -> bytes:
+    """The ARC set that Mail::DKIM makes with an RSA key in PKCS#1, with `chain` as `cv=`.
+
+    The message has an Authentication-Results of `authserv_id` on top.
+    """
+    return _perl(_MAIL_DKIM_SEALER, chain, domain, selector, authserv_id, _base64_of(pem), message=message)
+
+
+def _base64_of(pem: bytes) -> str:
+    return b"".join(line for line in pem.splitlines() if not line.startswith(b"-----")).decode()
+
+
+def _perl(program: str, *arguments: str, message: bytes) -> bytes:
+    command = ["perl", "-e", program, *arguments]
     return subprocess.run(command, input=message, capture_output=True, check=True, timeout=20).stdout

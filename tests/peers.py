@@ -36,6 +36,7 @@ PACKAGES = {
     "postsrsd": "postsrsd",
     "python3:SRS": "python3-srs",
     "python3:test.test_email": "libpython3.11-testsuite",
+    "rspamd": "rspamd",
     "smtp-sink": "postfix",
     "smtp-source": "postfix",
     "strace": "strace",

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from relay.config import Config, ConfigError
-from relay.config_file import load, loosely_guarded
+from relay.config_file import load, loosely_guarded, unread_hosts
 from relay.config_values import duration, moment, size
 from relay.network import Endpoint, endpoint
 
@@ -32,6 +32,7 @@ srs = {domain = "fwd.example", secrets_file = "srs.secret"}
 def folder(tmp_path: Path) -> Path:
     """A folder with every file that the reference and the examples name."""
     (tmp_path / "dkim").mkdir()
+    (tmp_path / "opendkim").mkdir()
     for name in (
         "srs.secret",
         "dkim/relay1.pem",
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(folder: Path, text: str, environ: dict[str, str] | None = None) -> Config:
-    (folder / "relay.toml").write_text(text, encoding="utf-8")
+    (folder / "relay.toml").write_text(text.replace("/etc/opendkim", f"{folder}/opendkim"), encoding="utf-8")
     return load(folder / "relay.toml", environ or {})
 
 
@@ -157,6 +158,7 @@ EXAMPLES_NOT_DEFAULTS = {
     "dns.nameservers",
     "clients.trusted",
     "senders.local_domains",
+    "signing.opendkim",
     "spf.skip",
     "routes.aliases",
     "routes.postmaster",
@@ -408,6 +410,30 @@ def test_the_environment_wins_over_the_file(folder: Path) -> None:
 )
 def test_a_bad_variable_is_refused_by_name(folder: Path, name: str, value: str, said: str) -> None:
     assert said in refusal(folder, MINIMAL, {name: value})
+
+
+def test_opendkims_trusted_hosts_become_trusted_clients(folder: Path) -> None:
+    (folder / "opendkim" / "TrustedHosts").write_text("127.0.0.1\n192.0.2.0/24\n!192.0.2.128/25\nmail.example\n")
+    config = loaded(folder, MINIMAL + 'signing = {opendkim = "opendkim"}\nclients = {trusted = ["10.0.0.1"]}\n')
+    assert [str(network) for network in config.clients.trusted] == ["10.0.0.1/32", "192.0.2.0/25", "127.0.0.1/32"]
+    assert [entry.key for entry in unread_hosts(config)] == ["mail.example"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("0.0.0.0/0", "signing.opendkim: {folder}/opendkim/TrustedHosts:1: 0.0.0.0/0 would make this an open relay"),
+        ("\xff", "signing.opendkim: {folder}/opendkim/TrustedHosts: not UTF-8"),
+    ],
+)
+def test_bad_trusted_hosts_are_refused_by_file(folder: Path, content: str, said: str) -> None:
+    (folder / "opendkim" / "TrustedHosts").write_text(content, encoding="latin-1")
+    assert said.format(folder=folder) in refusal(folder, MINIMAL + 'signing = {opendkim = "opendkim"}\n')
+
+
+def test_a_folder_that_is_not_there_is_refused(folder: Path) -> None:
+    said = f"signing.opendkim: {folder}/gone: no such folder"
+    assert said in refusal(folder, MINIMAL + 'signing = {opendkim = "gone"}\n')
 
 
 def test_secrets_that_others_can_read_are_named(folder: Path) -> None:

@@ -51,6 +51,23 @@ def test_a_file_that_is_no_good_is_named_with_its_key(
         read_files(config(tmp_path, **tables))
 
 
+def test_opendkims_keys_sign_behind_our_own(tmp_path: Path) -> None:
+    (tmp_path / "srs.secret").write_text("secret\n")
+    (tmp_path / "key.pem").write_bytes(generate("ed25519"))
+    folder = tmp_path / "opendkim"
+    folder.mkdir()
+    (folder / "KeyTable").write_text(f"k %:old:{tmp_path}/key.pem\n")
+    (folder / "SigningTable").write_text("a.example k\nb.example k\n")
+    entry = {"domain": "a.example", "selector": "new", "private_key": "key.pem"}
+    signer = read_files(config(tmp_path, signing={"opendkim": "opendkim"}, dkim=[entry])).signer
+    assert [key.record_name for key in signer.table.select("x", "a.example", 0)] == ["new._domainkey.a.example"]
+    assert [key.record_name for key in signer.table.select("x", "b.example", 0)] == ["old._domainkey.b.example"]
+    assert signer.table.domains == {"a.example", "b.example"}
+    (folder / "SigningTable").write_text("a.example gone\n")
+    with pytest.raises(ConfigError, match=r"^signing\.opendkim: .*/SigningTable:1: the KeyTable has no key 'gone'$"):
+        read_files(config(tmp_path, signing={"opendkim": "opendkim"}))
+
+
 def test_the_password_is_the_line_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "srs.secret").write_text("secret\n")
     (tmp_path / "bad").write_text("pass word \n")

@@ -109,7 +109,7 @@ def _seal(member: Member) -> _Proof:
 
 def _shown(link: Link) -> ArcSet:
     """What there is to tell of a set whose seal is well-formed; `cv=` may be written in any case (section 3.9)."""
-    tags, results = link.seal.tags, link.testimony.value.decode("utf-8", "replace")
+    tags, results = link.seal.tags, link.testimony.value.replace(b"\t", b" ").decode("utf-8", "replace")
     return ArcSet(
         link.seal.instance,
         domain(tags["d"]),

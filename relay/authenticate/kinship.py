@@ -27,10 +27,24 @@ async def related(resolver: Resolver, one: str, other: str) -> bool:
 
 
 async def is_ours(resolver: Resolver, own: Collection[str], domain: str) -> bool:
-    """Whether a domain is one of `own`, below or above one, or akin to one: a signature of ours could speak for it."""
+    """Whether a domain is one of `own`, below or above one, or akin to one: a signature of ours could speak for it.
+
+    Where DNS does not say who owns the domain, it may be ours: a forger chooses when to come.
+    """
     if is_within(own, domain) or any("." in domain and is_above(domain, one) for one in own):
         return True
-    return any([await related(resolver, domain, one) for one in own if _share_two_labels(domain, one)])
+    return any([await _may_be_akin(resolver, domain, one) for one in own if _share_two_labels(domain, one)])
+
+
+async def _may_be_akin(resolver: Resolver, domain: str, own: str) -> bool:
+    try:
+        organization = await organizational_domain(resolver, domain)
+    except DnsFailure:
+        return True
+    try:
+        return organization == await organizational_domain(resolver, own)
+    except DnsFailure:
+        return is_within((organization,), own)
 
 
 def is_within(own: Collection[str], domain: str) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +26,7 @@ RSA_MIN_BITS = 1024  # RFC 8301 section 3.2: verifiers must not accept less
 RSA_MAX_BITS = 8192  # RFC 8301 section 3.2 asks for 4096; these verify in half a millisecond
 RSA_EXPONENT_BITS = 33  # 65537 has 17; an exponent as long as its key takes fifty times as long
 KEY_RECORDS = 3  # of one name that are tried: RFC 6376 section 6.1.2 leaves the number to the verifier
+KEYS = 256  # that are kept as they were read: a tenth of what a signature takes, and most come again
 KEY_OCTETS = 2048  # in `p=`; an RSA key of 8192 bits has 1062
 
 _PADDING = PKCS1v15()
@@ -101,6 +103,7 @@ def verify(records: Records, algorithm: str, signature: bytes, data: bytes) -> P
     raise problem
 
 
+@lru_cache(maxsize=KEYS)
 def read(record: str, algorithm: str) -> PublicKey:
     """The key in a record (RFC 6376 section 3.6.1).
 

@@ -19,7 +19,6 @@ Result = Literal["pass", "fail", "policy", "neutral", "temperror", "permerror"] 
 TAGS = 100  # of one list; honest ones have up to 15
 
 _FWS = " \t\r\n"
-_NO_FWS = str.maketrans("", "", _FWS)
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _DIGITS = re.compile(r"[0-9]{1,76}\Z")  # RFC 6376 section 3.5: `l=` has the most
@@ -86,7 +85,7 @@ def octets(tags: Mapping[str, str], name: str) -> bytes:
         Unverified: it is no base64.
     """
     try:
-        return base64.b64decode(tags[name].translate(_NO_FWS), validate=True)
+        return base64.b64decode(tags[name].encode().translate(None, _FWS.encode()), validate=True)
     except ValueError:
         raise Unverified("permerror", f"{name}= is no base64") from None
 

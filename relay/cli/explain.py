@@ -22,7 +22,7 @@ from relay.cli.options import ConfigFile
 from relay.cli.rehearsal import Asked, Rehearsal, Way, rehearse
 from relay.config import Config
 from relay.config_file import load
-from relay.dns import CachingResolver
+from relay.dns import CachingResolver, DnsFailure
 from relay.message import Message
 from relay.network import plain_ip
 from relay.queue.database import QueueUnavailable
@@ -89,6 +89,8 @@ async def _rehearse(
         )
     except QueueUnavailable as error:
         raise Failure(f"queue: {error}") from None
+    except DnsFailure as error:
+        raise Failure(f"the addresses that we send from cannot be found: {error}") from None
     finally:
         await resolver.close()
 

@@ -69,11 +69,12 @@ def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
     needed_until = record_needed_until(key, retry_for)
     if now >= needed_until:
         return f"; {key.record_name} may go: its key is retired since {date(key.active_until)}."
-    comment = "In use."
     if now < key.active_from:
         comment = f"To be published now: the key signs from {date(key.active_from)} on."
+    else:
+        comment = "In use." if now < key.active_until else "Not in use any more."
     if math.isfinite(needed_until):
-        comment += f" The key signs until {date(key.active_until)}; keep the record until {date(needed_until)}."
+        comment += f" The key signs until {date(key.active_until)}, the record has to stay until {date(needed_until)}."
     line = zone_line(key.record_name, key.public_record())
     if key.domain == AUTHORS_DOMAIN:
         return f"; {comment} Its record is in the domain of each author, for %:\n; {line}"

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from relay.app import Conversation, Relay
 from relay.authenticate import spf
+from relay.authenticate.examiner import Examiner
 from relay.authenticate.verdict import Verdict, examine
 from relay.config import Config
 from relay.dns import Answer, DnsFailure, Resolver, iprev
-from relay.files import read_files
+from relay.files import Files, read_files
 from relay.message import Client, Message
 from relay.network import within
 from relay.queue import database
@@ -160,13 +161,12 @@ class _Apart(Store):
             await queue.close()
 
 
-class _Rehearsed(Relay):
-    """The relay, taking notes; nothing reaches its queue."""
+class _Noting(Examiner):
+    """The examiner, taking notes."""
 
-    def take_notes(self, notes: Rehearsal) -> None:
+    def __init__(self, config: Config, resolver: Resolver, files: Files, notes: Rehearsal) -> None:
+        super().__init__(config, resolver, Metrics(), files.signer)
         self._notes = notes
-        self.stored: StoredMessage | None = None
-        self.caught: list[Delivery] = []
 
     async def judge(self, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str) -> str:
         self._notes.verdict = verdict
@@ -176,6 +176,18 @@ class _Rehearsed(Relay):
     def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
         self._notes.unforwardable = super().unforwardable_reason(verdict, sender)
         return self._notes.unforwardable
+
+    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
+        kept = await super().without_forged(message, verdict, queue_id)
+        self._notes.forged = len(message.fields) - len(kept.fields)
+        return kept
+
+
+class _Rehearsed(Relay):
+    """The relay; nothing reaches its queue."""
+
+    stored: StoredMessage | None = None
+    caught: Sequence[Delivery] = ()
 
     async def enqueue(self, stored: StoredMessage, deliveries: list[Delivery], notice: Notice) -> None:
         self.stored, self.caught = stored, deliveries
@@ -203,14 +215,13 @@ async def rehearse(
     Raises:
         ConfigError: a file that the configuration names cannot be used.
         QueueUnavailable: the queue is asked for a stored sender, and does not answer.
+        DnsFailure: the next hop is to be looked at, and our own name cannot be looked up.
     """
     noting = NotingResolver(resolver)
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
     notes = Rehearsal(client)
-    async with _relay(config, noting) as relay:
-        relay.take_notes(notes)
+    async with _relay(config, noting, notes) as relay:
         await _converse(relay, notes, message, sender, recipients)
-        notes.forged = len(message.fields) - len(relay.stored.message.fields) if relay.stored is not None else 0
         notes.asked = noting.noted()
         if relay.stored is not None:
             for one in relay.caught:
@@ -275,7 +286,7 @@ async def _views(config: Config, resolver: NotingResolver, way: Way, ips: Sequen
 
 
 @asynccontextmanager
-async def _relay(config: Config, resolver: Resolver) -> AsyncIterator[_Rehearsed]:
+async def _relay(config: Config, resolver: Resolver, notes: Rehearsal) -> AsyncIterator[_Rehearsed]:
     """A relay whose queue is an empty one of its own, gone in the end; stored senders are those of the real one."""
     files = read_files(config)
     with tempfile.TemporaryDirectory(prefix="srs-relay-explain-") as folder:
@@ -284,6 +295,7 @@ async def _relay(config: Config, resolver: Resolver) -> AsyncIterator[_Rehearsed
         apart = config.model_copy(update={"queue": queue})
         store = _Apart(await database.connect(url, owner="explain"), config.queue.url)
         relay = _Rehearsed(apart, store, resolver, Metrics(), files, Rates(config.srs))
+        relay.examiner = _Noting(apart, resolver, files, notes)
         try:
             yield relay
         finally:

@@ -14,7 +14,7 @@ from relay import log as logging
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import Config
-from relay.config_file import load, loosely_guarded
+from relay.config_file import load, loosely_guarded, unread_hosts
 from relay.dns import CachingResolver
 from relay.files import Files, read_files
 from relay.queue import database
@@ -34,6 +34,8 @@ def serve(config: ConfigFile = None) -> None:
         logging.configure(loaded.log.format, loaded.log.level, sys.stdout)
         for path in loosely_guarded(loaded):
             log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
+        for entry in unread_hosts(loaded):
+            log.warning("host_not_trusted", host=entry.key, file=entry.where, mend="put its address there")
         return loaded
 
     def checked(loaded: Config) -> Files:

@@ -49,7 +49,7 @@ class Senders:
             stored.sender,
             authorised=bool(stored.verdict.get("trusted")) or stored.verdict.get("spf") == "pass",
             srs_wanted=mode is not False,
-            srs_needed=mode != "when-needed" or not stored.sender or not await self._passes(stored.sender),
+            srs_needed=mode != "when-needed" or not await self._may_stay(stored.sender, one),
             smtputf8=smtputf8,
             local_domains=self._config.senders.local_domains,
             scheme=self._scheme,
@@ -85,12 +85,22 @@ class Senders:
                 found += (await self._resolver.query(self._config.hostname, rdtype)).records
         return found
 
+    async def _may_stay(self, sender: str, one: Delivery) -> bool:
+        """Whether SPF will pass for a sender beyond us. A smarthost sends from addresses that we do not know."""
+        behind_smarthost = (
+            self._config.delivery.smarthost is not None and self._config.next_hop(domain_of(one.recipient)) is None
+        )
+        return bool(sender) and not behind_smarthost and await self._passes(sender)
+
     async def _passes(self, sender: str) -> bool:
         """Whether SPF passes for a sender from every address of ours; where that cannot be told it does not."""
+        host = self._config.hostname
         try:
             ours = await self.our_addresses()
         except DnsFailure:
             return False
-        host = self._config.hostname
-        verdicts = [await spf.check(self._resolver, ip=ip, helo=host, sender=sender, receiver=host) for ip in ours]
-        return bool(verdicts) and all(verdict.result == "pass" for verdict in verdicts)
+        for ip in ours:
+            verdict = await spf.check(self._resolver, ip=ip, helo=host, sender=sender, receiver=host)
+            if verdict.result != "pass":
+                return False
+        return bool(ours)

@@ -116,13 +116,12 @@ def build(report: Report) -> bytes:
     It is 7-bit unless an address or what is returned is not; its own header needs SMTPUTF8 only where `to` does.
     """
     returned = _returned(report)
-    letter = "\r\n".join(_letter(report, whole="headers" not in returned.content_type)).encode() + b"\r\n"
+    letter = "\r\n".join(_letter(report, returned)).encode() + b"\r\n"
     charset = "us-ascii" if letter.isascii() else "utf-8"
-    parts = (
-        _Part(f"text/plain; charset={charset}", "Notification", _identity(letter), letter),
-        _delivery_status(report),
-        returned,
-    )
+    parts = [_Part(f"text/plain; charset={charset}", "Notification", _identity(letter), letter)]
+    parts.append(_delivery_status(report))
+    if returned.body:
+        parts.append(returned)
     boundary = f"=_{report.unique}"
     while any(boundary.encode() in part.body for part in parts):
         boundary += "="
@@ -177,7 +176,7 @@ def _with(report: Report, action: Action) -> list[RecipientReport]:
     return [recipient for recipient in report.recipients if recipient.action == action]
 
 
-def _letter(report: Report, whole: bool) -> Iterator[str]:
+def _letter(report: Report, returned: _Part) -> Iterator[str]:
     yield f"This is the mail system at {report.hostname}."
     for action, (_, opening) in _OPENINGS.items():
         recipients = _with(report, action)
@@ -192,11 +191,17 @@ def _letter(report: Report, whole: bool) -> Iterator[str]:
     yield ""
     yield from textwrap.wrap(
         f"Questions? Write to postmaster@{report.from_domain}, and quote {report.queue_id} at {report.hostname}. "
-        f"For mail programs and administrators, the details and {'your message' if whole else 'its header'} follow.",
+        f"For mail programs and administrators, the details{_and_what(returned)} follow.",
         76,
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _and_what(returned: _Part) -> str:
+    if not returned.body:
+        return ""
+    return " and its header" if "headers" in returned.content_type else " and your message"
 
 
 def _account(recipient: RecipientReport, report: Report) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from relay.address import domain_of, lookup_key
+from relay.config import BouncesTo
 from relay.message import Message
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
@@ -52,6 +53,7 @@ class Notifier:
         from_domain: MAILER-DAEMON's domain, one that we sign for.
         hop_of: the key of a recipient's next hop, see `Delivery.hop`.
         allowance: how many letters a sender's domain without SPF may have.
+        to: who is told, `bounces.to`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Notifier:
         ids: QueueIds,
         hop_of: Callable[[str], str],
         allowance: TokenBuckets,
+        to: BouncesTo = "verified",
     ) -> None:
         self._hostname = hostname
         self._from_domain = from_domain
@@ -69,6 +72,7 @@ class Notifier:
         self._ids = ids
         self._hop_of = hop_of
         self._allowance = allowance
+        self._to = to
 
     def notice(
         self, action: Action, stored: StoredMessage, happened: Sequence[Happening], home: Sequence[Target], now: float
@@ -96,14 +100,13 @@ class Notifier:
         report, deliveries = self._letter(action, stored, told, home, now)
         return Notice(report, deliveries, dead)
 
-    @staticmethod
-    def _fate(action: Action, stored: StoredMessage, one: Happening, allowance: Callable[[str], bool]) -> str:
+    def _fate(self, action: Action, stored: StoredMessage, one: Happening, allowance: Callable[[str], bool]) -> str:
         return fate(
             action,
             sender=stored.sender,
             notify=one.delivery.notify,
-            trusted=bool(stored.verdict.get("trusted")),
-            spf=str(stored.verdict.get("spf", "")),
+            verdict=stored.verdict,
+            to=self._to,
             allowance=allowance,
         )
 

@@ -67,10 +67,10 @@ def leaving_sender(
         return Decision(sender, "local")
     if domain == normal_domain(scheme.domain):
         return Decision(sender, "own")
-    if not srs_needed:
-        return Decision(sender, "unneeded")
     if not smtputf8 and not is_ascii(sender):
         return Decision("", "non-ascii", token_for=sender)
+    if not srs_needed:
+        return Decision(sender, "unneeded")
     try:
         return Decision(forward(sender, scheme, now), "srs")
     except TooLong:

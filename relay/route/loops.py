@@ -11,6 +11,7 @@ others: of a list that names a team and one of its members elsewhere, who forwar
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
 
@@ -22,6 +23,7 @@ MARKS = 1000  # on one message, 47 octets each: one for each recipient at least,
 
 _PURPOSE = b"srs-relay loop mark\0"  # the secrets sign SRS addresses too: neither may pass for the other
 _TAG_OCTETS = 16  # 128 bits: long enough that nobody guesses one
+_MARK = re.compile(rb"[0-9a-f]{32}")
 
 
 def received_hops(message: Message) -> int:
@@ -47,6 +49,12 @@ def is_looping(message: Message, chains: Iterable[Sequence[str]], secrets: Seque
     return bool(found) and any(
         _tag(alias, secret) in found for alias in chain.from_iterable(chains) for secret in secrets
     )
+
+
+def kept_marks(message: Message) -> bytes:
+    """The marks that a message bears, whoever made them, as header fields for one that takes its place."""
+    found = dict.fromkeys(value for field in message.all(FIELD) if _MARK.fullmatch(value := field.value))
+    return b"".join(b"%s: %s\r\n" % (FIELD.encode(), tag) for tag in islice(found, MARKS))
 
 
 def _tag(alias: str, secret: bytes) -> bytes:

@@ -54,11 +54,13 @@ class Routed:
     Attributes:
         targets: at least one, each address once.
         chain: the aliases that every target was reached through, to be marked (`relay.route.loops`).
+        home: who is behind an SRS or reply address of ours; empty for other recipients.
     """
 
     kind: Kind
     targets: tuple[Target, ...]
     chain: tuple[str, ...] = ()
+    home: str = ""
 
 
 class Router:
@@ -102,7 +104,7 @@ class Router:
         if self._way_home.leads_home(recipient):
             behind = await self._way_home.admit(recipient, asked)  # anyone, or one of our own addresses
             as_anywhere = await self._ours(behind, asked) or Routed("trusted", (Target(behind),))
-            return replace(as_anywhere, kind="reply" if is_reply(recipient) else "srs")
+            return replace(as_anywhere, kind="reply" if is_reply(recipient) else "srs", home=behind)
         if asked.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, asked)

@@ -46,7 +46,7 @@ def seal(
     """
     fields = canonical_fields((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
     before = _sets(message)
-    if len(fields.get("from", ())) != 1 or instance > INSTANCES or len(before) != instance - 1:
+    if len(fields.get("from", ())) != 1 or instance > INSTANCES or before is None or len(before) != instance - 1:
         return b""
     testimony = _testimony(instance, results)
     header, names = covered(fields)
@@ -64,12 +64,12 @@ def octets(key: SigningKey) -> int:
     return 2 * (FIELD_OCTETS + key.signature_octets * 3 // 2)
 
 
-def _sets(message: Message) -> list[Sequence[HeaderField]]:
-    """The fields of the sets that are there, oldest first; nothing where they are no chain."""
+def _sets(message: Message) -> list[Sequence[HeaderField]] | None:
+    """The fields of the sets that are there, oldest first; None where they are no chain."""
     try:
         return [[member.field for member in link] for link in reversed(links(message))]
     except Unverified:
-        return []
+        return None
 
 
 def _testimony(instance: int, results: bytes) -> bytes:

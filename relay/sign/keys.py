@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
     load_pem_private_key,
 )
 
@@ -141,14 +142,14 @@ def read(path: Path) -> PrivateKey:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def parse(pem: bytes) -> PrivateKey:
-    """The private key in `pem`.
+def parse(data: bytes) -> PrivateKey:
+    """The private key in PEM, or in DER as OpenDKIM may have it in a table.
 
     Raises:
-        ValueError: no PEM, a password on it, a public key, another kind of key, or RSA under 1024 bits.
+        ValueError: no private key, a password on it, another kind of key, or RSA under 1024 bits.
     """
     try:
-        key = load_pem_private_key(pem, password=None)
+        key = (load_pem_private_key if b"-----BEGIN" in data else load_der_private_key)(data, password=None)
     except TypeError:
         raise ValueError("the private key has a password; DKIM keys are kept without one, with mode 0600") from None
     except (ValueError, UnsupportedAlgorithm):

@@ -1,7 +1,7 @@
 """The signing table: which of our keys sign for which author.
 
-A rule is a pattern of addresses and the keys that sign for them, and the first rule that matches decides. Where none of
-its keys is active, and for authors without a rule, the forwarder signs.
+A rule is a pattern of addresses and the keys that sign for them, and the first rule that matches and has an active key
+decides. For authors without one the forwarder signs.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class Rule:
         return domain if at else "*" + self.pattern.rpartition("*")[2]
 
     @property
+    def user(self) -> str:
+        """What it wants of the local part."""
+        user, at, _ = self.pattern.rpartition("@")
+        return user if at else self.pattern.rpartition("*")[0] + "*"
+
+    @property
     def is_for_everyone(self) -> bool:
         """Whether all users of the domains that match are meant."""
         return self.pattern in (f"*@{self.domain}", self.domain)
@@ -63,7 +69,12 @@ class SigningTable:
     def keys(self) -> tuple[SigningKey, ...]:
         """Every key, each once, in the order in which they count."""
         found = (*(key for rule in self.rules for key in rule.keys), *self.forwarder)
-        return tuple({key.record_name: key for key in found}.values())
+        return _once(found)
+
+    @property
+    def domains(self) -> frozenset[str]:
+        """The domains that keys are for by name."""
+        return frozenset(key.domain for key in self.keys) - {AUTHORS_DOMAIN}
 
     def select(self, user: str, domain: str, now: float) -> tuple[SigningKey, ...]:
         """The keys that sign at a time (seconds since 1970) for one author.
@@ -73,7 +84,7 @@ class SigningTable:
                 alone.
             domain: normal; empty for nobody in particular.
         """
-        return _active(self._chosen(user, domain), now) or _active(self.forwarder, now)
+        return _once(self._chosen(f"{user}@{domain}", domain, now)) or _once(_active(self.forwarder, now))
 
     def signs_as(self, domain: str, now: float) -> bool:
         """Whether every author in a normal domain gets a signature with that very domain.
@@ -81,24 +92,23 @@ class SigningTable:
         Where the domain of a key is the author's, it is not known whether DNS has the key, and it does not count.
         """
         for rule in self._rules_for(domain):
-            aligned = any(key.domain == domain and key.state(now) == "active" for key in rule.keys)
-            if not aligned and rule.ends:
+            active = _active(rule.keys, now)
+            aligned = any(key.domain == domain for key in active)
+            if active and rule.ends and not aligned:
                 return False
             if aligned and rule.is_for_everyone:
                 return True
         return any(key.domain == domain for key in _active(self.forwarder, now))
 
-    def _chosen(self, user: str, domain: str) -> Iterator[SigningKey]:
-        address = f"{user}@{domain}"
+    def _chosen(self, address: str, domain: str, now: float) -> Iterator[SigningKey]:
         for rule in self._rules_for(domain):
-            if not matches(rule.pattern, address):
-                continue
-            for key in rule.keys:
+            active = _active(rule.keys, now) if matches(rule.pattern, address) else []
+            for key in active:
                 if key.domain != AUTHORS_DOMAIN:
                     yield key
                 elif domain.isascii() and DOMAIN.match(domain):
                     yield replace(key, domain=domain)
-            if rule.ends:
+            if active and rule.ends:
                 return
 
     def _rules_for(self, domain: str) -> Iterator[Rule]:
@@ -149,6 +159,9 @@ def matches(pattern: str, text: str) -> bool:
     return True
 
 
-def _active(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
-    """Those that sign at that time, each once."""
-    return tuple({key.record_name: key for key in keys if key.state(now) == "active"}.values())
+def _active(keys: Iterable[SigningKey], now: float) -> list[SigningKey]:
+    return [key for key in keys if key.state(now) == "active"]
+
+
+def _once(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+    return tuple({key.record_name: key for key in keys}.values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from relay.cli import run
 from relay.message import Message
@@ -27,6 +29,15 @@ PLAIN = b"From: Shop News <news@shop.example>\r\nTo: alice@fwd.example\r\nSubjec
 SIGNED = sign(Message(PLAIN), THEIRS, 1_790_000_000) + PLAIN
 
 Explained = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    handlers, level = logging.root.handlers, logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    logging.root.handlers, logging.root.level = handlers, level
 
 
 @pytest.fixture(scope="module")

@@ -125,9 +125,9 @@ class Dialogue:
                 return answer
         return self(f"RCPT TO:<{recipient}>")
 
-    def deliver(self, sender: str, recipient: str, content: bytes) -> Answer:
+    def deliver(self, sender: str, recipient: str, content: bytes, helo: str = "mx.sender.example") -> Answer:
         """A whole transaction; the first refusal, or the answer to the final dot. `content` is sent as it is."""
-        if (answer := self.offer(sender, recipient)).code >= 400:
+        if (answer := self.offer(sender, recipient, helo)).code >= 400:
             return answer
         if (answer := self("DATA")).code != 354:
             return answer

@@ -103,10 +103,13 @@ def test_what_was_taken_before_the_disk_was_full_survives_kill_9_on_it(world: Wo
     relay.wait_for_empty_queue()
 
 
-def on_a_small_disk(world: World, size: str, min_free: str, **queue: str) -> RelayProcess:
+def on_a_small_disk(
+    world: World, size: str, min_free: str, spf: str = "reject-unless-dkim", **queue: str
+) -> RelayProcess:
     world.start(SmallDisk(world.base / "spool", size))
     url = f"sqlite:///{world.base}/spool/queue.db"
-    return world.relay(aliases=ALIASES, workers=1, queue={"url": url, "min_free": min_free, **queue})
+    queue = {"url": url, "min_free": min_free, **queue}
+    return world.relay(aliases=ALIASES, workers=1, spf={"fail": spf}, queue=queue)
 
 
 @needs("mount", root=True)
@@ -129,7 +132,8 @@ def test_room_that_the_queue_has_inside_its_file_is_room(world: World) -> None:
 def test_dead_letters_make_way_for_mail(world: World) -> None:
     """Spam whose sender nobody may write to, refused by the mailbox, and more of it than the disk holds."""
     sink = world.start(RecordingSink(MAILBOX, world.port, refused={"carol@mailbox.example": "550 5.7.1 spam"}))
-    relay = on_a_small_disk(world, "64m", "36MB")
+    world.zone["sender.example", "TXT"] = ['"v=spf1 -all"']
+    relay = on_a_small_disk(world, "64m", "36MB", spf="tag")
     for number in range(250):
         assert (answer := send(relay, number, 200_000)).code == 250, (number, answer)
     assert not relay.events("bounced")

@@ -44,6 +44,7 @@ class House:
             ],
             tls={"certificate": "cert.pem", "private_key": "key.pem"},
             clients={"trusted": [PROXY]},
+            spf={"fail": "tag"},
         )
         chain = world.base / "proxy.pem"
         chain.write_bytes(b"".join((self.relay.folder / name).read_bytes() for name in ("cert.pem", "key.pem")))

@@ -112,7 +112,7 @@ class World:
         if "dns" not in tables:
             config["dns"] = {"nameservers": [self.nameserver()], "timeout": "2s"}
         relay = RelayProcess(self.base / domain, _merged(config, tables), wrapper)
-        keys = {f"{name}.pem": _key(name)[0] for name in _HOSTS}
+        keys = {f"{name}.pem": key_pair(name)[0] for name in _HOSTS}
         for name, text in {"aliases": aliases, "srs.secret": SECRET + "\n", **keys, **(files or {})}.items():
             (relay.folder / name).write_text(text)
             (relay.folder / name).chmod(0o600)
@@ -193,14 +193,14 @@ def _zone() -> Zone:
         zone[host, "A"] = [address]
         zone[domain, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
         zone[host, "TXT"] = [f'"v=spf1 ip4:{address} -all"']
-        zone[f"relay1._domainkey.{domain}", "TXT"] = [_key(domain)[1]]
+        zone[f"relay1._domainkey.{domain}", "TXT"] = [key_pair(domain)[1]]
     for name in ("sender.example", "mx.sender.example"):
         zone[name, "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:127.0.0.1 -all"']
     return zone
 
 
 @cache
-def _key(domain: str) -> tuple[str, str]:
+def key_pair(domain: str) -> tuple[str, str]:
     """A DKIM key for each domain: the PEM of the private key, the TXT record in strings of 255 octets."""
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(

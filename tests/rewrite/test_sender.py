@@ -13,12 +13,19 @@ LONG = "x" * 50 + "@otherdomain.com"
 
 
 def decide(
-    sender: str, *, authorised: bool = False, srs_wanted: bool = True, smtputf8: bool = True, scheme: Scheme = SCHEME
+    sender: str,
+    *,
+    authorised: bool = False,
+    srs_wanted: bool = True,
+    srs_needed: bool = True,
+    smtputf8: bool = True,
+    scheme: Scheme = SCHEME,
 ) -> Decision:
     return leaving_sender(
         sender,
         authorised=authorised,
         srs_wanted=srs_wanted,
+        srs_needed=srs_needed,
         smtputf8=smtputf8,
         local_domains=("ours.example", "xn--mller-kva.example"),
         scheme=scheme,
@@ -77,6 +84,17 @@ def test_a_non_ascii_sender_needs_a_token_only_where_the_next_hop_cannot_take_it
     assert decide(sender, smtputf8=False) == Decision("", "non-ascii", token_for=sender)
     assert decide(sender, smtputf8=True).reason == "srs"
     assert sender.partition("@")[0] in decide(sender, smtputf8=True).address
+
+
+@pytest.mark.parametrize("sender", ["test@otherdomain.com", LONG, "SRS0=opaque+string@otherdomain.com"])
+def test_a_sender_for_whom_spf_passes_anyway_stays(sender: str) -> None:
+    assert decide(sender, srs_needed=False) == Decision(sender, "unneeded")
+
+
+def test_a_sender_that_the_next_hop_cannot_take_is_stored_although_spf_passes() -> None:
+    sender = "jörg@otherdomain.com"
+    assert decide(sender, srs_needed=False, smtputf8=True) == Decision(sender, "unneeded")
+    assert decide(sender, srs_needed=False, smtputf8=False) == Decision("", "non-ascii", token_for=sender)
 
 
 def test_a_next_hop_without_smtputf8_changes_nothing_for_ascii() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.message import Message
-from relay.route.loops import MARKS, is_looping, mark_fields, received_hops
+from relay.route.loops import MARKS, is_looping, kept_marks, mark_fields, received_hops
 
 SECRETS = (b"new secret", b"old secret")
 ALICE, BOB = "alice@fwd.example", "bob@fwd.example"
@@ -74,3 +74,9 @@ def test_the_mark_is_known_after_changes_on_the_way_and_after_a_new_secret() -> 
 def test_others_cannot_make_the_mark() -> None:
     assert not is_looping(message(mark_fields([[ALICE]], [b"guess"])), [[ALICE]], SECRETS)
     assert not is_looping(message(b"X-SRS-Relay:\r\nX-SRS-Relay: \xff\r\n"), [[ALICE]], SECRETS)
+
+
+def test_a_message_that_takes_another_s_place_keeps_its_marks_and_nothing_else_of_it() -> None:
+    marks = mark_fields([[ALICE, BOB]], SECRETS)
+    others = b"X-SRS-Relay: of another program\r\nX-SRS-Relay:\r\n\t" + b"a" * 32 + b"\r\n"
+    assert kept_marks(message(marks + others + marks)) == marks + b"X-SRS-Relay: " + b"a" * 32 + b"\r\n"

@@ -52,6 +52,14 @@ def test_keys_for_the_same_domain_sign_together() -> None:
     assert names(table, "a@y.example") == ["b"]
 
 
+def test_a_rule_without_an_active_key_leaves_the_choice_to_the_next() -> None:
+    """So a new key can be announced in front of one that OpenDKIM's tables have."""
+    rules = [Rule("*@x.example", (replace(key("x.example"), active_from=NOW),)), Rule("*@x.example", (key("old"),))]
+    table = SigningTable(rules, (FORWARDER,))
+    assert [names(table, "a@x.example", now) for now in (NOW - 1, NOW)] == [["old"], ["x.example"]]
+    assert [table.signs_as("x.example", now) for now in (NOW - 1, NOW)] == [False, True]
+
+
 def test_rules_that_do_not_end_the_search_add_up_and_no_key_signs_twice() -> None:
     rules = [
         Rule("news@x.example", (key("a"),), ends=False),

@@ -1,0 +1,169 @@
+"""The stage between receiving and the queue: what is known of a message, and whether it may go on.
+
+The checks themselves and the decisions over them are pure or ask DNS alone; here they meet the configuration, the log
+and the metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from functools import partial
+
+import structlog
+
+from relay.address import domain_of
+from relay.authenticate import forged, policy, results, spf
+from relay.authenticate.author import author_domains
+from relay.authenticate.kinship import is_ours, is_within
+from relay.authenticate.results_field import results_field
+from relay.authenticate.spf import SpfVerdict
+from relay.authenticate.verdict import Verdict, examine, hear
+from relay.config import Config
+from relay.dns import Iprev, Resolver
+from relay.message import Client, Message
+from relay.network import within
+from relay.receive.incoming import LARGE
+from relay.reply import Refused
+from relay.report.metrics import Metrics
+from relay.sign.signer import Signer
+
+log = structlog.get_logger()
+
+
+class Examiner:
+    """Examines for one worker.
+
+    Args:
+        signer: mail that it signs in the author's own name survives any way.
+    """
+
+    def __init__(self, config: Config, resolver: Resolver, metrics: Metrics, signer: Signer) -> None:
+        self._config = config
+        self._resolver = resolver
+        self._metrics = metrics
+        self._signer = signer
+        self._own_domains = config.own_domains | signer.table.domains
+
+    async def spf(self, client: Client, sender: str) -> SpfVerdict:
+        """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
+        if not client.known:
+            return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
+        if within(client.ip, self._config.spf.skip):
+            return spf.unchecked("a known forwarder", helo=client.helo, sender=sender)
+        verdict = await spf.check(
+            self._resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self._config.hostname
+        )
+        self._metrics.spf.add(verdict.result)
+        return verdict
+
+    async def verdict(
+        self, client: Client, sender: str, message: Message, found: SpfVerdict | None, name: Iprev | None
+    ) -> Verdict:
+        """Everything that is known of a message.
+
+        Args:
+            found: by `spf`; None for a trusted client.
+            name: of the client's address, where it was asked for.
+        """
+        now = time.time()
+        if client.trusted or found is None:
+            return await hear(self._resolver, message, sender, self._config.clients.authserv_ids, now)
+        return await examine(self._resolver, message, sender, found, name, now)
+
+    async def judge(self, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str) -> str:
+        """What the verdict leads to; returns why a DMARC failure does not count, where that is so.
+
+        Raises:
+            Refused: 550 5.7.1, 5.7.23, 5.7.26, or the like for now.
+        """
+        self._note(verdict, queue_id)
+        if client.trusted:
+            return ""
+        authors = author_domains(message)
+        kin = await asyncio.gather(*(is_ours(self._resolver, self._own_domains, domain) for domain in authors))
+        ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
+        policy.refuse_forged(verdict, is_within(self._own_domains, domain_of(sender)), authors, ours, client.ip)
+        policy.apply_spf_unless_dkim(self._config.spf, verdict, client.ip)
+        if verdict.dmarc is None or verdict.dmarc.result != "fail":
+            return ""
+        # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
+        known = (*self._config.dmarc.skip, *self._config.spf.skip)
+        override = policy.overrides(known, self._config.arc.trusted_sealers, verdict, client.ip)
+        if override:
+            log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
+        else:
+            policy.apply_dmarc(self._config.dmarc, verdict.dmarc, client.ip)
+        return override
+
+    def _note(self, verdict: Verdict, queue_id: str) -> None:
+        """One log line, and the metrics, for all that was checked."""
+        if verdict.spf is None or verdict.dmarc is None:
+            return
+        log.info(
+            "authenticated",
+            id=queue_id,
+            spf=verdict.spf.result,
+            domain=verdict.spf.domain,
+            identity=verdict.spf.identity,
+            dkim=[f"{one.domain}:{one.result}" for one in verdict.dkim],
+            arc=verdict.arc.result,
+            dmarc=verdict.dmarc.result,
+            author=verdict.dmarc.domain,
+            policy=verdict.dmarc.policy or None,
+            aligned=list(verdict.aligned),
+            word=verdict.word.authserv_id if verdict.word is not None else None,
+        )
+        for one in verdict.dkim:
+            self._metrics.dkim.add(one.result)
+        self._metrics.arc.add(verdict.arc.result)
+        self._metrics.dmarc.add(verdict.dmarc.result)
+
+    def rejects_unforwardable(self, recipients: Iterable[str]) -> bool:
+        """Whether a message for these recipients is refused if DMARC would fail behind us."""
+        return any(self._config.unforwardable(domain_of(recipient)) == "reject" for recipient in recipients)
+
+    def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
+        """Why DMARC would fail behind us; empty where it passes, be it by what we sign or send in the author's name."""
+        reason = policy.breaks_when_forwarded(verdict)
+        if not reason or verdict.dmarc is None:
+            return ""
+        if domain_of(sender) in self._config.senders.local_domains:
+            return ""
+        if self._signer.signs_as(verdict.dmarc.domain, time.time()):
+            return ""
+        return reason
+
+    def treat_unforwardable(self, verdict: Verdict, sender: str, queue_id: str, recipients: Iterable[str]) -> str:
+        """`unforwardable_reason`, noted with what is done about it.
+
+        Raises:
+            Refused: 550 5.7.1, the way to a recipient wants such mail refused.
+        """
+        reason = self.unforwardable_reason(verdict, sender)
+        if not reason:
+            return ""
+        treatments = {self._config.unforwardable(domain_of(recipient)) for recipient in recipients}
+        for treatment in treatments:
+            self._metrics.unforwardable.add(treatment)
+        log.info("unforwardable", id=queue_id, treatment=sorted(treatments), reason=reason)
+        if "reject" in treatments:
+            raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
+        return reason
+
+    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
+        """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
+        believed = verdict.word.fields if verdict.word is not None else ()
+        strip = partial(forged.strip_forged, message, self._config.authserv, believed)
+        message, removed = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
+        if removed:
+            log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
+        return message
+
+    def results_field(self, client: Client, sender: str, verdict: Verdict, override: str) -> bytes:
+        """Our Authentication-Results with its CRLF; nothing of a trusted client's mail, which its own MTA knows."""
+        if client.trusted:
+            return b""
+        found = results.all_results(verdict, ip=client.ip, sender=sender, override=override)
+        return results_field(self._config.authserv, found)

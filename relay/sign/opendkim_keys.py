@@ -1,0 +1,121 @@
+"""OpenDKIM's tables as rules of our signing table, with the keys read.
+
+A `%` that OpenDKIM fills in with the author's domain when a message comes is filled in here, before any message: with
+the domains that the tables and the folders of keys name. So no author makes the relay look for files.
+"""
+
+from __future__ import annotations
+
+import base64
+import glob
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from relay.address import DOMAIN, normal_domain
+from relay.config import ConfigError
+from relay.sign import keys
+from relay.sign.keys import PrivateKey, SigningKey
+from relay.sign.opendkim import ITSELF, Key, Signing
+from relay.sign.opendkim_files import Installation, find
+from relay.sign.table import AUTHORS_DOMAIN, Rule, matches
+
+
+def read_rules(folder: Path) -> list[Rule]:
+    """The rules of the installation in a folder, in the order in which OpenDKIM tries them.
+
+    Raises:
+        OSError, ValueError: a table or key cannot be used; the text names file and line.
+    """
+    installation = find(folder)
+    table, signing = installation.key_table(), installation.signing_table()
+    if table is None and signing is None:
+        return list(_single_key(installation))
+    if table is None or signing is None:
+        raise ValueError(f"{folder}: a KeyTable and a SigningTable belong together")
+    return list(_Reader(installation, table).rules(signing))
+
+
+class _Reader:
+    """Reads each key once."""
+
+    def __init__(self, installation: Installation, table: dict[str, Key]) -> None:
+        self._base = installation.base
+        self._ends = not installation.is_on("multiplesignatures")
+        self._table = table
+        self._read: dict[str, PrivateKey] = {}
+
+    def rules(self, signing: list[Signing]) -> Iterator[Rule]:
+        for entry in signing:
+            for pattern, key in self._named(entry):
+                for whom, signer in self._keys(pattern, key):
+                    yield Rule(whom, (signer,), self._ends)
+
+    def _named(self, entry: Signing) -> Iterator[tuple[str, Key]]:
+        """The keys that an entry means, for `ITSELF` those that are called like a domain that matches."""
+        rule = Rule(entry.pattern, ())
+        if entry.key != ITSELF:
+            names = {entry.key: entry.pattern}
+        elif "*" not in rule.domain:
+            names = {rule.domain: entry.pattern}
+        else:
+            names = {name: f"{rule.user}@{name}" for name in self._table if matches(rule.domain, name)}
+        for name, pattern in names.items():
+            if name not in self._table:
+                raise ValueError(f"{entry.where}: the KeyTable has no key {name!r}")
+            yield pattern, self._table[name]
+
+    def _keys(self, pattern: str, key: Key) -> Iterator[tuple[str, SigningKey]]:
+        """The pattern with its key; for a file in each author's domain, a pattern for each domain that has a file."""
+        rule = Rule(pattern, ())
+        if key.domain != ITSELF:
+            yield pattern, self._load(key, key.domain)
+        elif "*" not in rule.domain:
+            yield pattern, self._load(key, rule.domain)
+        elif ITSELF not in key.private:
+            yield pattern, self._load(key, AUTHORS_DOMAIN)
+        else:
+            for domain in _domains_with_files(str(self._base / key.private)):
+                if matches(rule.domain, domain):
+                    yield f"{rule.user}@{domain}", self._load(key, domain)
+
+    def _load(self, key: Key, domain: str) -> SigningKey:
+        is_file = key.private.startswith(("/", "./", "../"))
+        private = key.private.replace(ITSELF, domain) if is_file else key.private
+        if private not in self._read:
+            named = f"{key.where}: {private}" if is_file else key.where
+            try:
+                octets = (self._base / private).read_bytes() if is_file else base64.b64decode(private, validate=True)
+                self._read[private] = keys.parse(octets)
+            except OSError as error:
+                raise ValueError(f"{named}: {error.strerror}") from None
+            except ValueError as error:
+                raise ValueError(f"{named}: {error}") from None
+        return SigningKey(domain, key.selector, self._read[private])
+
+
+def _single_key(installation: Installation) -> Iterator[Rule]:
+    """The one key of a host without tables (Domain, Selector, KeyFile)."""
+    selector, file = (installation.settings.get(name) for name in ("selector", "keyfile"))
+    domains = [normal_domain(domain) for domain in installation.domains()]
+    if selector is None or file is None or not domains:
+        raise ValueError(f"{installation.folder}: no KeyTable and SigningTable, nor Domain, Selector and KeyFile")
+    try:
+        private = keys.read(installation.base / file.value)
+    except ConfigError as error:
+        raise ValueError(f"{file.where}: {error}") from None
+    for domain in domains:
+        yield Rule(f"*@{domain}", (SigningKey(domain, selector.value, private),))
+    if installation.is_on("subdomains"):
+        for domain in sorted(domains, key=len, reverse=True):
+            yield Rule(f"*@*.{domain}", (SigningKey(domain, selector.value, private),))
+
+
+def _domains_with_files(path: str) -> Iterator[str]:
+    """The domains for which there is a file, in order, where `ITSELF` in the path is the domain."""
+    first, *rest = path.split(ITSELF)
+    pattern = re.compile(re.escape(first) + "([^/]+)" + r"\1".join(map(re.escape, rest)))
+    for found in sorted(map(str, Path("/").glob("*".join(map(glob.escape, (first, *rest))).lstrip("/")))):
+        named = pattern.fullmatch(found)
+        if named is not None and DOMAIN.match(named[1]) and normal_domain(named[1]) == named[1]:
+            yield named[1]
