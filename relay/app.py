@@ -150,7 +150,7 @@ class Conversation:
             log.info("refused", id=queue_id, reply=str(refused.reply))
             return refused.reply
         if stored is None:
-            message = await relay.examiner.without_forged(message, queue_id)
+            message = await relay.examiner.without_forged(message, verdict, queue_id)
             stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
         try:
             await relay.enqueue(

@@ -17,6 +17,7 @@ from relay.address import domain_of
 from relay.authenticate import forged, policy, results, spf
 from relay.authenticate.author import author_domains
 from relay.authenticate.kinship import is_ours, is_within
+from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict, examine, hear
 from relay.config import Config
@@ -151,9 +152,10 @@ class Examiner:
             raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
         return reason
 
-    async def without_forged(self, message: Message, queue_id: str) -> Message:
+    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
         """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
-        strip = partial(forged.strip_forged, message, self._config.authserv)
+        believed = verdict.word.fields if verdict.word is not None else ()
+        strip = partial(forged.strip_forged, message, self._config.authserv, believed)
         message, removed = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
         if removed:
             log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
@@ -164,4 +166,4 @@ class Examiner:
         if client.trusted:
             return b""
         found = results.all_results(verdict, ip=client.ip, sender=sender, override=override)
-        return results.results_field(self._config.authserv, found)
+        return results_field(self._config.authserv, found)

@@ -1,29 +1,18 @@
-"""Authentication-Results (RFC 8601): what our checks found, written down for readers behind us.
-
-They believe the field that carries our authserv-id, so it must be well-formed whatever a client sent.
+"""What our checks found, as Authentication-Results says it (RFC 8601 section 2.7): each method's result, its registered
+properties, and a reason for people. Readers behind us believe it, so that it says no more than what was seen.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from relay.address import DOMAIN, DOT_STRING, normal_domain, split
 from relay.authenticate.arc import ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.results_field import VALUE_OCTETS, MethodResult
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.dns import Iprev
-
-LINE_OCTETS = 78  # RFC 5322 section 2.1.1: a line should not be longer
-VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255); keeps every line below 998 octets
-
-_TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
-_UNWRITABLE = re.compile(r"[^ -~]")
-_IN_QUOTES = str.maketrans({c: f"\\{c}" for c in '"\\'})
-_IN_COMMENT = str.maketrans({c: f"\\{c}" for c in "()\\"})
 
 _SPF_COMMENTS = {
     "pass": "{ip} is authorized by {domain}",
@@ -32,23 +21,6 @@ _SPF_COMMENTS = {
     "neutral": "{domain} does not say whether {ip} is authorized",
     "none": "{domain} has no SPF record",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class MethodResult:
-    """One method's result (RFC 8601 section 2.2).
-
-    Attributes:
-        method: as registered with IANA: `spf`, `dkim`, `iprev`, …
-        result: one of the method's registered results.
-        comment: a reason for people; any text.
-        properties: `("smtp.mailfrom", value)` and so on; any text as value, and left out where that is empty.
-    """
-
-    method: str
-    result: str
-    comment: str = ""
-    properties: tuple[tuple[str, str], ...] = ()
 
 
 def all_results(verdict: Verdict, *, ip: str, sender: str, override: str = "") -> list[MethodResult]:
@@ -130,43 +102,3 @@ def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
 def iprev_result(verdict: Iprev, *, ip: str) -> MethodResult:
     """The client's name (RFC 8601 section 2.7.3)."""
     return MethodResult("iprev", verdict.result, verdict.name or verdict.problem, (("policy.iprev", ip),))
-
-
-def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
-    """One Authentication-Results field (RFC 8601 section 2.2), folded, with its CRLF; `none` without any results."""
-    lines = [f"Authentication-Results: {_value(normal_domain(authserv_id))};"]
-    if not results:
-        lines[0] += " none"
-    for number, result in enumerate(results, 1):
-        words = [f"{result.method}={result.result}", *_comment(result.comment)]
-        words += [f"{name}={_value(value)}" for name, value in result.properties if value]
-        words[-1] += ";" if number < len(results) else ""
-        lines += _fold(words)
-    return "\r\n".join(lines).encode("ascii") + b"\r\n"
-
-
-def _fold(words: Sequence[str]) -> Iterator[str]:
-    """Continuation lines of at most 78 octets where the words allow it."""
-    line = "\t" + words[0]
-    for word in words[1:]:
-        if len(line) + 1 + len(word) > LINE_OCTETS:
-            yield line
-            line = "\t" + word
-        else:
-            line += " " + word
-    yield line
-
-
-def _value(text: str) -> str:
-    """A pvalue: a token or an address as it stands, anything else quoted; `?` for what no header can hold."""
-    text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS]
-    local, domain = split(text)
-    if _TOKEN.match(text) or ((not local or DOT_STRING.match(local)) and DOMAIN.match(domain)):
-        return text
-    return '"' + text.translate(_IN_QUOTES) + '"'
-
-
-def _comment(text: str) -> list[str]:
-    """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it."""
-    text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS].translate(_IN_COMMENT)
-    return f"({text})".split() if text else []

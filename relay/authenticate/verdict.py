@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.address import domain_of
@@ -124,13 +124,17 @@ async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: 
     if word is None:
         return Verdict(trusted=True)
     chain = await arc.verify(message, resolver, now)
-    spf, signatures = word.spf_verdict(sender), word.dkim_verdicts()
+    spf, stated = word.spf_verdict(sender), word.dkim_verdicts()
+    signatures = stated or ()
+    found = word.dmarc_verdict(await dmarc.check(resolver, message, spf, signatures))
+    if stated is None and message.all("dkim-signature"):
+        found = replace(found, aligned=())  # a signature that it does not speak of may be in alignment, too
     return Verdict(
         trusted=True,
         spf=spf,
         dkim=signatures,
         arc=chain,
-        dmarc=await dmarc.check(resolver, message, spf, signatures),
+        dmarc=found,
         word=word,
         sender_signed=await _is_signed(resolver, sender, signatures),
     )

@@ -1,52 +1,36 @@
 """What a trusted client's own MTA found out about the mail that it hands over: its Authentication-Results (RFC 8601).
 
-The usual relayhost: Postfix takes mail in, its milters check it, and each of them writes a field under the MTA's
-authserv-id; then Postfix hands the mail to us. Only fields above the MTA's own Received field can be those: what stands
-below came in with the message, and an MTA that does not remove forged ones (section 5) would let a stranger speak.
+The usual relayhost: Postfix takes mail in, its milters check it, and each of them writes a field under an authserv-id;
+then Postfix hands the mail to us. MTAs have to remove forged fields (section 5), and not all of them do. So a field is
+believed only where those of the MTA stand, and each method only in the topmost field that speaks of it: what a sender
+wrote is always below what the MTA put on top.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 from relay.address import normal_domain, split
-from relay.authenticate import spf
+from relay.authenticate import dmarc, spf, tags
 from relay.authenticate.dkim import DkimVerdict
+from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.dmarc_record import POLICIES, Policy
+from relay.authenticate.results_field import MethodResult, read, results_field
 from relay.authenticate.spf import SpfVerdict
-from relay.authenticate.tags import Result as DkimResult
 from relay.message import HeaderField, Message
 from relay.reply import printable
 
-FIELDS = 20  # of one message that are looked at
-VALUE_OCTETS = 16384  # of one field: what many signatures fill
-RECEIVED = 2  # fields that the MTA may have written itself: as it took the message in, and after a content filter
+SCANNED_OCTETS = 8192  # of Authentication-Results in one message; ten signatures and all else take 3000
+RECEIVED_OCTETS = 2048  # of one Received field; who writes a longer one is not known to us
 
-# No expression here can backtrack: whatever stands in the header is read once.
-_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|[();]|[^\\();"]++|.', re.DOTALL)
-_RESULT = re.compile(r"\s*+([A-Za-z][A-Za-z0-9-]*+)\s*+(?:/\s*+[0-9]++\s*+)?=\s*+([A-Za-z]++)")
-_PROPERTY = re.compile(r'([A-Za-z]++)\s*+\.\s*+([A-Za-z0-9_-]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^\s;"]++)', re.DOTALL)
-_POLICY = re.compile(r"\bp\s*+=\s*+(none|quarantine|reject)\b", re.IGNORECASE)
-_SPF = frozenset(("none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"))
-_DKIM = frozenset(("pass", "fail", "policy", "neutral", "temperror", "permerror"))
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One method's result as somebody else wrote it.
-
-    Attributes:
-        method, result: lower case.
-        properties: by `ptype.property`, lower case; the values without quotes.
-        comment: the text of its comments.
-    """
-
-    method: str
-    result: str
-    properties: dict[str, str]
-    comment: str
+# RFC 5322 sections 3.6.1 to 3.6.5, RFC 2045: what every author's program writes. MTAs put theirs above.
+_OF_THE_AUTHOR = frozenset(("date", "from", "sender", "reply-to", "to", "cc", "message-id", "subject", "mime-version"))
+_POLICY = re.compile(r"\bp(?:olicy)?\s*+=\s*+(none|quarantine|reject)\b", re.IGNORECASE)
+_BETWEEN_WORDS = re.compile(r"[][()<>,;=\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,147 +38,133 @@ class Vouched:
     """What an MTA says.
 
     Attributes:
-        authserv_id: its name.
-        statements: of all its fields, top to bottom.
-        value: all of it as one value of Authentication-Results, ASCII, for an ARC set of ours.
+        authserv_id: the topmost of its names.
+        results: of all its fields, top to bottom.
+        fields: those fields.
     """
 
     authserv_id: str
-    statements: tuple[Statement, ...]
-    value: str
+    results: tuple[MethodResult, ...]
+    fields: tuple[HeaderField, ...]
+
+    @property
+    def value(self) -> bytes:
+        """All of it as the value of one Authentication-Results field, unfolded, for an ARC set of ours."""
+        return HeaderField("", results_field(self.authserv_id, self.results)).value
 
     def spf_verdict(self, sender: str) -> SpfVerdict | None:
         """SPF of MAIL FROM, or of the EHLO name for the null sender; None where it does not say."""
-        for one in self._of("spf"):
-            helo = one.properties.get("smtp.helo", "")
-            mailfrom = one.properties.get("smtp.mailfrom", one.properties.get("smtp.mail", ""))
-            if one.result in _SPF and (mailfrom or not sender):
-                name = split(mailfrom).domain or mailfrom if sender else helo or split(mailfrom).domain or mailfrom
-                domain = printable(normal_domain(name))
-                return SpfVerdict(cast(spf.Result, one.result), "mailfrom" if sender else "helo", domain)
+        for one in self._of("spf", spf.Result):
+            mailfrom, helo = one.first("smtp.mailfrom", "smtp.mail"), one.first("smtp.helo")
+            if not sender:
+                return SpfVerdict(cast(spf.Result, one.result), "helo", _domain(helo or mailfrom))
+            if mailfrom:
+                return SpfVerdict(cast(spf.Result, one.result), "mailfrom", _domain(mailfrom))
         return None
 
-    def dkim_verdicts(self) -> tuple[DkimVerdict, ...]:
-        """The result of each signature that it says something of."""
+    def dkim_verdicts(self) -> tuple[DkimVerdict, ...] | None:
+        """The result of each signature that it says something of; None where it says nothing of DKIM."""
+        if not any(one.method == "dkim" for one in self.results):
+            return None
         return tuple(
             DkimVerdict(
-                cast(DkimResult, one.result),
-                printable(normal_domain(_signer(one))),
-                printable(one.properties.get("header.s", "")),
-                printable(one.properties.get("header.a", "")),
+                cast(tags.Result, one.result),
+                _domain(one.first("header.d", "header.i")),
+                printable(one.first("header.s")),
+                printable(one.first("header.a")),
+                problem=printable(one.comment) if one.result != "pass" else "",
             )
-            for one in self._of("dkim")
-            if one.result in _DKIM
+            for one in self._of("dkim", tags.Result)
         )
 
-    @property
-    def dmarc(self) -> str:
-        """The DMARC result, empty where it does not say."""
-        return next((one.result for one in self._of("dmarc")), "")
+    def dmarc_verdict(self, ours: DmarcVerdict) -> DmarcVerdict:
+        """What it says of DMARC for the same author; what it does not say stays as we found it.
 
-    @property
-    def policy(self) -> str:
-        """The DMARC policy as far as it is stated: as a property, or in a comment as most write it."""
-        for one in self._of("dmarc"):
-            stated = one.properties.get("policy.dmarc", "") or next(iter(_POLICY.findall(one.comment)), "")
-            if stated:
-                return stated.lower()
-        return ""
+        Args:
+            ours: evaluated from its SPF and DKIM. Its policy goes before a stated one, which is often not the one for
+                subdomains.
+        """
+        for one in self._of("dmarc", dmarc.Result):
+            author = one.first("header.from")
+            if not author or _domain(author) == ours.domain:
+                stated = one.first("policy.dmarc").lower() or next(iter(_POLICY.findall(one.comment)), "").lower()
+                policy = ours.policy or (cast(Policy, stated) if stated in POLICIES else "")
+                return replace(ours, result=cast(dmarc.Result, one.result), policy=policy)
+        return ours
 
-    def _of(self, method: str) -> Iterator[Statement]:
-        return (one for one in self.statements if one.method == method)
+    def _of(self, method: str, registered: object) -> Iterator[MethodResult]:
+        return (one for one in self.results if one.method == method and one.result in get_args(registered))
 
 
 def vouched(message: Message, authserv_ids: Collection[str]) -> Vouched | None:
-    """What the MTAs with these ids say of a message; None where none of them says anything. Never raises.
-
-    Believed are the fields above the second Received field from the top, and of them those of the topmost id.
+    """What the MTA with these ids says of a message; None where it says nothing. Never raises.
 
     Args:
         authserv_ids: normal domains.
     """
     if not authserv_ids:
         return None
-    speaker, statements, values = "", list[Statement](), list[str]()
-    for field in _believable(message):
-        name, found, value = read(field.value[:VALUE_OCTETS].decode("utf-8", "replace"))
-        if name in authserv_ids and name == (speaker or name):
-            speaker = name
-            statements += found
-            values.append(value)
-    if not statements:
-        return None
-    return Vouched(speaker, tuple(statements), printable(f"{speaker}; {'; '.join(values)}", VALUE_OCTETS))
+    speaker, results, fields = "", list[MethodResult](), list[HeaderField]()
+    for field in _where_it_writes(message):
+        name, found = read(field.value.decode("utf-8", "replace"))
+        if name in authserv_ids:
+            speaker = speaker or name
+            said = {one.method for one in results}
+            results += [one for one in found if one.method not in said]
+            fields.append(field)
+    return Vouched(speaker, tuple(results), tuple(fields)) if results else None
 
 
-def dmarc_of(results: str) -> str:
+def dmarc_of(value: str) -> str:
     """The DMARC result in a value of Authentication-Results or of ARC-Authentication-Results; empty without one."""
-    _, found, _ = read(results[:VALUE_OCTETS])
-    return next((one.result for one in found if one.method == "dmarc"), "")
+    if len(value) > SCANNED_OCTETS:
+        return ""
+    return next((one.result for one in read(value)[1] if one.method == "dmarc"), "")
 
 
-def _believable(message: Message) -> Iterator[HeaderField]:
-    received = fields = 0
-    for field in message.fields:
-        received += field.name == "received"
-        if received == RECEIVED or fields == FIELDS:
-            return
-        if field.name == "authentication-results":
-            fields += 1
-            yield field
+def _where_it_writes(message: Message) -> Iterator[HeaderField]:
+    """The Authentication-Results that the MTA may have written itself.
 
-
-def read(value: str) -> tuple[str, Sequence[Statement], str]:
-    """A value of Authentication-Results: the normal authserv-id, the results in their order, and their text.
-
-    Lenient, as everybody writes it a little differently: what is no result is passed over.
+    They stand above or right below the Received field that it wrote when it took the message from outside: milters put
+    them below, policy services above. What came in with the message is below the next Received field, or at the latest
+    among what the author wrote. A Received field that names no client but this host tells of a content filter, or of
+    mail that a delivery agent sent on: the one that we look for is still to come.
     """
-    head, *parts = _parts(value)
-    words = head.bare.split()
-    statements = []
-    for part in parts:
-        found = _RESULT.match(part.bare)
-        if found and found[2].lower():
-            properties = {
-                f"{ptype}.{name}".lower(): _unquoted(given) for ptype, name, given in _PROPERTY.findall(part.bare)
-            }
-            statements.append(Statement(found[1].lower(), found[2].lower(), properties, part.comment))
-    text = "; ".join(" ".join(part.text.split()) for part in parts if part.text.strip())
-    return normal_domain(words[0].strip('"')) if words else "", statements, text
+    from_outside, scanned = False, 0
+    for field in message.fields:
+        if field.name == "received":
+            if from_outside:
+                return
+            from_outside = _names_a_client(field)
+        elif field.name == "authentication-results":
+            scanned += len(field.raw)
+            if scanned > SCANNED_OCTETS:
+                return
+            yield field
+        elif field.name in _OF_THE_AUTHOR:
+            return
 
 
-@dataclass(slots=True)
-class _Part:
-    """What stands between two semicolons: with its comments, without them, and they alone."""
+def _names_a_client(received: HeaderField) -> bool:
+    """Whether a Received field has an address in its from clause that is not loopback (RFC 5321 section 4.4).
 
-    text: str = ""
-    bare: str = ""
-    comment: str = ""
-
-
-def _parts(value: str) -> list[_Part]:
-    parts, depth = [_Part()], 0
-    for piece in _PIECE.findall(value):
-        part = parts[-1]
-        if piece == ";" and not depth:
-            parts.append(_Part())
+    A client chooses its EHLO name, which may look like an address or like the clauses that follow; so everything up to
+    the last ` by ` is looked at, and one foreign address is enough.
+    """
+    if len(received.raw) > RECEIVED_OCTETS:
+        return True
+    value = " ".join(received.value.decode("ascii", "replace").split())
+    origin, by, host = value.rpartition(" by ")
+    for word in _BETWEEN_WORDS.split(origin if by else host):
+        try:
+            if not ipaddress.ip_address(word.lower().removeprefix("ipv6:")).is_loopback:
+                return True
+        except ValueError:
             continue
-        part.text += piece
-        if piece == ")" and depth:
-            depth -= 1
-            part.bare += " " if not depth else ""
-        elif piece == "(":
-            depth += 1
-        elif depth:
-            part.comment += piece
-        else:
-            part.bare += piece
-    return parts
+    return False
 
 
-def _signer(one: Statement) -> str:
-    return one.properties.get("header.d", "") or one.properties.get("header.i", "").rpartition("@")[2]
-
-
-def _unquoted(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value
+def _domain(address: str) -> str:
+    """The normal domain of an address, or of what is a domain alone."""
+    address = address.strip("<>")
+    return printable(normal_domain(split(address).domain or address))

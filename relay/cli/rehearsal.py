@@ -177,8 +177,8 @@ class _Noting(Examiner):
         self._notes.unforwardable = super().unforwardable_reason(verdict, sender)
         return self._notes.unforwardable
 
-    async def without_forged(self, message: Message, queue_id: str) -> Message:
-        kept = await super().without_forged(message, queue_id)
+    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
+        kept = await super().without_forged(message, verdict, queue_id)
         self._notes.forged = len(message.fields) - len(kept.fields)
         return kept
 

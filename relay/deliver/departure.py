@@ -116,7 +116,7 @@ class Departures:
         for found in Message(stored.trace).all("authentication-results"):
             return found.value
         word = vouched(stored.message, self._config.clients.authserv_ids)
-        return word.value.encode("ascii", "replace") if word is not None else b""
+        return word.value if word is not None else b""
 
     def _sealing_key(self, now: float) -> SigningKey | None:
         return self._signer.sealing_key(now) if self._config.arc.seal else None

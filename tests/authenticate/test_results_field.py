@@ -12,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.authenticate.forged import SCANNED_OCTETS, strip_forged
-from relay.authenticate.results import (
-    MethodResult,
-    results_field,
-    spf_result,
-)
+from relay.authenticate.results import spf_result
+from relay.authenticate.results_field import MethodResult, results_field
 from relay.authenticate.spf import Result, SpfVerdict
 from relay.message import Message
 

@@ -1,0 +1,171 @@
+"""The syntax of Authentication-Results (RFC 8601 section 2.2): written to the letter, read as everybody writes it.
+
+Whoever trusts an authserv-id believes what stands behind it, so nothing that a sender chose may end a value or a
+comment and pass for a result: neither in what we write nor in what we read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from relay.address import DOMAIN, DOT_STRING, normal_domain, split
+
+LINE_OCTETS = 78  # RFC 5322 section 2.1.1: a line should not be longer
+VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255); keeps every line below 998 octets
+RESULTS = 100  # of one field that are read; real ones have up to a dozen
+
+_TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
+_UNWRITABLE = re.compile(r"[^ -~]")
+_IN_QUOTES = str.maketrans({c: f"\\{c}" for c in '"\\'})
+_IN_COMMENT = str.maketrans({c: f"\\{c}" for c in "()\\"})
+
+# No expression here can backtrack, and every octet is looked at by few of them. What is never closed goes to the end.
+_QUOTED = r'"(?:[^"\\]++|\\.)*+"?+'
+_OUTSIDE = re.compile(rf'{_QUOTED}|[^"();]++|.', re.DOTALL)
+_IN_A_COMMENT = re.compile(r"\\.|[^\\()]++|.", re.DOTALL)
+_METHOD = re.compile(r"\s*+([A-Za-z][A-Za-z0-9-]*+)\s*+(?:/\s*+[0-9]++\s*+)?+=\s*+([A-Za-z][A-Za-z0-9-]*+)(?!\S)")
+_ITEM = re.compile(
+    r"(?:([A-Za-z][A-Za-z0-9-]*+(?:\s*+\.\s*+[A-Za-z0-9][\w-]*+)?+)\s*+="
+    r"(?:\s++(?![A-Za-z]++\.[\w-]++=))?+"  # an empty value does not swallow the next property
+    rf'((?:{_QUOTED}|[^\s"]++)++)?+|{_QUOTED}|[^\s"]++|\s++)',
+    re.DOTALL | re.ASCII,
+)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """One method's result (RFC 8601 section 2.2).
+
+    Attributes:
+        method: as registered with IANA, lower case: `spf`, `dkim`, `iprev`, …
+        result: one of the method's registered results, lower case.
+        comment: a reason for people; any text.
+        properties: `("smtp.mailfrom", value)` and so on, the names lower case; any text as value.
+    """
+
+    method: str
+    result: str
+    comment: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+
+    def first(self, *names: str) -> str:
+        """The first value that one of these properties has, tried in this order; empty where there is none."""
+        values = (value for name in names for given, value in self.properties if given == name and value)
+        return next(values, "")
+
+
+# --- written ----------------------------------------------------------------------------------------------------------
+
+
+def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
+    """One field, folded, with its CRLF; `none` without any results.
+
+    Left out are properties without a value, and with one that is too long: the beginning of a name is another name.
+    """
+    lines = [f"Authentication-Results: {_value(normal_domain(authserv_id))};"]
+    if not results:
+        lines[0] += " none"
+    for number, result in enumerate(results, 1):
+        words = [f"{result.method}={result.result}", *_comment(result.comment)]
+        words += [f"{name}={_value(value)}" for name, value in result.properties if 0 < len(value) <= VALUE_OCTETS]
+        words[-1] += ";" if number < len(results) else ""
+        lines += _fold(words)
+    return "\r\n".join(lines).encode("ascii") + b"\r\n"
+
+
+def _fold(words: Sequence[str]) -> Iterator[str]:
+    """Continuation lines of at most 78 octets where the words allow it."""
+    line = "\t" + words[0]
+    for word in words[1:]:
+        if len(line) + 1 + len(word) > LINE_OCTETS:
+            yield line
+            line = "\t" + word
+        else:
+            line += " " + word
+    yield line
+
+
+def _value(text: str) -> str:
+    """A pvalue: a token or an address as it stands, anything else quoted; `?` for what no header can hold."""
+    text = _UNWRITABLE.sub("?", text)
+    local, domain = split(text)
+    if _TOKEN.match(text) or ((not local or DOT_STRING.match(local)) and DOMAIN.match(domain)):
+        return text
+    return '"' + text.translate(_IN_QUOTES) + '"'
+
+
+def _comment(text: str) -> list[str]:
+    """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it."""
+    text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS].translate(_IN_COMMENT)
+    return f"({text})".split() if text else []
+
+
+# --- read -------------------------------------------------------------------------------------------------------------
+
+
+def read(value: str) -> tuple[str, tuple[MethodResult, ...]]:
+    """The authserv-id of a field's value as a normal domain, and the results in their order. Never raises.
+
+    Lenient, as everybody writes it a little differently: what is no result is passed over, and a reason (`reason=`)
+    counts as a comment. Of another version than 1 nothing is read (section 2.5).
+    """
+    parts = _parts(value)
+    words = next(parts)[0].split()
+    if not words:
+        return "", ()
+    authserv_id = normal_domain(_unquoted(words[0]))
+    if words[1:] not in ([], ["1"]):
+        return authserv_id, ()
+    found = []
+    for (bare, comments), _ in zip(parts, range(RESULTS), strict=False):
+        method = _METHOD.match(bare)
+        if method is not None:
+            found.append(_result(method[1].lower(), method[2].lower(), bare[method.end() :], comments))
+    return authserv_id, tuple(found)
+
+
+def _result(method: str, result: str, rest: str, comments: list[str]) -> MethodResult:
+    properties = []
+    for item in _ITEM.finditer(rest):
+        if item[1] and item[2]:
+            name = "".join(item[1].lower().split())
+            if "." in name:
+                properties.append((name, _unquoted(item[2])))
+            elif name == "reason":
+                comments.append(_unquoted(item[2]))
+    return MethodResult(method, result, ", ".join(comments), tuple(properties))
+
+
+def _parts(value: str) -> Iterator[tuple[str, list[str]]]:
+    """What stands between two semicolons, with a space for each comment; and the text of the comments."""
+    bare, comments = [""], list[str]()
+    position = depth = 0
+    while position < len(value):
+        match = (_IN_A_COMMENT if depth else _OUTSIDE).match(value, position)
+        if match is None:
+            break
+        piece, position = match[0], match.end()
+        if depth:
+            depth += {"(": 1, ")": -1}.get(piece, 0)
+            if depth:
+                comments[-1] += piece[-1] if piece[0] == "\\" else piece
+        elif piece == "(":
+            depth = 1
+            bare.append(" ")
+            comments.append("")
+        elif piece == ";":
+            yield "".join(bare), comments
+            bare, comments = [""], []
+        else:
+            bare.append(piece)
+    yield "".join(bare), comments
+
+
+def _unquoted(value: str) -> str:
+    """The text of a quoted string; an address with a quoted local part stays as it is."""
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return _QUOTED_PAIR.sub(r"\1", value[1:-1])
+    return value
