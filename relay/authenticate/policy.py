@@ -13,7 +13,7 @@ from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.authenticate.vouched import dmarc_of
-from relay.config import Dmarc, Spf
+from relay.config_sections import Dmarc, Spf
 from relay.network import IPNetwork, within
 from relay.reply import Refused
 

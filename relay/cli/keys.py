@@ -19,8 +19,9 @@ from relay.authenticate import public_key
 from relay.cli import config_edit, key_files, keys_view
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config, Dkim
+from relay.config import Config
 from relay.config_file import load
+from relay.config_sections import Dkim
 from relay.config_values import duration
 from relay.dns import CachingResolver
 from relay.files import read_signer

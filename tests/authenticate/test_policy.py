@@ -21,7 +21,7 @@ from relay.authenticate.policy import (
 )
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
-from relay.config import Dmarc, Spf
+from relay.config_sections import Dmarc, Spf
 from relay.config_values import host_pattern
 from relay.dns import DnsFailure, Iprev, StaticResolver
 from relay.message import Message
