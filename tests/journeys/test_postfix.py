@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from email.message import Message
 from typing import Any, cast
 
@@ -32,8 +33,11 @@ Gr\xc3\xbc\xc3\x9fe.
 class Company:
     """A company's Postfix hands everything to the relay; it trusts nothing but that Postfix."""
 
-    def __init__(self, world: World, **tables: Any) -> None:
-        self.relay: RelayProcess = world.relay(clients={"trusted": [SENDER]}, **tables)
+    def __init__(
+        self, world: World, settings: Mapping[str, str] | None = None, authserv_ids: Sequence[str] = (), **tables: Any
+    ) -> None:
+        clients = {"trusted": [SENDER], "authserv_ids": [*authserv_ids]}
+        self.relay: RelayProcess = world.relay(clients=clients, **tables)
         self.office = Postfix(
             world.base / "office",
             "mx.sender.example",
@@ -41,6 +45,7 @@ class Company:
             world.port,
             mailboxes=[ANN],
             relayhost=f"[{self.relay.address}]:{self.relay.port}",
+            settings=settings or {},
         )
         self.mailbox = Postfix(
             world.base / "mailbox",
@@ -109,3 +114,24 @@ def test_one_of_three_recipients_refused_is_one_bounce_and_two_delivered(world: 
     assert CAROL.encode() not in bounce.partition(b"message/delivery-status")[2].partition(b"\n--")[0]
     company.relay.wait_for_empty_queue()
     assert len(company.office.inbox(ANN)) == 1
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_what_postfix_found_out_decides_whether_from_has_to_change(world: World, believed: bool) -> None:
+    """Postfix writes the field as a milter of it would: here by an access table."""
+    world.zone["_dmarc.sender.example", "TXT"] = ['"v=DMARC1; p=reject"']
+    found = "spf=pass smtp.mailfrom=ann@sender.example; dmarc=pass (p=reject) header.from=sender.example"
+    table = f"static:{{PREPEND Authentication-Results: mx.sender.example; {found}}}"
+    company = Company(
+        world,
+        {"smtpd_client_restrictions": f"check_client_access {table}"},
+        ["mx.sender.example"] if believed else [],
+    )
+    company.office.submit(ANN, [CAROL], MESSAGE % b"hello")
+    [arrived] = company.mailbox.wait_for_mail(CAROL)
+    message = parse(arrived)
+    assert ("reply=" in message["From"], "ARC-Seal" in message) == (believed, believed)
+    if believed:
+        assert '"Ann via fwd.example"' in message["From"] and message["X-Original-From"] == "Ann <ann@sender.example>"
+        assert message["ARC-Authentication-Results"].startswith("i=1; mx.sender.example;")
+    assert world.signers(arrived) == ["fwd.example"]
