@@ -28,15 +28,23 @@ def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
     Raises:
         ConfigError: unreadable file, bad TOML, an unknown key or variable, a bad value, a missing file it names.
     """
+    if path is None:
+        return parse("", None, environ)
+    try:
+        return parse(path.read_text(encoding="utf-8"), path, environ)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -> Config:
+    """The configuration that a file would be with this text. Raises ConfigError, as `load`."""
     environ = dict(os.environ) if environ is None else environ
-    data: dict[str, Any] = {}
-    if path is not None:
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
     data = _merge(data, _from_environment(environ))
     data.setdefault("hostname", socket.getfqdn())
     data.setdefault("queue", {})  # its default holds a relative path, which validation resolves

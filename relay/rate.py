@@ -11,7 +11,7 @@ import mmap
 import secrets
 from hashlib import blake2b
 
-from relay.config import Srs
+from relay.config_sections import Srs
 
 FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
 UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and a minute

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import structlog
 
-from relay.config import Config, ConfigError, Listen
+from relay.config import Config, ConfigError
+from relay.config_sections import Listen
 from relay.files import Files
 from relay.queue import database
 from relay.queue.database import QueueUnavailable

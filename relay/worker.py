@@ -12,7 +12,8 @@ from functools import partial
 import structlog
 
 from relay.app import Conversation, Relay
-from relay.config import Config, Listen
+from relay.config import Config
+from relay.config_sections import Listen
 from relay.dns import Resolver
 from relay.files import Files
 from relay.queue.database import QueueUnavailable

@@ -13,7 +13,7 @@ from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.authenticate.vouched import dmarc_of
-from relay.config import Dmarc, Spf
+from relay.config_sections import Dmarc, Spf
 from relay.network import IPNetwork, within
 from relay.reply import Refused
 
@@ -132,7 +132,7 @@ def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdic
                 return f"known host {name}"
         elif within(ip, (pattern,)):
             return f"known host {ip}"
-    if verdict.arc.result != "pass":
+    if verdict.arc.result != "pass" or not verdict.arc.sets[0].signs_author:
         return ""
     for link in verdict.arc.sets:
         if link.domain not in sealers:

@@ -76,16 +76,21 @@ class Coverage:
     length: int | None
 
 
-def coverage(tags: Mapping[str, str]) -> Coverage:
+def coverage(tags: Mapping[str, str], default: str = "simple/simple") -> Coverage:
     """What the tags `c`, `h`, `bh` and `l` say.
+
+    Args:
+        default: for `c`.
 
     Raises:
         Unverified: `h` or `bh` is missing, one of them is malformed, or `h` has more than `NAMES`.
     """
-    require(tags, "h", "bh")
+    require(tags, "bh")
+    if "h" not in tags:
+        raise Unverified("permerror", "h= is missing")
     if tags["h"].count(":") >= NAMES:
         raise Unverified("policy", f"more than {NAMES} fields are signed (h=)")
-    header, slash, body = tags.get("c", "simple").partition("/")
+    header, slash, body = tags.get("c", default).partition("/")
     try:
         header_way, body_way = _CANONICALIZATIONS[header], _CANONICALIZATIONS[body if slash else "simple"]
     except KeyError:

@@ -20,7 +20,7 @@ from tomlkit.items import AoT, Table, Whitespace
 
 from relay.address import normal_domain
 from relay.cli.errors import Failure
-from relay.config_file import load
+from relay.config_file import parse
 
 _DKIM = re.compile(r"^[ \t]*\[\[[ \t]*dkim[ \t]*\]\]", re.MULTILINE)
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
@@ -71,6 +71,7 @@ def replace_config(path: Path, text: str) -> None:
         ConfigError: the new one cannot be loaded; the old one stays.
         OSError: it cannot be written; the old one stays.
     """
+    parse(text, path)
     path = path.resolve()  # a link to the file stays one
     there = path.stat()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
@@ -82,7 +83,6 @@ def replace_config(path: Path, text: str) -> None:
                 os.fchown(handle, there.st_uid, there.st_gid)
             file.flush()
             os.fsync(handle)
-        load(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink()

@@ -19,8 +19,9 @@ from relay.authenticate import public_key
 from relay.cli import config_edit, key_files, keys_view
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config, Dkim
+from relay.config import Config
 from relay.config_file import load
+from relay.config_sections import Dkim
 from relay.config_values import duration
 from relay.dns import CachingResolver
 from relay.files import read_signer
@@ -81,7 +82,8 @@ def list_(config: ConfigFile = None, as_json: Json = False) -> None:
     loaded, now = load(config), time.time()
     signer = read_signer(loaded)
     published = asyncio.run(_published(loaded, signer.keys))
-    rows = [keys_view.row(signer, key, now, published.get(key.record_name)) for key in signer.keys]
+    sealing = signer.sealing_key(now) if loaded.arc.seal else None
+    rows = [keys_view.row(signer, key, sealing, now, published.get(key.record_name)) for key in signer.keys]
     if as_json:
         print(json.dumps(rows, indent=2))
     else:

@@ -13,13 +13,15 @@ from relay.sign.signer import Signer
 from relay.sign.table import AUTHORS_DOMAIN
 
 
-def row(signer: Signer, key: SigningKey, now: float, published: Published | None) -> dict[str, Any]:
+def row(
+    signer: Signer, key: SigningKey, sealing: SigningKey | None, now: float, published: Published | None
+) -> dict[str, Any]:
     """One key for `keys list`.
 
     Args:
+        sealing: the key for ARC.
         published: None where DNS has it under as many names as there are authors' domains.
     """
-    sealing = signer.sealing_key(now)
     return {
         "domain": key.domain,
         "selector": key.selector,

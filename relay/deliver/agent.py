@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from relay.address import normal_domain
-from relay.config import Config, Delivery
+from relay.config import Config
+from relay.config_sections import Delivery
 from relay.deliver.mx import Hop, HostFinder, Unroutable
 from relay.deliver.pool import Lane, Pool
 from relay.deliver.reply import Outcome, deferral

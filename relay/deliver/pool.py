@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from relay.config import Delivery
+from relay.config_sections import Delivery
 from relay.deliver.mx import Hop
 from relay.deliver.reply import Outcome
 from relay.deliver.smtp import Connection

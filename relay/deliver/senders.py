@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from relay.address import domain_of
 from relay.authenticate import spf
-from relay.config import Config, SrsMode
+from relay.config import Config
+from relay.config_sections import SrsMode
 from relay.dns import DnsFailure, Resolver
 from relay.queue.store import Delivery, Store, StoredMessage
 from relay.rewrite.sender import Decision, leaving_sender

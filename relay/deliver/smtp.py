@@ -18,7 +18,7 @@ import structlog
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 from aiosmtplib.esmtp import parse_esmtp_extensions
 
-from relay.config import Delivery
+from relay.config_sections import Delivery
 from relay.deliver.mx import Hop, Host
 from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, is_negative, silence
 from relay.deliver.tls import Level, client_context, describe

@@ -13,7 +13,7 @@ from typing import Literal
 
 import structlog
 
-from relay.config import Tls
+from relay.config_sections import Tls
 
 Level = Literal["none", "may", "require", "verify"]
 """How much TLS a next hop must give: none; encrypted if it can; encrypted; encrypted by the host that we meant."""

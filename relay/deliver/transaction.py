@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from relay.address import normal_domain, split
-from relay.config import Delivery
+from relay.config_sections import Delivery
 from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, failure, is_negative, silence, temporary
 from relay.deliver.smtp import Connection, HostFailed
 from relay.deliver.wire import NoReply, Reply

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from relay.config import Queue
+from relay.config_sections import Queue
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from relay.config import Receive
+from relay.config_sections import Receive
 from relay.message import Message
 from relay.receive.data import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
 from relay.receive.limits import Account

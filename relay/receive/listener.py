@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import structlog
 
-from relay.config import Config, Listen
+from relay.config import Config
+from relay.config_sections import Listen
 from relay.message import Client
 from relay.network import host_port, plain_ip, within
 from relay.queue.ids import QueueIds

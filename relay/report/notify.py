@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from relay.address import domain_of, lookup_key
-from relay.config import BouncesTo
+from relay.config_sections import BouncesTo
 from relay.message import Message
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text

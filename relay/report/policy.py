@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from relay.address import domain_of
-from relay.config import BouncesTo
+from relay.config_sections import BouncesTo
 from relay.report.dsn import Action
 
 Fate = Literal["send", "dead", "none"]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from relay.address import domain_of, lookup_key
-from relay.config import Srs
+from relay.config_sections import Srs
 from relay.message import Client
 from relay.network import client_network
 from relay.rate import Rates

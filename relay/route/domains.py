@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from relay.address import DOMAIN, BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
-from relay.config import DomainRoute, Routes
+from relay.config_sections import DomainRoute, Routes
 from relay.rate import TokenBuckets
 from relay.reply import Refused
 from relay.route.callout import Callout, Probe

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from relay.config import Routes
+from relay.config_sections import Routes
 from relay.route.aliases import AliasTable, parse_toml, parse_virtual
 from relay.route.domains import parse_recipients
 from relay.route.reload import ReloadedFile

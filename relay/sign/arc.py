@@ -14,7 +14,7 @@ from relay.authenticate.arc_chain import INSTANCES, SIGNATURE, TESTIMONY, links,
 from relay.authenticate.tags import Unverified
 from relay.message import HeaderField, Message, digest_text
 from relay.sign.dkim import FIELD_OCTETS, canonical_fields, covered
-from relay.sign.field import fold, names_tag, signed_field
+from relay.sign.field import fold, message_tags, signed_field
 from relay.sign.keys import SigningKey
 
 _WORD = re.compile(" *+[^ ]++")
@@ -52,7 +52,7 @@ def seal(
     header, names = covered(fields)
     body_hash = digest_text(message.relaxed_body_hash)
     signature = signed_field(
-        "ARC-Message-Signature", _signature_tags(instance, body_hash, names, key, now), header, key
+        "ARC-Message-Signature", message_tags(f" i={instance};", names, body_hash, key, now), header, key
     )
     ours = (HeaderField(TESTIMONY, testimony), HeaderField(SIGNATURE, signature))
     below = scope([*before, ours])
@@ -77,17 +77,6 @@ def _testimony(instance: int, results: bytes) -> bytes:
     value = results.decode("utf-8", "surrogateescape").replace("\t", " ")
     words: list[str] = _WORD.findall(f" i={instance}; {value}")
     return (fold(["ARC-Authentication-Results:", *words]) + "\r\n").encode("utf-8", "surrogateescape")
-
-
-def _signature_tags(instance: int, body_hash: str, names: Sequence[str], key: SigningKey, now: int) -> Iterator[str]:
-    yield f" i={instance};"
-    yield f" a={key.algorithm};"
-    yield " c=relaxed/relaxed;"
-    yield f" d={key.domain};"
-    yield f" s={key.selector};"
-    yield f" t={now};"
-    yield from names_tag(names)
-    yield f" bh={body_hash};"
 
 
 def _seal_tags(instance: int, found: str, key: SigningKey, now: int) -> Iterator[str]:

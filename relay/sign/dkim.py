@@ -6,10 +6,10 @@ Body and header are canonicalized once for all keys, and the hash of the body is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from relay.message import HeaderField, Message, digest_text
-from relay.sign.field import names_tag, signed_field
+from relay.sign.field import message_tags, signed_field
 from relay.sign.keys import SigningKey
 
 # RFC 6376 section 5.4.1, then what changes how the body is read (RFC 4871 section 5.5 had these) or what a reader's
@@ -70,7 +70,9 @@ def signature_fields(message: Message, keys: Iterable[SigningKey], now: int) -> 
         return b""
     header, names = covered(found)
     body_hash = digest_text(message.relaxed_body_hash)
-    return b"".join(signed_field("DKIM-Signature", _tags(body_hash, names, key, now), header, key) for key in keys)
+    return b"".join(
+        signed_field("DKIM-Signature", message_tags(" v=1;", names, body_hash, key, now), header, key) for key in keys
+    )
 
 
 def covered(found: Mapping[str, Sequence[bytes]]) -> tuple[bytes, list[str]]:
@@ -106,14 +108,3 @@ def canonical_fields(fields: Sequence[HeaderField], also: Sequence[str] = ()) ->
         elif not name and (lenient := _LENIENT_NAME.match(field.raw)):
             doubtful.add(lenient[1].decode("ascii").lower())
     return {name: found[name] for name in (*SIGNED_NAMES, *also) if name in found and name not in doubtful}
-
-
-def _tags(body_hash: str, names: Sequence[str], key: SigningKey, now: int) -> Iterator[str]:
-    yield " v=1;"
-    yield f" a={key.algorithm};"
-    yield " c=relaxed/relaxed;"
-    yield f" d={key.domain};"
-    yield f" s={key.selector};"
-    yield f" t={now};"
-    yield from names_tag(names)
-    yield f" bh={body_hash};"

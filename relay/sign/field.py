@@ -27,13 +27,25 @@ def signed_field(name: str, tags: Iterable[str], header: bytes, key: SigningKey)
     return f"{unsigned}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
 
 
-def names_tag(names: Sequence[str]) -> Iterator[str]:
-    """The tag `h=` in its pieces."""
-    *others, last = names
-    yield f" h={others[0]}:" if others else f" h={last};"
-    yield from (f"{name}:" for name in others[1:])
-    if others:
-        yield f"{last};"
+def message_tags(first: str, names: Sequence[str], body_hash: str, key: SigningKey, now: int) -> Iterator[str]:
+    """What DKIM-Signature and ARC-Message-Signature say of what they sign, relaxed/relaxed, up to `b=`.
+
+    Args:
+        first: the tag that comes first, in its piece.
+        names: of the signed fields.
+    """
+    yield first
+    yield f" a={key.algorithm};"
+    yield " c=relaxed/relaxed;"
+    yield f" d={key.domain};"
+    yield f" s={key.selector};"
+    yield f" t={now};"
+    head = " h="
+    for name in names[:-1]:
+        yield f"{head}{name}:"
+        head = ""
+    yield f"{head}{names[-1]};"
+    yield f" bh={body_hash};"
 
 
 def fold(pieces: Iterable[str]) -> str:

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from relay.config import Arc, ConfigError, Dkim
+from relay.config import ConfigError
+from relay.config_sections import Arc, Dkim
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
 KeyType = Literal["rsa2048", "rsa4096", "ed25519"]

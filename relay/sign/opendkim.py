@@ -215,15 +215,17 @@ def _domain(text: str, where: str) -> str:
 
 
 def _normal(pattern: str) -> str:
+    """A pattern in lower case, with A-labels where a whole domain stands in it."""
     user, at, domain = pattern.lower().rpartition("@")
-    return f"{user}{at}{domain if '*' in domain else normal_domain(domain)}"
+    below = "*." if domain.startswith("*.") else ""
+    rest = domain.removeprefix(below)
+    return f"{user}{at}{below}{rest if '*' in rest else normal_domain(rest)}"
 
 
 def _pattern(key: str) -> str:
     """A key of a plain table as a pattern of addresses."""
-    user, at, domain = key.lower().rpartition("@")
-    domain = "*" + domain if domain.startswith(".") else normal_domain(domain)
-    return f"{user if at else '*'}@{domain}"
+    user, at, domain = key.rpartition("@")
+    return _normal(f"{user if at else '*'}@{'*' if domain.startswith('.') else ''}{domain}")
 
 
 def _rank(pattern: str) -> tuple[int, int, bool]:

@@ -59,11 +59,11 @@ class SigningTable:
         self.rules = tuple(rules)
         self.forwarder = tuple(forwarder)
         self.needs_users = not all(rule.is_for_everyone for rule in rules)
-        self._of_domain: dict[str, list[int]] = {}  # positions of the rules for one domain; there may be thousands
-        self._wild: list[int] = []
+        self._named: dict[str, list[int]] = {}  # positions of rules for one domain or all below it: there are thousands
+        self._wild: list[int] = []  # of all others
         for position, rule in enumerate(rules):
-            places = self._wild if "*" in rule.domain else self._of_domain.setdefault(rule.domain, [])
-            places.append(position)
+            is_named = "*" not in rule.domain.removeprefix("*.")
+            (self._named.setdefault(rule.domain, []) if is_named else self._wild).append(position)
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
@@ -114,7 +114,9 @@ class SigningTable:
     def _rules_for(self, domain: str) -> Iterator[Rule]:
         if not domain or len(domain) > DOMAIN_OCTETS:
             return
-        for position in heapq.merge(self._of_domain.get(domain, ()), self._wild):
+        labels = domain.split(".")
+        names = [domain, *("*." + ".".join(labels[start:]) for start in range(1, len(labels)))]
+        for position in heapq.merge(*(self._named.get(name, ()) for name in names), self._wild):
             rule = self.rules[position]
             if matches(rule.domain, domain):
                 yield rule

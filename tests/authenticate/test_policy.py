@@ -21,7 +21,7 @@ from relay.authenticate.policy import (
 )
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
-from relay.config import Dmarc, Spf
+from relay.config_sections import Dmarc, Spf
 from relay.config_values import host_pattern
 from relay.dns import DnsFailure, Iprev, StaticResolver
 from relay.message import Message
@@ -200,6 +200,11 @@ NAMED = Iprev("pass", "mx.lists.example")
         ([], proven(arc=chain(("l.example", SAW_FAIL), ("evil.example", SAW_PASS))), ""),
         ([], proven(arc=chain(("evil.example", SAW_PASS), ("l.example", SAW_PASS))), ""),
         ([], proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
+        (
+            [],
+            proven(arc=ArcVerdict("pass", (ArcSet(1, "l.example", "s", "none", SAW_PASS, signs_author=False),))),
+            "",
+        ),
     ],
 )
 def test_who_may_override_a_failure(known: list[str], found: Verdict, reason: str) -> None:

@@ -318,6 +318,16 @@ def test_a_link_and_a_mode_outlive_a_rotation(folder: Path) -> None:
     assert not list(folder.glob(".new-*"))
 
 
+def test_a_link_into_another_folder_keeps_its_own_relative_paths(folder: Path) -> None:
+    config = folder / "relay.toml"
+    (folder / "elsewhere").mkdir()
+    target = config.rename(folder / "elsewhere" / "true.toml")
+    config.symlink_to(target)
+    assert ran(folder, "rotate") == 0
+    assert [entry.selector for entry in load(config, {}).dkim] == ["relay1", "relay2", "b2025"]
+    assert (folder / "dkim" / "fwd.example.relay2.pem").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "args", "said"),
     [

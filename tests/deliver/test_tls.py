@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from relay.config import Tls
+from relay.config_sections import Tls
 from relay.deliver.mx import Hop, Host
 from relay.deliver.smtp import Connection, HostFailed
 from relay.deliver.tls import ServerTls, client_context

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from relay.config import Dkim
+from relay.config_sections import Dkim
 from relay.message import Message
 from relay.sign import keys
 from relay.sign.dkim import signature_fields

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config import Receive
+from relay.config_sections import Receive
 from relay.message import Message
 from relay.receive.data import HEADER_FIELDS
 from relay.receive.incoming import Incoming

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from relay.config import Tls
+from relay.config_sections import Tls
 from relay.deliver.tls import ServerTls
 from relay.receive.stream import HIGH_WATER
 from relay.rewrite.trace import received_field

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.config import Srs
+from relay.config_sections import Srs
 from relay.message import Client
 from relay.rate import FORGERIES, Rates
 from relay.reply import Refused

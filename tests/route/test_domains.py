@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import Routes
+from relay.config_sections import Routes
 from relay.deliver.reply import Outcome, classify
 from relay.network import Endpoint
 from relay.rate import TokenBuckets

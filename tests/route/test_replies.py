@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.config import Srs
+from relay.config_sections import Srs
 from relay.message import Client
 from relay.rate import FORGERIES, Rates
 from relay.reply import Refused

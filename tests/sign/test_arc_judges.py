@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.authenticate.results import MethodResult, results_field
+from relay.authenticate.results_field import MethodResult, results_field
 from relay.message import Message
 from relay.sign.arc import seal
 from relay.sign.dkim import signature_fields

@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from relay.config import Arc, ConfigError, Dkim
+from relay.config import ConfigError
+from relay.config_sections import Arc, Dkim
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 from tests import corpus

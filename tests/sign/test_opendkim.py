@@ -126,6 +126,15 @@ def test_the_authors_domain_is_filled_in_from_the_files_that_are_there(folder: P
     assert chosen(folder, "x@c.example") == chosen(folder, "x@../keys/a.example") == []
 
 
+@pytest.mark.parametrize("conf", [PLAIN, PATTERNS])
+def test_domains_are_compared_as_dns_has_them(folder: Path, conf: str) -> None:
+    star = "*@" if conf is PATTERNS else ""
+    below = "*@*" if conf is PATTERNS else ""
+    write(folder, f"{star}Bücher.example org\n{below}.Bücher.example any\n", KEYS, conf)
+    assert chosen(folder, "x@xn--bcher-kva.example") == ["s-org example.org"]
+    assert chosen(folder, "x@a.xn--bcher-kva.example") == ["s-any a.xn--bcher-kva.example"]
+
+
 def test_a_key_that_is_named_as_the_authors_domain_comes_from_the_key_table(folder: Path) -> None:
     write(folder, "*@*.example %\n", KEYS, PATTERNS)
     assert chosen(folder, "x@b.example") == ["s-named b.example"]

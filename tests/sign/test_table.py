@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,15 @@ def test_exact_domains_come_first_then_the_longest_wildcard(domain: str, expecte
     patterns = {"*": "everyone", "*.example.org": "below", "*.deep.example.org": "deeper", "example.org": "exact"}
     table = SigningTable(rules_of((key(name), (pattern,)) for pattern, name in patterns.items()), (FORWARDER,))
     assert names(table, f"a@{domain}") == [expected]
+
+
+@pytest.mark.parametrize("domain", ["x.example", "a.x.example", "b.a.x.example", "ax.example", "example"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_the_rules_counts_whatever_their_kind(domain: str, order: int) -> None:
+    patterns = ["*@x.example", "*@*.x.example", "*@a.x.example", "*x.example", "u@*", "*@*.a*.example", "*"][::order]
+    table = SigningTable([Rule(pattern, (key(f"k{n}"),)) for n, pattern in enumerate(patterns)], ())
+    first = next(n for n, pattern in enumerate(patterns) if fnmatchcase(f"u@{domain}", pattern))
+    assert names(table, f"u@{domain}") == [f"k{first}"]
 
 
 def test_keys_for_the_same_domain_sign_together() -> None:
