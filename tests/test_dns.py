@@ -21,7 +21,7 @@ import pytest
 import uvloop
 
 from relay.cli.zone import ZoneServer
-from relay.dns import Answer, CachingResolver, DnsFailure, StaticResolver, iprev
+from relay.dns import PTR_NAMES, Answer, CachingResolver, DnsFailure, StaticResolver, iprev
 
 DAY = 86400
 ZONE = {
@@ -347,3 +347,25 @@ async def test_a_client_name_counts_where_it_points_back(ip: str, result: str, n
     found = await iprev(resolver, ip)
     assert (found.result, found.name) == (result, name)
     assert bool(found.problem) == (result != "pass")
+
+
+async def test_looking_for_a_client_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever owns the address chooses how many names it has, and how long their name servers take."""
+    asked: list[str] = []
+
+    class Endless:
+        async def query(self, name: str, rdtype: str) -> Answer:
+            asked.append(rdtype)
+            if rdtype == "PTR":
+                return Answer(tuple(f"{number}.evil.example" for number in range(5000)))
+            return Answer(("198.51.100.1",))
+
+    class Silent:
+        async def query(self, name: str, rdtype: str) -> Answer:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    assert (await iprev(Endless(), "192.0.2.1")).result == "fail"
+    assert asked == ["PTR"] + ["A"] * PTR_NAMES
+    monkeypatch.setattr("relay.dns.IPREV_SECONDS", 0.0)
+    assert (await iprev(Silent(), "192.0.2.1")).result == "temperror"

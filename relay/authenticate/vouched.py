@@ -39,8 +39,8 @@ class Vouched:
 
     Attributes:
         authserv_id: the topmost of its names.
-        results: of all its fields, top to bottom.
-        fields: those fields.
+        results: that are believed, top to bottom.
+        fields: in which they stand.
     """
 
     authserv_id: str
@@ -107,10 +107,11 @@ def vouched(message: Message, authserv_ids: Collection[str]) -> Vouched | None:
     speaker, results, fields = "", list[MethodResult](), list[HeaderField]()
     for field in _where_it_writes(message):
         name, found = read(field.value.decode("utf-8", "replace"))
-        if name in authserv_ids:
+        said = {one.method for one in results}
+        new = [one for one in found if one.method not in said]
+        if new and name in authserv_ids:
             speaker = speaker or name
-            said = {one.method for one in results}
-            results += [one for one in found if one.method not in said]
+            results += new
             fields.append(field)
     return Vouched(speaker, tuple(results), tuple(fields)) if results else None
 

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.forged import strip_forged
 from relay.authenticate.results_field import RESULTS, read
+from relay.authenticate.verdict import hear
 from relay.authenticate.vouched import SCANNED_OCTETS, Vouched, dmarc_of, vouched
+from relay.dns import StaticResolver
 from relay.message import Message
 
 MTA = "mail.example.org"
@@ -290,6 +293,50 @@ def test_dmarc_of_another_author_is_not_that_of_this_one() -> None:
     word = said(results(b"mail.example.org; dmarc=pass (p=none) header.from=news@SHOP.example"), AUTHOR)
     assert word is not None
     assert word.dmarc_verdict(ours) == DmarcVerdict("pass", "shop.example", policy="reject")
+
+
+DNS = StaticResolver({("_dmarc.shop.example", "TXT"): [(b"v=DMARC1; p=reject",)], ("shop.example", "A"): ["192.0.2.1"]})
+SPF = results(b"mail.example.org; spf=pass smtp.mailfrom=news@shop.example")
+SIGNATURE = b"DKIM-Signature: v=1; d=shop.example\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "result", "aligned"),
+    [
+        ((SPF,), "pass", ("spf",)),
+        ((SPF, results(b"mail.example.org; dkim=none"), SIGNATURE), "pass", ("spf",)),
+        ((SPF, SIGNATURE), "pass", ()),
+        ((SPF, results(b"mail.example.org; dkim=pass header.d=shop.example"), SIGNATURE), "pass", ("spf", "dkim")),
+        ((SPF, results(b"mail.example.org; dmarc=fail header.from=shop.example")), "fail", ("spf",)),
+        ((results(b"mail.example.org; dmarc=pass header.from=shop.example"),), "pass", ()),
+        ((results(b"mail.example.org; spf=fail smtp.mailfrom=news@shop.example"),), "fail", ()),
+    ],
+)
+async def test_the_verdict_on_a_trusted_client_is_what_its_mta_says(
+    fields: tuple[bytes, ...], result: str, aligned: tuple[str, ...]
+) -> None:
+    """A signature that the MTA says nothing of may be good behind us: DMARC is then not known to rest on SPF alone."""
+    verdict = await hear(DNS, Message(b"".join((*fields, AUTHOR)) + b"\r\n"), "news@shop.example", (MTA,), 0.0)
+    assert verdict.dmarc is not None
+    assert (verdict.dmarc.result, verdict.dmarc.policy) == (result, "reject")
+    assert set(verdict.aligned) == set(aligned)
+
+
+async def test_nothing_is_known_where_nobody_vouches() -> None:
+    verdict = await hear(DNS, Message(SPF + AUTHOR + b"\r\n"), "news@shop.example", ("other.example",), 0.0)
+    assert (verdict.spf, verdict.dkim, verdict.dmarc, verdict.word) == (None, (), None, None)
+
+
+def test_what_is_vouched_for_in_our_own_name_stays() -> None:
+    """Postfix and the relay on one host have one name."""
+    contradiction = results(b"mail.example.org; spf=fail smtp.mailfrom=news@shop.example")
+    message = Message(SPF + OUTSIDE + GENUINE + contradiction + AUTHOR + FORGED + b"\r\n")
+    word = vouched(message, (MTA,))
+    assert word is not None
+    kept, removed = strip_forged(message, MTA, word.fields)
+    assert [one.raw for one in removed] == [contradiction, FORGED]
+    assert kept.content == SPF + OUTSIDE + GENUINE + AUTHOR + b"\r\n"
+    assert strip_forged(message, MTA)[1] == message.all("authentication-results")
 
 
 def test_what_is_vouched_for_can_be_passed_on_as_one_value() -> None:
