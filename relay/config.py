@@ -32,7 +32,7 @@ from relay.config_sections import (
     Tls,
     Unforwardable,
 )
-from relay.config_values import DomainName
+from relay.config_values import AuthservId, DomainName
 from relay.network import Endpoint
 
 
@@ -50,7 +50,7 @@ class Config(Section):
     """The whole configuration; every relative path is already resolved against the file's folder."""
 
     hostname: DomainName
-    authserv_id: str = ""
+    authserv_id: AuthservId | Literal[""] = ""
     workers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     listen: Annotated[tuple[Listen, ...], Field(min_length=1)]
     tls: Tls | None = None

@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from relay.address import normal_domain
 from relay.config_values import (
     Action,
+    AuthservId,
     DomainName,
     DomainPattern,
     Duration,
@@ -117,14 +117,7 @@ class Clients(Section):
     """Clients that may send to any recipient; under `authserv_ids` they say what they know of their mail."""
 
     trusted: OwnNetworks = ()
-    authserv_ids: tuple[str, ...] = ()
-
-    @field_validator("authserv_ids")
-    @classmethod
-    def _normal(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(name.strip() for name in value):
-            raise ValueError("an empty name")
-        return tuple(normal_domain(name.strip()) for name in value)
+    authserv_ids: tuple[AuthservId, ...] = ()
 
 
 class Senders(Section):

@@ -56,7 +56,10 @@ def moment(value: object) -> datetime:
     except ValueError:
         found = None
     if isinstance(found, datetime):
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        try:
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except OverflowError:
+            raise ValueError("a year between 1 and 9999, in UTC") from None
     if isinstance(found, date):
         return datetime(found.year, found.month, found.day, tzinfo=UTC)
     raise ValueError("a moment is written like 2026-07-01 or 2026-07-01T12:00:00Z")
@@ -73,6 +76,17 @@ def _domain_pattern(value: str) -> str:
     if value == "*":
         return value
     return ("*." if value.startswith("*.") else "") + _domain(value.removeprefix("*."))
+
+
+def authserv_id(value: str) -> str:
+    """A name as Authentication-Results has it (RFC 8601 section 2.2); normal, where it is a domain.
+
+    Raises:
+        ValueError: white space, or anything that ends a name there.
+    """
+    if re.search(r'[\s;()"]', value.strip()) or not value.strip():
+        raise ValueError(f"{value!r} is no authserv-id: a name like a host has, without spaces")
+    return normal_domain(value.strip())
 
 
 def host_pattern(value: object) -> IPNetwork | str:
@@ -101,6 +115,7 @@ DomainName = Annotated[str, AfterValidator(_domain)]
 DomainPattern = Annotated[str, AfterValidator(_domain_pattern)]  # "*.example.org" is all below it, "*" every domain
 Network = Annotated[IPNetwork, BeforeValidator(network)]
 HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]
+AuthservId = Annotated[str, AfterValidator(authserv_id)]
 File = Annotated[Path, AfterValidator(resolved)]
 Action = Literal["reject", "defer", "tag"]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]

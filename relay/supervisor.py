@@ -268,6 +268,9 @@ class Supervisor:
         except (ConfigError, CannotStart, OSError, ValueError) as error:
             log.error("reload_failed", problem=str(error), kept="the old configuration")
             return
+        except Exception:  # whatever is wrong with the new one, mail goes on with the old one
+            log.exception("reload_failed", kept="the old configuration")
+            return
         old = list(self._workers.values())
         self._config, self._files, self._rates = config, files, Rates(config.srs)
         self._generation += 1

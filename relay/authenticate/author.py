@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64, a2b_qp
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 
-from relay.address import domain_of
+from relay.address import domain_of, split
 from relay.message import HeaderField, Message
+from relay.rewrite.mailboxes import read, text_of
 
+FROM_OCTETS = 16384  # of all From fields: 200 long addresses
 AUTHORS = 100  # domains of one message that are looked at: an internationalized name costs 30 microseconds
-_READ_OCTETS = 8192  # of a longer value nothing is passed over: the strictest reading is also the cheapest
 _LENIENT_NAME = re.compile(rb"\s*+from\s*+:", re.IGNORECASE)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
+_IN_COMMENT = re.compile(r"\\.|[()]|[^\\()]++|.", re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
 _MAILBOX_END = re.compile("[,;]")
@@ -34,13 +38,23 @@ def from_fields(message: Message) -> list[HeaderField]:
 
 
 def author_domains(message: Message) -> list[str]:
-    """The normal domains of the authors, in the order of the fields; of more than can be looked at `AUTHORS` + 1.
+    """The normal domains of the authors; of more than can be looked at `AUTHORS` + 1, or so many empty ones.
 
-    A domain that is spelled in several ways is there several times: past so many none could be passed over unseen.
+    A domain counts as often as it is spelled differently: past so many none could be passed over unseen.
     """
-    values = (field.value.decode("utf-8", "replace") for field in from_fields(message))
-    found = dict.fromkeys(domain for value in values for domain in _domains(value))
-    return [domain_of("@" + domain) for domain in islice(found, AUTHORS + 1)]
+    fields = from_fields(message)
+    if len(fields) > AUTHORS or sum(len(field.raw) for field in fields) > FROM_OCTETS:
+        return [""] * (AUTHORS + 1)
+    return list(_read_domains(tuple([field.value for field in fields])))
+
+
+@lru_cache(maxsize=64)  # every stage of a message asks
+def _read_domains(values: Sequence[bytes]) -> Sequence[str]:
+    found = dict.fromkeys(domain for value in values for domain in _domains(value.decode("utf-8", "replace")))
+    # Whoever writes to the authors reads them in a way of his own: nobody may be an author there and none here.
+    found |= dict.fromkeys(split(author.address).domain for value in values for author in read(text_of(value)))
+    domains = [domain_of("@" + domain) for domain in islice(found, AUTHORS + 1)]
+    return domains if len(domains) > AUTHORS else list(dict.fromkeys(domains))
 
 
 def _domains(value: str) -> list[str]:
@@ -63,16 +77,19 @@ def _decoded(encoding: str, text: str) -> str:
 
 
 def _bare(value: str) -> str:
-    """The value without comments and without the content of quoted strings; all of it where a comment has no end."""
-    if len(value) > _READ_OCTETS:
-        return value
-    depth = 0
-    kept = []
-    for token in _TOKEN.findall(value):
+    """The value without comments and without the content of quoted strings; what a comment that has no end holds stays.
+
+    Inside a comment a quotation mark is nothing but itself (RFC 5322 section 3.2.2).
+    """
+    kept: list[str] = []
+    comments: list[int] = []  # where those that are open begin
+    position = 0
+    while match := (_IN_COMMENT if comments else _TOKEN).match(value, position):
+        token, position = match[0], match.end()
+        if token == ")" and comments:
+            del kept[comments.pop() :]
+            continue
         if token == "(":
-            depth += 1
-        elif token == ")" and depth:
-            depth -= 1
-        elif not depth:
-            kept.append('""' if len(token) > 1 and token[0] == '"' else token)
-    return value if depth else "".join(kept)
+            comments.append(len(kept))
+        kept.append('""' if len(token) > 1 and token[0] == '"' and not comments else token)
+    return "".join(kept)

@@ -111,7 +111,7 @@ def evaluate(author: str, spf: SpfVerdict | None, dkim: Sequence[DkimVerdict], l
         Unasked: it hangs on a question that is not among `lookups`.
     """
     shown = printable(author)
-    if not is_domain(author):
+    if not is_domain(author) or author.startswith("["):
         return DmarcVerdict("permerror", shown, problem="From names a domain that DNS cannot hold")
     try:
         record_domain, record = _discovered(author, lookups)

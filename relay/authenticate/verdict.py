@@ -83,6 +83,7 @@ class Verdict:
             "aligned": list(self.aligned),
             "sender_aligned": self.sender_signed,
             "unforwardable": unforwardable,
+            "author": self.dmarc.domain if self.dmarc is not None and self.author_proven else "",
             "seal": self._seal(),
         }
 

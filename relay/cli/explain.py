@@ -124,8 +124,9 @@ def _require_address(address: str) -> None:
     try:
         if address.lower() != "postmaster":
             parse(address)
-    except BadAddress as error:
-        raise typer.BadParameter(f"{address!r}: {error}") from None
+    except (BadAddress, UnicodeEncodeError) as error:
+        reason = error if isinstance(error, BadAddress) else "not UTF-8"
+        raise typer.BadParameter(f"{address!r}: {reason}") from None
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from relay.sign.published import Published, compare
 from relay.sign.rotation import kind_after
 from relay.sign.table import AUTHORS_DOMAIN
 
+LATEST = 366 * 86400.0  # seconds until a new key takes over: a longer wait is a slip
+
 app = typer.Typer(no_args_is_help=True, help="DKIM keys: make them, list them, publish them, change them.")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -152,9 +154,12 @@ def rotate(
 
 def _seconds(text: str) -> float:
     try:
-        return duration(text)
+        seconds = duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--after") from None
+    if seconds > LATEST:
+        raise typer.BadParameter(f"at most {LATEST / 86400:g} days", param_hint="--after")
+    return seconds
 
 
 def _selectors(found: Iterable[SigningKey], domain: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,7 +19,7 @@ from relay.message import Message
 from relay.queue.store import Delivery, StoredMessage
 from relay.receive.incoming import LARGE
 from relay.rewrite.author import authors, rewritten
-from relay.rewrite.replies import Keep, reply_addresses
+from relay.rewrite.replies import UNKNOWN, Keep, reply_addresses
 from relay.rewrite.srs import Scheme
 from relay.sign import arc
 from relay.sign.signer import Signer
@@ -88,7 +88,7 @@ class Departures:
         """One variant of a message. Raises QueueUnavailable."""
         message = stored.message
         if rewrite_from:
-            addresses = await reply_addresses(authors(message), self._scheme, self._keep)
+            addresses = await self._addresses(stored, authors(message))
             rewrite = partial(rewritten, message, addresses, self._config.srs.domain)
             message = await asyncio.to_thread(rewrite) if len(message.content) >= LARGE else rewrite()
         now, testimony = self._clock(), self._testimony(stored)
@@ -98,9 +98,16 @@ class Departures:
             octets += arc.octets(key) + 2 * len(testimony)  # folded, at worst at every other octet
         return Leaving(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
 
+    async def _addresses(self, stored: StoredMessage, found: Sequence[str]) -> dict[str, str]:
+        """The addresses of ours for authors. Who is not of the domain that was proven gets none that leads anywhere."""
+        nobody = f"{UNKNOWN}@{self._config.srs.domain}"
+        proven = [author for author in found if domain_of(author) == stored.verdict.get("author")]
+        return dict.fromkeys(found, nobody) | await reply_addresses(proven, self._scheme, self._keep)
+
     def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> bytes:
         now = self._clock()
-        signatures, key = self._signer.fields(message, now), self._signer.sealing_key(now)
+        proven = bool(stored.verdict.get("trusted") or stored.verdict.get("author"))
+        signatures, key = self._signer.fields(message, now, proven=proven), self._signer.sealing_key(now)
         if not testimony or key is None:
             return signatures
         chain = stored.verdict["seal"]

@@ -44,6 +44,7 @@ _HEADERS = ("text/rfc822-headers", "message/global-headers", "message/rfc822-hea
 _SENDERS_OWN = frozenset(
     ("from", "sender", "reply-to", "to", "cc", "subject", "date", "message-id", "in-reply-to", "references")
 )
+_OFTEN_REWRITTEN = frozenset(("to", "cc"))  # by hosts behind us, to the mailbox
 _TELLING = frozenset(("delivered-to", "x-delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "return-path"))
 
 
@@ -260,9 +261,9 @@ def _shown(came: Message, taken: _Taken, hidden: Iterable[str]) -> Message:
 
 
 def _is_shown(field: HeaderField, taken: _Taken, telling: Collection[bytes]) -> bool:
-    if field.name in _SENDERS_OWN:
+    if field.name in _SENDERS_OWN and field.name not in _OFTEN_REWRITTEN:
         return True
-    if taken.index < 0 or not field.name or field.name in _TELLING:
+    if field.name not in _SENDERS_OWN and (taken.index < 0 or not field.name or field.name in _TELLING):
         return False
     raw = field.raw.lower()
     return not any(octets in raw for octets in telling)

@@ -75,7 +75,7 @@ def _values(message: Message) -> Iterator[str]:
 
 
 def _shown(author: Author, address: str, domain: str) -> Author:
-    if domain_of(author.address) == domain:
+    if address == author.address:
         return Author(clean(author.name), address)
     return Author(f"{clean(author.name) or clean(author.address)} via {domain}", address)
 

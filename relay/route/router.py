@@ -151,7 +151,12 @@ class Router:
         addresses = self._expanded(recipient)
         if addresses is not None:
             targets = await self._targets(recipient, addresses, asked)
-            return Routed("alias", targets, self._table.chain(recipient))
+            routed = Routed("alias", targets, self._table.chain(recipient))
+            detour = next(filter(self._way_home.leads_home, addresses), "") if stands_for_another(recipient) else ""
+            if not detour:
+                return routed
+            behind = await self._way_home.target(detour, asked.now)  # admitted with the targets
+            return replace(routed, kind="reply" if is_reply(recipient) else "srs", home=behind)
         domain = domain_of(recipient)
         if self._domains.route_for(domain) is not None:
             await self._domains.accepts(recipient, asked.stranger)

@@ -119,7 +119,7 @@ def key_table(lines: Iterable[Entry]) -> dict[str, Key]:
         parts = [part.strip() for part in value.split(":", 2)]
         if len(parts) < 3 or not all(parts):
             raise ValueError(f"{where}: {name}: a key is written NAME DOMAIN:SELECTOR:FILE")
-        domain, selector = (part if part == ITSELF else _domain(part, where) for part in parts[:2])
+        domain, selector = (part if part == ITSELF else domain_name(part, where) for part in parts[:2])
         if selector == ITSELF:
             raise ValueError(f"{where}: {name}: % is no selector")
         found.setdefault(name, Key(domain, selector, parts[2], where))
@@ -207,7 +207,8 @@ def _without(one: IPNetwork, other: IPNetwork) -> Iterator[IPNetwork]:
         yield one
 
 
-def _domain(text: str, where: str) -> str:
+def domain_name(text: str, where: str) -> str:
+    """A domain or selector, normal. Raises ValueError: it is none."""
     name = normal_domain(text)
     if not name.isascii() or not DOMAIN.match(name):
         raise ValueError(f"{where}: {text!r} is not a domain name")

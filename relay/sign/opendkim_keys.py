@@ -16,7 +16,7 @@ from relay.address import DOMAIN, normal_domain
 from relay.config import ConfigError
 from relay.sign import keys
 from relay.sign.keys import PrivateKey, SigningKey
-from relay.sign.opendkim import ITSELF, Key, Signing
+from relay.sign.opendkim import ITSELF, Key, Signing, domain_name
 from relay.sign.opendkim_files import Installation, find
 from relay.sign.table import AUTHORS_DOMAIN, Rule, matches
 
@@ -97,18 +97,19 @@ class _Reader:
 def _single_key(installation: Installation) -> Iterator[Rule]:
     """The one key of a host without tables (Domain, Selector, KeyFile)."""
     selector, file = (installation.settings.get(name) for name in ("selector", "keyfile"))
-    domains = [normal_domain(domain) for domain in installation.domains()]
+    domains = [domain_name(domain, f"{installation.folder}: Domain") for domain in installation.domains()]
     if selector is None or file is None or not domains:
         raise ValueError(f"{installation.folder}: no KeyTable and SigningTable, nor Domain, Selector and KeyFile")
+    label = domain_name(selector.value, selector.where)
     try:
         private = keys.read(installation.base / file.value)
     except ConfigError as error:
         raise ValueError(f"{file.where}: {error}") from None
     for domain in domains:
-        yield Rule(f"*@{domain}", (SigningKey(domain, selector.value, private),))
+        yield Rule(f"*@{domain}", (SigningKey(domain, label, private),))
     if installation.is_on("subdomains"):
         for domain in sorted(domains, key=len, reverse=True):
-            yield Rule(f"*@*.{domain}", (SigningKey(domain, selector.value, private),))
+            yield Rule(f"*@*.{domain}", (SigningKey(domain, label, private),))
 
 
 def _domains_with_files(path: str) -> Iterator[str]:

@@ -35,9 +35,13 @@ class Signer:
         names = {key.record_name for key in own}
         return own if self.sealing is None or self.sealing.record_name in names else (*own, self.sealing)
 
-    def fields(self, message: Message, now: float) -> bytes:
-        """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From."""
-        keys = self._keys_for(message, now)
+    def fields(self, message: Message, now: float, *, proven: bool = True) -> bytes:
+        """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From.
+
+        Args:
+            proven: it is certain that the author's domain is the true one.
+        """
+        keys = self._keys_for(message, now, proven)
         if not keys and self._has_keys and not self._warned:
             self._warned = True
             log.warning("unsigned", mend="no DKIM key is active for mail that leaves: see `srs-relay keys list`")
@@ -54,10 +58,10 @@ class Signer:
 
     def octets(self, message: Message, now: float) -> int:
         """How long `fields` may get, to announce a message's size (RFC 1870) before it is signed."""
-        return sum(FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self._keys_for(message, now))
+        return sum(FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self._keys_for(message, now, True))
 
-    def _keys_for(self, message: Message, now: float) -> tuple[SigningKey, ...]:
-        return self.table.select(*self._author(message), now)
+    def _keys_for(self, message: Message, now: float, proven: bool) -> tuple[SigningKey, ...]:
+        return self.table.select(*self._author(message), now, proven=proven)
 
     def _author(self, message: Message) -> tuple[str, str]:
         """The user, where the table needs to know, and the normal domain of the one author; otherwise nobody."""

@@ -76,15 +76,17 @@ class SigningTable:
         """The domains that keys are for by name."""
         return frozenset(key.domain for key in self.keys) - {AUTHORS_DOMAIN}
 
-    def select(self, user: str, domain: str, now: float) -> tuple[SigningKey, ...]:
+    def select(self, user: str, domain: str, now: float, *, proven: bool = True) -> tuple[SigningKey, ...]:
         """The keys that sign at a time (seconds since 1970) for one author.
 
         Args:
             user: the local part in lower case, unquoted; empty where it is not known, and then matched by wildcards
                 alone.
             domain: normal; empty for nobody in particular.
+            proven: it is certain that the mail is from that domain; otherwise no key signs with whatever domain the
+                author has.
         """
-        return _once(self._chosen(f"{user}@{domain}", domain, now)) or _once(_active(self.forwarder, now))
+        return _once(self._chosen(f"{user}@{domain}", domain, now, proven)) or _once(_active(self.forwarder, now))
 
     def signs_as(self, domain: str, now: float) -> bool:
         """Whether every author in a normal domain gets a signature with that very domain.
@@ -100,13 +102,13 @@ class SigningTable:
                 return True
         return any(key.domain == domain for key in _active(self.forwarder, now))
 
-    def _chosen(self, address: str, domain: str, now: float) -> Iterator[SigningKey]:
+    def _chosen(self, address: str, domain: str, now: float, proven: bool) -> Iterator[SigningKey]:
         for rule in self._rules_for(domain):
             active = _active(rule.keys, now) if matches(rule.pattern, address) else []
             for key in active:
                 if key.domain != AUTHORS_DOMAIN:
                     yield key
-                elif domain.isascii() and DOMAIN.match(domain):
+                elif proven and domain.isascii() and DOMAIN.match(domain):
                     yield replace(key, domain=domain)
             if active and rule.ends:
                 return

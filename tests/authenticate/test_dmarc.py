@@ -487,7 +487,7 @@ AUTHORS: Zone = {
         ("From: Undisclosed:;", "permerror", ""),
         ("From: <>", "permerror", ""),
         ("From: root", "permerror", ""),
-        ("From: a@[192.0.2.1]", "permerror", ""),
+        ("From: a@[192.0.2.1]", "permerror", "[192.0.2.1]"),
         ("From: a@good..example", "permerror", "good..example"),
         ("From: a@good.example, b@good..example", "permerror", "good..example"),
         # more than one field

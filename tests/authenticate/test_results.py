@@ -170,7 +170,7 @@ def expected(results: Sequence[MethodResult]) -> list[tuple[str, str, dict[str, 
 def written_bare(results: list[tuple[str, str, dict[str, str]]]) -> list[tuple[str, str, dict[str, str]]]:
     """Without the values that have to be quoted: authres drops such a property where another follows it."""
     return [
-        (method, result, {name: value for name, value in values.items() if re.fullmatch(r"[\w.@-]+", value, re.ASCII)})
+        (method, result, {name: value for name, value in values.items() if re.fullmatch(r"[\w.-]+", value, re.ASCII)})
         for method, result, values in results
     ]
 

@@ -260,6 +260,9 @@ TRICKS: dict[str, str | bytes] = {
     "octets that are no UTF-8": b"\xff\xfe <" + CEO.encode() + b">",
     "many authors": ", ".join([f"a{n}@d{n}.example" for n in range(2000)] + [CEO]),
     "far away": f"{'x' * 20_000} <{CEO}>",
+    "between comments of quotation marks": f'(") "The CEO" <{CEO}> (") <{ANN}>',
+    "a comment in the domain, and one that never ends": "ceo@(not really)fwd.example (",
+    "a comment in the domain, far away": f"{'x' * 9000} <ceo@(not really)fwd.example>",
 }
 
 
