@@ -22,7 +22,6 @@ from relay.rewrite.author import authors, rewritten
 from relay.rewrite.replies import Keep, reply_addresses
 from relay.rewrite.srs import Scheme
 from relay.sign import arc
-from relay.sign.keys import SigningKey
 from relay.sign.signer import Signer
 
 
@@ -92,37 +91,28 @@ class Departures:
             addresses = await reply_addresses(authors(message), self._scheme, self._keep)
             rewrite = partial(rewritten, message, addresses, self._config.srs.domain)
             message = await asyncio.to_thread(rewrite) if len(message.content) >= LARGE else rewrite()
-        now = self._clock()
+        now, testimony = self._clock(), self._testimony(stored)
         octets = len(message.content) + len(stored.trace) + self._signer.octets(message, now)
-        octets += self._sealed_octets(stored, now)
-        return Leaving(message, octets, stored.trace, lambda leaving: self._signatures(stored, leaving), self._turn)
+        key = self._signer.sealing_key(now)
+        if testimony and key is not None:
+            octets += arc.octets(key) + 2 * len(testimony)  # folded, at worst at every other octet
+        return Leaving(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
 
-    def _signatures(self, stored: StoredMessage, message: Message) -> bytes:
+    def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> bytes:
         now = self._clock()
-        signatures = self._signer.fields(message, now)
-        return self._seal(stored, message, signatures, now) + signatures
-
-    def _seal(self, stored: StoredMessage, message: Message, signatures: bytes, now: float) -> bytes:
-        chain, key = stored.verdict.get("seal"), self._sealing_key(now)
-        if not chain or key is None:
-            return b""
-        testimony = self._testimony(stored)
-        if not testimony:
-            return b""
-        return arc.seal(message, signatures, testimony, chain["cv"], chain["instance"], key, int(now))
+        signatures, key = self._signer.fields(message, now), self._signer.sealing_key(now)
+        if not testimony or key is None:
+            return signatures
+        chain = stored.verdict["seal"]
+        seal = arc.seal(message, signatures, testimony, chain["cv"], chain["instance"], key, int(now))
+        return seal + signatures
 
     def _testimony(self, stored: StoredMessage) -> bytes:
-        """The value of Authentication-Results that the seal repeats: ours, or that of a trusted client's MTA."""
+        """The value of Authentication-Results that a seal repeats: ours, or that of a trusted client's MTA; nothing
+        where the message is not to be sealed."""
+        if not self._config.arc.seal or not stored.verdict.get("seal"):
+            return b""
         for found in Message(stored.trace).all("authentication-results"):
             return found.value
         word = vouched(stored.message, self._config.clients.authserv_ids)
         return word.value if word is not None else b""
-
-    def _sealing_key(self, now: float) -> SigningKey | None:
-        return self._signer.sealing_key(now) if self._config.arc.seal else None
-
-    def _sealed_octets(self, stored: StoredMessage, now: float) -> int:
-        key = self._sealing_key(now)
-        if key is None or not stored.verdict.get("seal"):
-            return 0
-        return arc.octets(key) + len(stored.trace)
