@@ -35,7 +35,7 @@ from relay.config_values import (
     Timeout,
     resolved,
 )
-from relay.network import IPNetwork, host_port
+from relay.network import IPNetwork, host_port, too_wide
 
 
 class Section(BaseModel):
@@ -45,13 +45,8 @@ class Section(BaseModel):
 
 
 def _not_everyone(value: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
-    collapsed: list[IPNetwork] = [
-        *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv4Network)),
-        *ipaddress.collapse_addresses(n for n in value if isinstance(n, ipaddress.IPv6Network)),
-    ]
-    for one in collapsed:
-        if one.prefixlen < (8 if one.version == 4 else 16):
-            raise ValueError(f"{one} would make this an open relay; name the networks that are yours")
+    if (one := too_wide(value)) is not None:
+        raise ValueError(f"{one} would make this an open relay; name the networks that are yours")
     return value
 
 

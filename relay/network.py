@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SHORTEST_PREFIX = {4: 8, 6: 16}  # nobody has more of the addresses than that
 
 
 class Endpoint(BaseModel):
@@ -43,6 +45,16 @@ def endpoint(value: object) -> Endpoint:
         host=unquote(parts.hostname),
         port=parts.port or default[parts.scheme],
     )
+
+
+def too_wide(networks: Iterable[IPNetwork]) -> IPNetwork | None:
+    """A network that is so large, of those given or of several together, that to trust it is to be an open relay."""
+    found = list(networks)
+    collapsed: list[IPNetwork] = [
+        *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv6Network)),
+    ]
+    return next((one for one in collapsed if one.prefixlen < _SHORTEST_PREFIX[one.version]), None)
 
 
 def host_port(value: str) -> tuple[str, int]:

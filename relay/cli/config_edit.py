@@ -64,11 +64,15 @@ def toml_entry(values: Mapping[str, Any]) -> str:
     return tomlkit.dumps({"dkim": [dict(values)]})
 
 
-def replace_config(path: Path, text: str) -> None:
+def replace_config(path: Path, before: str, text: str) -> None:
     """Put a new configuration in the place of the old one, at once and with its owner and mode.
+
+    Args:
+        before: what the old one has to be for the change to make sense.
 
     Raises:
         ConfigError: the new one cannot be loaded; the old one stays.
+        Failure: somebody else has changed the old one meanwhile; it stays as they left it.
         OSError: it cannot be written; the old one stays.
     """
     parse(text, path)
@@ -83,6 +87,8 @@ def replace_config(path: Path, text: str) -> None:
                 os.fchown(handle, there.st_uid, there.st_gid)
             file.flush()
             os.fsync(handle)
+        if path.read_bytes().decode("utf-8", errors="replace") != before:
+            raise Failure(f"{path} was changed meanwhile, and stays as it is; try again")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink()

@@ -31,10 +31,9 @@ from relay.sign.published import Published, compare
 from relay.sign.rotation import kind_after
 from relay.sign.table import AUTHORS_DOMAIN
 
-LATEST = 366 * 86400.0  # seconds until a new key takes over: a longer wait is a slip
-
 app = typer.Typer(no_args_is_help=True, help="DKIM keys: make them, list them, publish them, change them.")
 
+_LONGEST_WAIT = 366 * 86400.0  # seconds until a new key signs: nobody plans further ahead, and calendars end
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -124,11 +123,11 @@ def rotate(
     if domain is None:
         domain = signer.table.forwarder[0].domain if signer.table.forwarder else loaded.srs.domain
     taken = _selectors(signer.keys, domain)
-    text = config.read_bytes().decode("utf-8")
+    text = before = config.read_bytes().decode("utf-8")
     changed: list[SigningKey] = []
     written: list[Path] = []
     try:
-        for entry, old in _to_rotate(loaded, domain, now):
+        for entry, old in _to_rotate(loaded, domain, taken, now):
             selector, at = key_files.free_selector(config, domain, taken), min(turn, old.active_until)
             path = key_files.default_path(config, domain, selector)
             fresh = key_files.make_key(path, kind_after(old), domain, selector)
@@ -142,7 +141,7 @@ def rotate(
             text = config_edit.with_successor(
                 text, domain, old.selector, {"active_until": key_files.moment(at)}, successor
             )
-        config_edit.replace_config(config, text)
+        config_edit.replace_config(config, before, text)
     except BaseException:
         for path in written:
             path.unlink()
@@ -157,8 +156,8 @@ def _seconds(text: str) -> float:
         seconds = duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--after") from None
-    if seconds > LATEST:
-        raise typer.BadParameter(f"at most {LATEST / 86400:g} days", param_hint="--after")
+    if seconds > _LONGEST_WAIT:
+        raise typer.BadParameter("a year at most", param_hint="--after")
     return seconds
 
 
@@ -166,13 +165,18 @@ def _selectors(found: Iterable[SigningKey], domain: str) -> list[str]:
     return [key.selector for key in found if key.domain == domain]
 
 
-def _to_rotate(config: Config, domain: str, now: float) -> Iterator[tuple[Dkim, SigningKey]]:
+def _to_rotate(config: Config, domain: str, taken: list[str], now: float) -> Iterator[tuple[Dkim, SigningKey]]:
     """The active keys of a domain.
 
     Raises:
         Failure: it has none, or the next one waits already.
     """
     entries = [(entry, keys.load(entry)) for entry in config.dkim if entry.domain == domain]
+    if taken and not entries:
+        raise Failure(
+            f"the keys of {domain} are not in [[dkim]], and only those are rotated;"
+            f" one of `srs-relay keys new --domain {domain}` comes before OpenDKIM's"
+        )
     for _, key in entries:
         if key.state(now) == "waiting":
             raise Failure(f"{key.record_name} waits already, and signs from {keys_view.date(key.active_from)} on")

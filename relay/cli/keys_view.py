@@ -12,6 +12,8 @@ from relay.sign.rotation import record_needed_until
 from relay.sign.signer import Signer
 from relay.sign.table import AUTHORS_DOMAIN
 
+_LAST = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
+
 
 def row(
     signer: Signer, key: SigningKey, sealing: SigningKey | None, now: float, published: Published | None
@@ -85,7 +87,7 @@ def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
 
 def date(seconds: float) -> str:
     """A moment for a person, in UTC as in the configuration."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{_moment(seconds):%Y-%m-%d %H:%M} UTC"
 
 
 def _times(row: dict[str, Any]) -> str:
@@ -101,4 +103,9 @@ def _iso(seconds: float) -> str | None:
     """None for what has no end."""
     if not math.isfinite(seconds):
         return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _moment(seconds: float) -> datetime:
+    """The calendar ends sooner than a key may that is to last for ever, and whose record has to stay yet longer."""
+    return datetime.fromtimestamp(min(seconds, _LAST), UTC)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from relay.address import DOMAIN, normal_domain
-from relay.network import IPNetwork
+from relay.network import IPNetwork, too_wide
 
 Kind = Literal["file", "refile", "csl"]
 
@@ -21,7 +21,6 @@ ITSELF = "%"  # a key, or the domain of one, that is named as the author's domai
 _KINDS: dict[str, Kind] = {"file": "file", "refile": "refile", "csl": "csl"}
 _NO_WILDCARD = re.compile(r"[][?(){}|^$\\]")
 _LOOPBACK = ("127.0.0.1/32", "::1/128")  # what localhost means anywhere (RFC 6761 section 6.3)
-_WIDEST = {4: 8, 6: 16}  # prefix lengths, the same as of clients.trusted
 
 
 class Setting(NamedTuple):
@@ -160,27 +159,30 @@ def looks_like_patterns(lines: Iterable[Entry]) -> bool:
 
 
 def hosts(lines: Iterable[Entry]) -> Hosts:
-    """The networks of InternalHosts; `!` takes a smaller one out of a larger one again.
+    """The networks of InternalHosts. The smallest one that a client is in decides, and `!` excludes; of two of one size
+    the exclusion counts.
 
     Raises:
         ValueError: a network is so wide that the relay would be open to everyone.
     """
-    names, signed = [], []
+    names: list[Entry] = []
+    found: list[tuple[IPNetwork, bool, str]] = []
     for entry in lines:
         text = entry.key.removeprefix("!")
         networks = _networks(text)
         if not networks:
             names.append(entry)
-        for network in networks:
-            if network.prefixlen < _WIDEST[network.version] and text == entry.key:
-                raise ValueError(
-                    f"{entry.where}: {text} would make this an open relay; name the networks that are yours"
-                )
-            signed.append((network.prefixlen, network, text == entry.key))
+        found += [(network, text != entry.key, entry.where) for network in networks]
+    wide = too_wide(network for network, excluded, _ in found if not excluded)
+    if wide is not None:
+        within = (one for one in found if not one[1] and one[0].overlaps(wide))
+        where = min(within, key=lambda one: one[0].prefixlen)[2]
+        raise ValueError(f"{where}: {wide} would make this an open relay; name the networks that are yours")
     trusted: list[IPNetwork] = []
-    for _, network, wanted in sorted(signed, key=lambda one: one[0]):
-        trusted = [rest for one in trusted for rest in _without(one, network)]
-        if wanted:
+    for network, excluded, _ in sorted(found, key=lambda one: (one[0].prefixlen, one[1])):
+        if excluded:
+            trusted = [rest for one in trusted for rest in _without(one, network)]
+        else:
             trusted.append(network)
     return Hosts(tuple(trusted), tuple(names))
 
@@ -192,6 +194,8 @@ def _networks(text: str) -> list[IPNetwork]:
     try:
         network = ipaddress.ip_network(re.sub(r"[][]", "", text))
     except ValueError:
+        return []
+    if "." in text.partition("/")[2]:  # a netmask
         return []
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     if mapped is not None and network.prefixlen >= 96:

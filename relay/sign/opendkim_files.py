@@ -21,9 +21,11 @@ class Installation:
     """A folder of OpenDKIM, with its opendkim.conf where there is one.
 
     Attributes:
+        conf: None where there is no opendkim.conf.
         base: the folder that relative paths start at.
     """
 
+    conf: Path | None
     settings: dict[str, Setting]
     folder: Path
     base: Path
@@ -48,12 +50,13 @@ class Installation:
         return opendkim.signing_table(kind, lines)
 
     def hosts(self) -> Hosts:
-        """InternalHosts: whose mail is signed. ExternalIgnoreList trusts nobody, it only keeps the log quiet.
+        """InternalHosts: whose mail is signed. ExternalIgnoreList trusts nobody, it only keeps the log quiet, and often
+        names the file that is usual for both; so an opendkim.conf has to say that it means InternalHosts.
 
         Raises:
             OSError, ValueError: as `opendkim.hosts`.
         """
-        table = self._table("internalhosts", _HOSTS)
+        table = self._table("internalhosts", _HOSTS if self.conf is None else ())
         return opendkim.hosts(table[1]) if table is not None else Hosts((), ())
 
     def domains(self) -> list[str]:
@@ -85,7 +88,7 @@ def find(folder: Path) -> Installation:
         raise ValueError(f"{folder}: no such folder")
     settings = dict(_settings(conf, 0)) if conf is not None else {}
     base = Path(settings["basedirectory"].value) if "basedirectory" in settings else folder
-    return Installation(settings, folder, base)
+    return Installation(conf, settings, folder, base)
 
 
 def _settings(conf: Path, depth: int) -> Iterator[tuple[str, Setting]]:

@@ -41,10 +41,13 @@ class Signer:
         Args:
             proven: it is certain that the author's domain is the true one.
         """
-        keys = self._keys_for(message, now, proven)
+        author = self._author(message)
+        keys = self.table.select(*author, now, proven=proven)
         if not keys and self._has_keys and not self._warned:
             self._warned = True
-            log.warning("unsigned", mend="no DKIM key is active for mail that leaves: see `srs-relay keys list`")
+            forwarder = [key.record_name for key in self.table.forwarder]
+            mend = "neither the author's domain nor the forwarder has an active DKIM key: see `srs-relay keys list`"
+            log.warning("unsigned", from_domain=author[1], forwarder=forwarder, mend=mend)
         return signature_fields(message, keys, int(now)) if keys else b""
 
     def signs_as(self, domain: str, now: float) -> bool:
@@ -58,10 +61,9 @@ class Signer:
 
     def octets(self, message: Message, now: float) -> int:
         """How long `fields` may get, to announce a message's size (RFC 1870) before it is signed."""
-        return sum(FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self._keys_for(message, now, True))
-
-    def _keys_for(self, message: Message, now: float, proven: bool) -> tuple[SigningKey, ...]:
-        return self.table.select(*self._author(message), now, proven=proven)
+        return sum(
+            FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self.table.select(*self._author(message), now)
+        )
 
     def _author(self, message: Message) -> tuple[str, str]:
         """The user, where the table needs to know, and the normal domain of the one author; otherwise nobody."""

@@ -338,6 +338,7 @@ def test_a_link_into_another_folder_keeps_its_own_relative_paths(folder: Path) -
             "b2025._domainkey.brand.example waits already, and signs from 2999-01-01 00:00 UTC on",
         ),
         (CONFIG, ["--after", "3"], "a duration is written with its unit"),
+        (CONFIG, ["--after", "99999999d"], "--after: a year at most"),
         (
             re.sub(r"\[\[dkim\]\](.|\n)*", "", CONFIG)
             + 'dkim = [{domain = "fwd.example", selector = "s", private_key = "relay1.pem"}]\n',
@@ -356,6 +357,42 @@ def test_a_rotation_that_cannot_be_leaves_everything_as_it_was(
 ) -> None:
     (folder / "relay.toml").write_text(config)
     assert said in refused(folder, capsys, "rotate", *args)
+
+
+def test_keys_that_opendkim_has_are_listed_but_not_rotated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, tables = folder / "relay.toml", folder / "opendkim"
+    tables.mkdir()
+    (tables / "KeyTable").write_text(f"k od.example:mail:{folder}/relay1.pem\n")
+    (tables / "SigningTable").write_text("*@od.example k\n")
+    config.write_text(CONFIG + '[signing]\nopendkim = "opendkim"\n')
+    assert ran(folder, "dns") == 0
+    assert texts(capsys.readouterr().out)["mail._domainkey.od.example"] == RECORD
+    assert refused(folder, capsys, "rotate", "--domain", "od.example").endswith(
+        "the keys of od.example are not in [[dkim]], and only those are rotated;"
+        " one of `srs-relay keys new --domain od.example` comes before OpenDKIM's"
+    )
+
+
+def test_what_somebody_changes_during_a_rotation_is_not_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder / "relay.toml"
+
+    def slow(kind: str) -> bytes:
+        config.write_text(CONFIG + "# theirs\n")
+        return PEM[kind]
+
+    monkeypatch.setattr(keys, "generate", slow)
+    assert ran(folder, "rotate") == 1
+    assert "was changed meanwhile, and stays as it is" in capsys.readouterr().err
+    assert config.read_text() == CONFIG + "# theirs\n"
+    assert not list((folder / "dkim").iterdir()) and not list(folder.glob(".new-*"))
+
+
+def test_a_key_may_last_as_long_as_a_date_can_say(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "relay.toml").write_text(CONFIG + "active_until = 9999-12-31\n")
+    assert ran(folder, "dns") == ran(folder, "dns", "--json") == 0
+    assert "b2025._domainkey.brand.example" in texts(capsys.readouterr().out.partition("\n[")[0])
 
 
 def test_a_rotation_needs_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from relay.network import within
 from relay.sign import opendkim
-from relay.sign.opendkim import Entry, Setting
-from relay.sign.opendkim_files import find
+from relay.sign.opendkim import Setting
 from relay.sign.opendkim_keys import read_rules
 from relay.sign.table import SigningTable
 from tests import corpus
@@ -230,58 +225,10 @@ def test_half_of_the_tables_is_refused(folder: Path) -> None:
         read_rules(folder / "gone")
 
 
-# --- trusted hosts ----------------------------------------------------------------------------------------------------
-
-
-def hosts(*lines: str) -> opendkim.Hosts:
-    return opendkim.hosts(Entry(line, "", f"TrustedHosts:{n}") for n, line in enumerate(lines, 1))
-
-
-def test_trusted_hosts_are_addresses_and_networks_and_names_are_kept_apart() -> None:
-    found = hosts(
-        "127.0.0.1", "localhost", "[2001:db8::1]", "10.1.0.0/16", "::ffff:192.0.2.1", "mail.example", ".x.example"
-    )
-    addresses = ("127.0.0.1", "::1", "2001:db8::1", "10.1.2.3", "192.0.2.1")
-    assert all(within(address, found.networks) for address in addresses)
-    assert not within("10.2.0.0", found.networks)
-    assert [name.key for name in found.names] == ["mail.example", ".x.example"]
-
-
-def test_a_network_that_opendkim_never_finds_trusts_nobody() -> None:
-    found = hosts("192.0.2.7/24")
-    assert found.networks == () and found.names[0].where == "TrustedHosts:1"
-
-
-@pytest.mark.parametrize("line", ["0.0.0.0/0", "::/0", "0.0.0.0/1", "2000::/3"])
-def test_nobody_becomes_an_open_relay_by_moving_over(line: str) -> None:
-    with pytest.raises(ValueError, match=rf"TrustedHosts:2: {re.escape(line)} would make this an open relay"):
-        hosts("127.0.0.1", line)
-
-
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.integers(0, 255), st.integers(24, 32)), max_size=6, unique_by=lambda one: one[1:]
-    ),
-    st.integers(0, 255),
-)
-def test_the_smallest_network_decides(lines: list[tuple[bool, int, int]], last: int) -> None:
-    networks = {ipaddress.ip_network(f"192.0.2.{n}/{bits}", strict=False): wanted for wanted, n, bits in lines}
-    found = hosts(*(f"{'' if wanted else '!'}{network}" for network, wanted in networks.items()))
-    address = ipaddress.ip_address(f"192.0.2.{last}")
-    deciding = max((one for one in networks if address in one), key=lambda one: one.prefixlen, default=None)
-    assert within(str(address), found.networks) == (deciding is not None and networks[deciding])
-
-
 def test_every_entry_for_an_author_signs_if_several_may(folder: Path) -> None:
     """As opendkim.conf(5) says; Debian's OpenDKIM leaves out some of them where one of several is for a user."""
     write(folder, "news@example.org user\nexample.org org\n* any\n", KEYS, PLAIN + MULTIPLE)
     assert chosen(folder, "news@example.org") == ["s-user example.org", "s-org example.org", "s-any example.org"]
-
-
-def test_internal_hosts_are_trusted_and_the_ignore_list_is_not(folder: Path) -> None:
-    (folder / "conf").write_text("10.0.0.1\n")
-    (folder / "opendkim.conf").write_text(f"InternalHosts 192.0.2.1, ::1\nExternalIgnoreList refile:{folder}/conf\n")
-    assert [str(one) for one in find(folder).hosts().networks] == ["192.0.2.1/32", "::1/128"]
 
 
 @pytest.mark.parametrize(

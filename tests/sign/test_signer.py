@@ -82,7 +82,9 @@ def test_mail_that_leaves_unsigned_since_no_key_is_active_is_one_warning() -> No
     waiting = signer(replace(key("fwd.example", "f1"), active_from=NOW + 60))
     with capture_logs() as logs:
         assert selectors(waiting, "a@x.example") == selectors(waiting, "a@fwd.example") == []
-    assert [(line["event"], line["log_level"]) for line in logs] == [("unsigned", "warning")]
+    [line] = logs
+    assert (line["event"], line["log_level"], line["from_domain"]) == ("unsigned", "warning", "x.example")
+    assert line["forwarder"] == ["f1._domainkey.fwd.example"]
 
 
 @pytest.mark.parametrize(
