@@ -199,6 +199,14 @@ class Dmarc(Section):
     unforwardable: Unforwardable = "rewrite-from"
     skip: tuple[HostPattern, ...] = ()
 
+    @field_validator("skip")
+    @classmethod
+    def _not_the_internet(cls, value: tuple[IPNetwork | str, ...]) -> tuple[IPNetwork | str, ...]:
+        for one in value:
+            if not isinstance(one, str) and one.prefixlen < (8 if one.version == 4 else 16):
+                raise ValueError(f"{one} would turn DMARC off; name the hosts that you know")
+        return value
+
 
 class Arc(Section):
     """ARC seals (RFC 8617): whether we make them, with which key (without one: a DKIM key), and whose are believed."""

@@ -457,6 +457,8 @@ def test_secrets_that_others_can_read_are_named(folder: Path) -> None:
             '[routes.domains."a.example"]\nrecipients = "any"\nsrs = "maybe"',
             'routes.domains.a.example.srs: false, "when-needed" or "always"',
         ),
+        ('[dmarc]\nskip = ["0.0.0.0/0"]', "dmarc.skip: 0.0.0.0/0 would turn DMARC off"),
+        ('[clients]\nauthserv_ids = ["a b"]', "clients.authserv_ids.0: 'a b' is no authserv-id"),
         ('[delivery]\nmode = "in-session"', "delivery.mode: must be 'queue'"),
         (
             '[[dkim]]\ndomain = "a.example"\nselector = "s"\nprivate_key = "x"\n' * 2,
