@@ -41,6 +41,7 @@ class DmarcVerdict:
         aligned: the methods that pass for a domain in alignment with `domain`; also where the result is `none`.
         record_domain: where the record that applies stands.
         problem: why the result is no better, in words; printable ASCII.
+        others: the verdicts on the other domains that From can be read to name; this one counts most.
         lookups: what was asked for all domains of the authors, in that order.
     """
 
@@ -52,6 +53,7 @@ class DmarcVerdict:
     aligned: tuple[Method, ...] = ()
     record_domain: str = ""
     problem: str = ""
+    others: tuple[DmarcVerdict, ...] = field(default=(), repr=False, compare=False)
     lookups: tuple[Lookup, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -87,7 +89,9 @@ async def check(
     verdicts = [_of_repeated_from(verdict) for verdict in found] if repeated else list(found)
     if len(domains) > AUTHOR_DOMAINS:
         verdicts.append(DmarcVerdict("permerror", "", problem=f"more than {AUTHOR_DOMAINS} domains in From"))
-    return replace(max(verdicts, key=_gravity), lookups=tuple(lookups.values()))
+    worst = max(verdicts, key=_gravity)
+    others = tuple(one for one in verdicts if one is not worst)
+    return replace(worst, others=others, lookups=tuple(lookups.values()))
 
 
 async def organizational_domain(resolver: Resolver, domain: str) -> str:

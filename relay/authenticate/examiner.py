@@ -85,17 +85,17 @@ class Examiner:
         kin = await asyncio.gather(*(is_ours(self._resolver, self._own_domains, domain) for domain in authors))
         ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
         policy.refuse_forged(verdict, is_within(self._own_domains, domain_of(sender)), authors, ours, client.ip)
-        policy.apply_spf_unless_dkim(self._config.spf, verdict, client.ip)
-        if verdict.dmarc is None or verdict.dmarc.result != "fail":
-            return ""
+        failed = verdict.dmarc is not None and verdict.dmarc.result == "fail"
         # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
         known = (*self._config.dmarc.skip, *self._config.spf.skip)
         override = policy.overrides(known, self._config.arc.trusted_sealers, verdict, client.ip)
-        if override:
+        if not override:
+            policy.apply_spf_unless_dkim(self._config.spf, verdict, client.ip)
+            if verdict.dmarc is not None:
+                policy.apply_dmarc(self._config.dmarc, verdict.dmarc, client.ip)
+        elif failed and verdict.dmarc is not None:
             log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
-        else:
-            policy.apply_dmarc(self._config.dmarc, verdict.dmarc, client.ip)
-        return override
+        return override if failed else ""
 
     def _note(self, verdict: Verdict, queue_id: str) -> None:
         """One log line, and the metrics, for all that was checked."""
@@ -126,14 +126,9 @@ class Examiner:
 
     def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
         """Why DMARC would fail behind us; empty where it passes, be it by what we sign or send in the author's name."""
-        reason = policy.breaks_when_forwarded(verdict)
-        if not reason or verdict.dmarc is None:
-            return ""
-        if domain_of(sender) in self._config.senders.local_domains:
-            return ""
-        if self._signer.signs_as(verdict.dmarc.domain, time.time()):
-            return ""
-        return reason
+        author, reason = policy.breaks_when_forwarded(verdict)
+        ours = domain_of(sender) in self._config.senders.local_domains or self._signer.signs_as(author, time.time())
+        return "" if ours else reason
 
     def treat_unforwardable(self, verdict: Verdict, sender: str, queue_id: str, recipients: Iterable[str]) -> str:
         """`unforwardable_reason`, noted with what is done about it.

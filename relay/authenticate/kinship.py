@@ -23,7 +23,7 @@ async def related(resolver: Resolver, one: str, other: str) -> bool:
     try:
         return await organizational_domain(resolver, one) == await organizational_domain(resolver, other)
     except DnsFailure:
-        return is_above(one, other) or is_above(other, one)
+        return is_akin(one, other)
 
 
 async def is_ours(resolver: Resolver, own: Collection[str], domain: str) -> bool:
@@ -50,6 +50,11 @@ async def _may_be_akin(resolver: Resolver, domain: str, own: str) -> bool:
 def is_within(own: Collection[str], domain: str) -> bool:
     """Whether a normal domain is one of `own`, or below one."""
     return any(domain == one or is_above(one, domain) for one in own)
+
+
+def is_akin(one: str, other: str) -> bool:
+    """Whether two normal domains are the same, or one is below the other."""
+    return one == other or is_above(one, other) or is_above(other, one)
 
 
 def is_above(parent: str, child: str) -> bool:

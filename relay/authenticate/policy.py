@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 from relay.authenticate.author import AUTHORS
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
+from relay.authenticate.kinship import is_akin
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
-from relay.authenticate.vouched import dmarc_of
+from relay.authenticate.vouched import passes_dmarc
 from relay.config_sections import Dmarc, Spf
 from relay.network import IPNetwork, within
 from relay.reply import Refused
@@ -137,20 +138,21 @@ def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdic
     for link in verdict.arc.sets:
         if link.domain not in sealers:
             return ""
-        if dmarc_of(link.results) == "pass":
+        if passes_dmarc(link.results, verdict.dmarc.domain if verdict.dmarc is not None else ""):
             return f"trusted ARC sealer {link.domain}"
     return ""
 
 
-def breaks_when_forwarded(verdict: Verdict) -> str:
-    """Why a next hop will see DMARC fail although it passes here; empty where it will not.
+def breaks_when_forwarded(verdict: Verdict) -> tuple[str, str]:
+    """The author's domain for which a next hop will see DMARC fail although it passes here, and why; empty: none.
 
-    SPF speaks for the last hop only, so what passes by it alone passes no further. Receivers older than RFC 9989 do not
-    know `t=y`, so that the policy counts as it is published.
+    SPF speaks for the last hop only, so what passes by it alone passes no further. A signature whose key could not be
+    looked up may yet be good. Receivers older than RFC 9989 do not know `t=y`, so the policy counts as it is published.
     """
-    dmarc = verdict.dmarc
-    if dmarc is None or dmarc.result != "pass" or dmarc.aligned != ("spf",):
-        return ""
-    if dmarc.policy not in ("quarantine", "reject"):
-        return ""
-    return f"DMARC of {dmarc.domain} passes by SPF alone, and its policy is {dmarc.policy}"
+    for dmarc in verdict.authors:
+        if dmarc.result != "pass" or dmarc.aligned != ("spf",) or dmarc.policy not in ("quarantine", "reject"):
+            continue
+        if any(one.result == "temperror" and is_akin(one.domain, dmarc.domain) for one in verdict.dkim):
+            continue
+        return dmarc.domain, f"DMARC of {dmarc.domain} passes by SPF alone, and its policy is {dmarc.policy}"
+    return "", ""

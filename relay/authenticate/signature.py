@@ -6,11 +6,11 @@ Every header field is canonicalized once for all signatures of a message, and it
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from relay.authenticate.author import from_fields
 from relay.authenticate.tags import Unverified, number, octets, require, words
 from relay.message import Canonicalization, HeaderField, Message, relaxed
 from relay.receive.incoming import LARGE
@@ -18,8 +18,6 @@ from relay.receive.incoming import LARGE
 NAMES = 1000  # of fields that one signature signs; honest ones have up to 60
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")  # RFC 6376 section 3.3.2, RFC 8463 section 3
 
-# What some reader takes for a From field: white space of other kinds than RFC 5322 allows may stand before the colon.
-_FROM = re.compile(rb"from\s*+:", re.IGNORECASE)
 _FWS = b" \t\r\n"
 T = TypeVar("T")
 _CANONICALIZATIONS: dict[str, Canonicalization] = {"simple": "simple", "relaxed": "relaxed"}
@@ -53,7 +51,7 @@ def _age(seconds: float) -> str:
 
 def require_one_author(message: Message) -> None:
     """Raises: Unverified, if a reader may see another From than the signed one, or none (RFC 6376 section 8.15)."""
-    authors = sum(1 for field in message.fields if _FROM.match(field.raw)) if message.all("from") else 0
+    authors = len(from_fields(message)) if message.all("from") else 0
     if authors != 1:
         raise Unverified("policy", f"the message has {authors or 'no'} From field{'s' if authors else ''}")
 

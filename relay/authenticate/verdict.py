@@ -16,7 +16,7 @@ from relay.authenticate import arc, dkim, dmarc
 from relay.authenticate.arc import ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
-from relay.authenticate.kinship import is_above, related
+from relay.authenticate.kinship import is_akin, related
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.vouched import Vouched, vouched
 from relay.dns import Iprev, Resolver
@@ -56,14 +56,22 @@ class Verdict:
 
     @property
     def author_proven(self) -> bool:
-        """Whether the author's domain is known to be the true one: DMARC passes, or would if there were a record.
+        """Whether the author's domain is known to be the true one, whichever way From is read."""
+        return self.dmarc is not None and self._proves(self.dmarc)
+
+    @property
+    def authors(self) -> tuple[DmarcVerdict, ...]:
+        """The verdicts on every domain that From can be read to name."""
+        return () if self.dmarc is None else (self.dmarc, *self.dmarc.others)
+
+    def _proves(self, dmarc: DmarcVerdict) -> bool:
+        """DMARC passes, or would if there were a record.
 
         Without a record nothing says which domains are one organization; then one above or below the author's counts.
         """
-        if self.dmarc is None or self.dmarc.result != "none":
-            return self.dmarc is not None and self.dmarc.result == "pass"
-        author = self.dmarc.domain
-        return any(author == one or is_above(author, one) or is_above(one, author) for one in self._authenticated())
+        if dmarc.result != "none":
+            return dmarc.result == "pass"
+        return any(is_akin(dmarc.domain, one) for one in self._authenticated())
 
     def _authenticated(self) -> Iterator[str]:
         if self.spf is not None and self.spf.result == "pass":
@@ -83,7 +91,7 @@ class Verdict:
             "aligned": list(self.aligned),
             "sender_aligned": self.sender_signed,
             "unforwardable": unforwardable,
-            "author": self.dmarc.domain if self.dmarc is not None and self.author_proven else "",
+            "authors": [one.domain for one in self.authors if self._proves(one)],
             "seal": self._seal(),
         }
 
@@ -91,6 +99,8 @@ class Verdict:
         """The next ARC set: its `cv` and its instance. None where the chain must not be extended (a failed one, RFC
         8617 section 5.1.2), and where there is nothing that we could testify to."""
         if self.arc.result == "fail" or (self.trusted and self.word is None):
+            return None
+        if self.word is not None and self.word.result_of("arc") == "fail":
             return None
         return {"cv": self.arc.result, "instance": self.arc.sets[0].instance + 1 if self.arc.sets else 1}
 

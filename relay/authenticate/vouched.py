@@ -92,6 +92,10 @@ class Vouched:
                 return replace(ours, result=cast(dmarc.Result, one.result), policy=policy)
         return ours
 
+    def result_of(self, method: str) -> str:
+        """The first result of a method; empty where it does not say."""
+        return next((one.result for one in self.results if one.method == method), "")
+
     def _of(self, method: str, registered: object) -> Iterator[MethodResult]:
         return (one for one in self.results if one.method == method and one.result in get_args(registered))
 
@@ -116,11 +120,18 @@ def vouched(message: Message, authserv_ids: Collection[str]) -> Vouched | None:
     return Vouched(speaker, tuple(results), tuple(fields)) if results else None
 
 
-def dmarc_of(value: str) -> str:
-    """The DMARC result in a value of Authentication-Results or of ARC-Authentication-Results; empty without one."""
-    if len(value) > SCANNED_OCTETS:
-        return ""
-    return next((one.result for one in read(value)[1] if one.method == "dmarc"), "")
+def passes_dmarc(value: str, author: str) -> bool:
+    """Whether a value of Authentication-Results or ARC-Authentication-Results says that DMARC passed for an author.
+
+    Args:
+        author: a normal domain; another one in `header.from` does not count.
+    """
+    said = read(value)[1] if len(value) <= SCANNED_OCTETS else ()
+    found = next((one for one in said if one.method == "dmarc"), None)
+    if found is None or found.result != "pass":
+        return False
+    stated = found.first("header.from")
+    return not stated or _domain(stated) == author
 
 
 def _where_it_writes(message: Message) -> Iterator[HeaderField]:

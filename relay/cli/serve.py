@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 
 import structlog
 import uvloop
@@ -42,6 +43,8 @@ def serve(config: ConfigFile = None) -> None:
         files = read_files(loaded)
         if not has_postmaster(loaded, files):
             log.warning("no_postmaster", mend="set routes.postmaster: mail to <postmaster> is refused until then")
+        if loaded.arc.seal and files.signer.keys and files.signer.sealing_key(time.time()) is None:
+            log.warning("not_sealed", mend="ARC takes RSA keys only: name one in [arc], or set arc.seal = false")
         return files
 
     try:

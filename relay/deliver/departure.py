@@ -101,12 +101,12 @@ class Departures:
     async def _addresses(self, stored: StoredMessage, found: Sequence[str]) -> dict[str, str]:
         """The addresses of ours for authors. Who is not of the domain that was proven gets none that leads anywhere."""
         nobody = f"{UNKNOWN}@{self._config.srs.domain}"
-        proven = [author for author in found if domain_of(author) == stored.verdict.get("author")]
+        proven = [author for author in found if domain_of(author) in stored.verdict.get("authors", ())]
         return dict.fromkeys(found, nobody) | await reply_addresses(proven, self._scheme, self._keep)
 
     def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> bytes:
         now = self._clock()
-        proven = bool(stored.verdict.get("trusted") or stored.verdict.get("author"))
+        proven = bool(stored.verdict.get("trusted") or stored.verdict.get("authors"))
         signatures, key = self._signer.fields(message, now, proven=proven), self._signer.sealing_key(now)
         if not testimony or key is None:
             return signatures

@@ -202,6 +202,8 @@ NAMED = Iprev("pass", "mx.lists.example")
         ([], proven(arc=chain(("l.example", SAW_PASS))), "trusted ARC sealer l.example"),
         ([], proven(arc=chain(("l.example", SAW_FAIL), ("k.example", SAW_PASS))), "trusted ARC sealer k.example"),
         ([], proven(arc=chain(("l.example", SAW_FAIL), ("evil.example", SAW_PASS))), ""),
+        ([], proven(arc=chain(("l.example", "mx.l.example; dmarc=pass header.from=b.example"))), ""),
+        ([], proven(arc=chain(("l.example", "mx.l.example; dmarc=pass"))), "trusted ARC sealer l.example"),
         ([], proven(arc=chain(("evil.example", SAW_PASS), ("l.example", SAW_PASS))), ""),
         ([], proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
         (
@@ -231,7 +233,21 @@ def test_who_may_override_a_failure(known: list[str], found: Verdict, reason: st
     ],
 )
 def test_what_forwarding_breaks(found: DmarcVerdict | None, breaks: bool) -> None:
-    assert bool(breaks_when_forwarded(proven(dmarc=found))) == breaks
+    assert breaks_when_forwarded(proven(dmarc=found))[0] == ("a.example" if breaks else "")
+
+
+BY_SPF = DmarcVerdict("pass", "a.example", policy="reject", aligned=("spf",))
+
+
+def test_of_several_readings_of_from_one_is_enough_to_break() -> None:
+    found = proven(dmarc=DmarcVerdict("none", "nick", others=(BY_SPF,)))
+    assert breaks_when_forwarded(found)[0] == "a.example"
+    assert found.to_json(unforwardable=True)["authors"] == ["a.example"]
+
+
+@pytest.mark.parametrize(("signer", "breaks"), [("a.example", ""), ("mail.a.example", ""), ("b.example", "a.example")])
+def test_a_signature_that_could_not_be_checked_may_be_good(signer: str, breaks: str) -> None:
+    assert breaks_when_forwarded(proven(dmarc=BY_SPF, dkim=(signature("temperror", signer),)))[0] == breaks
 
 
 @pytest.mark.parametrize("unit", ["(", "<", "a@b.example,", ":", '"', "[", "a@"])

@@ -13,7 +13,7 @@ from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.forged import strip_forged
 from relay.authenticate.results_field import RESULTS, read
 from relay.authenticate.verdict import hear
-from relay.authenticate.vouched import SCANNED_OCTETS, Vouched, dmarc_of, vouched
+from relay.authenticate.vouched import SCANNED_OCTETS, Vouched, passes_dmarc, vouched
 from relay.dns import StaticResolver
 from relay.message import Message
 
@@ -349,9 +349,11 @@ def test_what_is_vouched_for_can_be_passed_on_as_one_value() -> None:
 
 
 def test_the_dmarc_result_of_a_sealer() -> None:
-    assert dmarc_of("lists.example; spf=fail; dmarc=pass (p=reject) header.from=a.example") == "pass"
-    assert dmarc_of('lists.example; spf=fail (dmarc=pass) smtp.mailfrom="; dmarc=pass"') == ""
-    assert dmarc_of("lists.example; " + " " * SCANNED_OCTETS + "; dmarc=pass") == ""
+    assert passes_dmarc("lists.example; spf=fail; dmarc=pass (p=reject) header.from=a.example", "a.example")
+    assert passes_dmarc("lists.example; dmarc=pass", "a.example")
+    assert not passes_dmarc("lists.example; dmarc=pass header.from=b.example", "a.example")
+    assert not passes_dmarc('lists.example; spf=fail (dmarc=pass) smtp.mailfrom="; dmarc=pass"', "a.example")
+    assert not passes_dmarc("lists.example; " + " " * SCANNED_OCTETS + "; dmarc=pass", "a.example")
 
 
 def test_work_is_bounded() -> None:
