@@ -14,13 +14,12 @@ from itertools import islice
 
 from relay.address import domain_of, split
 from relay.message import HeaderField, Message
-from relay.rewrite.mailboxes import read, text_of
+from relay.rewrite.mailboxes import IN_COMMENT, read, text_of
 
 FROM_OCTETS = 16384  # of all From fields: 200 long addresses
 AUTHORS = 100  # domains of one message that are looked at: an internationalized name costs 30 microseconds
 _LENIENT_NAME = re.compile(rb"\s*+from\s*+:", re.IGNORECASE)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
-_IN_COMMENT = re.compile(r"\\.|[()]|[^\\()]++|.", re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
 _MAILBOX_END = re.compile("[,;]")
@@ -84,7 +83,7 @@ def _bare(value: str) -> str:
     kept: list[str] = []
     comments: list[int] = []  # where those that are open begin
     position = 0
-    while match := (_IN_COMMENT if comments else _TOKEN).match(value, position):
+    while match := (IN_COMMENT if comments else _TOKEN).match(value, position):
         token, position = match[0], match.end()
         if token == ")" and comments:
             del kept[comments.pop() :]

@@ -30,7 +30,7 @@ _TOKEN = re.compile(
         | \\. | [^"=\[\\(),:;<>]++ | .""",
     re.VERBOSE | re.DOTALL,
 )
-_IN_COMMENT = re.compile(r"\\.|[()]|[^\\()]++|.", re.DOTALL)
+IN_COMMENT = re.compile(r"\\.|[()]|[^\\()]++|.", re.DOTALL)
 _AROUND = re.compile(r"(?<!\s)\s*+([.@])\s*+")  # RFC 5322 section 4.4: white space around dots and the at sign
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|\\.|\S)++', re.DOTALL)
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([BQbq])\?([^?]*+)\?=")  # RFC 2047, RFC 2231 section 5
@@ -114,7 +114,7 @@ def _tokens(value: str) -> Iterator[tuple[str, bool]]:
     Comments nest, and quotation marks have no meaning in them (RFC 5322 section 3.2.2).
     """
     position = depth = 0
-    while match := (_IN_COMMENT if depth else _TOKEN).match(value, position):
+    while match := (IN_COMMENT if depth else _TOKEN).match(value, position):
         before, token, position = depth, match[0], match.end()
         depth = max(0, depth + (token == "(") - (token == ")"))
         if bool(before) == bool(depth):
