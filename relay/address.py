@@ -1,7 +1,9 @@
-"""Mail addresses as RFC 5321 writes them, split and compared without guessing.
+r"""Mail addresses as RFC 5321 writes them, split and compared without guessing.
 
-An address is a `str` (`local@domain`, the null sender is the empty string) everywhere in the relay. The local part
-keeps its quotes and its case; domains are compared in ASCII lower case.
+An address is a `str` (`local@domain`, the null sender is the empty string) everywhere in the relay. One address may be
+written in many ways: `"joe\.user"@x.example`, `"joe.user"@x.example` and `joe.user@x.example.` are the same. `parse`
+makes the normal form of what comes in, with the least quoting and no final dot, and only that form is stored and sent.
+Where an address is a key, `lookup_key` or `normal_address` makes it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import idna
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-"
 DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*\Z")
+_ATOMS_AND_DOTS = re.compile(rf"[{_ATEXT}.]+\Z")
 QUOTED_STRING = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"\Z')
 _LABEL = r"(?!-)[A-Za-z0-9_\u0080-\U0010ffff-]{1,63}(?<!-)"
 DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
@@ -49,7 +52,7 @@ class BadAddress(ValueError):
 
 
 class Mailbox(NamedTuple):
-    """An address in its two parts, both as they were written."""
+    """An address in its two parts."""
 
     local: str
     domain: str
@@ -60,7 +63,10 @@ class Mailbox(NamedTuple):
 
 @_remembered
 def split(address: str) -> Mailbox:
-    """Split at the last `@` outside quotes; the domain is empty where there is none. Nothing is validated."""
+    """Split at the last `@` outside quotes, both parts as they are written; the domain is empty where there is none.
+
+    Nothing is validated.
+    """
     if address.startswith('"'):
         end = _closing_quote(address)
         at = address.find("@", end + 1) if end else -1
@@ -81,23 +87,37 @@ def _closing_quote(text: str) -> int:
 
 
 def parse(address: str) -> Mailbox:
-    """The two parts of a full address.
+    """The two parts of a full address in normal form: a local part without needless quotes, a domain without final dot.
+
+    Dots may stand anywhere in a local part, as in Postfix: older mobile carriers of Japan have given out addresses like
+    `taro..y.@docomo.example`. Such a one is quoted, as RFC 5321 section 4.1.2 has it. The case of both parts stays.
 
     Raises:
-        BadAddress: no `@` or two, an empty or malformed part, or one over `LOCAL_PART_TAKEN` or `DOMAIN_OCTETS`.
+        BadAddress: no `@` or two, an empty or malformed part, one over `LOCAL_PART_TAKEN` or `DOMAIN_OCTETS`, or what
+            UTF-8 cannot hold.
     """
-    mailbox = split(address)
-    if not mailbox.domain:
+    local, domain = split(address)
+    domain = domain.removesuffix(".")
+    if not domain:
         raise BadAddress("the address has no domain")
-    if not (DOT_STRING.match(mailbox.local) or QUOTED_STRING.match(mailbox.local)):
+    if not is_local_part(local):
         raise BadAddress("the local part is malformed")
-    if not (DOMAIN.match(mailbox.domain) or ADDRESS_LITERAL.match(mailbox.domain)):
+    if not (DOMAIN.match(domain) or ADDRESS_LITERAL.match(domain)):
         raise BadAddress("the domain is malformed")
-    if len(mailbox.local.encode()) > LOCAL_PART_TAKEN:
+    try:
+        octets = len(local.encode()), len(domain.encode())
+    except UnicodeEncodeError:
+        raise BadAddress("the address is not valid UTF-8") from None
+    if octets[0] > LOCAL_PART_TAKEN:
         raise BadAddress(f"the local part is longer than {LOCAL_PART_TAKEN} octets")
-    if len(mailbox.domain.encode()) > DOMAIN_OCTETS:
+    if octets[1] > DOMAIN_OCTETS:
         raise BadAddress(f"the domain is longer than {DOMAIN_OCTETS} octets")
-    return mailbox
+    return Mailbox(normal_local(local), domain)
+
+
+def is_local_part(text: str) -> bool:
+    """Whether the text is a local part that we take: a quoted string, or atoms and dots in any order."""
+    return bool(_ATOMS_AND_DOTS.match(text) or QUOTED_STRING.match(text))
 
 
 def unquote(local: str) -> str:
@@ -112,6 +132,14 @@ def quote(local: str) -> str:
     if DOT_STRING.match(local):
         return local
     return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+
+
+def normal_local(local: str) -> str:
+    """The local part with the least quoting: one form of all that RFC 5321 section 4.1.2 calls equivalent.
+
+    What is no local part stays as it is.
+    """
+    return quote(unquote(local)) if is_local_part(local) else local
 
 
 @_remembered
@@ -129,17 +157,24 @@ def normal_domain(domain: str) -> str:
         return domain
 
 
+def normal_address(address: str) -> str:
+    """The address in normal form, as `parse` makes it, but with its domain normal, too: equal for equal mailboxes.
+
+    Nothing is validated; the null sender stays what it is.
+    """
+    local, domain = split(address)
+    return str(Mailbox(normal_local(local), normal_domain(domain)))
+
+
 @_remembered
 def lookup_key(address: str) -> str:
-    """The address for tables and comparison: without case, without needless quotes, in NFC, the domain normal.
+    """The address, or a local part alone, for tables and comparison: the normal form in NFC and without case.
 
     RFC 5321 section 2.4 leaves the case of a local part to the host that owns it; here we are that host.
     """
-    if address.isascii() and '"' not in address:
-        return address.lower().rstrip(".")
-    mailbox = split(address)
-    local = unicodedata.normalize("NFC", unquote(mailbox.local).lower())
-    return str(Mailbox(quote(local), normal_domain(mailbox.domain)))
+    if address.isascii() and '"' not in address and ".@" not in address and ".." not in f".{address}.":
+        return address.lower()  # what nearly every address looks like
+    return normal_address(unicodedata.normalize("NFC", address.lower()))
 
 
 def split_detail(local: str) -> tuple[str, str]:

@@ -94,7 +94,7 @@ class Conversation:
         sender = transaction.mail.sender
         try:
             check = partial(self._check_sender, client, sender)
-            routed = await self._relay.route(Question(rcpt.recipient, sender, client, time.time(), check))
+            routed = await self._relay.route(Question(rcpt.recipient, sender, client, time.time(), check, rcpt.given))
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from relay.address import BadAddress, parse
 from relay.config_values import (
     Action,
     AuthservId,
@@ -131,6 +133,8 @@ class Srs(Section):
     hash_min: Annotated[int, Field(ge=4, le=27)] = 4
     max_age: Duration = 21 * 86400.0
     alphabet: Literal["base64", "url"] = "base64"
+    hash: Literal["compatible", "framed"] = "compatible"
+    framed_since: Moment | None = None
     accept: Literal["any", "null"] = "any"
     reverse_rate: Annotated[int, Field(ge=1)] = 100
     bounce_rate: Annotated[int, Field(ge=1)] = 600
@@ -144,10 +148,19 @@ class Srs(Section):
             raise ValueError('between "1d" and "512d" (the timestamp counts 1024 days round)')
         return value
 
+    @field_validator("framed_since")
+    @classmethod
+    def _whole_day(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.timestamp() % 86400:
+            raise ValueError("a day, like 2026-12-01: addresses bear no time of day (UTC counts)")
+        return value
+
     @model_validator(mode="after")
     def _minimum(self) -> Srs:
         if self.hash_min > self.hash_length:
             raise ValueError("hash_min is larger than hash_length")
+        if self.framed_since is not None and self.hash != "framed":
+            raise ValueError('framed_since needs hash = "framed"')
         return self
 
 
@@ -268,9 +281,10 @@ class Routes(Section):
     @field_validator("postmaster")
     @classmethod
     def _full_address(cls, value: str) -> str:
-        if value and "@" not in value:
-            raise ValueError("a full address, like admin@mailbox.example")
-        return value
+        try:
+            return str(parse(value)) if value else ""
+        except BadAddress as error:
+            raise ValueError(f"a full address, like admin@mailbox.example: {error}") from None
 
 
 class Smarthost(Section):

@@ -15,6 +15,7 @@ from relay.config import Config, ConfigError
 from relay.config_file import load, loosely_guarded, unread_hosts
 from relay.config_values import duration, moment, size
 from relay.network import Endpoint, endpoint
+from relay.rewrite.srs import scheme_from_config
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = (ROOT / "config/relay.toml").read_text(encoding="utf-8")
@@ -105,7 +106,12 @@ LINES = REFERENCE.splitlines()
 HEADERS = [n for n, line in enumerate(LINES) if re.match(r"#?\[", line)]
 OFF_LINES = [n for n, line in enumerate(LINES) if OFF.match(line) and n not in HEADERS]
 # What is refused without its other half.
-TOGETHER = ({"user", "password_file"}, {"recipients", "next_hop"}, {"domain", "selector", "private_key"})
+TOGETHER = (
+    {"user", "password_file"},
+    {"recipients", "next_hop"},
+    {"domain", "selector", "private_key"},
+    {"framed_since", "hash"},
+)
 
 
 def _name(line: str) -> str:
@@ -160,6 +166,8 @@ EXAMPLES_NOT_DEFAULTS = {
     "senders.local_domains",
     "signing.opendkim",
     "spf.skip",
+    "srs.framed_since",
+    "srs.hash",
     "routes.aliases",
     "routes.postmaster",
     "routes.domains.next_hop",
@@ -234,6 +242,7 @@ def test_there_is_an_example_for_each_of_the_three_uses() -> None:
             "routes = {domains = {'a.example' = {next_hop = 'lmtp://h'}}}",
             "routes.domains.a.example.recipients: this key",
         ),
+        ("routes = {postmaster = 'nobody'}", "routes.postmaster: a full address, like admin@mailbox.example"),
         ("routes = {domains = {'a.example' = {recipients = 'callout'}}}", 'recipients = "callout" needs next_hop'),
         ("routes = {domains = {'fwd.example' = {recipients = 'any'}}}", "srs.domain must not be a domain route"),
         (
@@ -255,11 +264,22 @@ def test_a_bad_setting_is_refused_by_name(folder: Path, addition: str, said: str
         ("hash_length = 3", "srs.hash_length: must be greater than or equal to 4"),
         ("hash_min = 5", "srs: hash_min is larger than hash_length"),
         ("separator = '#'", "srs.separator: must be '=', '+' or '-'"),
+        ("hash = 'md5'", "srs.hash: must be 'compatible' or 'framed'"),
+        ("framed_since = 2026-12-01", 'srs: framed_since needs hash = "framed"'),
+        ("hash = 'framed'\nframed_since = 2026-12-01T12:00:00Z", "srs.framed_since: a day, like 2026-12-01"),
+        ("hash = 'framed'\nframed_since = 'soon'", "srs.framed_since: a moment is written like 2026-07-01"),
     ],
 )
 def test_an_srs_setting_that_other_hosts_could_not_read_is_refused(folder: Path, srs: str, said: str) -> None:
     text = f'listen = [{{address = "127.0.0.1:25"}}]\n[srs]\ndomain = "a.example"\nsecrets_file = "srs.secret"\n{srs}'
     assert said in refusal(folder, text)
+
+
+def test_the_day_of_a_new_hash_is_one_of_utc(folder: Path) -> None:
+    for day in ("2026-12-01", "2026-12-01T00:00:00Z", "2026-12-01T01:00:00+01:00", '"2026-12-01"'):
+        srs = f'srs = {{domain = "a.example", secrets_file = "srs.secret", hash = "framed", framed_since = {day}}}\n'
+        scheme = scheme_from_config(loaded(folder, f'listen = [{{address = "127.0.0.1:25"}}]\n{srs}'))
+        assert scheme.framed and scheme.framed_since == 20788
 
 
 def test_a_listener_with_tls_needs_a_certificate(folder: Path) -> None:

@@ -62,8 +62,7 @@ def explain(
     recipients = to or _addresses(content, "to")
     if not recipients:
         raise typer.BadParameter("the message has no To field; say --to", param_hint="--to")
-    for address in [*recipients, *([sender] if sender else [])]:
-        _require_address(address)
+    sender, recipients = _normal(sender) if sender else "", [_normal(address) for address in recipients]
     logging.configure("json", "error", sys.stderr)
     found = uvloop.run(_rehearse(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
     if as_json:
@@ -120,13 +119,11 @@ def _addresses(message: Message, name: str) -> list[str]:
     return [address for _, address in getaddresses(values) if "@" in address]
 
 
-def _require_address(address: str) -> None:
+def _normal(address: str) -> str:
     try:
-        if address.lower() != "postmaster":
-            parse(address)
-    except (BadAddress, UnicodeEncodeError) as error:
-        reason = error if isinstance(error, BadAddress) else "not UTF-8"
-        raise typer.BadParameter(f"{address!r}: {reason}") from None
+        return address if address.lower() == "postmaster" else str(parse(address))
+    except BadAddress as error:
+        raise typer.BadParameter(f"{address!r}: {error}") from None
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from relay.address import normal_address
 from relay.queue.database import Database
 from relay.queue.schema import srs_token
 
@@ -41,7 +42,7 @@ class SenderTokens:
         Raises:
             QueueUnavailable
         """
-        day = int(now // 86400)
+        sender, day = normal_address(sender), int(now // 86400)
         wanted = select(srs_token.c.id).where(srs_token.c.sender == sender, srs_token.c.day == day)
         found = await self._database.read(lambda c: c.execute(wanted).scalar())
         if found is not None:
@@ -70,6 +71,7 @@ class SenderTokens:
         Raises:
             QueueUnavailable
         """
+        author = normal_address(author)
         mine = (srs_token.c.sender == author, srs_token.c.day == _NO_DAY)
         wanted = select(srs_token.c.id, srs_token.c.expires).where(*mine)
         found = await self._database.read(lambda c: c.execute(wanted).first())

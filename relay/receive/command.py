@@ -1,6 +1,7 @@
 """SMTP command lines and their arguments, read strictly and without any state (RFC 5321 section 4.1.1).
 
-What is malformed is refused with a text that says what was expected; nothing is repaired on the way in.
+What is malformed is refused with a text that says what was expected. Addresses come out in the one form that
+`relay.address` makes of all that mean the same.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Command(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MailFrom:
-    """MAIL: the reverse-path (empty for `<>`) and its parameters."""
+    """MAIL: the reverse-path in normal form (empty for `<>`) and its parameters."""
 
     sender: str
     size: int = 0
@@ -45,11 +46,17 @@ class MailFrom:
 
 @dataclass(frozen=True, slots=True)
 class RcptTo:
-    """RCPT: the forward-path and its DSN parameters. `<postmaster>` alone has no domain (RFC 5321 section 4.5.1)."""
+    """RCPT: the forward-path and its DSN parameters. `<postmaster>` alone has no domain (RFC 5321 section 4.5.1).
+
+    Attributes:
+        recipient: in normal form.
+        given: as the client wrote it.
+    """
 
     recipient: str
     notify: str = ""
     orcpt: str = ""
+    given: str = field(default="", compare=False)
 
 
 def parse_line(line: bytes) -> Command:
@@ -120,7 +127,7 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
         raise Refused(501, "5.1.3", "a recipient is needed: RCPT TO:<address>")
     if path.lower() == "postmaster":
         return RcptTo(path, notify, orcpt)
-    return RcptTo(str(_address(path, smtputf8, "recipient", "5.1.3")), notify, orcpt)
+    return RcptTo(str(_address(path, smtputf8, "recipient", "5.1.3")), notify, orcpt, path)
 
 
 def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:

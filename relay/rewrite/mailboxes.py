@@ -15,7 +15,7 @@ from email.header import Header
 from itertools import islice
 from typing import NamedTuple
 
-from relay.address import DOT_STRING, QUOTED_STRING, BadAddress, normal_domain, parse, quote, split, unquote
+from relay.address import BadAddress, normal_address, parse
 
 AUTHORS = 20  # mailboxes of one message that are kept: RFC 5322 sets no limit, and nobody reads that many
 NAME_CHARACTERS = 100  # of a display name: what any program still shows
@@ -130,27 +130,12 @@ def _mailbox(phrase: list[str], angle: list[str] | None, comment: list[str]) -> 
     else:
         *phrase, address = _WORD.findall(_joined(phrase)) or [""]
     try:
-        address = _written(address)
+        address = str(parse(normal_address(address)))
     except BadAddress:
         return
     words = (re.sub(r"\\(.)", r"\1", token[1:-1]) if token[0] == '"' else token for token in phrase)
     name = ("" if angle is not None else " ").join(words).strip() or re.sub(r"\\(.)", r"\1", "".join(comment))
     yield Author(decoded(name), address)
-
-
-def _written(address: str) -> str:
-    """The address with its domain normal and without needless quotes, but with those that local parts need which some
-    hosts have given out, with two dots in a row or one at the end.
-
-    Raises:
-        BadAddress
-    """
-    if "@" not in address:
-        raise BadAddress("the address has no domain")
-    local, domain = split(address)
-    if DOT_STRING.match(local.replace(".", "x")) or QUOTED_STRING.match(local):
-        local = quote(unquote(local))
-    return str(parse(f"{local}@{normal_domain(domain)}"))
 
 
 def _joined(tokens: list[str]) -> str:

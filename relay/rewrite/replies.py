@@ -24,9 +24,9 @@ from relay.address import (
     LOCAL_PART_OCTETS,
     BadAddress,
     Mailbox,
+    normal_address,
     normal_domain,
     parse,
-    quote,
     split,
     unquote,
 )
@@ -127,10 +127,8 @@ def plain(author: str) -> str:
 
 
 def _mailbox(author: str) -> Mailbox:
-    local, domain = split(author)
     try:
-        local, domain = parse(f"{local}@{normal_domain(domain)}")
-        return Mailbox(quote(unquote(local)), domain)
+        return parse(normal_address(author))
     except BadAddress as error:
         raise BadSyntax(f"the author is not a valid address: {error}") from None
 

@@ -1,7 +1,9 @@
 """The Sender Rewriting Scheme: a foreign envelope sender becomes an address of ours, and its bounces find the way home.
 
-Addresses are those of PostSRSd, libsrs2, Mail::SRS and pysrs, octet for octet: with the same secret each reads what the
-others wrote. Everything here is a function of its arguments; `now` is in seconds since 1970.
+Addresses are those of PostSRSd, libsrs2, Mail::SRS and pysrs. With the compatible hash they are so octet for octet, and
+with the same secret each reads what the others wrote; but it covers the fields with nothing between them, so that the
+hash for `joe` of `victim.com` is good for `mjoe` of `victim.co`, too. The framed hash covers the text of the address as
+it stands, and the tag. Everything here is a function of its arguments; `now` is in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -10,11 +12,24 @@ import base64
 import hmac
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from relay.address import ADDRESS_LITERAL, DOMAIN, DOT_STRING, LOCAL_PART_OCTETS, QUOTED_STRING, normal_domain, split
+from relay.address import (
+    ADDRESS_LITERAL,
+    DOMAIN,
+    DOT_STRING,
+    LOCAL_PART_OCTETS,
+    QUOTED_STRING,
+    BadAddress,
+    normal_domain,
+    normal_local,
+    parse,
+    split,
+    unquote,
+)
 
 if TYPE_CHECKING:
     from relay.config import Config
@@ -64,6 +79,8 @@ class Scheme:
         hash_min: characters that a hash must have at least to be read.
         max_age: days for which an address is good.
         alphabet: `url` writes `-_` for the `+/` of base64 (RFC 4648 section 5); both are read.
+        framed: the hash is framed, not compatible.
+        framed_since: the first day with a framed hash, counted from 1970; before it the compatible hash is written.
     """
 
     domain: str
@@ -73,6 +90,12 @@ class Scheme:
     hash_min: int = 4
     max_age: int = 21
     alphabet: Alphabet = "base64"
+    framed: bool = False
+    framed_since: float = -math.inf
+
+    def writes_framed(self, day: int) -> bool:
+        """Whether addresses get the framed hash on a day, counted from 1970."""
+        return self.framed and day >= self.framed_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +133,37 @@ def scheme_from_config(config: Config) -> Scheme:
         hash_min=srs.hash_min,
         max_age=math.ceil(srs.max_age / _DAY),
         alphabet=srs.alphabet,
+        framed=srs.hash == "framed",
+        framed_since=srs.framed_since.timestamp() // _DAY if srs.framed_since is not None else -math.inf,
     )
 
 
 def is_srs(address: str) -> bool:
     """Whether the local part begins SRS0 or SRS1 (in any case) and a separator. Says nothing about its hash."""
-    return _TAG.match(_content(split(address).local)) is not None
+    return _TAG.match(unquote(split(address).local)) is not None
 
 
 def forward(sender: str, scheme: Scheme, now: float) -> str:
     """The address of ours that stands for a sender: SRS0, or SRS1 over another forwarder's SRS0 or SRS1.
 
-    A sender of the alias domain comes back unchanged. A quoted local part is quoted as a whole, around the tag.
+    A sender of the alias domain comes back as it is, in normal form. Where quotes are needed, they stand around the
+    whole local part, before the tag.
 
     Raises:
         BadSyntax: the sender is not a mailbox of RFC 5321 section 4.1.2 (the null sender is none either).
         TooLong: the local part would pass 64 octets; `forward_token` is for these.
     """
-    local, domain = split(sender)
-    if not _is_mailbox(local, domain):
-        raise BadSyntax("the sender is not a valid address")
-    if normal_domain(domain) == normal_domain(scheme.domain):
-        return sender
-    content = _content(local)
-    host, rest = _hop(content, domain)
-    if host:
-        signed = f"SRS1{scheme.separator}{_sign(host + rest, scheme)}={host}={rest}"
-    else:
-        stamp = _stamp(now)
-        signed = f"SRS0{scheme.separator}{_sign(stamp + domain + content, scheme)}={stamp}={domain}={content}"
-    return _within_limit(signed if content == local and DOT_STRING.match(signed) else f'"{signed}"', scheme)
+    try:
+        mailbox = parse(sender)
+    except BadAddress as error:
+        raise BadSyntax(f"the sender is not a valid address: {error}") from None
+    if normal_domain(mailbox.domain) == normal_domain(scheme.domain):
+        return str(mailbox)
+    content, today = _content(mailbox.local), _day(now)
+    host, rest = _hop(content, mailbox.domain)
+    tag, text = ("1", f"{host}={rest}") if host else ("0", f"{_stamp(today)}={mailbox.domain}={content}")
+    hashed = _framed(tag, text) if scheme.writes_framed(today) else _compatible(tag, text)
+    return _written(tag, hashed, text, scheme)
 
 
 def forward_token(token_id: str, scheme: Scheme, now: float) -> str:
@@ -154,15 +178,15 @@ def forward_token(token_id: str, scheme: Scheme, now: float) -> str:
     """
     if not _TOKEN_ID.match(token_id):
         raise ValueError(f"{token_id!r}: the id of a stored sender is lower-case letters and digits")
-    stamp = _stamp(now)
-    signed = f"SRS0{scheme.separator}{_sign(f'{stamp}={token_id}', scheme)}={stamp}=={token_id}"
-    return _within_limit(signed, scheme)
+    stamp = _stamp(_day(now))
+    return _written("0", f"{stamp}={token_id}", f"{stamp}=={token_id}", scheme)
 
 
 def reverse(address: str, scheme: Scheme, now: float) -> str | Token:
     """One step back: the sender behind an SRS0 address, the previous forwarder's SRS0 address behind an SRS1.
 
-    Case may have been folded on the way. The domain of the address is not looked at, the hash does not cover it.
+    Case may have been folded on the way, and quotes put or taken away. The domain of the address is not looked at, the
+    hash does not cover it.
 
     Raises:
         BadSyntax: not an SRS address, fields missing, or no valid address behind it.
@@ -170,22 +194,45 @@ def reverse(address: str, scheme: Scheme, now: float) -> str | Token:
         Expired: see there.
     """
     local = split(address).local
+    normal = normal_local(local)
+    try:
+        return _behind(normal, scheme, now)
+    except Forged as forged:
+        if _content(local) == _content(normal):
+            raise
+        try:  # the hash of pysrs covers quoted pairs as they came, also those that are not needed
+            return _behind(local, scheme, now)
+        except (BadSyntax, Forged):
+            raise forged from None  # rates count who forges, not who mistypes
+
+
+def _behind(local: str, scheme: Scheme, now: float) -> str | Token:
     content = _content(local)
+    quoted = content != local
     tag = _TAG.match(content)
     if tag is None:
         raise BadSyntax("not an SRS address")
+    given, text = _fields(content[tag.end() :], 2)
+    today = _day(now)
     if tag[1] == "1":
-        given, host, rest = _fields(content[tag.end() :], 3)
-        _verify(given, host + rest, scheme)
+        host, rest = _fields(text, 2)
+        # There is no time stamp in it. The last with a compatible hash are as old by then as an address may be.
+        compatible = not scheme.framed or today <= scheme.framed_since + scheme.max_age
+        _verify(given, _inputs("1", text, scheme, compatible), scheme)
         if rest[:1] not in ("=", "+", "-"):
             raise BadSyntax("malformed SRS address: no SRS0 address in it")
-        return _mailbox("SRS0" + rest, host, quoted=content != local)
-    given, stamp, host, user = _fields(content[tag.end() :], 4)
+        return _mailbox("SRS0" + rest, host, quoted)
+    stamp, host, user = _fields(text, 3)
     if not _STAMP.match(stamp):
         raise BadSyntax("malformed SRS address: the time stamp is not two characters of base32")
-    _verify(given, stamp + host + user if host else f"{stamp}={user}", scheme)
-    _check_age(stamp, scheme, now)
-    return _mailbox(user, host, quoted=content != local) if host else Token(user.lower())
+    age = _age(stamp, today)
+    if host:
+        _verify(given, _inputs("0", text, scheme, not scheme.writes_framed(today - age)), scheme)
+    else:
+        _verify(given, [f"{stamp}={user}"], scheme)
+    if age > scheme.max_age:
+        raise Expired(f"expired SRS address: it is not of the last {scheme.max_age} days")
+    return _mailbox(user, host, quoted) if host else Token(user.lower())
 
 
 def _content(local: str) -> str:
@@ -195,10 +242,6 @@ def _content(local: str) -> str:
 
 def _is_domain(text: str) -> bool:
     return bool(DOMAIN.match(text) or ADDRESS_LITERAL.match(text))
-
-
-def _is_mailbox(local: str, domain: str) -> bool:
-    return bool(DOT_STRING.match(local) or QUOTED_STRING.match(local)) and _is_domain(domain)
 
 
 def _hop(content: str, domain: str) -> tuple[str, str]:
@@ -223,22 +266,44 @@ def _fields(text: str, count: int) -> list[str]:
     return fields
 
 
-def _mailbox(content: str, host: str, *, quoted: bool) -> str:
-    """The address behind an SRS address, quoted as that one was.
-
-    An address literal needs the quotes for itself (its brackets are no atext): there the local part decides.
+def _mailbox(content: str, host: str, quoted: bool) -> str:
+    """The address behind an SRS address that is quoted as a whole, or has none or its own quotes inside as PostSRSd and
+    Mail::SRS write it. An empty local part can stand there without any.
     """
-    if quoted and not (ADDRESS_LITERAL.match(host) and DOT_STRING.match(content)):
-        content = f'"{content}"'
-    if not _is_mailbox(content, host):
-        raise BadSyntax("malformed SRS address: it leads back to no valid address")
-    return f"{content}@{host}"
+    try:
+        return str(parse(f'"{content}"@{host}' if quoted or not content else f"{content}@{host}"))
+    except BadAddress:
+        raise BadSyntax("malformed SRS address: it leads back to no valid address") from None
 
 
-def _within_limit(local: str, scheme: Scheme) -> str:
+def _written(tag: str, hashed: str, text: str, scheme: Scheme) -> str:
+    """The address with the hash of some data and a text after it."""
+    local = f"SRS{tag}{scheme.separator}{_sign(hashed, scheme)}={text}"
+    if not DOT_STRING.match(local):
+        local = f'"{local}"'
     if len(local.encode()) > LOCAL_PART_OCTETS:
         raise TooLong(f"the rewritten sender would have a local part of more than {LOCAL_PART_OCTETS} octets")
     return f"{local}@{scheme.domain}"
+
+
+def _compatible(tag: str, text: str) -> str:
+    """What the compatible hash covers: the fields after it, without what divides them."""
+    return text.replace("=", "", 1 if tag == "1" else 2)
+
+
+def _framed(tag: str, text: str) -> str:
+    """What the framed hash covers: all that stands after it, and which kind of address that is.
+
+    Only the last field may hold `=`, so a text can be divided in one way. A compatible hash never covers NUL, which no
+    address holds: neither hash passes for the other.
+    """
+    return f"SRS{tag}\0{text}"
+
+
+def _inputs(tag: str, text: str, scheme: Scheme, compatible: bool) -> list[str]:
+    """What the hash of an address may cover, by the day that it is of."""
+    framed = [_framed(tag, text)] if scheme.framed else []
+    return [*framed, _compatible(tag, text)] if compatible else framed
 
 
 def _mac(data: str, secret: bytes) -> bytes:
@@ -255,7 +320,7 @@ def _sign(data: str, scheme: Scheme) -> str:
     return signature.translate(_TO_URL) if scheme.alphabet == "url" else signature
 
 
-def _verify(given: str, data: str, scheme: Scheme) -> None:
+def _verify(given: str, inputs: Sequence[str], scheme: Scheme) -> None:
     """Compare in constant time and without regard to case, since addresses come back lowered.
 
     Whatever an exact comparison would find, this one finds too.
@@ -264,18 +329,21 @@ def _verify(given: str, data: str, scheme: Scheme) -> None:
         raise Forged("forged SRS address: its hash is too short")
     folded = given.encode(errors="replace").translate(_FROM_URL).lower()
     for secret in scheme.secrets:
-        if hmac.compare_digest(_mac(data, secret)[: len(folded)].lower(), folded):
-            return
+        for data in inputs:
+            if hmac.compare_digest(_mac(data, secret)[: len(folded)].lower(), folded):
+                return
     raise Forged("forged SRS address: its hash does not match")
 
 
-def _stamp(now: float) -> str:
-    day = int(now // _DAY) % _DAYS
-    return _DIGITS[day >> 5] + _DIGITS[day & 31]
+def _day(now: float) -> int:
+    return int(now // _DAY)
 
 
-def _check_age(stamp: str, scheme: Scheme, now: float) -> None:
+def _stamp(day: int) -> str:
+    return _DIGITS[day % _DAYS >> 5] + _DIGITS[day & 31]
+
+
+def _age(stamp: str, today: int) -> int:
+    """Days since an address was written; one of tomorrow is 1023 days old."""
     high, low = (_DIGITS.index(digit) for digit in stamp.upper())
-    age = (int(now // _DAY) - (high << 5 | low)) % _DAYS  # tomorrow is 1023 days old
-    if age > scheme.max_age:
-        raise Expired(f"expired SRS address: it is not of the last {scheme.max_age} days")
+    return (today - (high << 5 | low)) % _DAYS

@@ -15,11 +15,10 @@ import structlog
 
 from relay.address import (
     DOMAIN,
-    DOT_STRING,
     LOCAL_PART_OCTETS,
-    QUOTED_STRING,
     BadAddress,
     domain_of,
+    is_local_part,
     lookup_key,
     normal_domain,
     parse,
@@ -272,8 +271,7 @@ class _Builder:
             return target
         if not split(target).domain and self._origin and not _OTHER.match(target):
             target = f"{target}@{self._origin}"
-        _check_address(target)
-        return target
+        return _checked(target)
 
 
 def _served(pattern: str) -> str | None:
@@ -281,20 +279,19 @@ def _served(pattern: str) -> str | None:
     if pattern.startswith("@"):
         _check_domain(pattern)
         return normal_domain(pattern[1:])
-    domain = split(pattern).domain
-    if domain:
-        _check_address(pattern)
-        return normal_domain(domain)
-    if not (DOT_STRING.match(pattern) or QUOTED_STRING.match(pattern)):
+    if split(pattern).domain:
+        return domain_of(_checked(pattern))
+    if not is_local_part(pattern):
         raise AliasError(f"{pattern} is neither an address nor a local part")
     return None
 
 
-def _check_address(address: str) -> None:
+def _checked(address: str) -> str:
+    """An address in normal form."""
     if len(address) <= LOCAL_PART_OCTETS and _PLAIN.match(address):
-        return  # too short to pass any limit of RFC 5321
+        return address  # too short to pass any limit of RFC 5321
     try:
-        parse(address)
+        return str(parse(address))
     except BadAddress as error:
         raise AliasError(f"{address}: {error}") from None
 

@@ -32,12 +32,13 @@ class Question:
     """One RCPT as it is decided.
 
     Attributes:
-        recipient: as it was given.
+        recipient: in normal form.
         sender: the envelope sender, empty for the null sender.
         client: who asks; None for mail of our own, which may go anywhere and is held up by no rate.
         now: seconds since 1970.
         check_sender: raises Refused where the client may not write in the sender's name; awaited before the message
             counts against a rate, which is not for others to use up.
+        given: the recipient as the client wrote it, where it is another form.
     """
 
     recipient: str
@@ -45,6 +46,7 @@ class Question:
     client: Client | None
     now: float
     check_sender: Callable[[], Awaitable[None]] = field(default=_nothing)
+    given: str = ""
 
     @property
     def stranger(self) -> str:
@@ -107,7 +109,9 @@ class WayHome:
         if guesser and not self._rates.forgeries.has(guesser, asked.now):
             raise Refused(450, "4.7.1", f"{shown}: too many forged addresses from {guesser}, try later")
         try:
-            target = await self.target(address, asked.now)
+            target = await self.target(
+                asked.given if asked.given and address == asked.recipient else address, asked.now
+            )
         except SrsError as error:
             if guesser and isinstance(error, Forged):
                 self._rates.forgeries.take(guesser, asked.now)

@@ -28,6 +28,14 @@ class Received:
 class _AnyLine(SMTP):
     line_length_limit = 2**26  # the default refuses what is over 1001 octets, and a relay passes lines of any length
 
+    async def smtp_MAIL(self, arg: str) -> None:
+        self.event_handler.commands.append(f"MAIL {arg}")
+        await super().smtp_MAIL(arg)
+
+    async def smtp_RCPT(self, arg: str) -> None:
+        self.event_handler.commands.append(f"RCPT {arg}")
+        await super().smtp_RCPT(arg)
+
 
 class _Server(Controller):
     def factory(self) -> SMTP:
@@ -57,6 +65,7 @@ class RecordingSink:
         self.delay = delay
         self.received: list[Received] = []
         self.asked: list[str] = []  # every RCPT, those of callouts as well
+        self.commands: list[str] = []  # MAIL and RCPT as they came: aiosmtpd takes quotes away where dots are odd
         self._server = _Server(
             self,
             hostname=address,
@@ -91,6 +100,11 @@ class RecordingSink:
         )
         await asyncio.sleep(self.delay)
         return "250 2.0.0 taken"
+
+    def paths(self, verb: str) -> list[str]:
+        """What stood between the angle brackets of every MAIL or RCPT, as it came."""
+        found = (one.partition("<")[2].rpartition(">")[0] for one in self.commands if one.startswith(verb))
+        return list(found)
 
     def wait(self, count: int = 1, timeout: float = 30.0) -> list[Received]:
         """What was taken, once it is `count` transactions or more."""

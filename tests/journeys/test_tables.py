@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 ANN, ALICE, BOB = "ann@sender.example", "alice@fwd.example", "bob@corp.example"
 ALIASES, USERS = f"{ALICE} carol@mailbox.example\n", "bob\n"
-BROKEN = "b..c\n"  # for every one of them
+BROKEN = "b@c..d\n"  # for every one of them
 VISITS = 20  # of clients, which land on one worker or the other by chance: one in a million misses one of the two
 
 

@@ -207,6 +207,7 @@ async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:
     token = await store.token_for("long@x.example", 86400.0 * 10, 1000.0)
     assert await store.token_for("long@x.example", 86400.0 * 10 + 5, 1000.0) == token
     assert await store.token_for("long@x.example", 86400.0 * 11, 1000.0) != token
+    assert await store.token_for(r'"lo\ng"@X.example.', 86400.0 * 10 + 5, 1000.0) == token
     assert await store.sender_of(token, 86400.0 * 10 + 999) == "long@x.example"
     assert await store.sender_of(token, 86400.0 * 10 + 1001) is None
     assert await store.sender_of("unknown", 0.0) is None

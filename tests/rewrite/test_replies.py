@@ -45,6 +45,8 @@ def test_the_address_is_the_same_for_ever(author: str, address: str) -> None:
     [
         '"joe smith"@shop.example',
         '"joe..smith"@shop.example',
+        '""@shop.example',
+        '"a@b"@shop.example',
         "jörg@shop.example",
         "joe@[192.0.2.1]",
         "x" * 40 + "@shop.example",
@@ -58,6 +60,18 @@ def test_an_author_who_does_not_fit_is_stored_under_a_stable_id(author: str) -> 
     address = forward_token(found.id, SCHEME)
     assert re.fullmatch(r"reply=[a-z2-7]{10}==[a-z2-7]{16}@fwd\.example", address)
     assert reverse(address, SCHEME) == reverse(address.upper(), SCHEME) == found
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        (r'"joe\.user"@shop.example', '"joe.user"@Shop.Example', "joe.user@shop.example."),
+        ("taro..y.@docomo.example", '"taro..y."@docomo.example.', r'"taro\..y\."@DOCOMO.example'),
+        ('"a b"@shop.example', r'"a\ b"@shop.example'),
+    ],
+)
+def test_equal_authors_have_one_address(forms: tuple[str, ...]) -> None:
+    assert len({made(form) for form in forms}) == len({plain(form) for form in forms}) == 1
 
 
 def test_as_much_as_64_octets_hold_is_written_out() -> None:

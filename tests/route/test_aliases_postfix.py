@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.address import parse
 from relay.route.aliases import AliasLoop, AliasTable, parse_virtual
 from tests.journeys.postfix import Postfix
 from tests.peers import free_port, needs, program, wait_until
@@ -49,6 +50,11 @@ bare@fwd.example     joe, admin, b@ext.example
 role@fwd.example     postmaster
 twice@fwd.example    first@ext.example
 Twice@fwd.example    second@ext.example
+"q..x"@fwd.example   "q..y"@ext.example
+lead@fwd.example     .lead@ext.example, in...ner@ext.example
+pair@fwd.example     "jo\\.e"@ext.example
+final@fwd.example    joe@ext.example.
+"to..chain"@fwd.example  "q\\..x"@fwd.example, "pair"@fwd.example
 """
 RECIPIENTS = [
     "alice@fwd.example",
@@ -80,6 +86,17 @@ RECIPIENTS = [
     "bare+d@fwd.example",
     "role@fwd.example",
     "twice@fwd.example",
+    "q..x@fwd.example",
+    '"q..x"@fwd.example',
+    '"q..x"@fwd.example.',
+    "lead@fwd.example",
+    '"lead+d"@fwd.example',
+    "pair@fwd.example",
+    r'"pa\ir"@fwd.example',
+    "final@fwd.example",
+    "final@fwd.example.",
+    "to..chain@fwd.example",
+    "a..b@remap.example",
 ]
 
 
@@ -134,8 +151,9 @@ def table() -> AliasTable:
 
 @pytest.mark.parametrize("recipient", RECIPIENTS)
 def test_postfix_agrees(judge: Judge, table: AliasTable, recipient: str) -> None:
+    given = str(parse(recipient))  # as the door hands it on
     try:
-        expanded = {address.lower() for address in table.expand(recipient) or (recipient,)}
+        expanded = {address.lower() for address in table.expand(given) or (given,)}
     except AliasLoop:
         expanded = None
     assert expanded == judge.deliveries(recipient)
