@@ -95,7 +95,7 @@ workers = 1
 listen = [{{address = "{RELAY_IP}:{port}"}}]
 dns = {{nameservers = ["{dns}"]}}
 senders = {{local_domains = ["fwd.example"]}}
-srs = {{domain = "fwd.example", secrets_file = "srs.secret"}}
+srs = {{domain = "fwd.example", secrets_file = "srs.secret", hash = "framed", hash_length = 8, hash_min = 8}}
 dkim = [{{domain = "fwd.example", selector = "relay1", private_key = "relay1.pem"}}]
 routes = {{aliases = "aliases"}}
 queue = {{url = "sqlite:///queue.db", min_free = "16MB"}}

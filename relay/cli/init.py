@@ -13,7 +13,9 @@ import secrets
 import socket
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,10 +24,12 @@ import typer
 from relay.address import DOMAIN, BadAddress, normal_domain, parse
 from relay.cli.errors import Failure
 from relay.cli.records import records
+from relay.config_values import moment
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 
 SELECTOR = "relay1"
+HASH = 8  # characters of the hash in SRS addresses: 2^40 to try, where the 4 of other forwarders are 2^20
 _SECRET_OCTETS = 32
 _EXAMPLE = "fwd.example"  # the domain that is written where this host's name tells none (RFC 2606)
 _SMTP, _UNPRIVILEGED = 25, 2525  # ports
@@ -65,7 +69,7 @@ def init(
     port = _SMTP if _may_bind(_SMTP) else _UNPRIVILEGED
     config, aliases, key_file = folder / "relay.toml", folder / "aliases", folder / "dkim" / f"{SELECTOR}.pem"
     files = {
-        config: _config(site, port),
+        config: _config(site, port, _hashes(folder)),
         aliases: _aliases(site.domain, alias),
         folder / "srs.secret": secrets.token_urlsafe(_SECRET_OCTETS) + "\n",
         key_file: keys.generate("rsa2048").decode("ascii"),
@@ -158,7 +162,43 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _config(site: Site, port: int) -> str:
+def _hashes(folder: Path) -> str:
+    """The lines on the hash of SRS addresses; where the secret stays, the addresses that it has signed still count."""
+    since, shortest = _hashes_before(folder) if (folder / "srs.secret").exists() else (None, HASH)
+    tomorrow = _tomorrow()
+    gone = max(tomorrow, since or tomorrow) + timedelta(days=22)  # past the default of srs.max_age
+    lines = ['hash = "framed"']
+    if since is not None:
+        lines += [
+            f"# Addresses of earlier days have another hash. From {gone} on this line can go.",
+            f"framed_since = {since}",
+        ]
+    lines.append(f"hash_length = {HASH}")
+    if shortest < HASH:
+        lines.append(f"# Addresses with a shorter hash have been sent. From {gone} on this can be {HASH}.")
+    lines.append(f"hash_min = {shortest}")
+    return "\n".join(lines)
+
+
+def _hashes_before(folder: Path) -> tuple[date | None, int]:
+    """From which day on addresses are framed, None where that is every day, and the shortest hash that was good, by the
+    configuration that is replaced. One that cannot be read may have had the defaults.
+    """
+    try:
+        srs = tomllib.loads((folder / "relay.toml").read_text(encoding="utf-8"))["srs"]
+        shortest = min(HASH, int(srs.get("hash_min", 4)))
+        if srs.get("hash") != "framed":
+            return _tomorrow(), shortest
+        return moment(srs["framed_since"]).date() if "framed_since" in srs else None, shortest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _tomorrow(), 4
+
+
+def _tomorrow() -> date:
+    return datetime.now(UTC).date() + timedelta(days=1)
+
+
+def _config(site: Site, port: int, hashes: str) -> str:
     ipv6 = "" if _has_ipv6() else "#"
     postmaster = (
         f"postmaster = {_quoted(site.postmaster)}" if site.postmaster else '#postmaster = "you@mailbox.example"'
@@ -194,6 +234,8 @@ local_domains = [{_quoted(site.domain)}]
 [srs]
 domain = {_quoted(site.domain)}
 secrets_file = "srs.secret"
+# Without these lines the hash in them is that of PostSRSd, with which a secret can be shared.
+{hashes}
 
 [[dkim]]
 domain = {_quoted(site.domain)}

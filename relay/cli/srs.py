@@ -7,10 +7,11 @@ are enough.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +39,10 @@ SecretsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", dir_okay=False, help="The secrets: the first line signs, all verify.")
 ]
 Separator = Annotated[srs.Separator | None, typer.Option(help="What stands after the tag (default: =).")]
+Hash = Annotated[
+    Literal["compatible", "framed"] | None,
+    typer.Option("--hash", help="What the hash is made of, whatever the day (default: compatible)."),
+]
 HashLength = Annotated[int | None, typer.Option(min=4, max=27, help="Characters of the hash (default: 4).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
@@ -49,11 +54,12 @@ def forward(
     domain: Domain = None,
     secrets_file: SecretsFile = None,
     separator: Separator = None,
+    hashed: Hash = None,
     hash_length: HashLength = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the address of ours that a sender leaves with."""
-    scheme = _scheme(config, domain, secrets_file, separator, hash_length)
+    scheme = _scheme(config, domain, secrets_file, separator, hashed, hash_length)
     try:
         result = srs.forward(address, scheme, time.time())
     except srs.SrsError as error:
@@ -68,11 +74,12 @@ def reverse(
     domain: Domain = None,
     secrets_file: SecretsFile = None,
     separator: Separator = None,
+    hashed: Hash = None,
     hash_length: HashLength = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the sender behind an SRS address (one step back), or the author behind a reply address."""
-    scheme = _scheme(config, domain or "", secrets_file, separator, hash_length)
+    scheme = _scheme(config, domain or "", secrets_file, separator, hashed, hash_length)
     try:
         if replies.is_reply(address):
             result = replies.reverse(address, scheme)
@@ -91,6 +98,7 @@ def _scheme(
     domain: str | None,
     secrets_file: Path | None,
     separator: srs.Separator | None,
+    hashed: Literal["compatible", "framed"] | None,
     hash_length: int | None,
 ) -> srs.Scheme:
     try:
@@ -106,6 +114,8 @@ def _scheme(
         raise typer.BadParameter("--config is needed, or --domain and --secrets-file") from None
     except ValueError as error:
         raise Failure(str(error)) from None
+    if hashed is not None:
+        scheme = replace(scheme, framed=hashed == "framed", framed_since=-math.inf)
     return replace(
         scheme,
         domain=domain or scheme.domain,

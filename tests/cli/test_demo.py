@@ -45,7 +45,7 @@ def test_it_shows_what_the_rewriting_does(tmp_path: Path) -> None:
     assert (process.returncode, err) == (0, "")
     rows = {row[0]: row[1:] for row in cells(out)}
     assert rows["MAIL FROM"][0] == "news@shop.example"
-    assert re.fullmatch(r"SRS0=\S{4}=[A-Z2-7]{2}=shop\.example=news@fwd\.example", rows["MAIL FROM"][1])
+    assert re.fullmatch(r"SRS0=\S{8}=[A-Z2-7]{2}=shop\.example=news@fwd\.example", rows["MAIL FROM"][1])
     assert rows["RCPT TO"] == ["alice@fwd.example", "alice@mailbox.example"]
     assert rows["without rewriting"] == ["news@shop.example", "fail"]
     assert rows["with rewriting"] == [rows["MAIL FROM"][1], "pass"]

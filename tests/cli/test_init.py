@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import pytest
 from relay import cli
 from relay.cli import init
 from relay.config_file import load
-from relay.rewrite.srs import read_secrets
+from relay.rewrite import srs
+from relay.rewrite.srs import Scheme, read_secrets, scheme_from_config
 from relay.route.aliases import parse_virtual
 from relay.sign import keys
 
@@ -205,6 +209,40 @@ def test_force_replaces_the_configuration_alone(folder: Path, capsys: pytest.Cap
     assert {name: (folder / name).read_bytes() for name in kept} == kept
     dkim_line = next(line for line in records.splitlines() if "_domainkey" in line)
     assert dkim_line in capsys.readouterr().out
+
+
+def scheme(folder: Path) -> Scheme:
+    return scheme_from_config(load(folder / "relay.toml", {}))
+
+
+def test_addresses_are_hard_to_forge_from_the_first_day(folder: Path) -> None:
+    assert cli.run(["init", str(folder)]) == 0
+    assert "framed_since" not in (folder / "relay.toml").read_text()
+    found = scheme(folder)
+    assert (found.framed, found.framed_since, found.hash_length, found.hash_min) == (True, -math.inf, 8, 8)
+    assert cli.run(["init", str(folder), "--force"]) == 0
+    assert scheme(folder) == found
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_force_keeps_the_addresses_that_the_old_configuration_has_sent(folder: Path, broken: bool) -> None:
+    assert cli.run(["init", str(folder)]) == 0
+    config, now = folder / "relay.toml", time.time()
+    config.write_text(re.sub(r"\nhash.*", "", config.read_text()))
+    before = scheme(folder)
+    assert not before.framed and before.hash_length == 4
+    sent = [srs.forward(sender, before, now) for sender in ("ann@a.example", "SRS0=a=b=c=d@h.example")]
+    if broken:
+        config.write_text("no TOML")
+    for _ in range(2):  # again within those days
+        assert cli.run(["init", str(folder), "--force"]) == 0
+        found = scheme(folder)
+        for later in (now, now + 86400, now + 20 * 86400):
+            assert srs.reverse(sent[0], found, later) == "ann@a.example"
+            assert srs.reverse(sent[1], found, later) == "SRS0=a=b=c=d@h.example"
+        assert srs.reverse(srs.forward("ann@a.example", found, now), found, now) == "ann@a.example"
+        assert (found.framed, found.hash_length, found.hash_min) == (True, 8, 4)
+        assert not found.writes_framed(int(now // 86400)) and found.writes_framed(int(now // 86400) + 2)
 
 
 def test_force_does_not_drop_an_alias_silently(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

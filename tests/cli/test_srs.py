@@ -58,6 +58,25 @@ def test_the_scheme_of_a_configuration_and_an_option_on_top(config: Path, capsys
     assert capsys.readouterr().out == "test@otherdomain.com\n"
 
 
+def test_the_framed_hash_by_an_option_or_by_the_configuration(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*command: str) -> str:
+        assert run(["srs", *command, "--config", str(config)]) == 0
+        return capsys.readouterr().out.strip()
+
+    plain = said("forward", "ann@author.example")
+    framed = said("forward", "ann@author.example", "--hash", "framed")
+    assert plain != framed
+    config.write_text(config.read_text() + 'hash = "framed"\n')
+    assert said("forward", "ann@author.example") == framed
+    assert said("reverse", framed) == "ann@author.example"
+    assert run(["srs", "reverse", plain, "--config", str(config)]) == 1
+    assert "forged SRS address" in capsys.readouterr().err
+    config.write_text(config.read_text() + "framed_since = 2999-01-01\n")
+    assert said("forward", "ann@author.example") == plain
+    assert said("reverse", plain) == said("reverse", framed) == "ann@author.example"
+    assert said("reverse", plain, "--hash", "compatible") == "ann@author.example"
+
+
 def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["srs", "forward", "jörg@otherdomain.com", "--config", str(config), "--json"]) == 0
     there = json.loads(capsys.readouterr().out)
