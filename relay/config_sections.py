@@ -93,6 +93,7 @@ class Receive(Section):
     """What a message may look like."""
 
     bare_newline: Literal["reject", "normalize"] = "reject"
+    nul: Literal["pass", "reject"] = "pass"
     max_message_size: Annotated[Size, Field(ge=1)] = 25 * 10**6
     max_header_size: Size = 256 * 2**10
     max_hops: Annotated[int, Field(ge=1)] = 50

@@ -1,29 +1,38 @@
 """The DATA stream, block by block: where it ends, its transparency dots and line ends, and the message it makes.
 
 Only CRLF.CRLF ends a message (RFC 5321 section 4.1.1.4); a bare CR or LF is never a line end, so that nothing that we
-take for one message can be taken for two by the next hop.
+take for one message can be taken for two by the next hop. For the same reason no line may be a single dot for a host
+that drops NUL. Other control characters end no line anywhere that we know of.
 """
 
 from __future__ import annotations
+
+import re
 
 from relay.message import FIRST_FIELD_WITHIN, Message, RelaxedBodyHash
 from relay.reply import Refused
 
 _END = b"\r\n.\r\n"
+# A line that is a single dot once NULs are dropped, theirs or those in the line ends around it; runs of NUL are one.
+# `.NUL.` is among them: without its transparency dot it leaves as `NUL.`.
+_HIDDEN_DOT = re.compile(rb"[\r\n](?:\0\.\0?|\.\0(?:\.\0?)?)[\r\n]|\r\0\n\.[\r\n]|[\r\n]\.\r\0\n")
+_HIDDEN_DOT_OCTETS = 5  # of the longest, without the last one
 HEADER_FIELDS = 10_000  # in one message: they cost microseconds each, and nobody writes a thousand
 
 
 class DataDecoder:
     """Turns the octets after 354 into message content, with no more than four octets held back.
 
-    `feed` takes blocks as they arrive and returns decoded content; `finished` then tells whether the end was seen, and
-    `rest` what came after it.
+    `feed` takes blocks as they arrive and returns decoded content; `finished` then tells whether the end was seen,
+    `rest` what came after it, and `hides_end` whether a host that drops NUL sees an end where there is none.
     """
 
     def __init__(self) -> None:
         self._carry = b"\r\n"  # DATA begins at the beginning of a line
+        self._seen = b"\r\n"  # the last octets, with one NUL for each run of them
         self._first = True
         self.finished = False
+        self.hides_end = False
         self.rest = b""
 
     def feed(self, block: bytes) -> bytes:
@@ -33,15 +42,28 @@ class DataDecoder:
             self.finished = True
             self.rest = data[end + len(_END) :]
             data = data[: end + 2]
+            self._look_at(block[: len(block) - len(self.rest)])
         else:
             held = next(n for n in range(4, -1, -1) if data.endswith(_END[:n]))
             self._carry = data[len(data) - held :]
             data = data[: len(data) - held]
+            self._look_at(block)
         data = data.replace(b"\r\n.", b"\r\n")
         if self._first and data:
             self._first = False
             data = data[2:]
         return data
+
+    def _look_at(self, block: bytes) -> None:
+        """Look for a hidden end; without NUL there is none."""
+        if b"\0" in block or b"\0" in self._seen:
+            block = self._seen + block
+            while b"\0\0" in block:
+                block = block.replace(b"\0\0", b"\0")
+            self.hides_end = self.hides_end or _HIDDEN_DOT.search(block) is not None
+            self._seen = block[-_HIDDEN_DOT_OCTETS:]
+        else:
+            self._seen = (self._seen + block[-_HIDDEN_DOT_OCTETS:])[-_HIDDEN_DOT_OCTETS:]
 
 
 def has_bare_newline(data: bytes) -> bool:

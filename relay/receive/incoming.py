@@ -59,13 +59,17 @@ class Incoming:
         """Take a block as it came from the client."""
         piece = self._decoder.feed(block)
         self.size += len(piece)
-        if self._refusal is None and piece:
+        if self._refusal is None and (piece or self._decoder.hides_end):
             try:
                 self._keep(piece)
             except Refused as refused:
                 self._refuse(refused)
 
     def _keep(self, piece: bytes) -> None:
+        if self._decoder.hides_end:
+            raise Refused(550, "5.6.0", "Message has a line that is a single dot for hosts that drop NUL")
+        if self._receive.nul == "reject" and b"\0" in piece:
+            raise Refused(550, "5.6.0", "Message contains NUL, which is refused here")
         if has_bare_newline(piece):
             if not self._normalizes:
                 raise Refused(550, "5.6.0", "Message contains bare CR or LF, which RFC 5321 forbids")

@@ -146,6 +146,37 @@ async def test_bare_newlines_are_normalized_for_trusted_clients(door: Callable[.
     assert one.taker.taken[0][2].content == b"a: b\r\n\r\nbody\r\n.\r\nmore\r\n"
 
 
+DOTS = [b"\0.\r\n", b".\0\r\n", b"\0.\0\r\n", b"\0\0\0.\0\0\r\n", b".\0.\r\n", b".\r\0\n"]
+
+
+@pytest.mark.parametrize("trusted", [[], ["127.0.0.1"]], ids=["stranger", "trusted"])
+@pytest.mark.parametrize("block", [1000, 1])
+@pytest.mark.parametrize("dot", DOTS)
+async def test_a_dot_between_nuls_is_refused_from_everybody(
+    door: Callable[..., Door], dot: bytes, block: int, trusted: list[str]
+) -> None:
+    """A host that drops NUL sees the end of the message, and commands behind it."""
+    one = door(clients={"trusted": trusted}, receive={"bare_newline": "normalize"})
+    talk = await one.client()
+    await talk.says("MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n", 3)
+    stream = b"Subject: x\r\n\r\ntext\r\n" + dot + b"MAIL FROM:<evil@b.test>\r\n"
+    for start in range(0, len(stream), block):
+        await talk.says(stream[start : start + block], 0)
+    assert (await talk.says(b".\r\n")).startswith("550 5.6.0")
+    assert (await talk.says("NOOP\r\n")).startswith("250")
+    assert (await talk.mails(b"good\r\n")).startswith("250") and one.contents == [b"good\r\n"]
+
+
+@pytest.mark.parametrize(("nul", "code"), [("pass", "250"), ("reject", "550 5.6.0")])
+async def test_other_nuls_are_content_unless_they_are_refused(door: Callable[..., Door], nul: str, code: str) -> None:
+    one = door(receive={"nul": nul}, clients={"trusted": ["127.0.0.1"]})
+    talk = await one.client()
+    content = b"Subject: \0\r\n\r\na\0b\0.\r\n\0\r\n\0\0..\r\n"
+    assert (await talk.mails(content)).startswith(code)
+    assert one.contents == [content] * (nul == "pass")
+    assert (await talk.mails(b"good\r\n")).startswith("250")
+
+
 async def test_a_message_over_the_limit_is_read_and_refused(door: Callable[..., Door]) -> None:
     one = door(receive={"max_message_size": 1000})
     talk = await one.client()
