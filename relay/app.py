@@ -16,6 +16,7 @@ import structlog
 
 from relay.address import lookup_key
 from relay.authenticate import policy, spf
+from relay.authenticate.controls import refuse_controls
 from relay.authenticate.examiner import Examiner
 from relay.authenticate.verdict import Verdict
 from relay.config import Config
@@ -138,6 +139,8 @@ class Conversation:
         client = replace(client, ptr=name.name if name is not None else "")
         try:
             relay.check_loops(message, routes)
+            if not client.trusted:
+                refuse_controls(message)
             found = None if client.trusted else await self._spf(client, sender)
             verdict = await relay.examiner.verdict(client, sender, message, found, name)
             override = await relay.examiner.judge(client, sender, message, verdict, queue_id)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import islice
 
 from relay.address import domain_of, split
+from relay.authenticate.readings import further_domains
 from relay.message import HeaderField, Message
 from relay.rewrite.mailboxes import IN_COMMENT, read, text_of
 
@@ -45,6 +46,28 @@ def author_domains(message: Message) -> list[str]:
     if len(fields) > AUTHORS or sum(len(field.raw) for field in fields) > FROM_OCTETS:
         return [""] * (AUTHORS + 1)
     return list(_read_domains(tuple([field.value for field in fields])))
+
+
+def doubtful_domains(message: Message) -> list[str]:
+    """Further normal domains, which some readers only make of an odd From (`readings`); none of ordinary mail's.
+
+    They count against a message and never for it: mail of theirs has to be refused, and may not be signed as theirs.
+    """
+    fields = from_fields(message)
+    if len(fields) > AUTHORS or sum(len(field.raw) for field in fields) > FROM_OCTETS:
+        return []  # nobody is the author of that as it is
+    return list(_read_doubtful(tuple([field.value for field in fields])))
+
+
+@lru_cache(maxsize=64)
+def _read_doubtful(values: Sequence[bytes]) -> Sequence[str]:
+    found: set[str] = set()
+    for value in values:
+        further = further_domains(value)
+        if further is None:
+            return [""] * (AUTHORS + 1)
+        found |= further
+    return sorted(found.difference(_read_domains(values)))
 
 
 @lru_cache(maxsize=64)  # every stage of a message asks

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from relay.authenticate.author import author_domains, from_fields
+from relay.authenticate.author import author_domains, doubtful_domains, from_fields
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc_record import POLICIES, Mode, Policy, Record, Stated
 from relay.authenticate.dmarc_tree import WALK, Lookup, Lookups, Unasked, is_domain, organizational, settle
@@ -69,25 +69,32 @@ async def check(
 ) -> DmarcVerdict:
     """Evaluate every domain that From can be read to name; the verdict that counts most against the message stands.
 
-    So no author gets away with the good name of another (section 11.5), and no odd From with one reading of several.
-    Where there are several From fields nothing is in alignment (section 4.4).
+    So no author gets away with the good name of another (section 11.5), and no odd From with one reading of several; a
+    reading that only some readers have counts where it fails, or may fail. Where there are several From fields nothing
+    is in alignment (section 4.4).
 
     Args:
         spf: of the MAIL FROM identity, which for the null sender is that of HELO (section 3.2.4); None: not checked.
         dkim: of every signature.
     """
     domains = list(dict.fromkeys(author_domains(message)))
-    if not domains:
+    doubtful = doubtful_domains(message)
+    if not domains and not doubtful:
         return DmarcVerdict("permerror", "", problem="From names no domain" if from_fields(message) else "no From")
     repeated = len(from_fields(message)) > 1
     if repeated:
         spf, dkim = None, ()
     lookups = Lookups()
     found = await asyncio.gather(
-        *(_evaluated(resolver, domain, spf, dkim, lookups) for domain in domains[:AUTHOR_DOMAINS])
+        *(_evaluated(resolver, domain, spf, dkim, lookups) for domain in domains[:AUTHOR_DOMAINS]),
+        *(_evaluated(resolver, domain, spf, dkim, lookups) for domain in doubtful[:AUTHOR_DOMAINS]),
     )
-    verdicts = [_of_repeated_from(verdict) for verdict in found] if repeated else list(found)
-    if len(domains) > AUTHOR_DOMAINS:
+    certain = found[: min(len(domains), AUTHOR_DOMAINS)]
+    verdicts = [_of_repeated_from(verdict) for verdict in certain] if repeated else list(certain)
+    verdicts += [verdict for verdict in found[len(certain) :] if verdict.result in ("fail", "temperror")]
+    if not domains:
+        verdicts.append(DmarcVerdict("permerror", "", problem="From names no domain"))
+    if max(len(domains), len(doubtful)) > AUTHOR_DOMAINS:
         verdicts.append(DmarcVerdict("permerror", "", problem=f"more than {AUTHOR_DOMAINS} domains in From"))
     worst = max(verdicts, key=_gravity)
     others = tuple(one for one in verdicts if one is not worst)

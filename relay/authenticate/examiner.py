@@ -15,7 +15,7 @@ import structlog
 
 from relay.address import domain_of
 from relay.authenticate import forged, policy, results, spf
-from relay.authenticate.author import author_domains
+from relay.authenticate.author import author_domains, doubtful_domains
 from relay.authenticate.kinship import is_ours, is_within
 from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
@@ -81,10 +81,12 @@ class Examiner:
         self._note(verdict, queue_id)
         if client.trusted:
             return ""
-        authors = author_domains(message)
-        kin = await asyncio.gather(*(is_ours(self._resolver, self._own_domains, domain) for domain in authors))
-        ours = [domain for domain, is_kin in zip(authors, kin, strict=True) if is_kin]
-        policy.refuse_forged(verdict, is_within(self._own_domains, domain_of(sender)), authors, ours, client.ip)
+        authors, doubtful = author_domains(message), doubtful_domains(message)
+        named = (*authors, *doubtful)
+        kin = await asyncio.gather(*(is_ours(self._resolver, self._own_domains, domain) for domain in named))
+        ours = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin]
+        sender_is_ours = is_within(self._own_domains, domain_of(sender))
+        policy.refuse_forged(verdict, sender_is_ours, authors, ours, client.ip, doubtful)
         failed = verdict.dmarc is not None and verdict.dmarc.result == "fail"
         # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
         known = (*self._config.dmarc.skip, *self._config.spf.skip)

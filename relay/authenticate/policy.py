@@ -72,25 +72,33 @@ def _spf_refusal(action: str, verdict: SpfVerdict, ip: str, more: str = "") -> R
 
 
 def refuse_forged(
-    verdict: Verdict, sender_is_ours: bool, authors: Sequence[str], ours: Collection[str], ip: str
+    verdict: Verdict,
+    sender_is_ours: bool,
+    authors: Sequence[str],
+    ours: Collection[str],
+    ip: str,
+    doubtful: Sequence[str] = (),
 ) -> None:
     """An outsider may write in the name of our domains, or of one akin to them, only where it is proven to be true.
 
     Args:
         sender_is_ours: MAIL FROM is in a domain of ours, or below one.
-        authors: every domain that any reader may take for the author's.
-        ours: those of them that are ours or akin to ours.
+        authors: every domain that readers take for the author's.
+        ours: those of them and of `doubtful` that are ours or akin to ours.
+        doubtful: what only some readers take for it.
 
     Raises:
         Refused: 550 5.7.1, the mail would leave with our address, our SPF and our signature; 451 4.7.1, for now
             nobody can say. Also for more authors than anyone can look at.
     """
-    if len(authors) > AUTHORS or len(set(authors)) > AUTHOR_DOMAINS:  # nobody looks at them all (RFC 9989 section 11.5)
+    # Nobody looks at them all (RFC 9989 section 11.5).
+    if len(authors) > AUTHORS or max(len(set(authors)), len(doubtful)) > AUTHOR_DOMAINS:
         raise Refused(550, "5.7.1", f"more than {AUTHOR_DOMAINS} domains in From: this is no list of authors")
-    proven = bool(ours) and len(authors) == 1 and verdict.author_proven
+    one = len(authors) == 1 and all(domain in authors for domain in ours)
+    proven = bool(ours) and one and verdict.author_proven
     if ours and not proven:
         domain = min(ours)
-        if verdict.dmarc is not None and verdict.dmarc.result == "temperror" and len(authors) == 1:
+        if verdict.dmarc is not None and verdict.dmarc.result == "temperror" and one:
             raise Refused(451, "4.7.1", f"whether {ip} may send mail from {domain} cannot be told now, try later")
         raise Refused(550, "5.7.1", f"{ip} may not send mail from {domain}, a domain of ours")
     if sender_is_ours and not proven and (verdict.spf is None or verdict.spf.result != "pass"):

@@ -32,6 +32,8 @@ _TOKEN = re.compile(
 )
 IN_COMMENT = re.compile(r"\\.|[()]|[^\\()]++|.", re.DOTALL)
 _AROUND = re.compile(r"(?<!\s)\s*+([.@])\s*+")  # RFC 5322 section 4.4: white space around dots and the at sign
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+:\s*+(?=[^:]*@)")  # `mailto:` (RFC 6068), and `SMTP:` as Exchange writes
+_WRAPPING = "'\"[]{},; "  # around a whole address, where some programs put it
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|\\.|\S)++', re.DOTALL)
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([BQbq])\?([^?]*+)\?=")  # RFC 2047, RFC 2231 section 5
 _AT = re.compile(r"\s*+[@\N{FULLWIDTH COMMERCIAL AT}\N{SMALL COMMERCIAL AT}]\s*+")
@@ -92,10 +94,10 @@ def _read(value: str) -> Iterator[Author]:
     for token, in_comment in _tokens(value):
         if in_comment:
             comment.append(token)
+        elif token == "<":
+            angle = []  # also within another: of `<<a@b>>` the address is meant
         elif angle is not None and token != ">":
             angle.append(token)
-        elif token == "<":
-            angle = []
         elif token == ":":
             phrase.clear()  # the name of a group
         elif token in (",", ";", ">"):
@@ -130,12 +132,23 @@ def _mailbox(phrase: list[str], angle: list[str] | None, comment: list[str]) -> 
     else:
         *phrase, address = _WORD.findall(_joined(phrase)) or [""]
     try:
-        address = str(parse(normal_address(address)))
+        address = _meant(address)
     except BadAddress:
         return
     words = (re.sub(r"\\(.)", r"\1", token[1:-1]) if token[0] == '"' else token for token in phrase)
     name = ("" if angle is not None else " ").join(words).strip() or re.sub(r"\\(.)", r"\1", "".join(comment))
     yield Author(decoded(name), address)
+
+
+def _meant(address: str) -> str:
+    """The address in normal form, also of one that stands in quotes or brackets or is a URI. Raises BadAddress."""
+    try:
+        return str(parse(normal_address(address)))
+    except BadAddress:
+        address = address.strip(_WRAPPING)
+        if scheme := _SCHEME.match(address):
+            address = address[scheme.end() :].partition("?")[0]
+        return str(parse(normal_address(address)))
 
 
 def _joined(tokens: list[str]) -> str:

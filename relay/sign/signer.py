@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from relay.address import domain_of, split, unquote
-from relay.authenticate.author import author_domains
+from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains
 from relay.message import Message
 from relay.rewrite.author import authors
 from relay.sign.dkim import FIELD_OCTETS, signature_fields
@@ -48,6 +50,10 @@ class Signer:
             forwarder = [key.record_name for key in self.table.forwarder]
             mend = "neither the author's domain nor the forwarder has an active DKIM key: see `srs-relay keys list`"
             log.warning("unsigned", from_domain=author[1], forwarder=forwarder, mend=mend)
+        if keys and (doubtful := doubtful_domains(message)):
+            found, keys = keys, tuple(key for key in keys if not _may_speak_for(key.domain, doubtful))
+            if len(keys) < len(found):
+                log.info("unsigned", from_domain=author[1], reason="some readers of From see an author of ours")
         return signature_fields(message, keys, int(now)) if keys else b""
 
     def signs_as(self, domain: str, now: float) -> bool:
@@ -74,3 +80,11 @@ class Signer:
         if len(named) != 1 or domain_of(named[0]) != domains[0]:
             return "", domains[0]
         return unquote(split(named[0]).local).lower(), domains[0]
+
+
+def _may_speak_for(domain: str, doubtful: Sequence[str]) -> bool:
+    """Whether a signature of a domain may be in alignment with an author whom only some readers see.
+
+    Which domains belong together is for DNS to say; without it two labels in common are enough.
+    """
+    return len(doubtful) > AUTHORS or domain.split(".")[-2:] in [one.split(".")[-2:] for one in doubtful]

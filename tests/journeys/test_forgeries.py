@@ -49,6 +49,7 @@ class House:
         zone["_dmarc.branded.example", "TXT"] = ['"v=DMARC1; p=reject"']
         for domain in ("news.fwd.example", "sub.srs.parent.example", "shaky.example", "other.example"):
             authors.publish(zone, domain, SENDER)
+        authors.publish(zone, "strict.example", FWD, "p=reject")
         world.failures |= {"_dmarc.shaky.example": "servfail", "_dmarc.dark.example": "servfail"}
         self._count = itertools.count(1)
         self.world = world
@@ -256,7 +257,25 @@ TRICKS: dict[str, str | bytes] = {
     "fullwidth": "ceo@fwd.example".translate(
         {ord("."): "\N{IDEOGRAPHIC FULL STOP}", ord("f"): "\N{FULLWIDTH LATIN SMALL LETTER F}"}
     ),
-    "a NUL": f"{ANN}\0,{CEO}".encode(),
+    "white space before the end of the domain": "ceo@fw d.example",
+    "a tab in the domain": "CEO <ceo@fwd.exam\tple>",
+    "a fold in the domain": "CEO <ceo@fwd.ex\r\n ample>",
+    "an octet that some decoders drop": b"ceo@fw\xffd.example",
+    "an empty quoted string": 'ceo@""fwd.example',
+    "an empty quoted string within": 'CEO <ceo@fwd.""example>',
+    "a quoted domain": 'ceo@"fwd.example"',
+    "a joiner": "ceo@fw\N{ZERO WIDTH JOINER}d.example",
+    "a non-joiner": "CEO <ceo@fwd\N{ZERO WIDTH NON-JOINER}.example>",
+    "a soft hyphen of Mongolian": "ceo@\N{MONGOLIAN TODO SOFT HYPHEN}fwd.example",
+    "a word joiner": "ceo@fw\N{WORD JOINER}d.example",
+    "a joiner and another dot": "ceo@fw\N{ZERO WIDTH JOINER}d\N{IDEOGRAPHIC FULL STOP}example",
+    "an encoded word in the domain": "ceo@=?utf-8?q?fwd=2Eexample?=",
+    "an encoded at sign": "ceo=?utf-8?q?=40?=fwd.example",
+    "a quoted string alone": f'"{CEO}"',
+    "a comment alone": f"({CEO})",
+    "empty angle brackets": "ceo@fwd.exam<>ple",
+    "a backslash": "ceo@fw\\d.example",
+    "brackets": "ceo@[fwd.example]",
     "octets that are no UTF-8": b"\xff\xfe <" + CEO.encode() + b">",
     "many authors": ", ".join([f"a{n}@d{n}.example" for n in range(2000)] + [CEO]),
     "far away": f"{'x' * 20_000} <{CEO}>",
@@ -270,6 +289,61 @@ TRICKS: dict[str, str | bytes] = {
 def test_no_shape_of_from_hides_an_author_of_ours(house: House, trick: str) -> None:
     """Whoever shows the message may read it another way than we do: what anyone could take for the author counts."""
     assert house.send(TRICKS[trick])[0][:2] == DENIED
+
+
+DIVIDED = [
+    'ceo@{}" "{}',
+    "CEO <ceo@{} {}>",
+    'ceo@{}""{}',
+    "ceo@{}\N{ZERO WIDTH JOINER}{}",
+    "ceo@{}\N{WORD JOINER}{}",
+    "<ceo@{}\xad{}>",
+]
+
+
+@pytest.mark.parametrize("shape", DIVIDED, ids=ascii)
+@pytest.mark.parametrize("domain", ["branded.example", "sub.branded.example", "strict.example"])
+def test_no_shape_of_from_hides_an_author_under_a_policy(house: House, shape: str, domain: str) -> None:
+    answer, _ = house.send(shape.format(domain[:3], domain[3:]))
+    assert answer.code == 550 and answer.enhanced in ("5.7.1", "5.7.26") and domain in answer.text
+
+
+@pytest.mark.parametrize("shape", [*DIVIDED, "ceo@{}{} CEO"], ids=ascii)
+def test_an_odd_from_of_nobody_in_particular_is_taken(house: House, shape: str) -> None:
+    assert house.send(shape.format("somewhere", "else.example"))[0][:2] == TAKEN
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ['ceo@{}" "{}', "CEO <ceo@{} {}>", 'ceo@{}""{}', "ceo@{}\u200d{}", "ceo@{}\0{}", "<ceo@{}\x01{}>"],
+    ids=ascii,
+)
+@pytest.mark.parametrize("domain", ["fwd.example", "signed.example"])
+def test_a_from_that_only_some_read_as_ours_leaves_without_its_signature(house: House, shape: str, domain: str) -> None:
+    """From a trusted client: it is not judged here, but what would vouch for it is not ours to give."""
+    answer, subject = house.send(shape.format(domain[:2], domain[2:]), source=TRUSTED)
+    assert answer[:2] == TAKEN
+    signed = re.findall(rb"\r\nDKIM-Signature:[^:]*?d=([^;]+);", b"\r\n" + house.arrived(subject).content)
+    assert signed == ([b"fwd.example"] if domain == "signed.example" else [])
+
+
+@pytest.mark.parametrize("author", ["ceo@fwd.example CEO", "ceo @ fwd.example", "(CEO) ceo@fwd.example."])
+def test_sloppy_mail_of_our_own_is_signed(house: House, author: str) -> None:
+    answer, subject = house.send(author, source=TRUSTED)
+    assert answer[:2] == TAKEN
+    assert b"d=fwd.example" in house.arrived(subject).content
+
+
+@pytest.mark.parametrize("field", ["From", "Sender", "Reply-To"])
+@pytest.mark.parametrize("control", ["\0", "\x01", "\x1b", "\x7f"])
+def test_a_control_character_in_an_address_is_refused(house: House, field: str, control: str) -> None:
+    other = f"From: {ANN}\r\n" if field != "From" else ""
+    fields = f"{other}{field}: Ann <ann@sen{control}der.example>"
+    answer, _ = house.send(fields if other else fields.removeprefix("From: "))
+    assert answer[:2] == (550, "5.6.0") and field in answer.text
+    named = f"{other}{field}: An{control}n <{ANN}>"
+    assert house.send(named if other else named.removeprefix("From: "))[0][:2] == TAKEN
+    assert house.send(fields if other else fields.removeprefix("From: "), source=TRUSTED)[0][:2] == TAKEN
 
 
 @pytest.mark.parametrize("trick", ["two fields", "two fields, ours first", "two authors", "two authors, ours first"])

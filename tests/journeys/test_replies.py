@@ -8,7 +8,9 @@ import pytest
 
 from relay.rewrite import srs
 from relay.rewrite.replies import forward
+from tests.journeys import authors
 from tests.journeys.clients import Dialogue
+from tests.journeys.maildir import parse
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, SECRET, SENDER, World
 from tests.peers import free_port
@@ -45,3 +47,28 @@ def test_a_reply_reaches_the_author_and_a_forged_one_nobody(world: World) -> Non
     _, metrics = relay.http("/metrics")
     assert 'srs_relay_reply_addresses_total{step="reversed"} 1.0' in metrics
     assert 'srs_relay_reply_addresses_total{step="rejected"} 3.0' in metrics
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"Ann <<{ANN}>>",
+        f"<mailto:{ANN}>",
+        f"Ann <MAILTO:{ANN}?subject=x>",
+        f"Ann <<mailto:{ANN}>>",
+        f"Ann <'{ANN}'>",
+        f'Ann <"{ANN}">',
+    ],
+)
+def test_replies_to_an_author_who_is_oddly_written_reach_him(world: World, value: str) -> None:
+    authors.publish(world.zone, "sender.example", SENDER, "p=reject")
+    relay = world.relay(aliases=f"alice@fwd.example {CAROL}\n")
+    mailbox, home = (world.start(RecordingSink(address, world.port)) for address in (MAILBOX, SENDER))
+    with Dialogue((relay.address, relay.port), source=SENDER) as client:
+        text = f"From: {value}\r\nSubject: hello\r\n\r\nHello.\r\n"
+        assert client.deliver(ANN, "alice@fwd.example", text.encode()).code == 250
+    [author] = parse(mailbox.wait()[0].content)["From"].addresses
+    assert author.addr_spec == REPLY
+    with Dialogue((relay.address, relay.port), source=MAILBOX) as client:
+        assert client.deliver(CAROL, author.addr_spec, REPLY_TEXT.encode(), helo="mx.mailbox.example").code == 250
+    assert home.wait()[0].recipients == (ANN,)

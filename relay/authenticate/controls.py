@@ -1,0 +1,48 @@
+"""NUL and other control characters inside an address, of which each reader makes another; nobody honest writes any.
+
+In display names they are met: raw ISO-2022-JP is full of escapes. RFC 5322 section 4 knows controls from old mail in
+comments, quoted strings and text, never in an address.
+"""
+
+from __future__ import annotations
+
+import re
+
+from relay.authenticate.author import from_fields
+from relay.message import HeaderField, Message
+from relay.reply import Refused
+
+_CONTROL = re.compile(rb"[\0-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 but for the tab, DEL, and C1 in UTF-8
+# Text of another character set within ISO 2022, in which any octet may stand: `@` and `<` as well.
+_SHIFTED = re.compile(
+    rb"\x1b\$[()*+]?[@-Z].*?(?:\x1b\([A-HJ-Z]|\Z)|\x1b\(I.*?(?:\x1b\([A-HJ-Z]|\Z)|\x0e[^\x0f]*+\x0f?+", re.DOTALL
+)
+_COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)
+_NAME = re.compile(rb'"(?:[^"\\]|\\.)*+"(?![ \t]*+@)', re.DOTALL)  # a quoted string that is no local part
+_AROUND = re.compile(
+    rb"(?<![ \t])[ \t]*+([.@])[ \t]*+"
+)  # RFC 5322 section 4.4: white space around dots and the at sign
+_ADDRESS = re.compile(rb'<[^<>]*+>|(?:"(?:[^"\\]|\\.)*+"|[^ \t<>,;:()"]++)++', re.DOTALL)
+
+
+def refuse_controls(message: Message) -> None:
+    """Look at From, Sender and Reply-To.
+
+    Raises:
+        Refused: 550 5.6.0, one of them has a control character inside an address.
+    """
+    fields = [("From", field) for field in from_fields(message)]
+    fields += [(name, field) for name in ("Sender", "Reply-To") for field in message.all(name)]
+    for name, field in fields:
+        if has_control_in_address(field):
+            raise Refused(550, "5.6.0", f"{name} has NUL or another control character inside an address")
+
+
+def has_control_in_address(field: HeaderField) -> bool:
+    """Whether a control character stands in what angle brackets hold, or in a word with an at sign."""
+    value = field.raw.partition(b":")[2].replace(b"\r\n", b"")
+    if not _CONTROL.search(value):
+        return False
+    value = _NAME.sub(b" ", _COMMENT.sub(b" ", _SHIFTED.sub(b"\x1b", value)))
+    words = (word[0] for word in _ADDRESS.finditer(_AROUND.sub(rb"\1", value)))
+    return any(_CONTROL.search(word) for word in words if word[0:1] == b"<" or b"@" in word)

@@ -1,0 +1,141 @@
+"""What else known readers make of a From that is written oddly: domains that stand there for some of them only.
+
+Measured with Python's email package (parseaddr and the policies), nodemailer and mailparser of several years, Perl's
+Mail::Address, Email::Address and Mail::DKIM, rspamd, and IDNA2003 as Python's codec has it. Of a domain that goes on
+behind an octet which none may have,
+
+- Python's parseaddr joins what white space and comments divide; in angle brackets Mail::Address does so with all of it,
+- nodemailer leaves out control characters, and takes quoted strings and `<>` for part of the domain; rspamd does so
+  with `)`, and whoever decodes leniently with octets that are no UTF-8,
+- mailparser and Python's policies read encoded words in it,
+- IDNA2003 maps zero-width characters to nothing, which IDNA2008 refuses or (the two joiners) keeps.
+
+Where a mailbox has no address outside quoted strings, encoded words and comments, one is found inside them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from relay.address import DOMAIN, DOMAIN_OCTETS, normal_domain
+from relay.rewrite.mailboxes import IN_COMMENT, decoded
+
+CANDIDATES = 100  # domains of one field that are looked at: an internationalized name costs 60 microseconds
+MARKS = 2000  # octets that mean something in an address list: what 200 authors have, and read within milliseconds
+
+# One address of ASCII, alone or in angle brackets behind whatever is none: everybody reads the same.
+_PLAIN = re.compile(rb"(?:[^<>@]*+<)?[\w.!#$%&'*+/=?^`{|}~-]++@[A-Za-z0-9.-]++>?", re.ASCII)
+_MARK = re.compile(rb'[<>()",;@\\]|=\?')
+# Nothing that IDNA2003, a lenient decoder or a font shows: controls, format characters, fillers, variation selectors.
+_INVISIBLE = re.compile(
+    "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u1806\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+_TOKEN = re.compile(
+    r"""  "(?:[^"\\]|\\.)*+"                       # a quoted string
+        | =\?[^?\s"]++\?[BQbq]\?[^?\s]*+\?=      # an encoded word
+        | (?P<angle> < (?=[^<>@]*+@) )           # the beginning of an address, behind a name
+        | \\. | [(),;] | (?: [^"=\\(),;<] | =(?!\?) )++ | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_WORD = 1000  # octets of an encoded word that are read: RFC 2047 section 2 has 75, and a domain 255
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_NO_NAME = r"[^\w.\u0080-\U0010ffff-]"  # what stands in no domain
+_LOCAL_PART = re.compile(r"(?<![^\s<>\"])[^\s<>\"]*+\s*+\Z")
+_SPREAD = re.compile(rf"{_NO_NAME}*+(?:[\w.\s\u0080-\U0010ffff-]*+)")
+_CLOSE = re.compile(rf"{_NO_NAME}*+[^\s?]*+")
+_WHOLE = re.compile(rf"{_NO_NAME}*+[^>?]*+")
+_JUNK = re.compile(rf"{_NO_NAME}+|\s+")
+_DOTS = re.compile("[.\u2024\u3002\ufe52\uff0e\uff61]")
+
+
+def further_domains(value: bytes) -> set[str] | None:
+    """The normal domains that a known reader may make of a From field's value; None where there are too many.
+
+    Those that everybody sees are among them or not: who asks knows them. Names that DNS cannot hold are left out.
+    """
+    if _PLAIN.fullmatch(value):
+        return set()
+    if len(_MARK.findall(value)) > MARKS:
+        return None
+    candidates = {domain for text in _texts(value) for mailbox in _mailboxes(text) for domain in _domains(mailbox)}
+    if len(candidates) > CANDIDATES:
+        return None
+    return {name for domain in candidates for name in _normal(domain) if DOMAIN.match(name) and "." in name}
+
+
+def _texts(value: bytes) -> Iterator[str]:
+    """The value without what some reader drops; where it is no UTF-8 also as older readers decode it."""
+    text = value.decode("utf-8", "ignore")
+    yield _INVISIBLE.sub("", text)
+    if len(text.encode()) < len(value):
+        yield _INVISIBLE.sub("", value.decode("latin-1"))
+
+
+def _mailboxes(text: str) -> Iterator[str]:
+    """What stands between two separators, with quoted strings and encoded words read unless they are a name in front
+    of an address, and without comments unless there is no address outside them."""
+    kept: list[str] = []
+    names: list[int] = []  # where those stand that may be one
+    comments: list[int] = []  # where those that are open begin
+    asides: list[str] = []
+    position = 0
+    while match := (IN_COMMENT if comments else _TOKEN).match(text, position):
+        token, position = match[0], match.end()
+        if token == ")" and comments:
+            start = comments.pop()
+            asides.append("".join(kept[start + 1 :]))
+            del kept[start:]
+        elif token == "(":
+            comments.append(len(kept))
+            kept.append(token)
+        elif comments:
+            kept.append(token)
+        elif token in (",", ";"):
+            yield _mailbox(kept, asides)
+            kept, names, asides = [], [], []
+        elif match["angle"]:
+            for index in names:
+                kept[index] = " "
+            names.clear()
+            kept.append(token)
+        elif len(token) > 1 and token[0] in '"=':
+            names.append(len(kept))
+            kept.append(
+                _QUOTED_PAIR.sub(r"\1", token) if token[0] == '"' else _INVISIBLE.sub("", decoded(token[:_WORD]))
+            )
+        else:
+            kept.append(token)
+    yield _mailbox(kept, asides)
+
+
+def _mailbox(kept: list[str], asides: list[str]) -> str:
+    text = "".join(kept)
+    return text if "@" in text else " ".join([text, *asides])
+
+
+def _domains(mailbox: str) -> Iterator[str]:
+    """Behind each at sign: what white space alone divides, what anything else does, and what all of it does."""
+    pieces = mailbox.split("@")
+    for number, piece in enumerate(pieces[1:], 2):
+        if not _DOTS.search(piece):
+            continue
+        text = piece if number == len(pieces) else _LOCAL_PART.sub("", piece)
+        for expression in (_SPREAD, _CLOSE, _WHOLE):
+            found = expression.match(text)
+            if found and (name := _JUNK.sub("", found[0]).strip(".")):
+                yield name
+
+
+def _normal(domain: str) -> Iterator[str]:
+    """As IDNA2008 has it with the mapping of UTS 46, and as IDNA2003."""
+    if len(domain) > DOMAIN_OCTETS:
+        return
+    yield normal_domain(domain)
+    if not domain.isascii():
+        try:
+            yield domain.encode("idna").decode("ascii").lower().rstrip(".")
+        except UnicodeError:
+            yield normal_domain(unicodedata.normalize("NFKC", domain))
