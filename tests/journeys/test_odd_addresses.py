@@ -11,6 +11,7 @@ import pytest
 
 from relay.address import split
 from relay.rewrite import srs
+from tests.journeys.authors import publish
 from tests.journeys.clients import Dialogue
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, SECRET, SENDER, World
@@ -118,3 +119,29 @@ def test_an_address_hashed_over_its_quoted_pairs_leads_home_as_it_is_written(wor
         assert client.deliver("", address, CONTENT, "mx.mailbox.example").code == 250
     home.wait()
     assert home.paths("RCPT") == ["joe.user@sender.example"]
+
+
+def test_replies_reach_every_author(world: World) -> None:
+    publish(world.zone, "docomo.example", SENDER, "p=reject")  # by SPF alone: From becomes an address of ours
+    world.zone["docomo.example", "MX"] = ["10 mx.docomo.example."]
+    world.zone["mx.docomo.example", "A"] = [SENDER]
+    relay = world.relay(aliases=ALIASES)
+    home, mailbox = world.start(RecordingSink(SENDER, world.port)), world.start(RecordingSink(MAILBOX, world.port))
+    locals_ = {path.rpartition("@")[0]: normal.rpartition("@")[0] for path, normal in SENDERS.items()}
+    for local in locals_:
+        content = f"From: Joe <{local}@docomo.example>\r\nSubject: hello\r\n\r\nHi.\r\n".encode()
+        with Dialogue((relay.address, relay.port), source=SENDER) as client:
+            answer = client.deliver(f"{local}@docomo.example", "alice@fwd.example", content, "mx.docomo.example")
+            assert answer.code == 250, (local, answer)
+    reply = re.compile(rb"^(?:From:.*)? ?<(reply=\S+)>\r\n", re.MULTILINE)
+    for one in mailbox.wait(len(locals_)):
+        found = reply.search(one.content)
+        assert found is not None, one.content
+        for form in rewritten(found[1].decode()):
+            with Dialogue((relay.address, relay.port), source=MAILBOX) as client:
+                answer = client.deliver("carol@mailbox.example", form, CONTENT, "mx.mailbox.example")
+            assert answer.code == 250, (form, answer)
+    expected = sorted(f"{normal}@docomo.example" for normal in locals_.values() for _ in range(4))
+    home.wait(len(expected))
+    relay.wait_for_empty_queue()
+    assert sorted(path.lower() for path in home.paths("RCPT")) == expected

@@ -5,6 +5,8 @@ from __future__ import annotations
 import email
 import re
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from flufl.bounce import scan_message
@@ -136,3 +138,40 @@ def test_a_sender_whose_mail_leads_back_here_makes_no_endless_loop(world: World)
     assert [line["reason"] for line in relay.events("bounce_passed")] == [
         "it has been rebuilt for the same sender before"
     ] * 2
+
+
+@pytest.mark.parametrize("hashed", ["compatible", "framed"])
+def test_an_address_of_one_sender_and_the_mail_for_another(world: World, hashed: str) -> None:
+    """The compatible hash is that of other forwarders, and has no borders between its fields."""
+    relay = world.relay(srs={"hash": hashed})
+    scheme = replace(SCHEME, framed=hashed == "framed")
+    good = srs.forward("joe@sender.example", scheme, time.time())
+    shifted = good.replace("sender.example=joe", "sender.exampl=ejoe")
+    first = srs.forward("SRS0-ab=x=y=z@sender.example", scheme, time.time())
+    with Dialogue((relay.address, relay.port), source=MAILBOX) as client:
+        assert client.offer("", good, HOST).code == 250
+        assert client(f"RCPT TO:<{first}>").code == 250
+        for forged in (shifted, first.replace("example=-ab=", "example-ab==")):
+            answer = client(f"RCPT TO:<{forged}>")
+            assert answer[:2] == ((550, "5.1.1") if hashed == "framed" else (250, "2.1.5")), forged
+            assert hashed == "compatible" or "forged SRS address" in answer.text
+
+
+def test_a_change_of_the_hash_loses_no_bounce(world: World) -> None:
+    now = time.time()
+    today = datetime.fromtimestamp(now, UTC).date()
+    relay = world.relay(srs={"hash": "framed", "framed_since": today.isoformat(), "hash_length": 8})
+    framed = replace(SCHEME, framed=True, hash_length=8)
+    yesterday = now - 86400
+    good = [
+        srs.forward("joe@sender.example", SCHEME, yesterday),
+        srs.forward("joe@sender.example", framed, now),
+        srs.forward("SRS0=w=x=y=z@sender.example", SCHEME, yesterday),
+        srs.forward("SRS0=w=x=y=z@sender.example", framed, now),
+    ]
+    with Dialogue((relay.address, relay.port), source=MAILBOX) as client:
+        assert client.offer("", good[0], HOST).code == 250
+        assert [client(f"RCPT TO:<{one}>").code for one in good[1:]] == [250] * 3
+        if datetime.now(UTC).date() == today:
+            late = srs.forward("joe@sender.example", SCHEME, now)
+            assert client(f"RCPT TO:<{late}>")[:2] == (550, "5.1.1")
