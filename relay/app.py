@@ -137,6 +137,7 @@ class Conversation:
         routes = [routed for _, routed in accepted.routes]
         name = await self._iprev if self._iprev is not None else None
         client = replace(client, ptr=name.name if name is not None else "")
+        message = await relay.examiner.without_mbox_lines(message, queue_id)
         try:
             relay.check_loops(message, routes)
             if not client.trusted:

@@ -21,6 +21,7 @@ _FIELD = re.compile(
     re.VERBOSE,
 )
 _SOME_FIELD = re.compile(rb"^%s[ \t]*+:" % _NAME, re.MULTILINE)
+_MBOX_LINES = re.compile(rb"(?:>*+From (?![ \t]*+:)[^\r\n]*+\r\n)++")
 _BLANK = b" \t\r\n"
 
 Canonicalization = Literal["simple", "relaxed"]  # RFC 6376 section 3.4
@@ -190,11 +191,30 @@ class Message:
         return (self.content[at : at + _BLOCK] for at in range(start, len(self.content), _BLOCK))
 
     def without(self, dropped: Iterable[HeaderField]) -> Message:
-        """The same message without these very fields (the one removal that exists: forged Authentication-Results)."""
+        """The same message without these very fields: forged Authentication-Results, the one removal of fields."""
         gone = {id(f) for f in dropped}
         if not gone:
             return self
         return self.with_header(b"".join(f.raw for f in self.fields if id(f) not in gone))
+
+    @cached_property
+    def is_cut_short(self) -> bool:
+        """Whether the header has a line that is no field, where some readers take it to end: Python's email, Postfix.
+
+        A first line that begins with white space is none: it continues what we put on top.
+        """
+        return any(not f.name and f.raw[:1] not in (b" ", b"\t") for f in self.fields)
+
+    def without_mbox_lines(self) -> Message:
+        """The same message without the `From ` or `>From ` lines that mailbox files have on top of one, and no other.
+
+        Below fields of ours they would be lines that are no field. No signature can cover them.
+        """
+        lines = _MBOX_LINES.match(self.content) if self.body_offset else None
+        if lines is None:
+            return self
+        header = b"".join(f.raw for f in self.fields)
+        return self.with_header(header[lines.end() :])
 
     def with_header(self, header: bytes) -> Message:
         """The same body under other fields (the one edit that exists: From); it is not hashed again."""

@@ -19,7 +19,7 @@ from relay.rewrite.mailboxes import IN_COMMENT, read, text_of
 
 FROM_OCTETS = 16384  # of all From fields: 200 long addresses
 AUTHORS = 100  # domains of one message that are looked at: an internationalized name costs 30 microseconds
-_LENIENT_NAME = re.compile(rb"\s*+from\s*+:", re.IGNORECASE)
+_LENIENT_NAME = re.compile(rb"J*+fJ*+rJ*+oJ*+mJ*+:".replace(b"J", rb"[\0- \x7f-\xff]"), re.IGNORECASE)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
@@ -31,8 +31,8 @@ _NO_BASE64 = re.compile("[^A-Za-z0-9+/]+")
 def from_fields(message: Message) -> list[HeaderField]:
     """The fields that some reader takes for From, top to bottom.
 
-    RFC 5322 section 2.2 has neither white space before a field's name nor a line end before its colon; there are mail
-    clients that do not mind.
+    RFC 5322 section 2.2 has neither white space before a field's name, nor a line end before its colon, nor NUL in it;
+    mailparser, rspamd and Dovecot do not mind one or the other.
     """
     return [f for f in message.fields if f.name == "from" or (not f.name and _LENIENT_NAME.match(f.raw))]
 

@@ -149,6 +149,14 @@ class Examiner:
             raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
         return reason
 
+    async def without_mbox_lines(self, message: Message, queue_id: str) -> Message:
+        """The message without the first lines that only a mailbox file has; a large one is copied in a thread."""
+        strip = message.without_mbox_lines
+        kept = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
+        if kept is not message:
+            log.info("mbox_lines_removed", id=queue_id, octets=len(message.content) - len(kept.content))
+        return kept
+
     async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
         """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
         believed = verdict.word.fields if verdict.word is not None else ()

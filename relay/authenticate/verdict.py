@@ -23,6 +23,7 @@ from relay.dns import Iprev, Resolver
 from relay.message import Message
 
 _NO_CHAIN = ArcVerdict("none")
+_CUT_SHORT = "a line of the header is no field, and some readers show what follows as the text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,20 @@ async def examine(
         now: seconds since 1970.
     """
     signatures, chain = await asyncio.gather(dkim.verify(message, resolver, now), arc.verify(message, resolver, now))
+    found = await dmarc.check(resolver, message, spf, signatures)
+    if message.is_cut_short and not all("spf" in one.aligned for one in (found, *found.others)):
+        # Who puts such a line into what others signed shows a text of his own to readers who end the header there.
+        signatures = tuple(
+            replace(one, result="policy", problem=_CUT_SHORT) if one.result == "pass" else one for one in signatures
+        )
+        chain = replace(chain, result="fail", problem=_CUT_SHORT) if chain.result == "pass" else chain
+        found = await dmarc.check(resolver, message, spf, signatures)
     return Verdict(
         trusted=False,
         spf=spf,
         dkim=signatures,
         arc=chain,
-        dmarc=await dmarc.check(resolver, message, spf, signatures),
+        dmarc=found,
         iprev=iprev,
         sender_signed=await _is_signed(resolver, sender, signatures),
     )

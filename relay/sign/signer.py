@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from relay.address import domain_of, split, unquote
-from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains
+from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains, from_fields
 from relay.message import Message
 from relay.rewrite.author import authors
 from relay.sign.dkim import FIELD_OCTETS, signature_fields
@@ -43,6 +43,8 @@ class Signer:
         Args:
             proven: it is certain that the author's domain is the true one.
         """
+        if len(from_fields(message)) > 1:
+            return b""  # of several that some reader takes for From, also under a name that is none
         author = self._author(message)
         keys = self.table.select(*author, now, proven=proven)
         if not keys and self._has_keys and not self._warned:

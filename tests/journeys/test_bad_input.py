@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.journeys.clients import Dialogue
+from tests.journeys.maildir import parse
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, World, opened
+from tests.journeys.world import MAILBOX, SENDER, World, opened
 from tests.peers import wait_until
 
 pytestmark = pytest.mark.slow
 
+TRUSTED = "127.0.0.99"
 ANN, ALICE = "ann@sender.example", "alice@fwd.example"
 GOOD = b"From: ann@sender.example\r\nSubject: good\r\n\r\ngood\r\n"
 
@@ -22,8 +24,9 @@ class House:
     """A relay before a recording sink, shared by the tests of this file."""
 
     def __init__(self, world: World) -> None:
+        self.world = world
         self.sink = world.start(RecordingSink(MAILBOX, world.port))
-        self.relay = world.relay(aliases=f"{ALICE} carol@mailbox.example\n")
+        self.relay = world.relay(aliases=f"{ALICE} carol@mailbox.example\n", clients={"trusted": [f"{TRUSTED}/32"]})
 
     def session(self) -> Dialogue:
         return Dialogue((self.relay.address, self.relay.port))
@@ -179,7 +182,9 @@ def test_bare_line_ends_are_refused_and_smuggle_nothing(house: House, body: byte
         b"From: a@b.example\r\n\r\n",
         b": no name\r\nFrom: a@b.example\r\n\r\nbody\r\n",
         b"From : a@b.example\r\n\r\nspace before the colon\r\n",
-        b"From ann Thu Jan  1 00:00:00 1970\r\nFrom: a@b.example\r\n\r\nmbox line\r\n",
+        b"From : a@b.example\r\n\r\nFrom here it is text\r\n",
+        b"From here it is text\r\n\r\nof a message without a header\r\n",
+        b"Subject: s\r\nFrom ann Thu Jan  1 00:00:00 1970\r\nFrom: a@b.example\r\n\r\nmbox line within\r\n",
         b"From: a@b.example\r\nthis line is no field\r\nTo: two\r\n\r\nbody\r\n",
         b"From: a@b.example\r\nSubject: NUL \x00 here\r\n\r\nand \x00 here\r\n",
         b"From: a@b.example\r\nSubject: \xff\xfe\xe4\r\nFr\xc3\xb6m: x\r\n\r\n\x80\x81\r\n",
@@ -202,6 +207,24 @@ def test_a_garbage_message_passes_octet_for_octet(house: House, content: bytes) 
         assert arrived.endswith(content.replace(b"\r\n..", b"\r\n."))
         assert (b"\r\nDKIM-Signature: v=1;" in arrived) is (len(re.findall(rb"^From ?:", content, re.MULTILINE)) == 1)
         house.delivers(session)
+
+
+@pytest.mark.parametrize("source", [SENDER, TRUSTED], ids=["stranger", "trusted"])
+@pytest.mark.parametrize(
+    "line", [b"From ann Thu Jan  1 00:00:00 1970\r\n", b">From ann@x.example\r\n", b"From x\r\n>From y\r\n"]
+)
+def test_a_line_of_a_mailbox_file_on_top_is_no_part_of_the_message(house: House, line: bytes, source: str) -> None:
+    """Below our fields a reader would take it for the first line of the text, and the header for the rest."""
+    already = len(house.sink.received)
+    content = b"From: Ann <ann@sender.example>\r\nSubject: s\r\n\r\nFrom here it is text\r\n"
+    with Dialogue((house.relay.address, house.relay.port), source=source) as session:
+        answer = session.deliver(ANN, ALICE, line + content)
+        assert answer.code == 250
+    arrived = house.sink.wait(already + 1)[-1].content
+    assert arrived.endswith(b"\r\n" + content) and line not in arrived
+    assert parse(arrived)["From"] == "Ann <ann@sender.example>"
+    assert house.world.signers(arrived) == ["fwd.example"]
+    assert wait_until(lambda: house.relay.events("mbox_lines_removed"), "the log line")[-1]["octets"] == len(line)
 
 
 def test_a_client_that_vanishes_in_the_middle_leaves_nothing(house: House) -> None:

@@ -103,6 +103,42 @@ def house() -> Iterator[House]:
         yield House(world)
 
 
+# a line of the header that is no field
+
+
+CUT_SHORT = [
+    b"this is no field\r\n",
+    b"<h1>Pay here</h1>\r\n<!--\r\n",
+    b">From x\r\n",
+    b"no field\r\n folded: x\r\n",
+    b": x\r\n",
+    b"X\xc3\xb6: y\r\n",
+]
+
+
+@pytest.mark.parametrize("line", CUT_SHORT, ids=ascii)
+def test_a_signature_does_not_count_where_readers_end_the_header_early(house: House, line: bytes) -> None:
+    """Signed mail of somebody else, with a text on top of his own that Python's email and Postfix take for the body."""
+    for domain, expected in (("reject.example", REJECTED), ("none.example", TAKEN)):
+        subject = f"replayed {domain} {line!r}"
+        signed = message(f"ann@{domain}", domain, subject)
+        with house.client() as session:
+            assert session.deliver("x@bulk.example", ALICE, signed.replace(b"To: ", line + b"To: ", 1))[:2] == expected
+    (content,) = house.arrived(subject)
+    (field,) = parse(content).get_all("Authentication-Results", [])
+    assert "dkim=policy" in field and "dmarc=fail" in field
+
+
+@pytest.mark.parametrize("line", CUT_SHORT, ids=ascii)
+def test_mail_of_the_author_s_own_host_may_have_such_a_line(house: House, line: bytes) -> None:
+    subject = f"no field {line!r}"
+    signed = message("ann@reject.example", "reject.example", subject).replace(b"To: ", line + b"To: ", 1)
+    with house.client() as session:
+        assert session.deliver("ann@reject.example", ALICE, signed)[:2] == TAKEN
+    (content,) = house.arrived(subject)
+    assert content.endswith(signed) and b"dkim=pass" in content, "nothing was rewritten"
+
+
 # a failure
 
 

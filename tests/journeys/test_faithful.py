@@ -1,5 +1,7 @@
 """What comes in leaves octet for octet, below what the relay puts on top, and an author's signature stays valid.
 
+Only the first line of a mailbox file, which some programs leave on top, is no part of the message.
+
 The corpus goes in over one session, with every check on and a policy of the author that forwarding alone would break.
 Each message goes two ways: to the outside, where From is rewritten if nothing but SPF speaks for the author, and to a
 host that trusts us. Both are compared with what a sink got from the wire.
@@ -25,6 +27,9 @@ pytestmark = pytest.mark.slow
 ANN, ALICE, CAROL = f"ann@{corpus.DOMAIN}", "alice@fwd.example", "carol@trusting.example"
 SEAL = ["arc-seal", "arc-message-signature", "arc-authentication-results"]
 OURS = {*SEAL, "dkim-signature", "authentication-results", "x-srs-relay", "received"}
+
+
+MBOX_LINE = re.compile(rb"\A>?From [^:\r\n][^\r\n]*\r\n(?=[!-9;-~]+:)")
 
 
 class Passage(NamedTuple):
@@ -62,7 +67,7 @@ def passed_on(world: World, sink: RecordingSink, mail: Iterable[corpus.Mail]) ->
             assert answer.code == 250, f"{name}: {answer}"
             outside, trusting = sorted(sink.wait(2 * count)[-2:], key=lambda one: one.recipients)
             assert trusting.recipients == (CAROL,)
-            yield Passage(name, content, outside.content, trusting.content)
+            yield Passage(name, MBOX_LINE.sub(b"", content), outside.content, trusting.content)
 
 
 def put_on_top(name: str, content: bytes, arrived: bytes) -> bytes:
