@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -127,8 +130,15 @@ def _with_trusted_hosts(config: Config) -> Config:
 
 
 def _opendkim_hosts(folder: Path) -> Hosts:
-    try:
+    with _in_opendkim():
         return find(folder).hosts()
+
+
+@contextmanager
+def _in_opendkim() -> Iterator[None]:
+    """Names the key of the configuration whose files cannot be used. Raises ConfigError."""
+    try:
+        yield
     except OSError as error:
         raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}") from None
     except ValueError as error:
@@ -137,22 +147,14 @@ def _opendkim_hosts(folder: Path) -> Hosts:
 
 def _require_files(config: Config) -> None:
     """Every file that the configuration names must be there and readable, secrets by us alone."""
-    secrets = [("srs.secrets_file", config.srs.secrets_file)]
-    secrets += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
-    if config.arc.private_key is not None:
-        secrets.append(("arc.private_key", config.arc.private_key))
     files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
-    if config.tls is not None:
-        secrets.append(("tls.private_key", config.tls.private_key))
-    if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
-        secrets.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
     if config.routes.aliases is not None:
         files.append(("routes.aliases", config.routes.aliases))
     for domain, route in config.routes.domains.items():
         if route.recipients not in ("callout", "any"):
             files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
     problems = []
-    for key, path in [*secrets, *files]:
+    for key, path in [*_secrets(config), *files]:
         try:
             path.read_bytes()
         except OSError as error:
@@ -161,11 +163,46 @@ def _require_files(config: Config) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def loosely_guarded(config: Config) -> list[Path]:
-    """Secret files that others than their owner may read; worth a warning, not a refusal (containers mount them so)."""
-    secrets = [config.srs.secrets_file, *(key.private_key for key in config.dkim)]
+def _secrets(config: Config) -> list[tuple[str, Path]]:
+    """The files of secrets that the configuration names, each with its key."""
+    found = [("srs.secrets_file", config.srs.secrets_file)]
+    found += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
     if config.arc.private_key is not None:
-        secrets.append(config.arc.private_key)
+        found.append(("arc.private_key", config.arc.private_key))
+    if config.tls is not None:
+        found.append(("tls.private_key", config.tls.private_key))
     if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
-        secrets.append(config.delivery.smarthost.password_file)
-    return [path for path in secrets if path.stat().st_mode & 0o077]
+        found.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
+    return found
+
+
+def loosely_guarded(config: Config, path: Path | None = None) -> list[Path]:
+    """Files of secrets and mail that others than their owner may read or write; worth a warning, not a refusal
+    (containers mount them so).
+
+    Args:
+        path: the file of the configuration, a secret where a password stands in `queue.url`.
+    """
+    found = [path for _, path in _secrets(config)]
+    if config.signing.opendkim is not None:
+        with _in_opendkim():
+            found += find(config.signing.opendkim).key_files()
+    if path is not None and "@" in config.queue.url and urlsplit(config.queue.url).password:
+        found.append(path)
+    found += _queue_files(config)
+    return [path for path in dict.fromkeys(found) if path.exists() and path.stat().st_mode & 0o077]
+
+
+def open_folders(config: Config) -> list[Path]:
+    """The folders of secrets and of the queue in which everybody may put a file in the place of another."""
+    folders = [path.parent for path in (*(path for _, path in _secrets(config)), *_queue_files(config))]
+    exposed = 0o002 | stat.S_ISVTX  # with the sticky bit, as on /tmp, nobody may touch the files of others
+    return [path for path in dict.fromkeys(folders) if path.exists() and path.stat().st_mode & exposed == 0o002]
+
+
+def _queue_files(config: Config) -> list[Path]:
+    """An SQLite queue and what lies beside it; PostgreSQL has none here."""
+    if not config.queue.url.startswith("sqlite:///"):
+        return []
+    path = config.queue.url.removeprefix("sqlite:///")
+    return [Path(path + ending) for ending in ("", "-wal", "-shm")]

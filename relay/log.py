@@ -31,11 +31,14 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
 
+from relay.visible import quoted, visible
+
 BACKLOG_OCTETS = 8 * 2**20  # some 40,000 lines: seconds of the fullest load, hours of an ordinary one
 
 _HIDDEN = frozenset({"authorization", "password", "private_key", "secret", "secrets"})
 _LEADING = (("id", "id"), ("sender", "from"), ("recipient", "to"), ("to", "to"))
 _URL_PASSWORD = re.compile(rb'(://[^\s:/@"]*:)[^\s/@"]+(?=@)')
+_TO_QUOTE = re.compile(r'[\s"\\=<>]')  # in a value on the terminal: what ends it, or makes two of it
 _DIM, _RED, _YELLOW, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -165,7 +168,7 @@ def _console(*, colour: bool) -> _Render:
     marks = {"warning": _YELLOW, "error": _RED, "critical": _RED} if colour else {}
 
     def render(_: WrappedLogger, level: str, event: EventDict) -> bytes:
-        step, queue_id = _visible(str(event.pop("event"))), _visible(str(event.pop("id", "")))
+        step, queue_id = visible(str(event.pop("event"))), visible(str(event.pop("id", "")))
         exception = _exception(event.pop("exc_info", None))
         arranged: EventDict = {}
         _arrange(event, arranged)
@@ -176,26 +179,28 @@ def _console(*, colour: bool) -> _Render:
         line = f"{clock} {queue_id:<12} {step:<13} {' '.join(fields)}".rstrip()
         if exception is not None:
             trace = structlog.processors.format_exc_info(None, level, {"exc_info": exception})["exception"]
-            line += "".join("\n    " + _visible(row) for row in trace.splitlines())
+            line += "".join("\n    " + visible(row) for row in trace.splitlines())
         return _without_passwords(line.encode()) + b"\n"
 
     return render
 
 
 def _shown(name: str, value: object) -> str:
+    """A value that cannot pass for another one, or for another field: where it might, it stands between quotes, with
+    `"` and `\\` escaped. Addresses of the envelope stand between `<` and `>` otherwise."""
     if isinstance(value, list | tuple):
-        return ",".join(_shown(name, item) for item in value)
-    text = _visible(value if isinstance(value, str) else str(_plain(value)))
-    if name in ("from", "to"):
-        return f"<{text}>"
-    return '"' + text.replace('"', '\\"') + '"' if " " in text or '"' in text or not text else text
+        return ",".join(_one_of_several(name, item) for item in value)
+    text = value if isinstance(value, str) else str(_plain(value))
+    address = name in ("from", "to")
+    risky = _TO_QUOTE.search(text.replace("=", "") if address else text) or visible(text) != text
+    if risky or not (text or address):
+        return quoted(text)
+    return f"<{text}>" if address else text
 
 
-def _visible(text: str) -> str:
-    """Control, format and line-separating characters escaped: text from outside moves no cursor and fakes no line."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _one_of_several(name: str, item: object) -> str:
+    text = _shown(name, item)
+    return quoted(str(item)) if "," in text and text[0] not in '"<' else text
 
 
 class Sink:

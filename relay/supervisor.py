@@ -8,6 +8,7 @@ one that is started again too early, waits for the last of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import gc
 import os
@@ -141,6 +142,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Raises: CannotStart, ConfigError, OSError, QueueUnavailable; all before the first worker runs."""
+        _leave_no_core()  # before any secret is read
         self._config = self._load()
         self._files = self._check(self._config)
         self._lock = self._lock_queue(self._config)  # before the ports: a second relay must not take clients away
@@ -359,6 +361,17 @@ class Supervisor:
         count = asyncio.run(run())
         if count:
             log.info("leases_freed", count=count)
+
+
+def _leave_no_core() -> None:
+    """Write no core dump, here and in the workers: it would hold mail, keys and passwords.
+
+    A program that the kernel pipes dumps to (core(5)) need not mind the limit, so none of our memory goes into one
+    either. PR_SET_DUMPABLE would do both, and would also keep an administrator's debugger and profiler out.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # a kernel that cannot dump has no such file
+        Path("/proc/self/coredump_filter").write_text("0")
 
 
 def _raise_file_limit() -> None:

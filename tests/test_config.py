@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from relay.config import Config, ConfigError
-from relay.config_file import load, loosely_guarded, unread_hosts
+from relay.config_file import load, loosely_guarded, open_folders, unread_hosts
 from relay.config_values import duration, moment, size
 from relay.network import Endpoint, endpoint
 from relay.rewrite.srs import scheme_from_config
@@ -456,12 +456,50 @@ def test_a_folder_that_is_not_there_is_refused(folder: Path) -> None:
     assert said in refusal(folder, MINIMAL + 'signing = {opendkim = "gone"}\n')
 
 
-def test_secrets_that_others_can_read_are_named(folder: Path) -> None:
-    secret = folder / "srs.secret"
-    secret.chmod(0o644)
-    assert loosely_guarded(loaded(folder, MINIMAL)) == [secret]
-    secret.chmod(0o600)
-    assert loosely_guarded(loaded(folder, MINIMAL)) == []
+EVERY_SECRET = (
+    MINIMAL
+    + """
+tls = {certificate = "fullchain.pem", private_key = "privkey.pem"}
+arc = {domain = "fwd.example", selector = "arc1", private_key = "dkim/arc1.pem"}
+dkim = [{domain = "fwd.example", selector = "relay1", private_key = "dkim/relay1.pem"}]
+signing = {opendkim = "opendkim"}
+delivery = {smarthost = {url = "smtp://s.example", user = "u", password_file = "smarthost.password"}}
+queue = {url = "sqlite:///queue.db"}
+"""
+)
+SECRETS = [
+    *("srs.secret", "privkey.pem", "dkim/arc1.pem", "dkim/relay1.pem", "smarthost.password"),
+    *("opendkim/old.private", "queue.db", "queue.db-wal"),
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_what_others_can_read_or_write_is_named(folder: Path, name: str, mode: int) -> None:
+    (folder / "opendkim" / "KeyTable").write_text("old fwd.example:old:./old.private\n")
+    (folder / "opendkim" / "SigningTable").write_text("fwd.example old\n")
+    for one in SECRETS:
+        (folder / one).touch()
+        (folder / one).chmod(0o600)
+    config = loaded(folder, EVERY_SECRET)
+    assert loosely_guarded(config) == []
+    (folder / name).chmod(mode)
+    assert loosely_guarded(config) == [folder / name]
+
+
+@pytest.mark.parametrize(("password", "named"), [(":hunter2", True), ("", False)])
+def test_a_configuration_with_a_password_in_it_is_a_secret(folder: Path, password: str, named: bool) -> None:
+    config = loaded(folder, MINIMAL + f'queue = {{url = "postgresql://relay{password}@db.example/queue"}}\n')
+    (folder / "srs.secret").chmod(0o600)
+    (folder / "relay.toml").chmod(0o644)
+    assert loosely_guarded(config, folder / "relay.toml") == [folder / "relay.toml"] * named
+
+
+@pytest.mark.parametrize(("mode", "named"), [(0o755, False), (0o777, True), (0o1777, False), (0o775, False)])
+def test_a_folder_in_which_everybody_may_replace_a_secret_is_named(folder: Path, mode: int, named: bool) -> None:
+    config = loaded(folder, MINIMAL)
+    folder.chmod(mode)
+    assert open_folders(config) == [folder] * named
 
 
 # --- what a slip leads to ---------------------------------------------------------------------------------------------

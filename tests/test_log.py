@@ -60,6 +60,36 @@ def test_the_terminal_marks_what_is_not_ordinary_and_quotes_what_holds_spaces() 
     assert stream.getvalue()[9:] == f'{"":12} {"deferred":13} warning from=<> reply="450 4.2.0 \\"later\\""\n'
 
 
+FORGERIES = [
+    ("helo", "x reply=550", 'helo="x reply=550"'),
+    ("helo", "x=y", 'helo="x=y"'),
+    ("helo", 'x" reply="550', r'helo="x\" reply=\"550"'),
+    ("helo", 'x\\" reply=550 "', r'helo="x\\\" reply=550 \""'),
+    ("helo", "x\\", r'helo="x\\"'),
+    ("helo", "x\u202ey", r'helo="x\u202ey"'),
+    ("helo", r"x\u202ey", r'helo="x\\u202ey"'),
+    ("helo", "x\u00a0reply", r'helo="x\xa0reply"'),
+    ("helo", "<x>", 'helo="<x>"'),
+    ("helo", "", 'helo=""'),
+    ("helo", "b\u00fccher.example", "helo=b\u00fccher.example"),
+    ("sender", "a@b> to=<c@d", 'from="a@b> to=<c@d"'),
+    ("sender", "a@b>\u2003to=<c@d", r'from="a@b>\u2003to=<c@d"'),
+    ("sender", '"a b"@c.example', r'from="\"a b\"@c.example"'),
+    ("sender", r'"a\.b"@c.example', r'from="\"a\\.b\"@c.example"'),
+    ("sender", "SRS0=HHHH=TT=c.example=a@b.example", "from=<SRS0=HHHH=TT=c.example=a@b.example>"),
+    ("to", ["a@b.example", "c@d>,<e@f"], 'to=<a@b.example>,"c@d>,<e@f"'),
+    ("to", ["a,b@c.example"], "to=<a,b@c.example>"),
+    ("hosts", ["a", "b,c", "d e"], 'hosts=a,"b,c","d e"'),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "shown"), FORGERIES)
+def test_no_value_passes_for_another_field(name: str, value: object, shown: str) -> None:
+    stream = written("console")
+    LOGGER.info("mail", **{name: value})
+    assert stream.getvalue()[9:] == f"{'':12} {'mail':13} {shown}\n"
+
+
 def test_a_step_in_json_is_one_object() -> None:
     stream = written("json")
     LOGGER.bind(id="4F7K2Q").info("queued", sender="ä@b.example", recipient="c@d.example", size=123, tls=None)

@@ -18,6 +18,7 @@ from typer.main import get_group
 
 from relay import __version__
 from relay.cli.errors import Failure
+from relay.visible import visible
 
 PROGRAM = "srs-relay"
 
@@ -118,13 +119,13 @@ def _wrong_call(error: typer.TyperException) -> int:
     text = error.format_message()
     # A group called without a command says nothing but its help.
     line = text if text.startswith("Usage: ") else f"{path}: {text.rstrip('.')} (see {path} --help)"
-    print(line, file=sys.stderr)
+    print("\n".join(map(visible, line.split("\n"))), file=sys.stderr)
     return error.exit_code
 
 
 def _failed(text: str) -> int:
-    for line in text.splitlines() or [""]:
-        print(f"{PROGRAM}: {line}", file=sys.stderr)
+    for line in text.strip("\n").split("\n"):
+        print(f"{PROGRAM}: {visible(line)}", file=sys.stderr)
     return 1
 
 

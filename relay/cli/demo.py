@@ -29,6 +29,7 @@ from relay.dns import iprev
 from relay.message import Message
 from relay.sign.dkim import sign
 from relay.sign.keys import SigningKey
+from relay.visible import visible
 
 FORGED = "SRS0=fake=AA=shop.example=news@fwd.example"
 
@@ -294,5 +295,5 @@ async def _stay(here: World, console: Console) -> None:
 async def _watch(host: Host, console: Console) -> None:
     while True:
         message = await host.next_message()
-        to = ", ".join(message.recipients)
-        console.print(f"  {host.name}: <{message.sender}> to {to}, {len(message.content)} octets", soft_wrap=True)
+        way = visible(f"<{message.sender}> to {', '.join(message.recipients)}")
+        console.print(f"  {host.name}: {way}, {len(message.content)} octets", soft_wrap=True)

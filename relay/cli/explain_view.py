@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,7 @@ from rich.text import Text
 from relay.authenticate.verdict import Verdict
 from relay.cli.rehearsal import Asked, Rehearsal, Way
 from relay.message import Message
+from relay.visible import visible
 
 _GOOD = frozenset(("pass",))
 _BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))
@@ -19,18 +20,18 @@ _BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))
 def show(found: Rehearsal, console: Console) -> None:
     """Print it all, in the order in which it happens."""
     client = found.client
-    who = f"{client.ip}, EHLO {_visible(client.helo)}{', a trusted client' if client.trusted else ''}"
+    who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
     table = _table(f"The session of {who}", "command", "reply")
     for step in found.steps:
         style = "green" if step.reply.startswith("2") else "red"
-        table.add_row(_visible(step.command), Text(_visible(step.reply), style))
+        table.add_row(visible(step.command), Text(visible(step.reply), style))
     console.print(table, "")
     if found.verdict is not None:
         console.print(_checks("What was checked", found.verdict), "")
     if found.asked:
         console.print(_dns("What DNS said", found.asked), "")
     for line in _decisions(found):
-        console.print(line)
+        console.print(visible(line))
     for way in found.ways:
         _show_way(way, console)
 
@@ -50,16 +51,16 @@ def _show_way(way: Way, console: Console) -> None:
     alias = f", behind {way.original}" if way.original != way.recipient else ""
     table = _table(f"To {way.recipient}{alias}", "", "")
     table.show_header = False
-    table.add_row("next hop", way.hop)
-    table.add_row("MAIL FROM", f"<{_visible(way.sender)}> ({way.sender_reason})")
+    table.add_row("next hop", visible(way.hop))
+    table.add_row("MAIL FROM", visible(f"<{way.sender}> ({way.sender_reason})"))
     what = "rewritten" if way.from_rewritten else "as it came"
     for field in way.message.all("from"):
-        table.add_row("From", f"{_visible(field.value.decode('utf-8', 'replace'))} ({what})")
+        table.add_row("From", f"{visible(field.value.decode('utf-8', 'replace'))} ({what})")
     console.print("", table, "")
     console.print("Put on top of it:")
     for field in Message(way.on_top).fields:
         lines = field.raw.decode("utf-8", "replace").rstrip().replace("\t", "    ").split("\r\n")
-        console.print(*("  " + _visible(line) for line in lines), sep="\n", soft_wrap=True)
+        console.print(*("  " + visible(line) for line in lines), sep="\n", soft_wrap=True)
     for view in way.views:
         console.print("", _checks(f"What the next hop sees from {view.ip}", view.verdict))
         if view.asked:
@@ -70,7 +71,7 @@ def _checks(title: str, verdict: Verdict) -> Table:
     table = _table(title, "check", "result", "for", "why")
     for check, result, name, why in _rows(verdict):
         style = "green" if result in _GOOD else "red" if result in _BAD else ""
-        table.add_row(check, Text(result, style), _visible(name), _visible(why))
+        table.add_row(check, Text(visible(result), style), visible(name), visible(why))
     return table
 
 
@@ -100,21 +101,12 @@ def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
 def _dns(title: str, asked: Sequence[Asked]) -> Table:
     table = _table(title, "name", "type", "answer")
     for one in asked:
-        table.add_row(_visible(one.name), one.rdtype, _visible(_lines(one.records) or one.problem))
+        table.add_row(visible(one.name), one.rdtype, "\n".join(map(visible, one.records or [one.problem])))
     return table
 
 
-def _lines(records: Iterable[str]) -> str:
-    return "\n".join(records)
-
-
-def _visible(text: str) -> str:
-    """What comes from a message moves no cursor."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=visible(title), title_justify="left", title_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

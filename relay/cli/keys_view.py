@@ -11,6 +11,7 @@ from relay.sign.published import Published
 from relay.sign.rotation import record_needed_until
 from relay.sign.signer import Signer
 from relay.sign.table import AUTHORS_DOMAIN
+from relay.visible import visible
 
 _LAST = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
 
@@ -48,10 +49,13 @@ def lines(row: dict[str, Any]) -> str:
     signs = [*row["signs"], *(["everyone else"] if row["everyone_else"] else [])]
     purpose = [f"signs {', '.join(signs)}"] if signs else []
     purpose += ["seals ARC"] if row["arc"] else []
-    return (
-        f"{row['record']}\n"
-        f"  {row['algorithm']}, {row['bits']} bits; {_times(row)}; DNS: {dns}{problem}\n"
-        f"  {'; '.join(purpose) or 'signs nothing'}"
+    return "\n".join(
+        visible(line)
+        for line in (
+            row["record"],
+            f"  {row['algorithm']}, {row['bits']} bits; {_times(row)}; DNS: {dns}{problem}",
+            f"  {'; '.join(purpose) or 'signs nothing'}",
+        )
     )
 
 

@@ -19,6 +19,7 @@ from relay.config_file import load
 from relay.queue import admin, database
 from relay.queue.admin import STATES, Selector
 from relay.queue.database import Database
+from relay.visible import visible
 
 T = TypeVar("T")
 
@@ -67,9 +68,10 @@ def show(
         return
     if not why:
         first = rows[0]
-        print(f"{first['id']}  from <{first['sender']}>  {first['size']} octets  received {_date(first['received'])}")
+        sender = visible(first["sender"])
+        print(f"{first['id']}  from <{sender}>  {first['size']} octets  received {_date(first['received'])}")
         checks = ", ".join(f"{k}={v}" for k, v in first["verdict"].items() if isinstance(v, str | bool) and v != "")
-        print(f"checks: {checks}")
+        print(f"checks: {visible(checks)}")
     for row in rows:
         print("\n".join(_reasons(row)))
 
@@ -175,7 +177,8 @@ def _deliveries(count: int) -> str:
 def _line(row: dict[str, Any]) -> str:
     name = f"{row['id']}/{row['n']}"
     age = _span(time.time() - row["received"])
-    line = f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  <{row['sender']}> -> <{row['recipient']}>"
+    way = visible(f"<{row['sender']}> -> <{row['recipient']}>")
+    line = f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  {way}"
     last = row["last"]
     return f"{line}\n{'':<15} {_reply(last)}" if last else line
 
@@ -184,14 +187,14 @@ def _reasons(row: dict[str, Any]) -> list[str]:
     target = f"<{row['original_recipient']}>"
     if row["recipient"] != row["original_recipient"]:
         target += f" -> <{row['recipient']}>"
-    lines = [f"{row['id']}/{row['n']}  {row['state']}  {target}" + f" via {row['next_hop']}"]
+    lines = [visible(f"{row['id']}/{row['n']}  {row['state']}  {target} via {row['next_hop']}")]
     last = row["last"]
     if last:
         lines.append(f"  last try {_date(last['at'])}: {_reply(last)}")
         where = " ".join(part for part in (last["host"], f"[{last['address']}]" if last["address"] else "") if part)
         if where:
             failed = last["status"].endswith(".7.5")  # the handshake: RFC 3463 section 3.8
-            lines.append(f"  at {where}, {last['tls'] or ('TLS failed' if failed else 'in clear')}")
+            lines.append(visible(f"  at {where}, {last['tls'] or ('TLS failed' if failed else 'in clear')}"))
     if row["next_attempt"] is not None:
         wait = max(0.0, row["next_attempt"] - time.time())
         lines.append(f"  next try {_date(row['next_attempt'])} (in {_span(wait)}), attempt {row['attempts'] + 1}")
@@ -201,7 +204,7 @@ def _reasons(row: dict[str, Any]) -> list[str]:
 
 
 def _reply(last: dict[str, Any]) -> str:
-    return " ".join(str(part) for part in (last["code"], last["status"], last["text"]) if part)
+    return visible(" ".join(str(part) for part in (last["code"], last["status"], last["text"]) if part))
 
 
 def _date(seconds: float) -> str:

@@ -15,7 +15,7 @@ from relay import log as logging
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import Config
-from relay.config_file import load, loosely_guarded, unread_hosts
+from relay.config_file import load, loosely_guarded, open_folders, unread_hosts
 from relay.dns import CachingResolver
 from relay.files import Files, read_files
 from relay.queue import database
@@ -26,6 +26,16 @@ from relay.worker import Worker
 
 log = structlog.get_logger()
 
+ROOT = "a fault in this program would give away the whole host"
+NOT_AS_ROOT = (
+    "run it as a user of its own, who owns its folder; port 25 needs the capability CAP_NET_BIND_SERVICE alone "
+    "(in a systemd unit User= and AmbientCapabilities=)"
+)
+NO_POSTMASTER = (
+    "RFC 5321 section 4.5.1 is not met: nobody reads mail to <postmaster>, so it is refused, and people who have "
+    "trouble with mail from here cannot say so"
+)
+
 
 def serve(config: ConfigFile = None) -> None:
     """Run the relay. SIGHUP reloads the configuration, SIGTERM finishes what is under way and stops."""
@@ -33,8 +43,12 @@ def serve(config: ConfigFile = None) -> None:
     def read() -> Config:
         loaded = load(config)
         logging.configure(loaded.log.format, loaded.log.level, sys.stdout)
-        for path in loosely_guarded(loaded):
+        for path in loosely_guarded(loaded, config):
             log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
+        for path in open_folders(loaded):
+            log.warning("folder_writable_by_others", folder=str(path), mend=f"chmod o-w {path}")
+        if os.geteuid() == 0:
+            log.warning("running_as_root", problem=ROOT, mend=NOT_AS_ROOT)
         for entry in unread_hosts(loaded):
             log.warning("host_not_trusted", host=entry.key, file=entry.where, mend="put its address there")
         return loaded
@@ -42,7 +56,7 @@ def serve(config: ConfigFile = None) -> None:
     def checked(loaded: Config) -> Files:
         files = read_files(loaded)
         if not has_postmaster(loaded, files):
-            log.warning("no_postmaster", mend="set routes.postmaster: mail to <postmaster> is refused until then")
+            log.warning("no_postmaster", problem=NO_POSTMASTER, mend="set routes.postmaster to an address that is read")
         if loaded.arc.seal and files.signer.keys and files.signer.sealing_key(time.time()) is None:
             log.warning("not_sealed", mend="ARC takes RSA keys only: name one in [arc], or set arc.seal = false")
         return files

@@ -21,6 +21,7 @@ from relay.cli.options import ConfigFile
 from relay.config import ConfigError
 from relay.config_file import load
 from relay.rewrite import replies, srs
+from relay.visible import visible
 
 app = typer.Typer(help="Rewrite one address, there or back.")
 
@@ -125,4 +126,4 @@ def _scheme(
 
 
 def _print(result: str | dict[str, Any]) -> None:
-    print(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+    print(visible(result) if isinstance(result, str) else json.dumps(result, ensure_ascii=False))

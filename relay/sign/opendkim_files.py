@@ -39,6 +39,14 @@ class Installation:
         table = self._table("keytable", _KEY_TABLES)
         return opendkim.key_table(table[1]) if table is not None else None
 
+    def key_files(self) -> list[Path]:
+        """The files of keys, but for those that have the author's domain in their name. Raises OSError, ValueError."""
+        table = self.key_table() or {}
+        named = [key.private for key in table.values() if key.private.startswith(("/", "./", "../"))]
+        if "keyfile" in self.settings:
+            named.append(self.settings["keyfile"].value)
+        return [self.base / name for name in named if opendkim.ITSELF not in name]
+
     def signing_table(self) -> list[opendkim.Signing] | None:
         """None where there is no such table. Raises OSError, ValueError."""
         table = self._table("signingtable", _SIGNING_TABLES)

@@ -177,6 +177,19 @@ def test_what_cannot_be_explained_is_one_line(
     assert out == "" and said in err and err.count("\n") == 1
 
 
+def test_what_came_from_outside_moves_no_cursor_and_turns_no_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    hostile = "From: \x1b[2Jnews\u202e <news@shop.example>\r\nTo: alice@fwd.example\r\nSubject: \u200bx\r\n\r\nHi.\r\n"
+    (folder / "hostile.eml").write_bytes(hostile.encode())
+    options = ["--ip", SENDER_IP, "--helo", "mx\u202e.shop.example", "--from", "n\u2066x@shop.example"]
+    assert run(["explain", "--config", str(folder / "relay.toml"), *options, str(folder / "hostile.eml")]) == 0
+    text = capsys.readouterr().out
+    assert text.replace("\n", "").isprintable()
+    assert r"mx\u202e.shop.example" in text and r"n\u2066x@shop.example" in text
+
+
 async def stored(folder: Path, sender: str) -> str:
     queue = await database.connect(f"sqlite:///{folder / 'queue.db'}", owner="test")
     try:

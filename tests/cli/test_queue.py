@@ -79,6 +79,30 @@ def test_the_list_says_what_waits_and_why(relay: RelayProcess) -> None:
     assert text.endswith("\n2 deliveries\n")
 
 
+HOSTILE = "joe\u202eelpmaxe\u2066\u200b\u115f@\u00fcber.example"
+
+
+def test_what_came_from_outside_is_seen_as_it_is(world: World, relay: RelayProcess) -> None:
+    """An address that turns the direction of the line, and the words of another host with colours in them."""
+    refused = "450 4.2.1 \x1b[31mbusy\u202e"
+    sink = RecordingSink(MAILBOX, world.port, refused={"carol@mailbox.example": refused})
+    world.start(sink)
+    with Dialogue((relay.address, relay.port)) as session:
+        assert session("EHLO mx.sender.example").code == 250
+        assert session(f"MAIL FROM:<{HOSTILE}> SMTPUTF8").code == 250
+        assert session(f"RCPT TO:<{ALICE}>").code == 250
+        assert session("DATA").code == 354
+        session.send(b"From: ann@sender.example\r\n\r\nhello\r\n.\r\n")
+        name = session.reply().text.rpartition(" ")[2]
+    wait_until(lambda: relay.events("deferred"), "an attempt in vain")
+    shown = r"joe\u202eelpmaxe\u2066\u200b\u115f@\u00fcber.example".replace(r"\u00fc", "\u00fc")
+    for text in (ok(relay, "list"), ok(relay, "show", name)):
+        assert f"<{shown}>" in text
+        assert text.replace("\n", "").isprintable() and "\u115f" not in text
+    (row,) = rows(relay, "list")
+    assert row["sender"] == HOSTILE
+
+
 def test_the_list_for_programs(relay: RelayProcess) -> None:
     before = time.time()
     name = send(relay, ALICE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -73,6 +74,34 @@ def test_a_relay_without_a_postmaster_says_so_once(
     warnings = relay.events("no_postmaster")
     assert relay.terminate() == 0
     assert ["routes.postmaster" in warning["mend"] for warning in warnings] == [True] * warned
+
+
+def test_without_a_postmaster_it_names_the_rule_that_is_not_met(relay: RelayProcess) -> None:
+    relay.start()
+    (warning,) = relay.events("no_postmaster")
+    assert relay.terminate() == 0
+    assert "RFC 5321 section 4.5.1" in warning["problem"] and "routes.postmaster" in warning["mend"]
+
+
+def test_as_root_it_says_what_to_do(relay: RelayProcess) -> None:
+    relay.start()
+    warnings = relay.events("running_as_root")
+    assert relay.terminate() == 0
+    assert ["CAP_NET_BIND_SERVICE" in warning["mend"] for warning in warnings] == [True] * (os.geteuid() == 0)
+
+
+def test_a_crash_leaves_nothing_behind(relay: RelayProcess) -> None:
+    """In no process: neither a core file nor, to a program that the kernel pipes it to, any of the memory."""
+    relay.start()
+    processes = [relay.pid, *relay.workers()]
+    try:
+        assert len(processes) == 2
+        for pid in processes:
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+            assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
+    finally:
+        assert relay.terminate() == 0
 
 
 def empty(path: Path) -> None:

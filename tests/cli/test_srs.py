@@ -136,3 +136,13 @@ def test_a_bad_configuration_is_named(config: Path, capsys: pytest.CaptureFixtur
     config.write_text(config.read_text() + "colour = 1\n")
     assert run(["srs", "forward", "a@b.com", "--config", str(config)]) == 1
     assert "srs.colour: unknown key" in capsys.readouterr().err
+
+
+def test_an_address_and_an_error_are_seen_as_they_are(secrets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sender = "joe\u202eelpmaxe@origin.example"
+    assert run(["srs", "forward", sender, "--domain", "fwd.example", "--secrets-file", str(secrets)]) == 0
+    rewritten = capsys.readouterr().out.strip()
+    assert rewritten.isascii() and r"joe\u202eelpmaxe" in rewritten
+    assert run(["srs", "reverse", sender + "\x1b[2J\n", "--domain", "fwd.example", "--secrets-file", str(secrets)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(r"srs-relay: joe\u202eelpmaxe@origin.example\x1b[2J") and error.replace("\n", "").isascii()
