@@ -192,6 +192,7 @@ class Relay:
         self.examiner = Examiner(config, resolver, metrics, files.signer)
         self._scheme = files.scheme
         self.agent = Agent(config, resolver, files.password)
+        self.senders = Senders(config, self._scheme, store, resolver)
         self._router = Router(
             config,
             self._scheme,
@@ -199,6 +200,7 @@ class Relay:
             rates,
             probe=self.agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
+            own_addresses=self.senders.our_addresses,
         )
         mailer_daemon_at = from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain)
         self._returns = Returns(Site(config.hostname, mailer_daemon_at, self._scheme.secrets))
@@ -214,7 +216,6 @@ class Relay:
             rates.notices,
             config.bounces.to,
         )
-        self.senders = Senders(config, self._scheme, store, resolver)
         self.departures = Departures(config, files.signer, self._scheme, self._keep_author)
         attempts = Attempts(
             config,

@@ -264,6 +264,7 @@ class Client:
         known: False where the address is that of a proxy which does not say whom it speaks for.
         protocol: the `with` word of RFC 3848 for Received: SMTP, ESMTP, ESMTPS.
         tls: protocol version and cipher, for the log; empty in clear.
+        local: the address of ours that the connection came to; empty where there is no connection.
     """
 
     ip: str
@@ -274,6 +275,7 @@ class Client:
     known: bool = True
     protocol: str = "SMTP"
     tls: str = ""
+    local: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,17 @@ def plain_ip(ip: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def literal_ip(domain: str) -> str:
+    """The address in an address literal (RFC 5321 section 4.1.3), as `plain_ip` writes it; empty where it is none."""
+    inner = domain[1:-1] if domain[:1] + domain[-1:] == "[]" else ""
+    version, tag = (6, "ipv6:") if inner.lower().startswith("ipv6:") else (4, "")
+    try:
+        address = ipaddress.ip_address(inner[len(tag) :])
+    except ValueError:
+        return ""
+    return plain_ip(str(address)) if address.version == version else ""
+
+
 def client_network(ip: str) -> str:
     """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which a host may choose."""
     return ip if ":" not in ip else str(ipaddress.ip_network((ip, 64), strict=False))

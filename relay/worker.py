@@ -101,6 +101,10 @@ class Worker:
             log.error("queue_unavailable", problem=str(error))
             return None
 
+    def bad_lines(self) -> Mapping[str, int]:
+        """How many lines of each table cannot be used."""
+        return self._tables.bad_lines
+
     async def stop(self, patience: float) -> None:
         """Accept nothing more, finish what is under way within `patience` seconds, and close."""
         self._stopping = True

@@ -96,7 +96,7 @@ async def _work(setup: WorkerSetup) -> int:
     worker.start(setup.sockets)
     http = None
     if setup.http is not None:
-        http = await health.serve(setup.http, setup.metrics, worker.problem, worker.queue_sizes)
+        http = await health.serve(setup.http, setup.metrics, worker.problem, worker.queue_sizes, worker.bad_lines)
     await stop.wait()
     if http is not None:
         http.close()

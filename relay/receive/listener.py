@@ -147,14 +147,15 @@ class Listener:
             BadProxyHeader: it should come through a proxy, and did not.
             OSError
         """
+        local = plain_ip(sock.getsockname()[0])
         if self._listen.proxy_protocol:
             if not within(ip, self._listen.proxies):
                 raise proxy.BadProxyHeader("not one of the listener's proxies")
             proxied = await proxy.read_header(sock)
             if proxied is None:
-                return Client(ip, port, known=False)  # whoever it is, nobody to trust
+                return Client(ip, port, known=False, local=local)  # whoever it is, nobody to trust
             ip, port = plain_ip(proxied.ip), proxied.port
-        return Client(ip, port, trusted=within(ip, self._config.clients.trusted))
+        return Client(ip, port, trusted=within(ip, self._config.clients.trusted), local=local)
 
     async def _admit(self, sock: socket.socket, client: Client, account: Account) -> None:
         tls = self._tls() if self._tls is not None and self._mode == "implicit" else None

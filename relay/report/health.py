@@ -37,7 +37,11 @@ QueueSizes = Callable[[], Awaitable[Mapping[str, int] | None]]
 
 
 async def serve(
-    sock: socket.socket, metrics: Metrics, ready: Ready, queue_sizes: QueueSizes | None = None
+    sock: socket.socket,
+    metrics: Metrics,
+    ready: Ready,
+    queue_sizes: QueueSizes | None = None,
+    bad_lines: Callable[[], Mapping[str, int]] = dict,
 ) -> asyncio.Server:
     """Answer on a listening socket until the server that is returned is closed.
 
@@ -45,9 +49,10 @@ async def serve(
         sock: each worker has its own for the same address; whichever is asked answers for all.
         ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
         queue_sizes: the number of deliveries by their state; None while the queue does not answer.
+        bad_lines: the number of lines of each table that cannot be used, by its path.
     """
     count = _Inquiry(queue_sizes, COUNT_KEPT) if queue_sizes is not None else None
-    endpoint = _Endpoint(metrics, _Inquiry(ready), count)
+    endpoint = _Endpoint(metrics, _Inquiry(ready), count, bad_lines)
     return await asyncio.start_server(endpoint.connected, sock=sock, limit=REQUEST_OCTETS)
 
 
@@ -105,6 +110,7 @@ class _Endpoint:
     metrics: Metrics
     ready: _Inquiry[str]
     queue: _Inquiry[Mapping[str, int] | None] | None
+    bad_lines: Callable[[], Mapping[str, int]]
     _exchanges: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,7 +155,8 @@ class _Endpoint:
                 return _Response(HTTPStatus.SERVICE_UNAVAILABLE, f"{problem}\n".encode())
             return _Response(HTTPStatus.OK, b"ready\n")
         if path == b"/metrics":
-            return _Response(HTTPStatus.OK, self.metrics.render(await self._queue()), CONTENT_TYPE_LATEST)
+            text = self.metrics.render(await self._queue(), self.bad_lines())
+            return _Response(HTTPStatus.OK, text, CONTENT_TYPE_LATEST)
         return _problem(HTTPStatus.NOT_FOUND)
 
     async def _problem(self) -> str:

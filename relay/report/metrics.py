@@ -159,8 +159,13 @@ class Metrics:
             if isinstance(metric, Gauge):
                 self._rows[worker][place.start] = 0
 
-    def render(self, queue: Mapping[str, int] | None = None) -> bytes:
-        """The text format of Prometheus; `queue` is the number of deliveries by their state."""
+    def render(self, queue: Mapping[str, int] | None = None, bad_lines: Mapping[str, int] | None = None) -> bytes:
+        """The text format of Prometheus.
+
+        Args:
+            queue: the number of deliveries by their state.
+            bad_lines: the number of lines of each table that cannot be used, by its path.
+        """
         families = [
             metric.family([sum(column) for column in zip(*(row[place] for row in self._rows), strict=True)])
             for metric, place in self._places()
@@ -170,6 +175,11 @@ class Metrics:
             for state, number in sorted(queue.items()):
                 states.add_metric([state], number)
             families.append(states)
+        if bad_lines:
+            lines = GaugeMetricFamily("srs_relay_table_bad_lines", "Lines that cannot be used", labels=["file"])
+            for path, number in sorted(bad_lines.items()):
+                lines.add_metric([path], number)
+            families.append(lines)
         return generate_latest(_Collected(families))
 
     def _places(self) -> Iterator[tuple[_Shared, slice]]:

@@ -7,18 +7,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from relay.address import DOMAIN, BadAddress, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
+from relay.address import DOMAIN, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.config_sections import DomainRoute, Routes
 from relay.rate import TokenBuckets
 from relay.reply import Refused
+from relay.route.bad_lines import NONE, BadLine, BadLines, TryLater, is_utf8, readable_domain, shown
 from relay.route.callout import Callout, Probe
 from relay.route.reload import ReloadedFile
 
 
-def no_such_user(address: str) -> Refused:
+class NoSuchUser(Refused):
     """The refusal of an unknown user of a domain that we serve: 550 5.1.1 (RFC 3463 section 3.2)."""
-    return Refused(550, "5.1.1", f"<{address}>: no such user here")
+
+    def __init__(self, address: str) -> None:
+        super().__init__(550, "5.1.1", f"<{address}>: no such user here")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients:
+    """The users of one domain.
+
+    Attributes:
+        users: as lookup keys; `@domain` is everyone.
+        bad: the lines that cannot be read.
+    """
+
+    users: frozenset[str]
+    bad: BadLines = NONE
 
 
 class DomainTable:
@@ -33,7 +50,7 @@ class DomainTable:
     def __init__(
         self,
         routes: Routes,
-        recipients: Mapping[str, ReloadedFile[frozenset[str]]],
+        recipients: Mapping[str, ReloadedFile[Recipients]],
         probe: Probe,
         unknown: TokenBuckets,
         clock: Callable[[], float] = time.monotonic,
@@ -54,7 +71,7 @@ class DomainTable:
     def lists(self, address: str) -> bool:
         """Whether a recipient file names this very address."""
         recipients = self._recipients.get(domain_of(address))
-        return recipients is not None and lookup_key(address) in recipients.value
+        return recipients is not None and lookup_key(address) in recipients.value.users
 
     async def accepts(self, address: str, stranger: str) -> None:
         """Return where the address, at a domain that has a route, is a user's; in a file, `user+detail` is `user`.
@@ -63,45 +80,67 @@ class DomainTable:
             stranger: see `Callout.exists`.
 
         Raises:
-            Refused: 550 5.1.1, there is no such user; 451 4.4.1, the mailbox host cannot be asked now; 450 4.7.1, not
-                for this client.
+            NoSuchUser: there is none.
+            Refused: 451 4.4.1, the mailbox host cannot be asked now; 450 4.7.1, not for this client; 451 4.3.5, a line
+                of the file that cannot be read may be this user's.
         """
         domain = domain_of(address)
         route = self._routes[domain]
         if domain in self._recipients:
             user = lookup_key(f"{quote(split_detail(split(address).local)[0])}@{domain}")
             known = lookup_key(address), user, f"@{domain}"
-            if self._recipients[domain].value.isdisjoint(known):
-                raise no_such_user(address)
+            listed = self._recipients[domain].value
+            if listed.users.isdisjoint(known):
+                raise TryLater(address) if listed.bad.hide(domain) else NoSuchUser(address)
         elif route.recipients == "callout" and route.next_hop:
             exists = await self._callout.exists(route.next_hop, address, stranger)
             if not exists:
-                raise no_such_user(address)
+                raise NoSuchUser(address)
 
 
-def parse_recipients(text: str, source: str, domain: str) -> frozenset[str]:
-    """The users of a domain, as lookup keys, from a file with one address or local part a line; `@domain` is everyone.
+def parse_recipients(text: str, source: str, domain: str) -> Recipients:
+    """The users of a domain, from a file with one address or local part a line; `@domain` is everyone.
 
     `#` opens a comment line. What follows the first word is not read, so that Postfix's relay_recipient_maps will do,
-    and neither are the addresses of other domains, so that one file can serve them all.
+    and neither are the addresses of other domains, so that one file can serve them all. A line that is none of this is
+    one of `Recipients.bad`, and the log names it.
 
     Raises:
-        ValueError: a line is neither; the text names file and line.
+        ValueError: not one line can be read; the text names the first.
     """
-    users = set[str]()
+    users, bad, count = set[str](), list[BadLine](), 0
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
         if not entry.startswith('"'):
             entry = entry.split()[0]
-        if entry.startswith("@") and DOMAIN.match(entry[1:]):
-            users.update({f"@{domain}"} if normal_domain(entry[1:]) == domain else ())
-            continue
+        count += 1
         try:
-            mailbox = parse(entry if split(entry).domain else f"{entry}@{domain}")
-        except BadAddress as error:
-            raise ValueError(f"{source}:{number}: {entry}: {error}") from None
-        if normal_domain(mailbox.domain) == domain:
-            users.add(lookup_key(str(mailbox)))
-    return frozenset(users)
+            user = _user(entry, domain)
+        except ValueError as error:
+            if readable_domain(entry) in ("", domain):
+                effect = f"unknown users of {domain} hear 451 4.3.5"
+                bad.append(BadLine(f"{source}:{number}", f"{shown(entry)}: {error}", effect))
+            continue
+        if user:
+            users.add(user)
+    if bad and len(bad) == count:
+        raise ValueError(f"{bad[0].where}: {bad[0].problem}")
+    lines = BadLines(tuple(bad), frozenset([domain] if bad else []))
+    lines.report(source)
+    return Recipients(frozenset(users), lines)
+
+
+def _user(entry: str, domain: str) -> str:
+    """The lookup key of a line, `@domain` for every user; empty where the line is about another domain.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if not is_utf8(entry):
+        raise ValueError("not UTF-8")
+    if entry.startswith("@") and DOMAIN.match(entry[1:]):
+        return f"@{domain}" if normal_domain(entry[1:]) == domain else ""
+    mailbox = parse(entry if split(entry).domain else f"{entry}@{domain}")
+    return lookup_key(str(mailbox)) if normal_domain(mailbox.domain) == domain else ""

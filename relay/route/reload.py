@@ -28,7 +28,8 @@ class ReloadedFile(Generic[T]):
     """The parsed content of a file, `value`, as new as the last look.
 
     Args:
-        parse: from the text and the file's name to the value; raises ValueError where the text is no good.
+        parse: from the text and the file's name to the value; raises ValueError where the text is no good. Octets that
+            are no UTF-8 stand in the text as lone surrogates (PEP 383), for `parse` to judge the lines they are in.
 
     Raises:
         OSError: the file cannot be read now (later that keeps the old value, and says so in the log).
@@ -36,7 +37,7 @@ class ReloadedFile(Generic[T]):
     """
 
     def __init__(self, path: Path, parse: Callable[[str, str], T]) -> None:
-        self._path = path
+        self.path = path
         self._parse = parse
         self._seen: tuple[int, int, int] | None = _identity(path.stat())
         self.value = self._read()
@@ -44,11 +45,11 @@ class ReloadedFile(Generic[T]):
     def changed(self) -> bool:
         """Whether there is a version that was not read yet, and that nobody is writing to any more."""
         try:
-            stat = self._path.stat()
+            stat = self.path.stat()
         except OSError as error:
             if self._seen is not None:
                 self._seen = None
-                log.error("file_gone", path=str(self._path), error=error.strerror, effect="the old content stays")
+                log.error("file_gone", path=str(self.path), error=error.strerror, effect="the old content stays")
             return False
         if _identity(stat) == self._seen or 0 <= time.time() - stat.st_mtime < SETTLED:
             return False
@@ -60,16 +61,12 @@ class ReloadedFile(Generic[T]):
         try:
             self.value = self._read()
         except (OSError, ValueError) as error:
-            log.error("file_not_reloaded", path=str(self._path), error=str(error), effect="the old content stays")
+            log.error("file_not_reloaded", path=str(self.path), error=str(error), effect="the old content stays")
         else:
-            log.info("file_reloaded", path=str(self._path))
+            log.info("file_reloaded", path=str(self.path))
 
     def _read(self) -> T:
-        try:
-            text = self._path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self._path}: not UTF-8 at octet {error.start}") from None
-        return self._parse(text, str(self._path))
+        return self._parse(self.path.read_text(encoding="utf-8-sig", errors="surrogateescape"), str(self.path))
 
 
 def next_look(now: float) -> float:

@@ -7,8 +7,9 @@ configuration of tables leads past it to other hosts.
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,22 +17,34 @@ import structlog
 
 from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
+from relay.dns import DnsFailure
+from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates
 from relay.reply import Refused
 from relay.rewrite.replies import is_reply
 from relay.rewrite.srs import Scheme, SrsError
-from relay.route.aliases import AliasLoop, AliasTable
+from relay.route.alias_table import AliasLoop, AliasTable
+from relay.route.bad_lines import TryLater
 from relay.route.bounces import Question, TokenLookup, WayHome, stands_for_another
 from relay.route.callout import Probe
-from relay.route.domains import DomainTable, no_such_user
+from relay.route.domains import DomainTable, NoSuchUser
 from relay.route.tables import Tables
 
 log = structlog.get_logger()
 
 Kind = Literal["srs", "reply", "postmaster", "alias", "domain", "trusted"]
 
-_ROLES = frozenset(("postmaster", "abuse"))  # RFC 5321 section 4.5.1, RFC 2142 section 2
+_MAILER_DAEMON = "mailer-daemon"  # the author of our bounces, to whom people reply
+_ROLES = frozenset(("postmaster", "abuse", _MAILER_DAEMON))  # RFC 5321 section 4.5.1, RFC 2142 section 2
 _ELSEWHERE = re.compile(r"[@%!]")  # in a local part: "user@host"@ours, user%host@ours, host!user@ours
+
+
+OwnAddresses = Callable[[], Awaitable[Collection[str]]]
+"""The addresses that our host name has; raises DnsFailure."""
+
+
+async def _no_more() -> Collection[str]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +82,26 @@ class Router:
     Args:
         probe: asks a mailbox host about a user, see `relay.route.callout.Probe`.
         token_lookup: finds stored senders, see `relay.route.bounces.TokenLookup`.
+        own_addresses: asked for an address literal that is none of the configured addresses.
     """
 
     def __init__(
-        self, config: Config, scheme: Scheme, tables: Tables, rates: Rates, *, probe: Probe, token_lookup: TokenLookup
+        self,
+        config: Config,
+        scheme: Scheme,
+        tables: Tables,
+        rates: Rates,
+        *,
+        probe: Probe,
+        token_lookup: TokenLookup,
+        own_addresses: OwnAddresses = _no_more,
     ) -> None:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
         self._srs_domain = config.srs.domain
+        self._own_domains = config.own_domains
+        self._addresses = _configured_addresses(config)
+        self._own_addresses = own_addresses
         self._way_home = WayHome(config.srs, scheme, rates, token_lookup)
         self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
@@ -96,11 +121,10 @@ class Router:
 
         Raises:
             Refused: 550 5.1.1 for an unknown user and for an SRS or reply address that is malformed, forged or expired;
-                550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.4.1 and 451 4.4.6 for now.
+                550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.3.5, 451 4.4.1, 451 4.4.3, 451 4.4.6
+                for now.
         """
-        recipient = asked.recipient
-        if recipient.lower() == "postmaster":
-            recipient = f"{recipient}@{self._hostname}"
+        recipient = await self._by_name(asked)
         if self._way_home.leads_home(recipient):
             behind = await self._way_home.admit(recipient, asked)  # anyone, or one of our own addresses
             as_anywhere = await self._ours(behind, asked) or Routed("trusted", (Target(behind),))
@@ -112,9 +136,33 @@ class Router:
             return routed
         if not asked.stranger:
             return Routed("trusted", (Target(recipient),))
-        if self._answers_for(domain_of(recipient)):
-            raise no_such_user(recipient)
+        domain = domain_of(recipient)
+        if self._answers_for(domain) or (domain in self._table.local_domains and self._table.bad.hide(domain)):
+            raise self._unknown(recipient)
         raise Refused(550, "5.7.1", f"<{recipient}>: relaying denied")
+
+    async def _by_name(self, asked: Question) -> str:
+        """The recipient; `postmaster` alone, and a role at an address literal of ours, as an address of the host name.
+
+        Raises:
+            Refused: 451 4.4.3, what our host name has for addresses cannot be found out now.
+        """
+        recipient = asked.recipient
+        if recipient.lower() == "postmaster":
+            return f"{recipient}@{self._hostname}"
+        local, domain = split(recipient)
+        ip = literal_ip(domain)
+        if ip and _role(recipient) and not self._is_listed(recipient) and await self._is_own(ip, asked):
+            return f"{local}@{self._hostname}"
+        return recipient
+
+    async def _is_own(self, ip: str, asked: Question) -> bool:
+        if ip in self._addresses or (asked.client is not None and ip == asked.client.local):
+            return True
+        try:
+            return ip in map(plain_ip, await self._own_addresses())
+        except DnsFailure:
+            raise Refused(451, "4.4.3", f"<{asked.recipient}>: our own name cannot be looked up, try later") from None
 
     def leads_home(self, address: str) -> bool:
         """Whether an address is an SRS or reply address of ours, good or bad."""
@@ -131,24 +179,29 @@ class Router:
     def _is_listed(self, address: str) -> bool:
         return self._table.lists(address) or self._domains.lists(address)
 
-    def _is_unlisted_role(self, address: str) -> bool:
-        return (
-            bool(self._postmaster)
-            and unquote(split(address).local).lower() in _ROLES
-            and self._answers_for(domain_of(address))
-            and not self._is_listed(address)
-        )
+    def _reader(self, address: str) -> str:
+        """Who reads what comes for a role at a domain of ours and is not listed there; empty for any other address, and
+        where nobody does."""
+        role, domain = _role(address), domain_of(address)
+        if not role or self._is_listed(address):
+            return ""
+        if not self._answers_for(domain) and not (role == _MAILER_DAEMON and domain in self._own_domains):
+            return ""
+        if self._postmaster or role != _MAILER_DAEMON:
+            return self._postmaster
+        return next(filter(self._table.matches, (f"postmaster@{domain}", f"postmaster@{self._hostname}")), "")
 
     async def _ours(self, recipient: str, asked: Question) -> Routed | None:
         """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
 
         Raises:
-            Refused: no such user at a domain that is.
+            Refused: no such user at a domain that is, or a bad line that may be this user's.
         """
-        if self._is_unlisted_role(recipient):
-            targets = await self._targets(recipient, self._postmasters(), asked)
-            return Routed("postmaster", targets, (recipient, *self._table.chain(self._postmaster)))
-        addresses = self._expanded(recipient)
+        reader = self._reader(recipient)
+        if reader:
+            targets = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), asked)
+            return Routed("postmaster", targets, (recipient, *self._table.chain(reader)))
+        addresses = self._expanded(recipient, recipient)
         if addresses is not None:
             targets = await self._targets(recipient, addresses, asked)
             routed = Routed("alias", targets, self._table.chain(recipient))
@@ -158,38 +211,66 @@ class Router:
             behind = await self._way_home.target(detour, asked.now)  # admitted with the targets
             return replace(routed, kind="reply" if is_reply(recipient) else "srs", home=behind)
         domain = domain_of(recipient)
-        if self._domains.route_for(domain) is not None:
-            await self._domains.accepts(recipient, asked.stranger)
+        if (route := self._domains.route_for(domain)) is not None:
+            if route.recipients == "any" and domain in self._table.bad.domains:
+                raise TryLater(recipient)  # as the catch-all of the alias table
+            try:
+                await self._domains.accepts(recipient, asked.stranger)
+            except NoSuchUser:
+                raise self._unknown(recipient) from None
             return Routed("domain", (self._target(recipient),))
         if domain in self._table.domains:
-            raise no_such_user(recipient)
+            raise self._unknown(recipient)
         return None
 
-    def _postmasters(self) -> tuple[str, ...]:
-        return self._expanded(self._postmaster) or (self._postmaster,)
+    def _unknown(self, recipient: str) -> Refused:
+        """The refusal of a user whom nothing knows, unless a line of the alias table that cannot be read may do so."""
+        return TryLater(recipient) if self._table.bad.hide(domain_of(recipient)) else NoSuchUser(recipient)
 
-    def _expanded(self, address: str) -> tuple[str, ...] | None:
+    def _expanded(self, address: str, recipient: str) -> tuple[str, ...] | None:
+        """What stands behind an alias; None where it is none.
+
+        Args:
+            recipient: what a refusal names.
+
+        Raises:
+            TryLater: nothing does, for a bad line.
+            Refused: 451 4.4.6, aliases lead to each other.
+        """
         try:
-            return self._table.expand(address)
+            found = self._table.expand(address)
         except AliasLoop as error:
             log.error("alias_loop", alias=address, error=str(error))
-            raise Refused(451, "4.4.6", f"<{address}>: its alias leads back to itself, try later") from None
+            raise Refused(451, "4.4.6", f"<{recipient}>: its alias leads back to itself, try later") from None
+        if found == ():
+            raise TryLater(recipient)
+        return found
 
     async def _targets(self, recipient: str, addresses: Iterable[str], asked: Question) -> tuple[Target, ...]:
         """The deliveries for the addresses behind a recipient. One that cannot exist does not keep the others back.
 
         Raises:
-            Refused: none of them exists; the text names the recipient, never what stands behind it.
+            NoSuchUser, TryLater: none of them exists, or can be known to; the text names the recipient, never what
+                stands behind it.
+            Refused: as `_finals`.
         """
         found: dict[str, Target] = {}
+        refusal: Refused = NoSuchUser(recipient)
         for address in addresses:
-            for final in await self._finals(address, asked):
+            try:
+                finals = await self._finals(address, asked)
+            except TryLater:
+                refusal, finals = TryLater(recipient), ()
+                log.warning("alias_target_bad", alias=recipient, target=address)
+            for final in finals:
                 if self._is_unknown_alias(final):
+                    if self._table.bad.hide(domain_of(final)):
+                        refusal = TryLater(recipient)
                     log.warning("alias_target_unknown", alias=recipient, target=final)
                 else:
                     found.setdefault(lookup_key(final), self._target(final))
         if not found:
-            raise no_such_user(recipient)
+            raise refusal
         return tuple(found.values())
 
     async def _finals(self, address: str, asked: Question) -> tuple[str, ...]:
@@ -208,9 +289,9 @@ class Router:
                 except SrsError as error:
                     log.warning("alias_target_unknown", target=address, error=str(error))
                     return ()
-            return self._expanded(behind) or (behind,)
-        if self._is_unlisted_role(address):
-            return self._postmasters()
+            return self._expanded(behind, behind) or (behind,)
+        if reader := self._reader(address):
+            return self._expanded(reader, reader) or (reader,)
         return (address,)
 
     def _is_unknown_alias(self, address: str) -> bool:
@@ -221,3 +302,17 @@ class Router:
     def _target(self, address: str) -> Target:
         route = self._domains.route_for(domain_of(address))
         return Target(address, srs=route is None or route.srs is not False)
+
+
+def _role(address: str) -> str:
+    """The role that an address is for, in lower case; empty for any other."""
+    local = unquote(split(address).local).lower()
+    return local if local in _ROLES else ""
+
+
+def _configured_addresses(config: Config) -> frozenset[str]:
+    """The addresses of ours that the configuration names: of listeners, and those that mail leaves from."""
+    listeners = (host_port(listener.address)[0] for listener in config.listen)
+    sources = (config.delivery.source_ipv4, config.delivery.source_ipv6)
+    found = {*map(plain_ip, listeners), *(str(source) for source in sources if source is not None)}
+    return frozenset(str(ip) for ip in map(ipaddress.ip_address, found) if not ip.is_unspecified)

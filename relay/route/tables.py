@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from relay.config_sections import Routes
-from relay.route.aliases import AliasTable, parse_toml, parse_virtual
-from relay.route.domains import parse_recipients
+from relay.route.alias_table import AliasTable
+from relay.route.aliases import parse_toml, parse_virtual
+from relay.route.domains import Recipients, parse_recipients
 from relay.route.reload import ReloadedFile
 
 
@@ -24,12 +25,21 @@ class Tables:
     """
 
     aliases: ReloadedFile[AliasTable] | None
-    recipients: Mapping[str, ReloadedFile[frozenset[str]]]
+    recipients: Mapping[str, ReloadedFile[Recipients]]
 
     @property
     def files(self) -> tuple[ReloadedFile[Any], ...]:
         """All of them, for `relay.route.reload.follow`."""
         return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
+
+    @property
+    def bad_lines(self) -> Mapping[str, int]:
+        """How many lines of each file cannot be used, by its path."""
+        found = dict[str, int]()
+        for file in self.files:
+            path = str(file.path)
+            found[path] = max(found.get(path, 0), len(file.value.bad.lines))  # domains may share a file
+        return found
 
 
 def read_tables(routes: Routes, local_domains: Sequence[str]) -> Tables:
@@ -39,7 +49,7 @@ def read_tables(routes: Routes, local_domains: Sequence[str]) -> Tables:
         local_domains: see `parse_virtual`.
 
     Raises:
-        OSError, ValueError: a table cannot be read, or is wrong; the text names file and line.
+        OSError, ValueError: a table cannot be read, or not one line of it; the text names file and line.
     """
     path = routes.aliases
     aliases = None

@@ -14,8 +14,9 @@ import pytest
 from relay.rewrite import srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.relay_process import RelayProcess
-from tests.journeys.world import FWD, SECRET, SENDER, World, opened
-from tests.peers import free_port
+from tests.journeys.sinks import RecordingSink
+from tests.journeys.world import FWD, MAILBOX, SECRET, SENDER, World, opened
+from tests.peers import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +60,17 @@ TABLE = [
     ("stranger", ANN, "PostMaster@fwd.example", ACCEPTED),
     ("stranger", ANN, "abuse@fwd.example", ACCEPTED),
     ("stranger", ANN, "postmaster@corp.example", ACCEPTED),
+    # the author of our bounces, and the postmaster by an address of ours
+    ("stranger", ANN, "MAILER-DAEMON@fwd.example", ACCEPTED),
+    ("stranger", "", "mailer-daemon@mx.fwd.example", ACCEPTED),
+    ("stranger", ANN, "mailer-daemon@corp.example", ACCEPTED),
+    ("stranger", ANN, f"postmaster@[{FWD}]", ACCEPTED),
+    ("stranger", ANN, "PostMaster@[127.0.0.1]", ACCEPTED),
+    ("stranger", ANN, f"postmaster@[IPv6:::ffff:{FWD}]", ACCEPTED),
+    ("stranger", ANN, "mailer-daemon@elsewhere.example", DENIED),
+    ("stranger", ANN, "postmaster@[192.0.2.9]", DENIED),
+    ("stranger", ANN, "postmaster@[IPv6:2001:db8::9]", DENIED),
+    ("stranger", ANN, f"alice@[{FWD}]", DENIED),
     # users that we do not have, for nobody
     ("stranger", ANN, "nobody@fwd.example", UNKNOWN_USER),
     ("stranger", ANN, "nobody@corp.example", UNKNOWN_USER),
@@ -198,6 +210,30 @@ def test_an_author_in_our_name_is_believed_from_trusted_clients_only(
     with door.client(client) as session:
         answer = session.deliver(ANN, ALICE, author.encode() + b"\r\nSubject: pay this\r\n\r\nnow\r\n")
         assert (answer.code, answer.enhanced) == ((550, "5.7.1") if code == 550 else (250, "2.0.0"))
+
+
+@pytest.mark.parametrize("recipient", ["MAILER-DAEMON@fwd.example", f"postmaster@[{FWD}]", "postmaster@[IPv6:::1]"])
+@pytest.mark.parametrize("sender", [ANN, ""])
+def test_the_postmaster_reads_what_comes_for_him(recipient: str, sender: str) -> None:
+    """Replies to our bounces, and mail to an address of ours: also that to which the client connected. What comes from
+    the null sender ends where it cannot be delivered."""
+    with opened() as world:
+        admin = "admin@mailbox.example"
+        sink = world.start(RecordingSink(MAILBOX, world.port, refused={} if sender else {admin: "550 5.1.1 gone"}))
+        everywhere = [
+            {"address": f"{FWD}:{world.port}", "tls": "none"},
+            {"address": f"[::]:{world.port}", "tls": "none"},
+        ]
+        relay = world.relay(listen=everywhere, routes={"postmaster": admin}, spf={"skip": ["::1"]})
+        server = ("::1" if "IPv6" in recipient else FWD, world.port)
+        with Dialogue(server, source="::1" if "IPv6" in recipient else SENDER) as session:
+            content = b"From: ann@sender.example\r\nSubject: your bounce\r\n\r\nwhat is it?\r\n"
+            assert session.deliver(sender, recipient, content).code == 250
+        if sender:
+            assert sink.wait(1)[0].recipients == (admin,)
+        else:
+            wait_until(lambda: relay.events("dead"), "the end of it")
+            assert sink.asked == [admin]
 
 
 def test_only_named_proxies_may_say_who_the_client_is(door: Door) -> None:

@@ -13,13 +13,13 @@ from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, World
-from tests.peers import wait_until
+from tests.peers import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
 ANN, ALICE, BOB = "ann@sender.example", "alice@fwd.example", "bob@corp.example"
 ALIASES, USERS = f"{ALICE} carol@mailbox.example\n", "bob\n"
-BROKEN = "b@c..d\n"  # for every one of them
+BROKEN = "b(c\n"  # for every one of them
 VISITS = 20  # of clients, which land on one worker or the other by chance: one in a million misses one of the two
 
 
@@ -63,7 +63,7 @@ def test_all_workers_agree_on_the_last_good_table(relay: RelayProcess, table: st
     newcomer = recipient.replace("alice", "nina").replace("bob", "nina")
     path = relay.folder / table
     good = path.read_text() + path.read_text().replace("alice", "nina").replace("bob", "nina")
-    for text, event in ((good, "file_reloaded"), (good + BROKEN, "file_not_reloaded")):
+    for text, event in ((good, "file_reloaded"), (BROKEN, "file_not_reloaded")):
         replace(path, text)
         wait_until(lambda e=event: len(relay.events(e)) == 3, "two workers and their parent")
     assert codes(relay, newcomer) == codes(relay, recipient) == {250}
@@ -72,6 +72,78 @@ def test_all_workers_agree_on_the_last_good_table(relay: RelayProcess, table: st
         relay.kill_worker(worker)
         wait_until(lambda n=started: len(relay.events("worker_started")) > n, "another worker")
     assert codes(relay, newcomer) == codes(relay, recipient) == {250}
+
+
+BAD_LINES = """\
+nobody@fwd.example      dave@mailbox.example
+bad@fwd.example         "|/usr/bin/vacation bad"
+half@fwd.example        erik@mailbox.example, :include:/etc/list
+chief@fwd.example       bad@fwd.example
+@catch.example          erik@mailbox.example
+named@catch.example     erik@mailbox.example
+"""
+
+
+def heard(relay: RelayProcess, *recipients: str) -> dict[str, tuple[int, str]]:
+    """Code and enhanced status code of each recipient, by one client each."""
+    found = {}
+    for recipient in recipients:
+        with Dialogue((relay.address, relay.port)) as session:
+            found[recipient] = session.offer(ANN, recipient)[:2]
+    return found
+
+
+@pytest.mark.parametrize("when", ["at the start", "on reload"])
+def test_one_bad_line_never_costs_the_table(world: World, when: str) -> None:
+    """Nor what stands beside it, whoever wrote it in whatever encoding; what it is for waits until it is mended."""
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    table = f"{ALIASES}{BAD_LINES}".encode() + b"b\xfcro@catch.example erik@mailbox.example\n"
+    relay = world.relay(aliases=ALIASES, http={"address": f"127.0.0.1:{free_port()}"})
+    path = relay.folder / "aliases"
+    if when == "at the start":
+        relay.terminate()
+        path.write_bytes(table)
+        relay.start()
+    else:
+        aside = path.with_suffix(".new")
+        aside.write_bytes(table)
+        os.utime(aside, (1, 1))
+        aside.replace(path)
+        wait_until(lambda: len(relay.events("file_reloaded")) == 3, "two workers and their parent")
+    accepted, later, unknown = (250, "2.1.5"), (451, "4.3.5"), (550, "5.1.1")
+    assert heard(relay, ALICE, "half@fwd.example", "named@catch.example", "x@fwd.example") == {
+        ALICE: accepted,
+        "half@fwd.example": accepted,
+        "named@catch.example": accepted,
+        "x@fwd.example": unknown,
+    }
+    assert set(heard(relay, "bad@fwd.example", "bad+x@fwd.example", "chief@fwd.example").values()) == {later}
+    assert set(heard(relay, "any@catch.example", "buro@catch.example").values()) == {later}
+    with Dialogue((relay.address, relay.port)) as session:
+        assert session.deliver(ANN, "half@fwd.example", b"Subject: hello\r\n\r\nhello\r\n").code == 250
+    assert sink.wait(1)[0].recipients == ("erik@mailbox.example",)
+    named = {line["at"].rpartition(":")[2] for line in relay.events("table_line_bad")}
+    assert named == {"3", "4", "8"}
+    status, metrics = relay.http("/metrics")
+    assert status == 200
+    assert f'srs_relay_table_bad_lines{{file="{path}"}} 3.0' in metrics
+    replace(path, ALIASES + "bad@fwd.example erik@mailbox.example\n")
+    wait_until(lambda: codes(relay, "bad@fwd.example") == {250}, "the line that was mended")
+
+
+def test_one_bad_line_never_costs_the_users_of_a_domain(world: World) -> None:
+    world.start(RecordingSink(MAILBOX, world.port))
+    route = {"next_hop": f"smtp://{MAILBOX}:{world.port}", "recipients": "users"}
+    relay = world.relay(
+        aliases=ALIASES, files={"users": "bob\nj(oe\nann\n"}, routes={"domains": {"corp.example": route}}
+    )
+    assert heard(relay, BOB, "ann@corp.example", "joe@corp.example", ALICE) == {
+        BOB: (250, "2.1.5"),
+        "ann@corp.example": (250, "2.1.5"),
+        "joe@corp.example": (451, "4.3.5"),
+        ALICE: (250, "2.1.5"),
+    }
+    assert {line["at"] for line in relay.events("table_line_bad")} == {f"{relay.folder}/users:2"}
 
 
 @pytest.mark.parametrize("table", ["aliases", "users", "srs.secret", "fwd.example.pem"])

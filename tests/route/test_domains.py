@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.config_sections import Routes
 from relay.deliver.reply import Outcome, classify
@@ -33,9 +34,9 @@ async def probe(next_hop: Endpoint, address: str) -> Outcome:
     return classify("rcpt", 250 if known else 550, "")
 
 
-def rewrite(path: Path, text: str) -> None:
+def rewrite(path: Path, text: str | bytes) -> None:
     """Change the file as if that had been long ago."""
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     os.utime(path, (1, 1))
 
 
@@ -135,10 +136,31 @@ async def test_a_domain_in_the_file_is_every_address_of_it(users: Path, text: st
         await table.accepts("anyone@third.example", "")
 
 
-@pytest.mark.parametrize("line", ["b@example..org", "@example..org", "bob@", "a@b@c"])
-def test_a_line_that_is_no_user_is_named(line: str) -> None:
-    with pytest.raises(ValueError, match=r"^users:2: "):
-        parse_recipients(f"bob\n{line}\n", "users", "example.org")
+@pytest.mark.parametrize("line", ["b(c", "@example..org", "bob@", "j\udcf6rg", "b\x00b", "b(c@example.org"])
+async def test_a_bad_line_is_named_and_may_be_any_user_who_is_not_listed(users: Path, line: str) -> None:
+    rewrite(users, f"bob\n{line} OK\nann\n".encode(errors="surrogateescape"))
+    routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
+    with capture_logs() as logs:
+        tables = read_tables(routes, ())
+    assert [entry["at"] for entry in logs] == [f"{users}:2"]
+    assert tables.bad_lines == {str(users): 1}
+    table = DomainTable(routes, tables.recipients, probe, TokenBuckets(60, 100))
+    for user in ("bob", "bob+x", "ann"):
+        await table.accepts(f"{user}@example.org", "")
+    with pytest.raises(Refused) as refused:
+        await table.accepts("carol@example.org", "")
+    assert (refused.value.reply.code, refused.value.reply.enhanced) == (451, "4.3.5")
+
+
+def test_a_bad_line_about_another_domain_is_not_ours() -> None:
+    found = parse_recipients("bob\nb(c@other.example\n# B\udcfcro\nann B\udcfcro\n", "users", "example.org")
+    assert found.bad.lines == () and found.users == {"bob@example.org", "ann@example.org"}
+
+
+def test_a_file_without_one_line_that_can_be_read_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^users:2: b\(c: "):
+        parse_recipients("\nb(c\nd(e\n", "users", "example.org")
+    assert parse_recipients("# nobody yet\n", "users", "example.org").users == frozenset()
 
 
 def test_callout_needs_a_host_to_ask() -> None:

@@ -94,11 +94,11 @@ def test_a_broken_file_keeps_the_old_table_and_is_reported_once(path: Path) -> N
     assert table.value == ["three"]
 
 
-def test_text_that_is_not_utf8_is_broken_too(path: Path) -> None:
+def test_octets_that_are_no_utf8_are_for_the_table_to_judge(path: Path) -> None:
     table = ReloadedFile(path, parse)
-    write(path, b"caf\xe9")
-    assert looked(table)[0]["error"] == f"{path}: not UTF-8 at octet 3"
-    assert table.value == ["one"]
+    write(path, b"caf\xe9 two")
+    assert [entry["event"] for entry in looked(table)] == ["file_reloaded"]
+    assert table.value == ["caf\udce9", "two"]
 
 
 def test_a_file_that_vanishes_keeps_the_old_table_and_may_come_back(path: Path) -> None:

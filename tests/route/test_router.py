@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from relay.config import Config
 from relay.deliver.reply import Outcome, classify, deferral
+from relay.dns import DnsFailure
 from relay.message import Client
 from relay.network import Endpoint
 from relay.rate import FORGERIES, Rates
@@ -18,7 +19,7 @@ from relay.reply import Refused
 from relay.rewrite import replies
 from relay.rewrite.srs import Scheme, forward, forward_token
 from relay.route.bounces import Question, TokenLookup
-from relay.route.router import Routed, Router
+from relay.route.router import OwnAddresses, Routed, Router
 from relay.route.tables import read_tables
 
 NOW = 1577836860.0
@@ -60,6 +61,10 @@ async def lookup(token_id: str) -> str | None:
     return "stored@origin.example" if token_id == "id7" else None
 
 
+async def own_addresses() -> list[str]:
+    return ["203.0.113.25"]
+
+
 BuildRouter = Callable[..., Router]
 
 
@@ -69,11 +74,17 @@ def build(tmp_path: Path) -> BuildRouter:
     (tmp_path / "users").write_text("bob\npostmaster\n")
     (tmp_path / "srs.secret").write_text("tops3cr3t\n")
 
-    def build(srs: dict[str, object] | None = None, tokens: TokenLookup = lookup, **routes: object) -> Router:
+    def build(
+        srs: dict[str, object] | None = None,
+        tokens: TokenLookup = lookup,
+        addresses: OwnAddresses = own_addresses,
+        **routes: object,
+    ) -> Router:
         config = Config.model_validate(
             {
                 "hostname": "mx.fwd.example",
-                "listen": [{"address": "127.0.0.1:2525"}],
+                "listen": [{"address": "127.0.0.1:2525"}, {"address": "0.0.0.0:25"}],
+                "delivery": {"source_ipv4": "192.0.2.25", "source_ipv6": "2001:db8::25"},
                 "senders": {"local_domains": ["fwd.example", "company.example"]},
                 "srs": {"domain": "fwd.example", "secrets_file": "srs.secret", **(srs or {})},
                 "routes": {
@@ -91,7 +102,8 @@ def build(tmp_path: Path) -> BuildRouter:
             context={"base": tmp_path},
         )
         tables = read_tables(config.routes, ("fwd.example", "company.example", "mx.fwd.example"))
-        return Router(config, SCHEME, tables, Rates(config.srs), probe=probe, token_lookup=tokens)
+        rates = Rates(config.srs)
+        return Router(config, SCHEME, tables, rates, probe=probe, token_lookup=tokens, own_addresses=addresses)
 
     return build
 
@@ -107,7 +119,8 @@ def told(routed: Routed) -> str:
     return f"{routed.kind}: {', '.join(targets)}"
 
 
-OUTSIDER, TRUSTED = Client("192.0.2.1", 25), Client("192.0.2.2", 25, trusted=True)
+CAME_TO = "198.51.100.25"  # the address that they connected to
+OUTSIDER, TRUSTED = Client("192.0.2.1", 25, local=CAME_TO), Client("192.0.2.2", 25, trusted=True, local=CAME_TO)
 
 
 async def answer(router: Router, recipient: str, *, trusted: bool = False, sender: str = "s@sender.example") -> str:
@@ -161,6 +174,22 @@ EVERYONE = [
     ("postmaster@example.org", "domain: postmaster@example.org plain"),
     ("abuse@roles.example", "alias: abuse@ext.example"),
     ("postmaster+x@fwd.example", UNKNOWN),
+    # the author of our bounces, at every domain of ours
+    ("MAILER-DAEMON@fwd.example", f"postmaster: {ADMIN}"),
+    ("mailer-daemon@mx.fwd.example", f"postmaster: {ADMIN}"),
+    ("Mailer-Daemon@catch.example", f"postmaster: {ADMIN}"),
+    ("mailer-daemon@example.org", f"postmaster: {ADMIN}"),
+    ("mailer-daemon@any.example", f"postmaster: {ADMIN}"),
+    ("mailer-daemon@company.example", f"postmaster: {ADMIN}"),
+    ('"mailer-daemon"@fwd.example', f"postmaster: {ADMIN}"),
+    # by an address of ours
+    ("postmaster@[192.0.2.25]", f"postmaster: {ADMIN}"),
+    ("Postmaster@[IPv6:2001:DB8:0::25]", f"postmaster: {ADMIN}"),
+    ("postmaster@[IPv6:::ffff:192.0.2.25]", f"postmaster: {ADMIN}"),
+    ("postmaster@[198.51.100.25]", f"postmaster: {ADMIN}"),
+    ("abuse@[198.51.100.25]", f"postmaster: {ADMIN}"),
+    ("mailer-daemon@[127.0.0.1]", f"postmaster: {ADMIN}"),
+    ("postmaster@[203.0.113.25]", f"postmaster: {ADMIN}"),
     ("helpdesk@fwd.example", f"alias: {ADMIN}"),
     # aliases
     ("alice@fwd.example", "alias: alice@mailbox.example"),
@@ -208,6 +237,11 @@ TRUSTED_ONLY = [
     ("SRS0=AAAA=2W=origin.example=joe@elsewhere.example", DENIED),
     (REPLY.replace("@fwd.", "@elsewhere."), DENIED),
     ("user@[192.0.2.1]", DENIED),
+    ("user@[192.0.2.25]", DENIED),
+    ("postmaster@[192.0.2.99]", DENIED),
+    ("postmaster@[IPv6:2001:db8::99]", DENIED),
+    ("mailer-daemon@elsewhere.example", DENIED),
+    ("mailer-daemon@sub.fwd.example", DENIED),
     ("user%other.example@elsewhere.example", DENIED),
     ("user@sub.fwd.example", DENIED),
     ("nobody@mx.fwd.example", UNKNOWN),
@@ -314,6 +348,34 @@ async def test_without_a_postmaster_the_tables_decide(build: BuildRouter) -> Non
     assert await answer(router, "abuse@fwd.example") == UNKNOWN
     assert await answer(router, "postmaster@catch.example") == "alias: one@ext.example"
     assert await answer(router, "postmaster@any.example") == "domain: postmaster@any.example"
+    assert await answer(router, "postmaster@[192.0.2.25]") == UNKNOWN
+    assert await answer(router, "mailer-daemon@fwd.example") == UNKNOWN
+
+
+async def test_an_alias_for_the_postmaster_reads_the_replies_to_our_bounces(build: BuildRouter, tmp_path: Path) -> None:
+    table = "x.example any\npostmaster@x.example px@ext.example\npostmaster@mx.fwd.example pm@ext.example\n"
+    (tmp_path / "aliases").write_text(table + "y.example any\nmailer-daemon@y.example md@ext.example\n")
+    router = build(postmaster="")
+    for recipient, target in [
+        ("mailer-daemon@x.example", "postmaster: px@ext.example"),
+        ("mailer-daemon@fwd.example", "postmaster: pm@ext.example"),
+        ("mailer-daemon@[192.0.2.25]", "postmaster: pm@ext.example"),
+        ("postmaster@[192.0.2.25]", "alias: pm@ext.example"),
+        ("mailer-daemon@y.example", "alias: md@ext.example"),
+    ]:
+        assert await answer(router, recipient) == target
+
+
+async def test_an_address_literal_while_our_name_cannot_be_looked_up_is_not_refused_for_good(
+    build: BuildRouter,
+) -> None:
+    async def nothing() -> list[str]:
+        raise DnsFailure("timeout")
+
+    router = build(addresses=nothing)
+    assert await answer(router, "postmaster@[203.0.113.25]") == "451 4.4.3"
+    assert await answer(router, "postmaster@[192.0.2.25]") == f"postmaster: {ADMIN}"
+    assert await answer(router, "joe@[203.0.113.25]") == DENIED
 
 
 @pytest.mark.parametrize(
@@ -384,10 +446,87 @@ def replace_aliases(folder: Path, name: str, text: str) -> None:
     os.utime(folder / name, (1, 1))
 
 
-def test_a_broken_table_stops_the_start(build: BuildRouter, tmp_path: Path) -> None:
-    (tmp_path / "aliases").write_text("alice@fwd.example\n")
-    with pytest.raises(ValueError, match=r"aliases:1: alice@fwd\.example has no target"):
-        build()
+BAD = "451 4.3.5"
+BAD_TABLE = """\
+fwd.example           anything
+alice@fwd.example     alice@mailbox.example
+bob@fwd.example       b(b@ext.example
+list@fwd.example      bob@fwd.example, a@ext.example
+chief@fwd.example     bob@fwd.example
+bob@example.org       b(b@ext.example
+sa(les@example.org    sales@ext.example
+in(fo@any.example     info@ext.example
+x(y@catch.example     x@ext.example
+exact@catch.example   exact@ext.example
+@catch.example        one@ext.example
+to@fwd.example        who@catch.example
+pair@fwd.example      who@catch.example, a@ext.example
+back@fwd.example      {srs}
+postmaster@catch.example b(b@ext.example
+"""
+BEHIND_BAD_LINES = [
+    ("alice@fwd.example", "alias: alice@mailbox.example"),
+    ("nobody@fwd.example", UNKNOWN),
+    ("bob@fwd.example", BAD),
+    ("bob+tag@fwd.example", BAD),
+    ("list@fwd.example", "alias: a@ext.example"),
+    ("chief@fwd.example", BAD),
+    # of a domain route: a user that the alias table knows, others who are known, and one who may be in the bad line
+    ("bob@example.org", BAD),
+    ("postmaster@example.org", "domain: postmaster@example.org plain"),
+    ("nobody@example.org", BAD),
+    ("eve@asked.example", "domain: eve@asked.example"),
+    ("nobody@asked.example", UNKNOWN),
+    ("who@any.example", BAD),
+    # a catch-all
+    ("exact@catch.example", "alias: exact@ext.example"),
+    ("who@catch.example", BAD),
+    ("to@fwd.example", BAD),
+    ("pair@fwd.example", "alias: a@ext.example"),
+    ("postmaster@catch.example", BAD),
+    ("abuse@catch.example", f"postmaster: {ADMIN}"),
+    # on the way home
+    (forward("bob@example.org", SCHEME, NOW), BAD),
+    ("back@fwd.example", "alias: joe@origin.example"),
+    ("someone@elsewhere.example", DENIED),
+]
+
+
+@pytest.mark.parametrize(("recipient", "expected"), BEHIND_BAD_LINES)
+async def test_a_bad_line_costs_whom_it_is_for_and_for_now_only(
+    build: BuildRouter, tmp_path: Path, recipient: str, expected: str
+) -> None:
+    (tmp_path / "aliases").write_text(BAD_TABLE.format(srs=SRS))
+    assert await answer(build(), recipient) == expected
+
+
+async def test_where_not_even_the_domain_can_be_read_no_unknown_user_is_refused_for_good(
+    build: BuildRouter, tmp_path: Path
+) -> None:
+    (tmp_path / "aliases").write_text(ALIASES.format(srs=SRS) + "ad(min root@ext.example\n")
+    router = build()
+    for recipient in ("nobody@fwd.example", "nobody@example.org", "any@catch.example", "nobody@company.example"):
+        assert await answer(router, recipient) == BAD
+    for recipient, expected in [
+        ("alice@fwd.example", "alias: alice@mailbox.example"),
+        ("bob@example.org", "domain: bob@example.org plain"),
+        ("who@any.example", "domain: who@any.example"),
+        ("someone@elsewhere.example", DENIED),
+        (SRS.replace("joe", "jim"), UNKNOWN),
+    ]:
+        assert await answer(router, recipient) == expected
+    assert await answer(router, "nobody@company.example", trusted=True) == "trusted: nobody@company.example"
+
+
+async def test_the_refusal_for_a_bad_line_shows_no_target(build: BuildRouter, tmp_path: Path) -> None:
+    (tmp_path / "aliases").write_text(BAD_TABLE.format(srs=SRS))
+    router = build(postmaster="bob@fwd.example")
+    for recipient in ("bob@fwd.example", "chief@fwd.example", "to@fwd.example", "abuse@fwd.example"):
+        with pytest.raises(Refused) as refused:
+            await router.route(Question(recipient, "", OUTSIDER, NOW))
+        text = refused.value.reply.text
+        assert refused.value.reply.code == 451
+        assert text.startswith(f"<{recipient}>: ") and text.count("@") == 1
 
 
 async def test_aliases_may_be_toml(build: BuildRouter, tmp_path: Path) -> None:
