@@ -55,7 +55,8 @@ class Agent:
     async def probe(self, next_hop: Endpoint, recipient: str) -> Outcome:
         """Whether a mailbox host would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
 
-        `failed` is a 5xx to RCPT and nothing else; every other way of not accepting it is `deferred`.
+        `failed` is a 5xx to RCPT that refuses no session, and nothing else; every other way of not accepting it is
+        `deferred`.
         """
         job = Job(
             "", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=_no_content

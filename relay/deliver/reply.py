@@ -20,6 +20,16 @@ CLOSING = 421  # the one reply that any command may get, and that ends the sessi
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")  # RFC 2034 section 4
 _FINAL_PHASES = ("mail", "rcpt", "data", "message")
+_SESSION_CODES = (503, 525, 530, 534, 535, 538)  # RFC 5321 section 4.2.2, RFC 4954 section 6, RFC 3207 section 4
+_SESSION_STATUS = ("5.1", "7.8", "7.9", "7.10", "7.11")  # RFC 3463 section 3.6, RFC 4954 section 6, RFC 5248 section 3
+_ABOUT_MAIL = ("1.", "2.", "6.")  # what RFC 3463 gives to addresses, mailboxes and content
+_TOO_LARGE = "3.4"
+# Codes that speak of the sender, a recipient or the content where no status says so (RFC 5321 section 4.2.2).
+_ABOUT_MAIL_BY_PHASE: dict[Phase, tuple[int, ...]] = {
+    "mail": (501, 552, 553),
+    "rcpt": (501, 550, 551, 552, 553, 556),
+    "data": (552,),
+}
 _IN_WORDS: dict[Phase, str] = {
     "connect": "connecting",
     "greeting": "the greeting",
@@ -116,16 +126,41 @@ def is_negative(code: int) -> bool:
     return 400 <= code <= 599
 
 
-def classify(phase: Phase, code: int, text: str) -> Outcome:
+def refuses_session(phase: Phase, code: int, text: str, *, fallback: bool = False) -> bool:
+    """Whether a 5xx speaks of our session, not of the mail: we should have logged in, encrypted, or said something else
+    before. Another host, or this one tomorrow, may take the same message.
+
+    Args:
+        fallback: whether we go on in clear because TLS did not come about. Whatever names neither the sender, nor a
+            recipient, nor the content may be said for the want of TLS then.
+    """
+    if code < 500 or phase not in ("mail", "rcpt", "data"):
+        return False
+    given = _given(code, text)
+    if code in _SESSION_CODES or (given or _BY_CODE.get(code)) in _SESSION_STATUS:
+        return True
+    if not fallback or code == 552 or given == _TOO_LARGE:
+        return False
+    if given:
+        return not given.startswith(_ABOUT_MAIL)
+    return code not in _ABOUT_MAIL_BY_PHASE[phase]
+
+
+def classify(phase: Phase, code: int, text: str, *, fallback: bool = False) -> Outcome:
     """The outcome of a reply: 2xx is delivered, 4xx deferred, 5xx failed with the exceptions below.
 
-    A 5xx before MAIL speaks of the host, not of the message, and 552 to RCPT means too many recipients
-    (RFC 5321 section 4.5.3.1.10): both are deferred.
+    A 5xx before MAIL speaks of the host, not of the message, 552 to RCPT means too many recipients
+    (RFC 5321 section 4.5.3.1.10), and some refuse the session only, see `refuses_session`: all are deferred.
     """
     status: Status
     if code < 400:
         status = "delivered"
-    elif code < 500 or phase not in _FINAL_PHASES or (phase == "rcpt" and code == 552):
+    elif (
+        code < 500
+        or phase not in _FINAL_PHASES
+        or (phase == "rcpt" and code == 552)
+        or refuses_session(phase, code, text, fallback=fallback)
+    ):
         status = "deferred"
     else:
         status = "failed"
@@ -147,11 +182,16 @@ def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:
 
 def _enhanced(status: Status, phase: Phase, code: int, text: str) -> str:
     digit = {"delivered": "2", "deferred": "4", "failed": "5"}[status]
-    found = _ENHANCED.match(text)
-    if found is not None and found.group(1) == str(code)[0]:
-        return f"{digit}.{int(found.group(2))}.{int(found.group(3))}"
     known = _BY_PHASE_AND_CODE.get((phase, code)) or _BY_CODE.get(code) or _BY_PHASE.get(phase, "0.0")
-    return f"{digit}.{known}"
+    return f"{digit}.{_given(code, text) or known}"
+
+
+def _given(code: int, text: str) -> str:
+    """Subject and detail of the status that the server gave; empty where it gave none, or one of another class."""
+    found = _ENHANCED.match(text)
+    if found is None or found.group(1) != str(code)[0]:
+        return ""
+    return f"{int(found.group(2))}.{int(found.group(3))}"
 
 
 def _words(text: str) -> str:

@@ -23,6 +23,7 @@ from relay.deliver.mx import Hop, Host
 from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, is_negative, silence
 from relay.deliver.tls import Level, client_context, describe
 from relay.deliver.wire import NoReply, Reply, Wire
+from relay.reply import printable
 
 QUIT_TIMEOUT = 5.0  # seconds; the mail is delivered by then, the server's goodbye is a courtesy
 
@@ -30,7 +31,7 @@ _READY = 220
 _COMPLETED = 250
 _AUTHENTICATED = 235
 _CONTINUE = 334
-_NOT_IMPLEMENTED = (500, 502)  # a server older than ESMTP (RFC 5321 section 4.1.4)
+_NO_MAIL_HERE = (521, 554)  # a 5xx to EHLO that HELO would not change (RFC 7504 section 4, RFC 5321 section 3.1)
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 section 3
 
 log = structlog.get_logger()
@@ -60,14 +61,16 @@ class Connection:
     Attributes:
         host: where it leads.
         tls: protocol version and cipher; empty in clear.
+        fallback: why the connection is in clear although the server offers TLS and we wanted it; empty otherwise.
         lmtp: whether the end of DATA brings one reply for each recipient (RFC 2033 section 4.2).
         used: transactions that were begun.
         in_transaction: whether the next one has to begin with RSET.
     """
 
-    def __init__(self, host: Host, *, lmtp: bool) -> None:
+    def __init__(self, host: Host, *, lmtp: bool, fallback: str = "") -> None:
         self.host = host
         self.tls = ""
+        self.fallback = fallback
         self.lmtp = lmtp
         self.used = 0
         self.in_transaction = False
@@ -83,18 +86,22 @@ class Connection:
             HostFailed: no connection, a refusal before MAIL, or less TLS than `hop` asks for.
         """
         try:
-            return await cls._open(host, hop, hop.tls, hostname, delivery)
+            connection = await cls._open(host, hop, hop.tls, hostname, delivery)
         except _HandshakeFailed as failed:
             if hop.tls != "may":
                 raise
-            problem = failed.outcome.text
-            log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect="in clear")
-            return await cls._open(host, hop, "none", hostname, delivery)
+            _log_fallback(for_id, host, failed.outcome.text)
+            return await cls._open(host, hop, "none", hostname, delivery, failed.outcome.text)
+        if connection.fallback:
+            _log_fallback(for_id, host, connection.fallback)
+        return connection
 
     @classmethod
-    async def _open(cls, host: Host, hop: Hop, level: Level, hostname: str, delivery: Delivery) -> Connection:
+    async def _open(
+        cls, host: Host, hop: Hop, level: Level, hostname: str, delivery: Delivery, fallback: str = ""
+    ) -> Connection:
         scheme = hop.endpoint.scheme if hop.endpoint else "smtp"
-        connection = cls(host, lmtp=scheme == "lmtp")
+        connection = cls(host, lmtp=scheme == "lmtp", fallback=fallback)
         patience = delivery.helo_timeout
         try:
             await connection._connect(client_context(level == "verify") if scheme == "smtps" else None, delivery)
@@ -143,8 +150,12 @@ class Connection:
         if reply.code == _COMPLETED:
             self._offers, self._auth_methods = parse_esmtp_extensions(reply.message)
             return
-        if reply.code in _NOT_IMPLEMENTED and not self.lmtp:
-            reply = await self._command("hello", f"HELO {hostname}", patience)
+        if 500 <= reply.code <= 599 and reply.code not in _NO_MAIL_HERE and not self.lmtp:
+            # Whatever it dislikes about EHLO, HELO may do (RFC 5321 sections 3.2 and 4.1.4).
+            try:
+                reply = await self._command("hello", f"HELO {hostname}", patience)
+            except HostFailed as failed:  # it has said why, and left
+                raise self._refused("hello", reply) from failed
         if reply.code != _COMPLETED:
             raise self._refused("hello", reply)
         self._offers, self._auth_methods = {}, []
@@ -161,6 +172,7 @@ class Connection:
             if not is_negative(error.code):
                 raise _HandshakeFailed(self.stamp(silence("starttls", "garbage"))) from error
             if level == "may" and error.code != CLOSING:
+                self.fallback = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
                 return False
             raise self._refused("starttls", Reply(error.code, error.message)) from error
         except NoReply as problem:
@@ -205,9 +217,13 @@ class Connection:
         return HostFailed(self.stamp(outcome))
 
     def stamp(self, outcome: Outcome) -> Outcome:
-        """The outcome with the name and address of this server, and the TLS it was told in."""
+        """The outcome with the name and address of this server and the TLS it was told in; a deferral behind a fallback
+        says why there was none."""
+        text = outcome.text
+        if self.fallback and outcome.status == "deferred":
+            text = f"{text} (in clear, since TLS failed: {self.fallback})"
         return dataclasses.replace(
-            outcome, host=self.host.name, address=self.host.address, tls=self.tls, dsn=self.offers("dsn")
+            outcome, text=text, host=self.host.name, address=self.host.address, tls=self.tls, dsn=self.offers("dsn")
         )
 
     def offers(self, extension: str) -> bool:
@@ -282,3 +298,7 @@ class Connection:
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
         self._wire.abort()
+
+
+def _log_fallback(for_id: str, host: Host, problem: str) -> None:
+    log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect="in clear")

@@ -16,7 +16,18 @@ import structlog
 
 from relay.address import normal_domain, split
 from relay.config_sections import Delivery
-from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, failure, is_negative, silence, temporary
+from relay.deliver.reply import (
+    CLOSING,
+    Outcome,
+    Phase,
+    classify,
+    deferral,
+    failure,
+    is_negative,
+    refuses_session,
+    silence,
+    temporary,
+)
 from relay.deliver.smtp import Connection, HostFailed
 from relay.deliver.wire import NoReply, Reply
 from relay.message import Recipient
@@ -96,7 +107,8 @@ async def transact(connection: Connection, job: Job, timeouts: Delivery) -> tupl
     """Deliver the message; one outcome for each recipient, in their order.
 
     Raises:
-        HostFailed: 421, or no usable reply before the final dot was sent; `settled` holds what is certain already.
+        HostFailed: 421, a refusal of our session, or no usable reply before the final dot was sent; `settled` holds
+            what is certain already.
     """
     return await _Transaction(connection, job, timeouts, probing=False).run()
 
@@ -113,7 +125,8 @@ async def probe(connection: Connection, job: Job, timeouts: Delivery) -> tuple[O
 
 
 class _Transaction:
-    """One transaction: `_phase` is what the server was last asked, `_outcomes` what it has answered for good."""
+    """One transaction: `_phase` is what the server was last asked, `_outcomes` what it has answered for good, and
+    `_elsewhere` holds the recipients that another host may take, with the reason why this one does not."""
 
     def __init__(self, connection: Connection, job: Job, timeouts: Delivery, *, probing: bool) -> None:
         self._connection = connection
@@ -123,6 +136,7 @@ class _Transaction:
         self._pipelining = connection.offers("pipelining")
         self._phase: Phase = "mail"
         self._outcomes: list[Outcome | None] = [None] * len(job.recipients)
+        self._elsewhere: dict[int, Outcome] = {}
 
     async def run(self) -> tuple[Outcome, ...]:
         try:
@@ -135,10 +149,12 @@ class _Transaction:
             # The final dot was sent: another host would deliver twice, so only time can tell.
             self._settle(self._unsettled(), silence("message", problem.kind))
             self._connection.abort()
+        for reason in self._elsewhere.values():
+            raise self._failed(reason)
         return tuple(outcome for outcome in self._outcomes if outcome is not None)
 
     def _unsettled(self) -> list[int]:
-        return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
+        return [n for n, outcome in enumerate(self._outcomes) if outcome is None and n not in self._elsewhere]
 
     def _settle(self, recipients: Iterable[int], outcome: Outcome) -> None:
         if self._probing and self._phase != "rcpt":
@@ -154,16 +170,22 @@ class _Transaction:
         """The outcome of a 4xx or 5xx reply; None for the awaited one, named by its first digit.
 
         Raises:
-            HostFailed: 421.
+            HostFailed: 421, or another refusal of our session, where it is not for one recipient only.
             NoReply: a positive reply that this command never gets.
         """
-        if reply.code == CLOSING:
-            raise self._failed(classify(self._phase, reply.code, reply.message))
+        if reply.code == CLOSING or (self._phase != "rcpt" and self._refuses_session(reply)):
+            raise self._failed(self._classified(reply))
         if is_negative(reply.code):
-            return classify(self._phase, reply.code, reply.message)
+            return self._classified(reply)
         if reply.code // 100 != awaited:
             raise NoReply("garbage")
         return None
+
+    def _classified(self, reply: Reply) -> Outcome:
+        return classify(self._phase, reply.code, reply.message, fallback=bool(self._connection.fallback))
+
+    def _refuses_session(self, reply: Reply) -> bool:
+        return refuses_session(self._phase, reply.code, reply.message, fallback=bool(self._connection.fallback))
 
     def _rule_out(self) -> None:
         """Settle what the EHLO reply rules out, and addresses that cannot be written on a command line."""
@@ -224,6 +246,8 @@ class _Transaction:
                 continue  # the sender was refused, and so was this then
             if refusal is None:
                 accepted[index] = reply
+            elif self._refuses_session(reply):
+                self._elsewhere[index] = refusal
             else:
                 self._settle([index], refusal)
         return accepted
@@ -259,7 +283,10 @@ class _Transaction:
         """DATA, the content, and the server's verdict on it."""
         connection, timeouts = self._connection, self._timeouts
         self._phase = "data"
-        refusal = self._refusal(await self._answer(b"DATA"), awaited=3)
+        reply = await self._answer(b"DATA")
+        if not accepted and is_negative(reply.code) and reply.code != CLOSING:
+            return  # what it says of a transaction without recipients is no news
+        refusal = self._refusal(reply, awaited=3)
         if refusal is not None:
             self._settle(accepted, refusal)
             return
@@ -302,10 +329,12 @@ class _Transaction:
             NoReply: it has not said so.
             HostFailed: 421.
         """
-        refusal = self._refusal(await self._connection.reply(timeout=0))
-        if refusal is None:
+        reply = await self._connection.reply(timeout=0)
+        if reply.code == CLOSING:
+            raise self._failed(self._classified(reply))
+        if not is_negative(reply.code):
             raise NoReply("garbage")
-        return refusal
+        return classify("message", reply.code, reply.message)  # what is refused here is the content
 
 
 def _path(address: str, utf8: bool) -> bytes:

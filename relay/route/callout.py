@@ -1,8 +1,9 @@
 """Asking the mailbox host whether a user exists, before we take mail for it: accepting first would mean bouncing later.
 
-The answer is kept, so that a busy mailbox costs one question an hour, and a host that does not answer costs one
-timeout, not one for every recipient. Who tries name after name soon gets no more questions asked, and however many
-come, the mailbox host has its connections for the mail.
+That a user exists or not is kept, so that a busy mailbox costs one question an hour, and a host that does not answer
+costs one timeout, not one for every recipient. What a host says of a full mailbox, or of us, may be over in a minute:
+it is passed on, in our words, and forgotten. Who tries name after name soon gets no more questions asked, and however
+many come, the mailbox host has its connections for the mail.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from relay.address import lookup_key
-from relay.deliver.reply import Outcome
+from relay.deliver.reply import Outcome, deferral
 from relay.network import Endpoint
 from relay.rate import TokenBuckets
 from relay.reply import Refused
@@ -33,6 +34,19 @@ AT_ONCE = 10  # questions to one host: half of the connections that mail for it 
 WAITING = 1000  # questions that wait for their turn, also those of clients that have gone meanwhile
 
 _Key = tuple[Endpoint, str]
+_Answer = bool | Outcome | None
+"""Whether the user exists; what the host says instead; None where it was not asked, or has not answered yet."""
+
+# Statuses of RFC 3463 sections 3.2 and 3.3. A reply without one gets it by its code: 550, 551 and 553 mean the first.
+_UNKNOWN = ("5.1.1", "5.1.3", "5.1.6", "5.1.10")  # no such mailbox, no address at all, moved, null MX (RFC 7505)
+_STATES = {
+    "2.1": "this mailbox is disabled",
+    "2.2": "this mailbox is full",
+    "2.3": "this mailbox takes no message of this size",
+    "2.4": "this mailing list cannot be expanded",
+}
+_REFUSED = ("5.1.0", "5.1.4", "5.4.1")  # this address and no other; 5.4.1 so in Exchange Online, for who is not listed
+_MAILBOX_FULL = 552  # to the only recipient; in a delivery it means too many of them
 
 
 class Callout:
@@ -53,7 +67,7 @@ class Callout:
         self._clock = clock
         self._answers: OrderedDict[_Key, tuple[bool, float]] = OrderedDict()
         self._silent_until: dict[Endpoint, float] = {}
-        self._asking: dict[_Key, asyncio.Task[bool | None]] = {}
+        self._asking: dict[_Key, asyncio.Task[_Answer]] = {}
         self._turns: defaultdict[Endpoint, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         self._unknown = unknown
 
@@ -64,20 +78,24 @@ class Callout:
             stranger: the client that wants to know, as rates count it; empty for one that may ask without end.
 
         Raises:
-            Refused: 451 4.4.1, it cannot be asked right now, or will not say yet; 450 4.7.1, it is not asked, because
-                the client has asked for too many users that do not exist.
+            Refused: 451 4.4.1, it cannot be asked right now, or will not say yet; the host's own code and status for a
+                mailbox that takes no mail; 450 4.7.1, it is not asked, because the client has asked for too many users
+                that do not exist.
         """
         key = (next_hop, lookup_key(address))
-        answer = self._remembered(key)
+        answer: _Answer = self._remembered(key)
         if answer is None:
             if stranger and not self._unknown.has(stranger, self._clock()):
                 raise Refused(450, "4.7.1", f"<{address}>: too many unknown users from {stranger}, try later")
             answer = await self._asked(key, address)
             if stranger and answer is False:
                 self._unknown.take(stranger, self._clock())
-        if answer is None:
-            raise Refused(451, "4.4.1", f"<{address}>: the mailbox host does not answer for this user now, try later")
-        return answer
+        if isinstance(answer, bool):
+            return answer
+        if answer is not None and (status := _passed_on(answer)):
+            words = _STATES.get(status[2:], "the mailbox host takes no mail for this address")
+            raise Refused(answer.code, status, f"<{address}>: {words}")
+        raise Refused(451, "4.4.1", f"<{address}>: the mailbox host does not answer for this user now, try later")
 
     def _is_silent(self, next_hop: Endpoint) -> bool:
         return self._silent_until.get(next_hop, 0.0) > self._clock()
@@ -89,7 +107,7 @@ class Callout:
         self._answers.move_to_end(key)
         return exists
 
-    async def _asked(self, key: _Key, address: str) -> bool | None:
+    async def _asked(self, key: _Key, address: str) -> _Answer:
         """The answer to the one question in flight; a client that hangs up does not take it from the others."""
         task = self._asking.get(key)
         if task is None:
@@ -103,29 +121,42 @@ class Callout:
         except TimeoutError:
             return None  # it may still have its turn, and the answer is there when the client comes again
 
-    async def _in_turn(self, key: _Key, address: str) -> bool | None:
+    async def _in_turn(self, key: _Key, address: str) -> _Answer:
         async with self._turns[key[0]]:
             return None if self._is_silent(key[0]) else await self._ask(key, address)
 
-    async def _ask(self, key: _Key, address: str) -> bool | None:
+    async def _ask(self, key: _Key, address: str) -> _Answer:
         next_hop = key[0]
         try:
             async with asyncio.timeout(TIMEOUT):
                 outcome = await self._probe(next_hop, address)
         except TimeoutError:
-            silent, text = True, f"no answer within {TIMEOUT:g} s"
-        else:
-            if outcome.status != "deferred":
-                self._remember(key, outcome.status == "delivered")
-                return outcome.status == "delivered"
-            silent, text = outcome.enhanced.startswith("4.4."), f"{outcome.code} {outcome.enhanced} {outcome.text}"
-        log.warning("callout_deferred", next_hop=str(next_hop), recipient=address, answer=text)
-        if silent:
+            outcome = deferral("4.4.1", f"no answer within {TIMEOUT:g} s")
+        exists = outcome.status == "delivered"
+        if exists or (outcome.status == "failed" and outcome.enhanced in _UNKNOWN):
+            self._remember(key, exists)
+            return exists
+        event = "callout_refused" if _passed_on(outcome) else "callout_deferred"
+        text = f"{outcome.code} {outcome.enhanced} {outcome.text}"
+        log.warning(event, next_hop=str(next_hop), recipient=address, answer=text)
+        if not outcome.remote and outcome.enhanced.startswith("4.4."):
             self._silent_until[next_hop] = self._clock() + SILENT_FOR
-        return None
+        return outcome
 
     def _remember(self, key: _Key, exists: bool) -> None:
         self._answers[key] = (exists, self._clock() + (self._known_for if exists else UNKNOWN_FOR))
         self._answers.move_to_end(key)
         if len(self._answers) > ENTRIES:
             self._answers.popitem(last=False)
+
+
+def _passed_on(outcome: Outcome) -> str:
+    """The status that the client gets to hear: what the host has against this mailbox and no other, for good or for
+    now. Empty for what it may say to everybody: policy, our session, its own trouble."""
+    status = outcome.enhanced
+    if not outcome.remote:
+        return ""
+    if outcome.code == _MAILBOX_FULL and status.startswith(("4.2.", "4.5.3")):
+        return f"5.{status[2:]}" if status.startswith("4.2.") else "5.2.2"
+    of_mailbox = status[1:4] == ".2." and status[0] == str(outcome.code)[0]
+    return status if of_mailbox or (outcome.status == "failed" and status in _REFUSED) else ""

@@ -81,8 +81,9 @@ class DomainTable:
 
         Raises:
             NoSuchUser: there is none.
-            Refused: 451 4.4.1, the mailbox host cannot be asked now; 450 4.7.1, not for this client; 451 4.3.5, a line
-                of the file that cannot be read may be this user's.
+            Refused: 451 4.4.1, the mailbox host cannot be asked now; the host's own code and status, the mailbox takes
+                no mail; 450 4.7.1, not for this client; 451 4.3.5, a line of the file that cannot be read may be this
+                user's.
         """
         domain = domain_of(address)
         route = self._routes[domain]

@@ -50,7 +50,9 @@ CASES = [
     Case("greeting", STALL, "deferred", 451, "4.4.2", "next host", "new", patience={"helo_timeout": SHORT}),
     Case("EHLO", "421 4.7.0 go away", "deferred", 421, "4.7.0", "next host", "new"),
     Case("EHLO", "450 4.7.1 later", "deferred", 450, "4.7.1", "next host", "new"),
-    Case("EHLO", "550 5.7.1 bad name", "deferred", 550, "4.7.1", "next host", "new"),
+    Case("EHLO", "554 5.7.1 not you", "deferred", 554, "4.7.1", "next host", "new"),
+    Case("EHLO", "521 5.3.2 no mail here", "deferred", 521, "4.3.2", "next host", "new"),
+    Case("EHLO", ("550 5.7.1 bad name", HANG_UP), "deferred", 550, "4.7.1", "next host", "new"),
     Case("EHLO", "what?", "deferred", 451, "4.5.0", "next host", "new"),
     Case("EHLO", "220 again", "deferred", 451, "4.5.0", "next host", "new"),
     Case("EHLO", HANG_UP, "deferred", 451, "4.4.2", "next host", "new"),
@@ -59,6 +61,11 @@ CASES = [
     Case("MAIL", "421 4.4.2 bye", "deferred", 421, "4.4.2", "next host", "new"),
     Case("MAIL", "451 4.7.1 greylisted", "deferred", 451, "4.7.1", "stops", "RSET"),
     Case("MAIL", "550 5.7.1 sender refused", "failed", 550, "5.7.1", "stops", "RSET"),
+    Case("MAIL", "530 5.7.0 Must issue a STARTTLS command first", "deferred", 530, "4.7.0", "next host", "new"),
+    Case("MAIL", "503 5.5.1 EHLO first", "deferred", 503, "4.5.1", "next host", "new"),
+    Case("MAIL", "550 5.7.10 Encryption needed", "deferred", 550, "4.7.10", "next host", "new"),
+    Case("MAIL", "502 not here", "deferred", 502, "4.5.1", "next host", "new"),
+    Case("MAIL", "501 5.5.4 what is SIZE", "failed", 501, "5.5.4", "stops", "RSET"),
     Case("MAIL", "552 too big", "failed", 552, "5.3.4", "stops", "RSET"),
     Case("MAIL", "354 what", "deferred", 451, "4.5.0", "next host", "new"),
     Case("MAIL", "\0\0\0\0", "deferred", 451, "4.5.0", "next host", "new"),
@@ -68,12 +75,17 @@ CASES = [
     Case("RCPT", "450 4.2.1 later", "deferred", 450, "4.2.1", "stops", "RSET"),
     Case("RCPT", "452 too many", "deferred", 452, "4.5.3", "stops", "RSET"),
     Case("RCPT", "550 5.1.1 unknown", "failed", 550, "5.1.1", "stops", "RSET"),
+    Case("RCPT", "530 5.7.1 Authentication required", "deferred", 530, "4.7.1", "next host", "new"),
+    Case("RCPT", "535 5.7.8 wrong password", "deferred", 535, "4.7.8", "next host", "new"),
+    Case("RCPT", "554 5.7.1 Relay access denied", "failed", 554, "5.7.1", "stops", "RSET"),
     Case("RCPT", "552 5.5.3 too many", "deferred", 552, "4.5.3", "stops", "RSET"),
     Case("RCPT", "25x", "deferred", 451, "4.5.0", "next host", "new"),
     Case("RCPT", HANG_UP, "deferred", 451, "4.4.2", "next host", "new"),
     Case("RCPT", STALL, "deferred", 451, "4.4.2", "next host", "new", patience={"command_timeout": SHORT}),
     Case("DATA", "421 4.4.2 bye", "deferred", 421, "4.4.2", "next host", "new"),
     Case("DATA", "451 4.3.0 later", "deferred", 451, "4.3.0", "stops", "RSET"),
+    Case("DATA", "503 bad sequence", "deferred", 503, "4.5.1", "next host", "new"),
+    Case("DATA", "538 5.7.11 Encryption required", "deferred", 538, "4.7.11", "next host", "new"),
     Case("DATA", "554 5.7.1 no", "failed", 554, "5.7.1", "stops", "RSET"),
     Case("DATA", "250 at once", "deferred", 451, "4.5.0", "next host", "new"),
     Case("DATA", HANG_UP, "deferred", 451, "4.4.2", "next host", "new"),
@@ -87,6 +99,7 @@ CASES = [
     Case("dot", "421 4.3.0 going down", "deferred", 421, "4.3.0", "next host", "new"),
     Case("dot", "451 4.7.1 later", "deferred", 451, "4.7.1", "stops", "MAIL"),
     Case("dot", "554 5.7.1 spam", "failed", 554, "5.7.1", "stops", "MAIL"),
+    Case("dot", "530 5.7.1 not for you", "failed", 530, "5.7.1", "stops", "MAIL"),
     Case("dot", "354 again", "deferred", 451, "4.5.0", "stops", "new"),
     Case("dot", "ok", "deferred", 451, "4.5.0", "stops", "new"),
     Case("dot", HANG_UP, "deferred", 451, "4.4.2", "stops", "new"),
@@ -257,13 +270,22 @@ async def test_a_source_address_that_is_not_ours_is_a_deferral() -> None:
 # hello
 
 
-@pytest.mark.parametrize("code", [500, 502])
+@pytest.mark.parametrize("code", [500, 501, 502, 504, 530, 550])
 async def test_a_server_without_ehlo_is_greeted_by_helo(code: int) -> None:
     server = ScriptedServer(EHLO=f"{code} 5.5.1 what")
     async with server(), agent() as sender:
         (outcome,) = await sender.deliver("d.test", hop(server.port), job(size=10**9, ret="HDRS"))
     assert (outcome.status, outcome.dsn) == ("delivered", False)
     assert server.commands[:3] == ["EHLO relay.test", "HELO relay.test", "MAIL FROM:<bob@origin.test>"]
+
+
+@pytest.mark.parametrize("code", [421, 450, 521, 554])
+async def test_a_host_that_takes_no_mail_is_not_asked_by_helo(code: int) -> None:
+    server = ScriptedServer(EHLO=f"{code} not here")
+    async with server(), agent() as sender:
+        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+    assert (outcome.status, outcome.code) == ("deferred", code)
+    assert server.commands == ["EHLO relay.test"]
 
 
 async def test_a_refused_helo_is_a_deferral() -> None:
@@ -273,8 +295,9 @@ async def test_a_refused_helo_is_a_deferral() -> None:
     assert (outcome.status, outcome.code) == ("deferred", 550)
 
 
-async def test_lmtp_has_no_helo() -> None:
-    server = ScriptedServer(lmtp=True, LHLO="500 what")
+@pytest.mark.parametrize("code", [500, 550])
+async def test_lmtp_has_no_helo(code: int) -> None:
+    server = ScriptedServer(lmtp=True, LHLO=f"{code} what")
     async with server(), agent() as sender:
         (outcome,) = await sender.deliver("d.test", hop(server.port, "lmtp"), job())
     assert outcome.status == "deferred"
@@ -303,6 +326,36 @@ async def test_what_is_settled_at_one_host_stays_and_the_rest_goes_on() -> None:
         ("delivered", "mx1.test"),
     ]
     assert [line for line in good.commands if "RCPT" in line] == ["RCPT TO:<b@d.test>", "RCPT TO:<c@d.test>"]
+
+
+@pytest.mark.parametrize("offers", [("PIPELINING",), ()])
+async def test_a_recipient_for_whom_our_session_is_not_good_enough_costs_the_others_nothing(
+    offers: tuple[str, ...],
+) -> None:
+    answers = {"RCPT TO:<b@d.test>": "530 5.7.1 Authentication required", "RCPT TO:<c@d.test>": "550 5.1.1 no"}
+    strict, good = ScriptedServer(offers=offers, RCPT=lambda line: answers.get(line, "250 ok")), ScriptedServer()
+    async with two_hosts(strict, good) as sender:
+        outcomes = await sender.deliver("d.test", None, job("a@d.test", "b@d.test", "c@d.test"))
+    assert [(o.status, o.host) for o in outcomes] == [
+        ("delivered", "mx0.test"),
+        ("delivered", "mx1.test"),
+        ("failed", "mx0.test"),
+    ]
+    assert [line for line in good.commands if "RCPT" in line] == ["RCPT TO:<b@d.test>"]
+
+
+async def test_a_recipient_refused_for_our_session_is_not_said_to_have_got_the_message() -> None:
+    strict = ScriptedServer(RCPT=lambda line: "530 no" if "<b@" in line else "250 ok", dot=HANG_UP)
+    async with strict(), agent() as sender:
+        first, second = await sender.deliver("d.test", hop(strict.port), job("a@d.test", "b@d.test"))
+    assert "may have arrived" in first.text
+    assert (second.status, second.code) == ("deferred", 530)
+
+
+async def test_a_smarthost_that_wants_credentials_defers() -> None:
+    async with behind_a_smarthost(ScriptedServer(MAIL="530 5.7.0 Authentication required")) as sender:
+        (outcome,) = await sender.deliver("anywhere.test", None, job())
+    assert (outcome.status, outcome.code, outcome.enhanced) == ("deferred", 530, "4.7.0")
 
 
 async def test_a_host_that_leaves_when_all_is_settled_is_not_followed_by_another() -> None:
@@ -409,7 +462,11 @@ async def test_a_probe_fails_for_a_5xx_at_rcpt(play: Play) -> None:
     "play",
     [
         {"greeting": "554 5.7.1 no"},
-        {"EHLO": "550 5.7.1 no"},
+        {"EHLO": "554 5.7.1 no"},
+        {"EHLO": "550 5.7.1 no", "HELO": "550 5.7.1 no"},
+        {"MAIL": "530 5.7.0 STARTTLS first"},
+        {"RCPT": "530 5.7.1 log in"},
+        {"RCPT": "503 5.5.1 what"},
         {"MAIL": "550 5.7.1 no"},
         {"MAIL": "553 5.1.8 no null sender"},
         {"MAIL": "550 5.7.1 no", "RCPT": "550 5.5.1 no sender"},

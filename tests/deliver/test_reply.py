@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from relay.deliver.reply import Outcome, Phase, Silence, classify, deferral, failure, is_negative, silence, temporary
+from relay.deliver.reply import (
+    Outcome,
+    Phase,
+    Silence,
+    classify,
+    deferral,
+    failure,
+    is_negative,
+    refuses_session,
+    silence,
+    temporary,
+)
 
 BEFORE_MAIL: tuple[Phase, ...] = ("connect", "greeting", "hello", "starttls", "auth")
-FROM_MAIL_ON: tuple[Phase, ...] = ("mail", "rcpt", "data", "message")
+BEFORE_THE_END: tuple[Phase, ...] = ("mail", "rcpt", "data")
+FROM_MAIL_ON: tuple[Phase, ...] = (*BEFORE_THE_END, "message")
 
 
 @pytest.mark.parametrize("phase", BEFORE_MAIL + FROM_MAIL_ON)
@@ -25,6 +37,42 @@ def test_5xx_is_final_from_mail_on(phase: Phase) -> None:
 def test_5xx_before_mail_speaks_of_the_host(phase: Phase) -> None:
     outcome = classify(phase, 554, "5.7.1 Not from you")
     assert (outcome.status, outcome.code, outcome.enhanced) == ("deferred", 554, "4.7.1")
+
+
+@pytest.mark.parametrize("phase", BEFORE_THE_END)
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (530, "5.7.0 Must issue a STARTTLS command first"),
+        (530, ""),
+        (538, "Encryption required"),
+        (503, "5.5.1 nested MAIL"),
+        (535, "5.7.8 wrong"),
+        (534, "5.7.9 too weak"),
+        (550, "5.7.10 encrypt"),
+        (554, "5.7.11 encrypt"),
+        (550, "5.5.1 no such command"),
+        (502, ""),
+    ],
+)
+def test_a_refusal_of_our_session_is_deferred(phase: Phase, code: int, text: str) -> None:
+    for fallback in (False, True):
+        outcome = classify(phase, code, text, fallback=fallback)
+        assert (outcome.status, outcome.code, outcome.enhanced[:2]) == ("deferred", code, "4.")
+        assert refuses_session(phase, code, text, fallback=fallback)
+    assert classify("message", code, text, fallback=True).status == "failed"
+
+
+@pytest.mark.parametrize("code", [500, 501, 504, 550, 554, 571])
+@pytest.mark.parametrize(
+    "text", ["5.7.1 blocked", "5.7.0 policy", "5.4.1 denied", "5.0.0 no", "5.5.4 what", "5.3.2 no"]
+)
+def test_what_names_neither_sender_recipient_nor_content_is_deferred_behind_a_fallback_only(
+    code: int, text: str
+) -> None:
+    for phase in BEFORE_THE_END:
+        assert classify(phase, code, text).status == "failed"
+        assert classify(phase, code, text, fallback=True).status == "deferred"
 
 
 def test_552_at_rcpt_means_too_many_recipients() -> None:

@@ -20,8 +20,8 @@ from relay.config_sections import Tls
 from relay.deliver.mx import Hop, Host
 from relay.deliver.smtp import Connection, HostFailed
 from relay.deliver.tls import ServerTls, client_context
-from tests.deliver.scripted import FINE, HANG_UP, STALL, Play, ScriptedServer
-from tests.deliver.sending import Zone, agent, config, hop, job
+from tests.deliver.scripted import FINE, HANG_UP, STALL, Part, Play, ScriptedServer
+from tests.deliver.sending import CONTENT, Zone, agent, config, hop, job
 
 ZONE: Zone = {
     ("d.test", "MX"): [(10, "mx0.test"), (20, "mx1.test")],
@@ -165,6 +165,83 @@ async def test_may_reconnects_in_clear_where_the_handshake_fails(play: Play) -> 
         (outcome,) = await sender.deliver("d.test", hop(server.port), job())
     assert (outcome.status, outcome.tls) == ("delivered", "")
     assert [session.verbs()[1] for session in server.sessions] == ["STARTTLS", "MAIL"]
+
+
+NO_TLS: list[Play] = ["454 4.7.0 TLS not available", ("220 go on\r\nthis is no TLS", HANG_UP), HANG_UP]
+OF_OUR_SESSION: list[dict[str, Play]] = [
+    {"MAIL": "530 5.7.0 Must issue a STARTTLS command first"},
+    {"MAIL": "550 5.7.1 not in clear"},
+    {"MAIL": "550 not in clear"},
+    {"MAIL": "554 5.7.0 policy"},
+    {"RCPT": "554 5.7.1 not in clear"},
+    {"RCPT": "550 5.7.1 not in clear"},
+    {"RCPT": "554 no"},
+    {"RCPT": "501 5.5.4 what"},
+    {"DATA": "554 5.7.1 not in clear"},
+    {"DATA": "550 no"},
+    {"MAIL": "450 4.7.1 not in clear"},
+    {"greeting": "554 not in clear"},
+    {"MAIL": HANG_UP},
+]
+OF_THE_MAIL: list[dict[str, Play]] = [
+    {"MAIL": "553 no"},
+    {"MAIL": "550 5.1.8 no such sender"},
+    {"MAIL": "550 5.1.0 no such sender"},
+    {"MAIL": "552 5.3.4 too large"},
+    {"RCPT": "550 no such user"},
+    {"RCPT": "551 moved"},
+    {"RCPT": "553 no"},
+    {"RCPT": "550 5.1.1 no such user"},
+    {"RCPT": "554 5.2.1 disabled"},
+    {"DATA": "550 5.6.0 bad header"},
+    {"DATA": "552 too large"},
+    {"dot": "554 5.7.1 spam"},
+    {"dot": "550 no"},
+    {"body": "554 5.7.1 that is enough"},
+]
+
+
+@pytest.mark.parametrize("offers", [("STARTTLS", "PIPELINING"), ("STARTTLS",)])
+@pytest.mark.parametrize("tls", NO_TLS, ids=str)
+@pytest.mark.parametrize("play", OF_OUR_SESSION, ids=str)
+async def test_what_a_host_has_against_a_session_in_clear_is_a_deferral_behind_a_fallback(
+    play: dict[str, Play], tls: Play, offers: tuple[str, ...]
+) -> None:
+    script: dict[str, Part] = {**play}
+    if "greeting" in play:  # of the second connection
+        if str(tls).startswith("454"):
+            return
+        script["greeting"] = [FINE, play["greeting"]]
+    server = ScriptedServer(offers=offers, STARTTLS=tls, script=script)
+    async with server(), agent() as sender:
+        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+    assert outcome.status == "deferred" and outcome.enhanced.startswith("4.")
+    ((refusal),) = play.values()
+    words = "connection lost" if refusal is HANG_UP else str(refusal).split()[-1]
+    assert words in outcome.text and "TLS failed" in outcome.text
+    assert ("TLS not available" if "454" in str(tls) else "STARTTLS" if tls is HANG_UP else "handshake") in outcome.text
+
+
+@pytest.mark.parametrize("offers", [("STARTTLS", "PIPELINING"), ("STARTTLS",)])
+@pytest.mark.parametrize("tls", NO_TLS, ids=str)
+@pytest.mark.parametrize("play", OF_THE_MAIL, ids=str)
+async def test_what_a_host_has_against_the_mail_is_final_behind_a_fallback_too(
+    play: dict[str, Play], tls: Play, offers: tuple[str, ...]
+) -> None:
+    server = ScriptedServer(offers=offers, STARTTLS=tls, script=play)
+    content = b"".join([b"x" * 70 + b"\r\n"] * 20000) if "body" in play else CONTENT
+    async with server(), agent() as sender:
+        (outcome,) = await sender.deliver("d.test", hop(server.port), job(content=content))
+    ((refusal),) = play.values()
+    assert (outcome.status, str(outcome.code)) == ("failed", str(refusal)[:3])
+
+
+async def test_where_a_host_wants_tls_and_has_none_the_next_one_is_tried(certificates: Certificates) -> None:
+    sick = ScriptedServer(offers=("STARTTLS",), STARTTLS="454 not now", MAIL="530 5.7.0 STARTTLS first")
+    good = ScriptedServer(tls=certificates.good)
+    async with sick("127.0.0.1"), good("127.0.0.2", sick.port), agent(ZONE, port=sick.port) as sender:
+        (outcome,) = await sender.deliver("d.test", None, job())
+    assert (outcome.status, outcome.host) == ("delivered", "mx1.test") and outcome.tls
 
 
 async def test_421_to_starttls_goes_on_to_the_next_host(certificates: Certificates) -> None:

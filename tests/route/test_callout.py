@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from relay.deliver.reply import Outcome, classify, deferral
 from relay.network import Endpoint, endpoint
@@ -90,6 +91,86 @@ async def test_a_deferral_of_one_user_says_nothing_of_the_next() -> None:
     with pytest.raises(Refused, match="451"):
         await users.exists(HOP, "bob@example.org", "")
     host.outcome = KNOWN
+    assert await users.exists(HOP, "bob@example.org", "")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (550, ""),
+        (551, "moved"),
+        (553, "no"),
+        (550, "5.1.1 no"),
+        (554, "5.1.1 no"),
+        (550, "5.1.10 no"),
+        (551, "5.1.6 x"),
+    ],
+)
+async def test_these_answers_mean_that_there_is_no_such_user(reply: tuple[int, str]) -> None:
+    host = Host(classify("rcpt", *reply))
+    users = host.callout()
+    assert not await users.exists(HOP, "bob@example.org", "")
+    assert not await users.exists(HOP, "bob@example.org", "")
+    assert len(host.asked) == 1
+
+
+PASSED_ON = [
+    ((550, "5.2.1 disabled"), (550, "5.2.1")),
+    ((550, "5.2.2 full"), (550, "5.2.2")),
+    ((552, "5.2.2 full"), (552, "5.2.2")),
+    ((554, "5.2.2 full"), (554, "5.2.2")),
+    ((552, "full"), (552, "5.2.2")),
+    ((550, "5.2.0 no"), (550, "5.2.0")),
+    ((550, "5.2.3 large"), (550, "5.2.3")),
+    ((452, "4.2.2 full"), (452, "4.2.2")),
+    ((450, "4.2.1 not now"), (450, "4.2.1")),
+    ((450, ""), (450, "4.2.0")),
+    ((550, "5.1.0 rejected"), (550, "5.1.0")),
+    ((550, "5.1.4 ambiguous"), (550, "5.1.4")),
+    ((550, "5.4.1 Recipient address rejected: Access denied"), (550, "5.4.1")),
+]
+NOT_OF_THE_USER = [
+    *((550, "5.7.1 client blocked"), (554, "5.7.1 blocked"), (550, "5.7.0 no"), (553, "5.7.1 no"), (571, "5.7.1 no")),
+    *((530, "5.7.0 STARTTLS first"), (530, ""), (503, "5.5.1 sequence"), (535, "5.7.8 no"), (538, ""), (554, "no")),
+    *((500, ""), (501, "5.5.4 what"), (502, ""), (550, "5.5.0 what"), (550, "5.3.2 closed"), (552, "5.3.1 disk full")),
+    *(
+        (550, "5.1.2 domain"),
+        (550, "5.1.8 sender"),
+        (553, "5.1.7 sender"),
+        (550, "5.4.4 no route"),
+        (550, "5.4.6 loop"),
+    ),
+    *((550, "5.0.0 no"), (451, "4.7.1 later"), (452, "4.3.1 disk full"), (451, "4.4.1 no connection"), (421, "")),
+]
+
+
+@pytest.mark.parametrize(("reply", "heard"), PASSED_ON)
+async def test_the_state_of_a_mailbox_is_passed_on_in_our_words_and_not_kept(
+    reply: tuple[int, str], heard: tuple[int, str]
+) -> None:
+    host = Host(classify("rcpt", *reply))
+    users = host.callout()
+    with pytest.raises(Refused) as refused:
+        await users.exists(HOP, "bob@example.org", "192.0.2.1")
+    answer = refused.value.reply
+    assert (answer.code, answer.enhanced) == heard
+    assert answer.text.startswith("<bob@example.org>: ") and "rejected" not in answer.text
+    host.outcome = KNOWN
+    assert await users.exists(HOP, "bob@example.org", "192.0.2.1")
+
+
+@pytest.mark.parametrize("reply", NOT_OF_THE_USER)
+async def test_policy_and_trouble_with_our_session_say_nothing_of_the_user_and_are_not_kept(
+    reply: tuple[int, str],
+) -> None:
+    host = Host(classify("rcpt", *reply))
+    users = host.callout()
+    with structlog.testing.capture_logs() as logged:
+        assert await refusal(users, "bob", "192.0.2.1") == (451, "4.4.1")
+    outcome = host.outcome
+    assert [line["answer"] for line in logged] == [f"{outcome.code} {outcome.enhanced} {outcome.text}"]
+    host.outcome = KNOWN
+    assert await users.exists(HOP, "ann@example.org", ""), "the host is not left alone for it"
     assert await users.exists(HOP, "bob@example.org", "")
 
 
