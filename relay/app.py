@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from relay.address import lookup_key
+from relay.aside import aside, read_header
 from relay.authenticate import policy, spf
 from relay.authenticate.controls import refuse_controls
 from relay.authenticate.examiner import Examiner
@@ -138,10 +139,11 @@ class Conversation:
         name = await self._iprev if self._iprev is not None else None
         client = replace(client, ptr=name.name if name is not None else "")
         message = await relay.examiner.without_mbox_lines(message, queue_id)
+        await read_header(message)
         try:
             relay.check_loops(message, routes)
             if not client.trusted:
-                refuse_controls(message)
+                await aside(message, partial(refuse_controls, message))
             found = None if client.trusted else await self._spf(client, sender)
             verdict = await relay.examiner.verdict(client, sender, message, found, name)
             override = await relay.examiner.judge(client, sender, message, verdict, queue_id)

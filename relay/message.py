@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -155,8 +155,14 @@ class Message:
 
     def all(self, name: str) -> tuple[HeaderField, ...]:
         """Every field of that name, top to bottom; case does not matter."""
-        name = name.lower()
-        return tuple([f for f in self.fields if f.name == name])
+        return self._named.get(name.lower(), ())
+
+    @cached_property
+    def _named(self) -> Mapping[str, tuple[HeaderField, ...]]:
+        found: dict[str, list[HeaderField]] = {}
+        for one in self.fields:
+            found.setdefault(one.name, []).append(one)
+        return {name: tuple(fields) for name, fields in found.items()}
 
     @property
     def relaxed_body_hash(self) -> bytes:
@@ -195,7 +201,13 @@ class Message:
         gone = {id(f) for f in dropped}
         if not gone:
             return self
-        return self.with_header(b"".join(f.raw for f in self.fields if id(f) not in gone))
+        kept = tuple([f for f in self.fields if id(f) not in gone])
+        edited = self.with_header(b"".join([f.raw for f in kept]))
+        if self.body_offset - edited.body_offset == sum(len(f.raw) for f in self.fields) - sum(
+            len(f.raw) for f in kept
+        ):
+            edited.__dict__["fields"] = kept  # read once, as everything; not where what is left is no header
+        return edited
 
     @cached_property
     def is_cut_short(self) -> bool:
@@ -203,7 +215,7 @@ class Message:
 
         A first line that begins with white space is none: it continues what we put on top.
         """
-        return any(not f.name and f.raw[:1] not in (b" ", b"\t") for f in self.fields)
+        return any(f.raw[:1] not in (b" ", b"\t") for f in self.all(""))
 
     def without_mbox_lines(self) -> Message:
         """The same message without the `From ` or `>From ` lines that mailbox files have on top of one, and no other.

@@ -152,6 +152,42 @@ def test_the_body_hash_stays_right_when_a_field_goes(content: bytes) -> None:
     assert shorter.relaxed_body_hash == Message(shorter.content).relaxed_body_hash
 
 
+LINES = st.sampled_from(
+    [b"A: 1\r\n", b"B:\r\n", b" folded\r\n", b"no field\r\n", b"From x\r\n", b"a : 2\r\n", b"\r\n", b": x\r\n"]
+)
+
+
+@given(st.lists(LINES, max_size=12).map(b"".join), st.lists(st.booleans(), min_size=12, max_size=12))
+def test_what_is_left_is_read_as_anew(content: bytes, gone: list[bool]) -> None:
+    message = Message(content)
+    left = message.without([field for field, is_gone in zip(message.fields, gone, strict=False) if is_gone])
+    anew = Message(left.content)
+    assert (left.fields, left.relaxed_body_hash) == (anew.fields, anew.relaxed_body_hash)
+    for name in ("a", "b", ""):
+        assert left.all(name) == tuple(field for field in anew.fields if field.name == name)
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (b"From ann Thu Jan  1\r\nA: 1\r\n\r\nbody\r\n", b"A: 1\r\n\r\nbody\r\n"),
+        (b">From ann\r\nFrom joe\r\nA: 1\r\n", b"A: 1\r\n"),
+        (b"From ann\r\n folded\r\nA: 1\r\n\r\n", b" folded\r\nA: 1\r\n\r\n"),
+        (b"From ann\r\nno field\r\nA: 1\r\n\r\n", b"no field\r\nA: 1\r\n\r\n"),
+        (b"From : ann\r\n\r\nFrom here\r\n", None),
+        (b"From: ann\r\nFrom joe\r\n\r\n", None),
+        (b"From here it is text\r\nand more of it.\r\n", None),
+        (b"From here it is text.\r\n\r\nA: of the text\r\n", None),
+        (b"\r\nFrom here\r\nA: 1\r\n", None),
+    ],
+)
+def test_lines_of_a_mailbox_file_go_from_the_top(content: bytes, left: bytes | None) -> None:
+    message = Message(content, Message(content).relaxed_body_hash)
+    without = message.without_mbox_lines()
+    assert without.content == (content if left is None else left) and (without is message) is (left is None)
+    assert without.relaxed_body_hash == Message(without.content).relaxed_body_hash
+
+
 def test_what_is_put_on_top_is_parted_from_a_body_without_header() -> None:
     assert b"".join(Message(b"text\r\n").wire(b"X: y\r\n")) == b"X: y\r\n\r\ntext\r\n"
     assert b"".join(Message(b"A: b\r\n\r\ntext\r\n").wire(b"X: y\r\n")) == b"X: y\r\nA: b\r\n\r\ntext\r\n"

@@ -34,6 +34,9 @@ def from_fields(message: Message) -> list[HeaderField]:
     RFC 5322 section 2.2 has neither white space before a field's name, nor a line end before its colon, nor NUL in it;
     mailparser, rspamd and Dovecot do not mind one or the other.
     """
+    odd = [f for f in message.all("") if _LENIENT_NAME.match(f.raw)]
+    if not odd:
+        return list(message.all("from"))
     return [f for f in message.fields if f.name == "from" or (not f.name and _LENIENT_NAME.match(f.raw))]
 
 

@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from relay.address import domain_of
+from relay.aside import aside
 from relay.authenticate import forged, policy, results, spf
 from relay.authenticate.author import author_domains, doubtful_domains
 from relay.authenticate.kinship import is_ours, is_within
@@ -24,7 +25,6 @@ from relay.config import Config
 from relay.dns import Iprev, Resolver
 from relay.message import Client, Message
 from relay.network import within
-from relay.receive.incoming import LARGE
 from relay.reply import Refused
 from relay.report.metrics import Metrics
 from relay.sign.signer import Signer
@@ -150,18 +150,17 @@ class Examiner:
         return reason
 
     async def without_mbox_lines(self, message: Message, queue_id: str) -> Message:
-        """The message without the first lines that only a mailbox file has; a large one is copied in a thread."""
-        strip = message.without_mbox_lines
-        kept = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
+        """The message without the first lines that only a mailbox file has."""
+        kept = await aside(message, message.without_mbox_lines)
         if kept is not message:
             log.info("mbox_lines_removed", id=queue_id, octets=len(message.content) - len(kept.content))
         return kept
 
     async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
-        """The message without Authentication-Results that pretend to be ours; a large one is copied in a thread."""
+        """The message without Authentication-Results that pretend to be ours."""
         believed = verdict.word.fields if verdict.word is not None else ()
         strip = partial(forged.strip_forged, message, self._config.authserv, believed)
-        message, removed = await asyncio.to_thread(strip) if len(message.content) >= LARGE else strip()
+        message, removed = await aside(message, strip)
         if removed:
             log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
         return message

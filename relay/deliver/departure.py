@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from relay.address import domain_of
+from relay.aside import aside, read_header
 from relay.authenticate.vouched import vouched
 from relay.config import Config
 from relay.message import Message
 from relay.queue.store import Delivery, StoredMessage
-from relay.receive.incoming import LARGE
 from relay.rewrite.author import authors, rewritten
 from relay.rewrite.replies import UNKNOWN, Keep, reply_addresses
 from relay.rewrite.srs import Scheme
@@ -46,7 +46,7 @@ class Leaving:
         if self._signatures is None:
             async with self._turn:
                 if self._signatures is None:
-                    self._signatures = self._make(self.message)
+                    self._signatures = await aside(self.message, partial(self._make, self.message))
                 await asyncio.sleep(0)
         return self._signatures + self._trace
 
@@ -87,10 +87,11 @@ class Departures:
     async def prepare(self, stored: StoredMessage, *, rewrite_from: bool) -> Leaving:
         """One variant of a message. Raises QueueUnavailable."""
         message = stored.message
+        await read_header(message)
         if rewrite_from:
             addresses = await self._addresses(stored, authors(message))
-            rewrite = partial(rewritten, message, addresses, self._config.srs.domain)
-            message = await asyncio.to_thread(rewrite) if len(message.content) >= LARGE else rewrite()
+            message = await aside(message, partial(rewritten, message, addresses, self._config.srs.domain))
+            await read_header(message)
         now, testimony = self._clock(), self._testimony(stored)
         octets = len(message.content) + len(stored.trace) + self._signer.octets(message, now)
         key = self._signer.sealing_key(now)

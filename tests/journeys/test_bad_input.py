@@ -209,6 +209,30 @@ def test_a_garbage_message_passes_octet_for_octet(house: House, content: bytes) 
         house.delivers(session)
 
 
+FIELD_KINDS = [
+    b"a:\r\n",
+    b"To:\r\n",
+    b"DKIM-Signature: x\r\n",
+    b"ARC-Seal:\r\n",
+    b"X-SRS-Relay: x\r\n",
+    b"no field\r\n",
+    b"Reply-To: \0\r\n",
+]
+
+
+@pytest.mark.parametrize("field", FIELD_KINDS)
+@pytest.mark.parametrize("source", [SENDER, TRUSTED], ids=["stranger", "trusted"])
+def test_tiny_fields_pass_up_to_a_number(house: House, source: str, field: bytes) -> None:
+    already = len(house.sink.received)
+    with Dialogue((house.relay.address, house.relay.port), source=source) as session:
+        author, body = b"From: ann@sender.example\r\n", b"\r\nbody\r\n"
+        content = author + field * 9_900 + body
+        assert session.deliver(ANN, ALICE, content).code == 250
+        assert house.sink.wait(already + 1)[-1].content.endswith(content)
+        assert session.deliver(ANN, ALICE, author + field * 36_000 + body)[:2] == (552, "5.3.4")
+        house.delivers(session)
+
+
 @pytest.mark.parametrize("source", [SENDER, TRUSTED], ids=["stranger", "trusted"])
 @pytest.mark.parametrize(
     "line", [b"From ann Thu Jan  1 00:00:00 1970\r\n", b">From ann@x.example\r\n", b"From x\r\n>From y\r\n"]
