@@ -64,13 +64,8 @@ def doubtful_domains(message: Message) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _read_doubtful(values: Sequence[bytes]) -> Sequence[str]:
-    found: set[str] = set()
-    for value in values:
-        further = further_domains(value)
-        if further is None:
-            return [""] * (AUTHORS + 1)
-        found |= further
-    return sorted(found.difference(_read_domains(values)))
+    found = further_domains(values)
+    return [""] * (AUTHORS + 1) if found is None else sorted(found.difference(_read_domains(values)))
 
 
 @lru_cache(maxsize=64)  # every stage of a message asks

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from relay.address import DOMAIN, DOMAIN_OCTETS, normal_domain
 from relay.rewrite.mailboxes import IN_COMMENT, decoded
 
-CANDIDATES = 100  # domains of one field that are looked at: an internationalized name costs 60 microseconds
-MARKS = 2000  # octets that mean something in an address list: what 200 authors have, and read within milliseconds
+CANDIDATES = 100  # domains of one message that are looked at: an internationalized name costs 60 microseconds
+MARKS = 1000  # octets that mean something in an address list: what 140 authors have, and read within milliseconds
 
 # One address of ASCII, alone or in angle brackets behind whatever is none: everybody reads the same.
 _PLAIN = re.compile(rb"(?:[^<>@]*+<)?[\w.!#$%&'*+/=?^`{|}~-]++@[A-Za-z0-9.-]++>?", re.ASCII)
@@ -41,28 +41,32 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WORD = 1000  # octets of an encoded word that are read: RFC 2047 section 2 has 75, and a domain 255
+_ENCODED_WORD = re.compile(r"=\?[^?\s\"]++\?[BQbq]\?[^?\s\"]*+\?=")
+_AROUND_DOT = re.compile(r"(?<!\s)\s*+\.\s*+")
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _NO_NAME = r"[^\w.\u0080-\U0010ffff-]"  # what stands in no domain
 _LOCAL_PART = re.compile(r"(?<![^\s<>\"])[^\s<>\"]*+\s*+\Z")
 _SPREAD = re.compile(rf"{_NO_NAME}*+(?:[\w.\s\u0080-\U0010ffff-]*+)")
-_CLOSE = re.compile(rf"{_NO_NAME}*+[^\s?]*+")
-_WHOLE = re.compile(rf"{_NO_NAME}*+[^>?]*+")
+_CLOSE = re.compile(rf"{_NO_NAME}*+[^ \t?:]*+")
+_WHOLE = re.compile(rf"{_NO_NAME}*+[^>?:]*+")
 _JUNK = re.compile(rf"{_NO_NAME}+|\s+")
 _DOTS = re.compile("[.\u2024\u3002\ufe52\uff0e\uff61]")
 
 
-def further_domains(value: bytes) -> set[str] | None:
-    """The normal domains that a known reader may make of a From field's value; None where there are too many.
+def further_domains(values: Sequence[bytes]) -> set[str] | None:
+    """The normal domains that a known reader may make of these values of From; None where there are too many.
 
-    Those that everybody sees are among them or not: who asks knows them. Names that DNS cannot hold are left out.
+    Those that everybody sees may be among them. Names that DNS cannot hold are left out.
     """
-    if _PLAIN.fullmatch(value):
-        return set()
-    if len(_MARK.findall(value)) > MARKS:
+    odd = [value for value in values if not _PLAIN.fullmatch(value)]
+    if sum(len(_MARK.findall(value)) for value in odd) > MARKS:
         return None
-    candidates = {domain for text in _texts(value) for mailbox in _mailboxes(text) for domain in _domains(mailbox)}
-    if len(candidates) > CANDIDATES:
-        return None
+    candidates: set[str] = set()
+    for text in {text for value in odd for text in _texts(value)}:
+        for piece in {piece for mailbox in _mailboxes(text) for piece in _behind_at_signs(mailbox)}:
+            candidates.update(_domains(piece))
+            if len(candidates) > CANDIDATES:
+                return None
     return {name for domain in candidates for name in _normal(domain) if DOMAIN.match(name) and "." in name}
 
 
@@ -103,26 +107,34 @@ def _mailboxes(text: str) -> Iterator[str]:
             kept.append(token)
         elif len(token) > 1 and token[0] in '"=':
             names.append(len(kept))
-            kept.append(
-                _QUOTED_PAIR.sub(r"\1", token) if token[0] == '"' else _INVISIBLE.sub("", decoded(token[:_WORD]))
-            )
+            kept.append(_ENCODED_WORD.sub(_decoded, _QUOTED_PAIR.sub(r"\1", token)))
         else:
             kept.append(token)
     yield _mailbox(kept, asides)
 
 
+def _decoded(word: re.Match[str]) -> str:
+    return _INVISIBLE.sub("", decoded(word[0][:_WORD]))
+
+
 def _mailbox(kept: list[str], asides: list[str]) -> str:
     text = "".join(kept)
-    return text if "@" in text else " ".join([text, *asides])
+    text = text if "@" in text else " ".join([text, *asides])
+    return text.replace("<>", "")
 
 
-def _domains(mailbox: str) -> Iterator[str]:
-    """Behind each at sign: what white space alone divides, what anything else does, and what all of it does."""
+def _behind_at_signs(mailbox: str) -> Iterator[str]:
+    """What stands behind each at sign, without what is the local part before another one."""
     pieces = mailbox.split("@")
     for number, piece in enumerate(pieces[1:], 2):
-        if not _DOTS.search(piece):
-            continue
-        text = piece if number == len(pieces) else _LOCAL_PART.sub("", piece)
+        if _DOTS.search(piece):
+            yield piece if number == len(pieces) else _LOCAL_PART.sub("", piece) or piece
+
+
+def _domains(piece: str) -> Iterator[str]:
+    """The domain as what white space alone divides, what anything else does, and what all of it does; each time with
+    white space around the dots as part of it (RFC 5322 section 4.4), and as its end."""
+    for text in dict.fromkeys((piece, _AROUND_DOT.sub(".", piece))):
         for expression in (_SPREAD, _CLOSE, _WHOLE):
             found = expression.match(text)
             if found and (name := _JUNK.sub("", found[0]).strip(".")):

@@ -14,6 +14,7 @@ from email import policy
 from itertools import chain
 from pathlib import Path
 
+import idna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +76,8 @@ def test_a_domain_with_junk_in_it_is_read_without(junk: str, around: str, where:
         'all of us: "ceo@fwd.example";',
         "ceo@f w d . e x a m p l e",
         "ceo@fwd.exam<>ple",
+        "ceo@fwd.example . Ann",
+        '"ceo@fwd.exam=?utf-8?q??=ple"',
         f"ceo@fw d.example <{EVIL}>",
     ],
 )
@@ -108,9 +111,17 @@ def test_a_field_that_none_takes_for_from_is_none(name: bytes) -> None:
     assert len(from_fields(Message(b"%s: ceo@fwd.example\r\nFrom: x@evil.example\r\n\r\n" % name))) == 1
 
 
-def test_transitional_names_are_read_both_ways() -> None:
-    message = with_from("ann@faß.example")
-    assert (author_domains(message), doubtful_domains(message)) == (["xn--fa-hia.example"], ["fass.example"])
+@pytest.mark.parametrize(
+    ("domain", "author", "doubtful"),
+    [
+        ("faß.example", "xn--fa-hia.example", "fass.example"),
+        (idna.decode("xn--mgba3gch31f060k.example"), "xn--mgba3gch31f060k.example", "xn--mgba3gch31f.example"),
+        (idna.decode("xn--10cl1a0b660p.example"), "xn--10cl1a0b660p.example", "xn--10cl1a0b.example"),
+    ],
+)
+def test_names_that_idna_2003_has_otherwise_are_read_both_ways(domain: str, author: str, doubtful: str) -> None:
+    message = with_from(f"Ann <ann@{domain}>")
+    assert (author_domains(message), doubtful_domains(message)) == ([author], [doubtful])
 
 
 ORDINARY: list[str | bytes] = [
