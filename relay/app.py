@@ -17,6 +17,7 @@ import structlog
 from relay.address import lookup_key
 from relay.aside import aside, read_header
 from relay.authenticate import policy, spf
+from relay.authenticate.budget import Budget
 from relay.authenticate.controls import refuse_controls
 from relay.authenticate.examiner import Examiner
 from relay.authenticate.verdict import Verdict
@@ -55,8 +56,13 @@ TARGETS = 1000  # deliveries of one transaction, after aliases: as many as Postf
 
 @dataclass(slots=True)
 class _Accepted:
-    """What the accepted recipients of a transaction have led to."""
+    """What the accepted recipients of a transaction have led to.
 
+    Attributes:
+        budget: the questions to DNS that its checks have left.
+    """
+
+    budget: Budget
     routes: list[tuple[RcptTo, Routed]] = field(default_factory=list)
     targets: int = 0
     spf: spf.SpfVerdict | None = None
@@ -68,7 +74,7 @@ class Conversation:
 
     def __init__(self, relay: Relay, client: Client) -> None:
         self._relay = relay
-        self._accepted = _Accepted()
+        self._accepted = _Accepted(relay.examiner.budget())
         self._iprev: asyncio.Task[Iprev] | None = None
 
     def __enter__(self) -> Conversation:
@@ -86,7 +92,7 @@ class Conversation:
         self._relay.metrics.refused.add(refusal(reply))
 
     def reset(self) -> None:
-        self._accepted = _Accepted()
+        self._accepted = _Accepted(self._relay.examiner.budget())
 
     async def mail(self, client: Client, transaction: Transaction) -> None:
         if not await self._relay.space.enough():
@@ -116,7 +122,7 @@ class Conversation:
         self._accepted.targets += len(routed.targets)
         self._accepted.rejects = rejects
         if self._iprev is None and client.known:
-            self._iprev = asyncio.create_task(iprev(self._relay.resolver, client.ip))
+            self._iprev = asyncio.create_task(iprev(self._accepted.budget.iprev, client.ip))
 
     async def _check_sender(self, client: Client, sender: str) -> None:
         """SPF, as far as it decides alone; one verdict serves all recipients of a transaction.
@@ -129,7 +135,7 @@ class Conversation:
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
-            self._accepted.spf = await self._relay.examiner.spf(client, sender)
+            self._accepted.spf = await self._relay.examiner.spf(self._accepted.budget, client, sender)
         return self._accepted.spf
 
     async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
@@ -145,8 +151,8 @@ class Conversation:
             if not client.trusted:
                 await aside(message, partial(refuse_controls, message))
             found = None if client.trusted else await self._spf(client, sender)
-            verdict = await relay.examiner.verdict(client, sender, message, found, name)
-            override = await relay.examiner.judge(client, sender, message, verdict, queue_id)
+            verdict = await relay.examiner.verdict(accepted.budget, client, sender, message, found, name)
+            override = await relay.examiner.judge(accepted.budget, client, sender, message, verdict, queue_id)
             stored = await relay.rebuild(transaction.id, sender, message, routes, now)
             breaks = ""
             if stored is None:

@@ -210,6 +210,7 @@ class Dmarc(Section):
 
     reject: Action = "reject"
     quarantine: Action = "tag"
+    temperror: Literal["defer", "tag"] = "defer"
     unforwardable: Unforwardable = "rewrite-from"
     skip: tuple[HostPattern, ...] = ()
 

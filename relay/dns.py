@@ -41,6 +41,10 @@ class DnsFailure(Exception):
     """No answer for now: a timeout, SERVFAIL, REFUSED. The question may be asked again later."""
 
 
+class TooManyQuestions(DnsFailure):
+    """Not asked: who wants to know has asked enough (see `authenticate.budget`). Later it would be the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What DNS says of a name and a type, CNAMEs followed.
@@ -309,11 +313,14 @@ class Iprev:
             address has no name; `temperror`: DNS does not answer.
         name: that is confirmed; empty unless `pass`.
         problem: why it is no pass.
+        unconfirmed: on `temperror`, the names for whose addresses there was no answer; none where the names themselves
+            are not known.
     """
 
     result: Literal["pass", "fail", "temperror", "permerror"]
     name: str = ""
     problem: str = ""
+    unconfirmed: tuple[str, ...] = ()
 
 
 PTR_NAMES = 10  # of one address that are looked up: as many as RFC 7208 section 4.6.4 allows SPF
@@ -338,15 +345,15 @@ async def _confirmed(resolver: Resolver, ip: str) -> Iprev:
         return Iprev("temperror", problem=str(failure))
     if not names:
         return Iprev("permerror", problem=f"{ip} has no name")
-    unanswered = ""
+    unanswered: dict[str, str] = {}
     for name in names:
         try:
             forward = await resolver.query(name, rdtype)
         except DnsFailure as failure:
-            unanswered = str(failure)
+            unanswered[str(name)] = str(failure)
             continue
         if any(ipaddress.ip_address(record) == address for record in forward.records):
             return Iprev("pass", str(name))
     if unanswered:
-        return Iprev("temperror", problem=unanswered)
+        return Iprev("temperror", problem=next(iter(unanswered.values())), unconfirmed=tuple(unanswered))
     return Iprev("fail", problem=f"{names[0]} does not lead back to {ip}")

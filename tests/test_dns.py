@@ -347,6 +347,7 @@ async def test_a_client_name_counts_where_it_points_back(ip: str, result: str, n
     found = await iprev(resolver, ip)
     assert (found.result, found.name) == (result, name)
     assert bool(found.problem) == (result != "pass")
+    assert found.unconfirmed == (("down.example",) if ip == "192.0.2.6" else ())
 
 
 async def test_looking_for_a_client_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,13 @@ was asked can be shown afterwards.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from relay.authenticate.dmarc_record import Record, policy_record
-from relay.dns import DnsFailure, Resolver
+from relay.dns import DnsFailure, Resolver, TooManyQuestions
 from relay.reply import printable
 
 WALK = 8  # names at most (RFC 9989 section 4.10)
@@ -41,6 +42,7 @@ class Lookup:
         exists: False for NXDOMAIN.
         record: the DMARC Policy Record, if there is exactly one.
         failure: why there was no answer; printable ASCII.
+        temporary: whether there may be one later; False where it was not asked for, see `TooManyQuestions`.
     """
 
     name: str
@@ -48,12 +50,13 @@ class Lookup:
     exists: bool = True
     record: Record | None = None
     failure: str = ""
+    temporary: bool = True
 
 
 class Lookups(dict[Question, Lookup]):
     """What was asked, in that order.
 
-    Its methods raise `Unasked`, and `DnsFailure` where the question got no answer.
+    Its methods raise `Unasked`, and `DnsFailure` or `TooManyQuestions` where the question got no answer.
     """
 
     def __missing__(self, question: Question) -> Lookup:
@@ -62,7 +65,7 @@ class Lookups(dict[Question, Lookup]):
     def _answered(self, name: str, rdtype: str) -> Lookup:
         lookup = self[name, rdtype]
         if lookup.failure:
-            raise DnsFailure(lookup.failure)
+            raise DnsFailure(lookup.failure) if lookup.temporary else TooManyQuestions(lookup.failure)
         return lookup
 
     def record(self, domain: str) -> Record | None:
@@ -92,6 +95,12 @@ def is_domain(domain: str) -> bool:
     return domain.isascii() and len(domain) <= NAME_OCTETS and all(0 < len(x) <= _LABEL_OCTETS for x in labels)
 
 
+def share_two_labels(one: str, other: str) -> bool:
+    """Whether two domains may be one organization's by their names: none is a single label, for who could register
+    below it."""
+    return one.split(".")[-2:] == other.split(".")[-2:] and "." in one
+
+
 def walked(domain: str) -> list[str]:
     """The domains of a tree walk: the first itself and those above it, less what is between if it is a deep one."""
     labels = domain.split(".")
@@ -118,23 +127,34 @@ def _one_below(suffix: str, domain: str) -> str:
     return ".".join(domain.split(".")[-suffix.count(".") - 2 :])
 
 
-async def settle(conclude: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver, limit: int) -> T:
-    """Conclude, asking one question after the other as far as they are needed; what was asked is added to `lookups`.
-
-    Raises:
-        Unasked: after `limit` questions.
-    """
-    for _ in range(limit):
+async def settle(conclude: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver) -> T:
+    """Conclude, asking one question after the other as far as they are needed; what was asked is added to `lookups`."""
+    while True:
         try:
             return conclude(lookups)
         except Unasked as unasked:
             lookups[unasked.question] = await _ask(resolver, *unasked.question)
-    return conclude(lookups)
+
+
+async def settle_within(seconds: float, conclude: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver) -> T:
+    """`settle`; a question that it still hangs on by then counts as not answered for now."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await settle(conclude, lookups, resolver)
+    except TimeoutError:
+        pass
+    while True:
+        try:
+            return conclude(lookups)
+        except Unasked as unasked:
+            failure = printable(f"{unasked}: no result within {seconds:g} s")
+            lookups[unasked.question] = Lookup(*unasked.question, failure=failure)
 
 
 async def _ask(resolver: Resolver, name: str, rdtype: str) -> Lookup:
     try:
         answer = await resolver.query(name, rdtype)
     except DnsFailure as failure:
-        return Lookup(name, rdtype, failure=printable(str(failure)) or "no answer")
+        temporary = not isinstance(failure, TooManyQuestions)
+        return Lookup(name, rdtype, failure=printable(str(failure)) or "no answer", temporary=temporary)
     return Lookup(name, rdtype, answer.exists, policy_record(answer.records) if rdtype == "TXT" else None)

@@ -17,6 +17,7 @@ from relay.address import domain_of
 from relay.aside import aside
 from relay.authenticate import forged, policy, results, spf
 from relay.authenticate.author import author_domains, doubtful_domains
+from relay.authenticate.budget import Budget
 from relay.authenticate.kinship import is_ours, is_within
 from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
@@ -46,60 +47,81 @@ class Examiner:
         self._signer = signer
         self._own_domains = config.own_domains | signer.table.domains
 
-    async def spf(self, client: Client, sender: str) -> SpfVerdict:
+    def budget(self) -> Budget:
+        """The questions to DNS of a new transaction, for all that is asked here of it."""
+        return Budget(self._resolver)
+
+    async def spf(self, budget: Budget, client: Client, sender: str) -> SpfVerdict:
         """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
         if not client.known:
             return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
         if within(client.ip, self._config.spf.skip):
             return spf.unchecked("a known forwarder", helo=client.helo, sender=sender)
         verdict = await spf.check(
-            self._resolver, ip=client.ip, helo=client.helo, sender=sender, receiver=self._config.hostname
+            budget.spf, ip=client.ip, helo=client.helo, sender=sender, receiver=self._config.hostname
         )
         self._metrics.spf.add(verdict.result)
         return verdict
 
     async def verdict(
-        self, client: Client, sender: str, message: Message, found: SpfVerdict | None, name: Iprev | None
+        self,
+        budget: Budget,
+        client: Client,
+        sender: str,
+        message: Message,
+        found: SpfVerdict | None,
+        name: Iprev | None,
     ) -> Verdict:
         """Everything that is known of a message.
 
         Args:
             found: by `spf`; None for a trusted client.
             name: of the client's address, where it was asked for.
+
+        Raises:
+            Refused: 550 5.7.1, for more authors than are looked at.
         """
         now = time.time()
         if client.trusted or found is None:
             return await hear(self._resolver, message, sender, self._config.clients.authserv_ids, now)
-        return await examine(self._resolver, message, sender, found, name, now)
+        policy.refuse_crowd(author_domains(message), doubtful_domains(message))
+        return await examine(budget, message, sender, found, name, now)
 
-    async def judge(self, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str) -> str:
+    async def judge(
+        self, budget: Budget, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str
+    ) -> str:
         """What the verdict leads to; returns why a DMARC failure does not count, where that is so.
 
         Raises:
             Refused: 550 5.7.1, 5.7.23, 5.7.26, or the like for now.
         """
-        self._note(verdict, queue_id)
+        self._note(verdict, queue_id, budget.asked)
         if client.trusted:
             return ""
         authors, doubtful = author_domains(message), doubtful_domains(message)
         named = (*authors, *doubtful)
-        kin = await asyncio.gather(*(is_ours(self._resolver, self._own_domains, domain) for domain in named))
+        kin = await asyncio.gather(*(is_ours(budget.authors, self._own_domains, domain) for domain in named))
         ours = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin]
+        unknown = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin is None]
         sender_is_ours = is_within(self._own_domains, domain_of(sender))
         policy.refuse_forged(verdict, sender_is_ours, authors, ours, client.ip, doubtful)
-        failed = verdict.dmarc is not None and verdict.dmarc.result == "fail"
+        failed = verdict.dmarc is not None and verdict.dmarc.result in ("fail", "temperror")
         # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
         known = (*self._config.dmarc.skip, *self._config.spf.skip)
-        override = policy.overrides(known, self._config.arc.trusted_sealers, verdict, client.ip)
+        sealers = self._config.arc.trusted_sealers
+        override = policy.overrides(known, sealers, verdict, client.ip)
         if not override:
-            policy.apply_spf_unless_dkim(self._config.spf, verdict, client.ip)
+            waits = self._config.dmarc.temperror == "defer"
+            doubt = policy.override_doubt(known, sealers, verdict) if waits else ""
+            policy.apply_spf_unless_dkim(self._config.spf, verdict, client.ip, doubt)
             if verdict.dmarc is not None:
-                policy.apply_dmarc(self._config.dmarc, verdict.dmarc, client.ip)
+                policy.apply_dmarc(self._config.dmarc, verdict.dmarc, client.ip, doubt)
         elif failed and verdict.dmarc is not None:
             log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
+        policy.defer_unknown_owner(verdict, authors, unknown)
         return override if failed else ""
 
-    def _note(self, verdict: Verdict, queue_id: str) -> None:
+    def _note(self, verdict: Verdict, queue_id: str, questions: int) -> None:
         """One log line, and the metrics, for all that was checked."""
         if verdict.spf is None or verdict.dmarc is None:
             return
@@ -114,8 +136,10 @@ class Examiner:
             dmarc=verdict.dmarc.result,
             author=verdict.dmarc.domain,
             policy=verdict.dmarc.policy or None,
+            problem=verdict.dmarc.problem or None,
             aligned=list(verdict.aligned),
             word=verdict.word.authserv_id if verdict.word is not None else None,
+            questions=questions,
         )
         for one in verdict.dkim:
             self._metrics.dkim.add(one.result)

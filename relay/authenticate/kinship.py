@@ -8,43 +8,47 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from relay.authenticate.dmarc import organizational_domain
-from relay.dns import DnsFailure, Resolver
+from relay.authenticate.dmarc_tree import share_two_labels
+from relay.dns import DnsFailure, Resolver, TooManyQuestions
 
 
 async def related(resolver: Resolver, one: str, other: str) -> bool:
     """Whether two normal domains are the same, or have the same organizational domain.
 
-    Where DNS does not answer, a domain is taken for akin to those above and below it.
+    Where DNS does not answer, a domain is taken for akin to those above and below it; where nothing more may be asked,
+    only to itself.
     """
     if one == other:
         return True
-    if not _share_two_labels(one, other):
+    if not share_two_labels(one, other):
         return False
     try:
         return await organizational_domain(resolver, one) == await organizational_domain(resolver, other)
+    except TooManyQuestions:
+        return False
     except DnsFailure:
         return is_akin(one, other)
 
 
-async def is_ours(resolver: Resolver, own: Collection[str], domain: str) -> bool:
+async def is_ours(resolver: Resolver, own: Collection[str], domain: str) -> bool | None:
     """Whether a domain is one of `own`, below or above one, or akin to one: a signature of ours could speak for it.
 
-    Where DNS does not say who owns the domain, it may be ours: a forger chooses when to come.
+    None: DNS does not answer now, and it may be ours. Where nothing more may be asked, it is.
     """
     if is_within(own, domain) or any("." in domain and is_above(domain, one) for one in own):
         return True
-    return any([await _may_be_akin(resolver, domain, one) for one in own if _share_two_labels(domain, one)])
-
-
-async def _may_be_akin(resolver: Resolver, domain: str, own: str) -> bool:
+    if not any(share_two_labels(domain, one) for one in own):
+        return False
     try:
         organization = await organizational_domain(resolver, domain)
-    except DnsFailure:
+        for one in own:
+            if is_within((organization,), one) and await organizational_domain(resolver, one) == organization:
+                return True
+    except TooManyQuestions:
         return True
-    try:
-        return organization == await organizational_domain(resolver, own)
     except DnsFailure:
-        return is_within((organization,), own)
+        return None
+    return False
 
 
 def is_within(own: Collection[str], domain: str) -> bool:
@@ -60,8 +64,3 @@ def is_akin(one: str, other: str) -> bool:
 def is_above(parent: str, child: str) -> bool:
     """Whether one normal domain is a parent of another, at any distance."""
     return child.endswith("." + parent)
-
-
-def _share_two_labels(one: str, other: str) -> bool:
-    """Nobody's organizational domain is a single label, for who could register below it."""
-    return one.split(".")[-2:] == other.split(".")[-2:] and "." in one

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from relay.authenticate.tags import Unverified, octets, tag_list, words
-from relay.dns import DnsFailure, Resolver
+from relay.dns import DnsFailure, Resolver, TooManyQuestions
 
 RSA_MIN_BITS = 1024  # RFC 8301 section 3.2: verifiers must not accept less
 RSA_MAX_BITS = 8192  # RFC 8301 section 3.2 asks for 4096; these verify in half a millisecond
@@ -90,7 +90,7 @@ def verify(records: Records, algorithm: str, signature: bytes, data: bytes) -> P
         Unverified: there is none; of several records, what the first is not good for.
     """
     if isinstance(records, DnsFailure):
-        raise Unverified("temperror", str(records))
+        raise Unverified("policy" if isinstance(records, TooManyQuestions) else "temperror", str(records))
     problem = Unverified("permerror", "DNS has no key for it")
     for record in reversed(records[:KEY_RECORDS]):
         try:

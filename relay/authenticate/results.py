@@ -94,6 +94,7 @@ def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
     words += ["testing (t=y)"] if verdict.testing else []
     words += [f"aligned by {' and '.join(verdict.aligned)}"] if verdict.aligned else []
     words += [verdict.problem] if verdict.problem else []
+    words += [f"one of {verdict.domains} author domains in From"] if verdict.domains > 1 else []
     words += [f"overridden: {override}"] if override else []
     policy = (("policy.dmarc", verdict.policy),) if verdict.policy else ()
     return MethodResult("dmarc", verdict.result, ", ".join(words), (("header.from", verdict.domain), *policy))

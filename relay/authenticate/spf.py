@@ -18,7 +18,7 @@ import spf
 from greenlet import getcurrent, greenlet
 
 from relay.address import normal_domain, split, unquote
-from relay.dns import Answer, DnsFailure, Resolver
+from relay.dns import Answer, DnsFailure, Resolver, TooManyQuestions
 from relay.reply import printable
 
 Result = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
@@ -80,12 +80,12 @@ async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver
     if not _is_host_name(domain):
         return SpfVerdict("none", identity, shown)
     query = _Query(ip, helo, unquote(local) or "postmaster", domain, receiver)
-    problem = f"no result within {CHECK_SECONDS:g} s"
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             problem = await _answered(query, resolver)
     except TimeoutError:
-        pass  # without a result by now it is a temperror; a result that lacks its explanation stands
+        # Without a result by now it is a temperror; a result that lacks its explanation stands.
+        problem = f"no result within {CHECK_SECONDS:g} s, still waiting for {query.asking}"
     if query.result in ("temperror", "permerror"):
         return SpfVerdict(query.result, identity, shown, problem=printable(problem))
     return SpfVerdict(query.result, identity, shown, printable(query.explanation, EXPLANATION_OCTETS))
@@ -105,9 +105,11 @@ def _is_host_name(domain: str) -> bool:
 
 async def _answered(query: _Query, resolver: Resolver) -> str:
     """Run the query in a greenlet and answer its questions; returns what is wrong, if anything is."""
+    query.asking = query.d
     try:
         query.first = await resolver.query(query.d, "TXT")
     except DnsFailure as failure:
+        query.result = "permerror" if isinstance(failure, TooManyQuestions) else "temperror"
         return str(failure)
     loop = asyncio.get_running_loop()
     evaluation = _idle.pop() if _idle else greenlet(_evaluate)
@@ -119,8 +121,11 @@ async def _answered(query: _Query, resolver: Resolver) -> str:
             if loop.time() - began > TURN:
                 await asyncio.sleep(0)
                 began = loop.time()
+            query.asking = step[0]
             try:
                 answer = await resolver.query(*step)
+            except TooManyQuestions as failure:  # a processing limit (RFC 7208 section 4.6.4)
+                step = evaluation.throw(spf.PermError(str(failure)))
             except DnsFailure as failure:
                 step = evaluation.throw(spf.TempError(str(failure)))
             else:
@@ -147,10 +152,11 @@ class _Query(spf.query):  # type: ignore[misc]
     """One check: pyspf's evaluation with our DNS, and nearer to the RFC.
 
     `first` is the answer to the first question, which is always for the domain's TXT: most records need no other, and
-    the greenlet then never has to step aside.
+    the greenlet then never has to step aside. `asking` is the name that was asked for last.
     """
 
     result: Result = "temperror"
+    asking = ""
     explanation = ""
     first: Answer | None = None
 

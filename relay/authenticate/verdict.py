@@ -14,6 +14,7 @@ from typing import Any
 from relay.address import domain_of
 from relay.authenticate import arc, dkim, dmarc
 from relay.authenticate.arc import ArcVerdict
+from relay.authenticate.budget import Budget
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.kinship import is_akin, related
@@ -107,23 +108,27 @@ class Verdict:
 
 
 async def examine(
-    resolver: Resolver, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev | None, now: float
+    budget: Budget, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev | None, now: float
 ) -> Verdict:
     """The verdict on a message of a client that is not trusted.
 
     Args:
+        budget: of the transaction; `spf` and `iprev` have had their share of it.
         sender: MAIL FROM, empty for the null sender.
         now: seconds since 1970.
     """
-    signatures, chain = await asyncio.gather(dkim.verify(message, resolver, now), arc.verify(message, resolver, now))
-    found = await dmarc.check(resolver, message, spf, signatures)
+    verifications = dkim.verify(message, budget.dkim, now), arc.verify(message, budget.arc, now)
+    signatures, chain = await asyncio.gather(*verifications)
+    found = await dmarc.check(budget.authors, message, spf, signatures)
     if message.is_cut_short and not all("spf" in one.aligned for one in (found, *found.others)):
         # Who puts such a line into what others signed shows a text of his own to readers who end the header there.
         signatures = tuple(
-            replace(one, result="policy", problem=_CUT_SHORT) if one.result == "pass" else one for one in signatures
+            replace(one, result="policy", problem=_CUT_SHORT) if one.result in ("pass", "temperror") else one
+            for one in signatures
         )
-        chain = replace(chain, result="fail", problem=_CUT_SHORT) if chain.result == "pass" else chain
-        found = await dmarc.check(resolver, message, spf, signatures)
+        if chain.result == "pass" or chain.temporary:
+            chain = replace(chain, result="fail", problem=_CUT_SHORT, temporary=False)
+        found = await dmarc.check(budget.authors, message, spf, signatures)
     return Verdict(
         trusted=False,
         spf=spf,
@@ -131,7 +136,7 @@ async def examine(
         arc=chain,
         dmarc=found,
         iprev=iprev,
-        sender_signed=await _is_signed(resolver, sender, signatures),
+        sender_signed=await _is_signed(budget.authors, sender, signatures),
     )
 
 
@@ -143,10 +148,11 @@ async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: 
     word = vouched(message, authserv_ids)
     if word is None:
         return Verdict(trusted=True)
-    chain = await arc.verify(message, resolver, now)
+    budget = Budget(resolver)
+    chain = await arc.verify(message, budget.arc, now)
     spf, stated = word.spf_verdict(sender), word.dkim_verdicts()
     signatures = stated or ()
-    found = word.dmarc_verdict(await dmarc.check(resolver, message, spf, signatures))
+    found = word.dmarc_verdict(await dmarc.check(budget.authors, message, spf, signatures))
     if stated is None and message.all("dkim-signature"):
         found = replace(found, aligned=())  # a signature that it does not speak of may be in alignment, too
     return Verdict(
@@ -156,7 +162,7 @@ async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: 
         arc=chain,
         dmarc=found,
         word=word,
-        sender_signed=await _is_signed(resolver, sender, signatures),
+        sender_signed=await _is_signed(budget.authors, sender, signatures),
     )
 
 

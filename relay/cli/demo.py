@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.authenticate import spf
+from relay.authenticate.budget import Budget
 from relay.authenticate.verdict import Verdict, examine
 from relay.cli.demo_hosts import Host, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
@@ -173,7 +174,7 @@ async def _spf(here: World, arrived: Received, sender: str) -> spf.SpfVerdict:
 async def _examined(here: World, arrived: Received) -> Verdict:
     message, now = Message(arrived.content), datetime.now(UTC).timestamp()
     passed, name = await _spf(here, arrived, arrived.sender), await iprev(here.resolver, arrived.client)
-    return await examine(here.resolver, message, arrived.sender, passed, name, now)
+    return await examine(Budget(here.resolver), message, arrived.sender, passed, name, now)
 
 
 def _newsletter(key: SigningKey) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from relay.app import Conversation, Relay
 from relay.authenticate import spf
+from relay.authenticate.budget import Budget
 from relay.authenticate.examiner import Examiner
 from relay.authenticate.verdict import Verdict, examine
 from relay.config import Config
@@ -168,9 +169,11 @@ class _Noting(Examiner):
         super().__init__(config, resolver, Metrics(), files.signer)
         self._notes = notes
 
-    async def judge(self, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str) -> str:
+    async def judge(
+        self, budget: Budget, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str
+    ) -> str:
         self._notes.verdict = verdict
-        self._notes.override = await super().judge(client, sender, message, verdict, queue_id)
+        self._notes.override = await super().judge(budget, client, sender, message, verdict, queue_id)
         return self._notes.override
 
     def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
@@ -278,9 +281,10 @@ async def _views(config: Config, resolver: NotingResolver, way: Way, ips: Sequen
     found = []
     message = Message(b"".join(way.message.wire(way.on_top)))
     for ip in ips:
-        passed = await spf.check(resolver, ip=ip, helo=config.hostname, sender=way.sender, receiver="next hop")
-        name = await iprev(resolver, ip)
-        verdict = await examine(resolver, message, way.sender, passed, name, time.time())
+        budget = Budget(resolver)
+        passed = await spf.check(budget.spf, ip=ip, helo=config.hostname, sender=way.sender, receiver="next hop")
+        name = await iprev(budget.iprev, ip)
+        verdict = await examine(budget, message, way.sender, passed, name, time.time())
         found.append(NextHopView(ip, verdict, resolver.noted()))
     return tuple(found)
 

@@ -21,7 +21,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-Behaviour = Literal["timeout", "servfail"]
+Behaviour = Literal["timeout", "servfail", "refused", "truncated"]
 
 PLAIN_UDP_OCTETS = 512  # RFC 1035 section 4.2.1: the largest datagram for a client without EDNS
 TCP_OCTETS = 65535  # RFC 1035 section 4.2.2
@@ -29,13 +29,16 @@ TCP_IDLE_TIMEOUT = 10.0  # seconds that a connection may stay silent (RFC 7766 s
 PORT_ATTEMPTS = 10  # a port that TCP was given may be taken for UDP
 CHAIN_LENGTH = 16  # CNAMEs followed in one answer
 
+_CODES = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED}
+
 
 class ZoneServer:
     """Answers for `{(name, type): [rdata as in a zone file]}`, over UDP and TCP, EDNS sizes respected.
 
     Args:
         records: a TXT record's text stands in its quotes, as in a zone file: `'"v=spf1 -all"'`.
-        failures: names for which every type without records gets no answer at all, or SERVFAIL.
+        failures: names for which every type without records gets no answer at all, SERVFAIL, REFUSED, or one that is
+            cut short over TCP, too.
         ttl: seconds, of every record and of the SOA that makes negative answers cacheable (RFC 2308).
 
     Raises:
@@ -114,8 +117,11 @@ class ZoneServer:
         failure = self._failures.get(name)
         if failure == "timeout":
             return None
-        if failure == "servfail":
-            response.set_rcode(dns.rcode.SERVFAIL)
+        if failure == "truncated":
+            response.flags |= dns.flags.TC
+            return response
+        if failure is not None:
+            response.set_rcode(_CODES[failure])
             return response
         if not self._exists(name):
             response.set_rcode(dns.rcode.NXDOMAIN)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.authenticate import dmarc
+from relay.authenticate.budget import QUESTIONS, Budget
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict, check, evaluate, organizational_domain
 from relay.authenticate.dmarc_tree import Lookup, Lookups, walked
@@ -355,12 +356,46 @@ async def test_whether_the_domain_exists_is_asked_only_where_it_makes_a_differen
         assert zone.asked == ["_dmarc.a.example.com", "_dmarc.example.com", "_dmarc.com", *asked]
 
 
-async def test_questions_are_bounded_whatever_is_signed() -> None:
+@pytest.mark.parametrize("result", ["pass", "temperror"])
+async def test_what_is_not_shown_to_be_aligned_within_the_budget_fails(result: str) -> None:
     deep = [".".join(f"{letter}{number}" for letter in "abcde") + ".example.com" for number in range(100)]
-    zone = Recording({"example.com": "v=DMARC1; p=reject"})
-    found = await verdict(zone, "example.com", None, [by_dkim(f"x.{domain}", "temperror") for domain in deep])
-    assert len(zone.asked) == dmarc.LOOKUPS
-    assert found.result == "permerror"
+    zone = Recording({"example.com": "v=DMARC1; p=reject; psd=y"})
+    signatures = [by_dkim(f"x.{domain}", result) for domain in deep]
+    found = await check(Budget(zone).authors, written("From: a@example.com"), None, signatures)
+    assert len(zone.asked) == QUESTIONS
+    assert (found.result, found.disposition) == ("fail", "reject")
+    assert "too many questions" in found.problem
+
+
+async def test_the_policies_of_all_authors_are_found_before_any_alignment() -> None:
+    deep = [".".join(f"{letter}{number}" for letter in "abcde") + ".example.com" for number in range(100)]
+    zone = Recording({"example.com": "v=DMARC1; p=none", "bank.example": "v=DMARC1; p=reject"})
+    header = "From: a@example.com, ceo@x.y.bank.example"
+    found = await check(Budget(zone).authors, written(header), None, [by_dkim(f"x.{domain}") for domain in deep])
+    assert (found.result, found.domain, found.disposition) == ("fail", "x.y.bank.example", "reject")
+
+
+@pytest.mark.parametrize(
+    ("spf", "dkim", "result", "disposition"),
+    [
+        (None, [], "fail", "reject"),
+        ("m.example.com", ["m.example.com"], "fail", "reject"),
+        (None, [by_dkim("example.com", "temperror")], "fail", "reject"),
+        ("example.com", [], "permerror", "none"),
+        (None, ["example.com"], "permerror", "none"),
+    ],
+)
+async def test_a_policy_that_may_not_be_asked_for_is_the_strictest(
+    spf: Any, dkim: Any, result: str, disposition: str
+) -> None:
+    """Only what passes for the author's very domain passes under any."""
+    budget = Budget(Recording({}))
+    for number in range(QUESTIONS):
+        await budget.authors.query(f"{number}.example", "TXT")
+    spf = by_spf(spf) if spf else None
+    signatures = [by_dkim(one) if isinstance(one, str) else one for one in dkim]
+    found = await check(budget.authors, written("From: a@example.com"), spf, signatures)
+    assert (found.result, found.policy, found.disposition) == (result, "", disposition)
 
 
 async def test_what_was_asked_can_be_shown() -> None:
@@ -412,6 +447,17 @@ MAYBE_THERE: Zone = {"example.com": "v=DMARC1; p=none; np=reject", "a.example.co
         (ORGANIZATION, "example.com", None, [by_dkim("example.com", "temperror")], "temperror"),
         (ORGANIZATION, "example.com", None, [by_dkim("m.example.com", "temperror"), "n.example.com"], "pass"),
         (ORGANIZATION, "example.com", None, [by_dkim("other.com", "temperror")], "fail"),
+        # another organization's by name, whatever DNS says of its top-level domain
+        ({**ORGANIZATION, "com": SILENT}, "example.com", "evil.com", [], "fail"),
+        ({**ORGANIZATION, "com": SILENT}, "example.com", None, [by_dkim("evil.com", "temperror")], "fail"),
+        ({**ORGANIZATION, "com": SILENT}, "example.com", None, [by_dkim("m.example.com", "temperror")], "temperror"),
+        (
+            {"example.com": "v=DMARC1; p=reject; adkim=s"},
+            "example.com",
+            None,
+            [by_dkim("m.example.com", "temperror")],
+            "fail",
+        ),
         ({}, "example.com", by_spf("example.com", "temperror"), [by_dkim("example.com", "temperror")], "none"),
         # whether the author's domain exists
         (MAYBE_THERE, "a.example.com", None, [], "temperror"),
@@ -423,6 +469,32 @@ async def test_an_answer_that_is_missing(zone: Zone, author: str, spf: Any, dkim
     assert found.result == result
     assert bool(found.problem) == (result == "temperror")
     assert found.disposition == ("reject" if result == "fail" else "none")
+
+
+@pytest.mark.parametrize(
+    ("zone", "author", "dispositions"),
+    [
+        ({"example.com": SILENT}, "example.com", {"none", "quarantine", "reject"}),
+        ({"com": SILENT}, "example.com", {"none", "quarantine", "reject"}),
+        (MAYBE_THERE, "a.example.com", {"none", "reject"}),
+        (
+            {"example.com": "v=DMARC1; p=none; sp=quarantine; np=reject; t=y", "a.example.com:A": SILENT},
+            "a.example.com",
+            {"none", "quarantine"},
+        ),
+        ({**ORGANIZATION, "m.example.com": SILENT}, "example.com", {"reject"}),
+        ({"example.com": "v=DMARC1; p=none", "m.example.com": SILENT}, "example.com", {"none"}),
+    ],
+)
+async def test_what_may_come_of_an_answer_that_is_missing(zone: Zone, author: str, dispositions: set[str]) -> None:
+    found = await verdict(zone, author, by_spf("m.example.com", "temperror"))
+    assert (found.result, {*found.dispositions}) == ("temperror", dispositions)
+
+
+@pytest.mark.parametrize(("spf", "dkim"), [("example.com", []), (None, ["example.com"])])
+async def test_for_the_very_domain_of_the_author_the_policy_is_no_matter(spf: Any, dkim: Any) -> None:
+    found = await verdict({"example.com": SILENT}, "example.com", spf, dkim)
+    assert (found.result, found.aligned, found.dispositions) == ("temperror", ("spf",) if spf else ("dkim",), ())
 
 
 async def test_the_stricter_policy_is_told_of_a_pass_where_it_is_in_doubt() -> None:
@@ -551,10 +623,10 @@ identifiers = st.builds(by_dkim, domains, results)
 def test_no_record_and_no_author_is_too_odd(zone: Any, header: str, spf: Any, dkim: Any) -> None:
     resolver = Recording(zone)
     message = Message(b"From: a@a.example.com" + header.encode("utf-8", "surrogatepass") + b"\r\n\r\n")
-    found = asyncio.run(check(resolver, message, spf, dkim))
+    found = asyncio.run(check(Budget(resolver).authors, message, spf, dkim))
     assert all(text.isascii() and text.isprintable() for text in (found.domain, found.problem, found.record_domain))
     assert found.result != "pass" or (found.aligned and found.policy)
-    assert len(resolver.asked) <= dmarc.LOOKUPS * dmarc.AUTHOR_DOMAINS
+    assert len(resolver.asked) <= QUESTIONS
 
 
 family = st.sampled_from(["com", "x.com", "a.x.com", "b.x.com", "a.b.x.com", "b.b.x.com", "a.a.b.x.com", "y.com"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from relay.authenticate.policy import (
     apply_spf,
     apply_spf_unless_dkim,
     breaks_when_forwarded,
+    defer_unknown_owner,
+    override_doubt,
     overrides,
     refuse_forged,
 )
@@ -83,6 +86,16 @@ def signature(result: str, domain: str) -> DkimVerdict:
         (proven(spf=verdict("fail"), dkim=(signature("pass", "evil.example"),)), "550 5.7.23"),
         (proven(spf=verdict("fail"), dkim=(signature("fail", "a.example"),)), "550 5.7.23"),
         (proven(spf=verdict("fail"), dkim=(signature("temperror", "a.example"),)), "451 4.7.24"),
+        (proven(spf=verdict("fail"), dkim=(signature("temperror", "old.a.example"),)), "451 4.7.24"),
+        (proven(spf=verdict("fail"), dkim=(signature("temperror", "evil.example"),)), "550 5.7.23"),
+        (
+            proven(
+                spf=verdict("fail"),
+                dkim=(signature("temperror", "b.example"),),
+                dmarc=DmarcVerdict("none", "x.b.example"),
+            ),
+            "451 4.7.24",
+        ),
         (proven(spf=verdict("fail"), dkim=(signature("pass", "a.example"),), sender_signed=True), None),
         (proven(spf=verdict("fail"), dmarc=DmarcVerdict("pass", "b.example", aligned=("dkim",))), None),
         (Verdict(trusted=True), None),
@@ -165,7 +178,29 @@ def test_our_domains_in_the_hands_of_others(
         (Dmarc(reject="tag"), DmarcVerdict("fail", "a.example", policy="reject"), None),
         (Dmarc(reject="defer"), DmarcVerdict("fail", "a.example", policy="reject"), "451 4.7.26"),
         (Dmarc(), DmarcVerdict("fail", "a.example", policy="none"), None),
-        (Dmarc(), DmarcVerdict("temperror", "a.example", policy="reject"), None),
+        (Dmarc(), DmarcVerdict("temperror", "a.example", policy="reject"), "451 4.7.26"),
+        (Dmarc(), DmarcVerdict("temperror", "a.example", policy="reject", testing=True), None),
+        (Dmarc(), DmarcVerdict("temperror", "a.example", policy="quarantine"), None),
+        (Dmarc(), DmarcVerdict("temperror", "a.example", policy="none"), None),
+        (Dmarc(), DmarcVerdict("temperror", "a.example", unsettled=("none", "quarantine", "reject")), "451 4.7.26"),
+        (Dmarc(), DmarcVerdict("temperror", "a.example", aligned=("spf",)), None),
+        (Dmarc(temperror="tag"), DmarcVerdict("temperror", "a.example", policy="reject"), None),
+        (Dmarc(reject="tag"), DmarcVerdict("temperror", "a.example", policy="reject"), None),
+        (Dmarc(reject="defer"), DmarcVerdict("temperror", "a.example", policy="reject"), "451 4.7.26"),
+        (Dmarc(quarantine="reject"), DmarcVerdict("temperror", "a.example", policy="quarantine"), "451 4.7.26"),
+        (Dmarc(quarantine="defer"), DmarcVerdict("temperror", "a.example", policy="quarantine"), "451 4.7.26"),
+        (Dmarc(reject="tag", quarantine="defer"), DmarcVerdict("temperror", "a.example", policy="reject"), None),
+        (
+            Dmarc(reject="tag", quarantine="reject"),
+            DmarcVerdict("temperror", "a.example", policy="reject", unsettled=("quarantine", "reject")),
+            "451 4.7.26",
+        ),
+        (
+            Dmarc(quarantine="reject"),
+            DmarcVerdict("temperror", "a.example", policy="reject", testing=True),
+            "451 4.7.26",
+        ),
+        (Dmarc(), DmarcVerdict("fail", "a.example", unsettled=("none", "quarantine", "reject")), "550 5.7.26"),
         (Dmarc(), DmarcVerdict("permerror", "a.example"), None),
         (Dmarc(), DmarcVerdict("pass", "a.example", policy="reject"), None),
     ],
@@ -178,11 +213,54 @@ def test_dmarc_policy(policy: Dmarc, found: DmarcVerdict, reply: str | None) -> 
         apply_dmarc(policy, found, "192.0.2.1")
 
 
+QUARANTINED = DmarcVerdict("fail", "q.example", policy="quarantine")
+REFUSED = DmarcVerdict("fail", "r.example", policy="reject")
+UNKNOWN = DmarcVerdict("temperror", "t.example", unsettled=("none", "quarantine", "reject"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "authors", "reply"),
+    [
+        (Dmarc(), (QUARANTINED, UNKNOWN), "451 4.7.26 .*t\\.example"),
+        (Dmarc(), (REFUSED, UNKNOWN), "550 5.7.26 .*r\\.example"),
+        (Dmarc(), (UNKNOWN, REFUSED), "550 5.7.26 .*r\\.example"),
+        (Dmarc(reject="tag", quarantine="reject"), (REFUSED, QUARANTINED), "550 5.7.26 .*q\\.example"),
+        (Dmarc(reject="tag", quarantine="defer"), (REFUSED, QUARANTINED), "451 4.7.26 .*q\\.example"),
+    ],
+)
+def test_of_several_authors_the_strictest_treatment_counts(
+    policy: Dmarc, authors: tuple[DmarcVerdict, DmarcVerdict], reply: str
+) -> None:
+    with pytest.raises(Refused, match=f"^{reply}, one of 2 author domains in From"):
+        apply_dmarc(policy, replace(authors[0], others=authors[1:]), "192.0.2.1")
+
+
+def test_a_deferral_names_what_dns_did_not_tell() -> None:
+    found = DmarcVerdict("temperror", "a.example", policy="reject", problem="k._domainkey.a.example TXT: SERVFAIL")
+    with pytest.raises(Refused, match=r"a\.example, whose policy is reject: k\._domainkey\.a\.example TXT: SERVFAIL"):
+        apply_dmarc(Dmarc(), found, "192.0.2.1")
+
+
+def test_a_refusal_for_several_from_fields_does_not_blame_dkim() -> None:
+    found = DmarcVerdict("fail", "a.example", policy="reject", from_fields=2)
+    with pytest.raises(Refused) as refused:
+        apply_dmarc(Dmarc(), found, "192.0.2.1")
+    assert "2 From fields" in str(refused.value) and "DKIM" not in str(refused.value)
+    several = proven(spf=verdict("fail"), dmarc=found)
+    with pytest.raises(Refused, match=r"^550 5\.7\.23 .*2 From fields"):
+        apply_spf_unless_dkim(Spf(), several, "192.0.2.1")
+
+
 def chain(*links: tuple[str, str], result: str = "pass") -> ArcVerdict:
     sets = [
         ArcSet(n, domain, "s1", "pass", text) for n, (domain, text) in zip(range(len(links), 0, -1), links, strict=True)
     ]
     return ArcVerdict(result, tuple(sets))  # type: ignore[arg-type]
+
+
+def unchecked(*links: tuple[str, str]) -> ArcVerdict:
+    problem = f"ARC-Seal with i={len(links)}: s1._domainkey.{links[0][0]} TXT: SERVFAIL"
+    return replace(chain(*links, result="fail"), temporary=True, problem=problem)
 
 
 SAW_PASS, SAW_FAIL = "mx.l.example; spf=pass; dmarc=pass header.from=a.example", "mx.l.example; dmarc=fail"
@@ -216,6 +294,63 @@ NAMED = Iprev("pass", "mx.lists.example")
 def test_who_may_override_a_failure(known: list[str], found: Verdict, reason: str) -> None:
     patterns = [host_pattern(text) for text in known]
     assert overrides(patterns, ["l.example", "k.example"], found, "192.0.2.1") == reason
+
+
+UNCONFIRMED = Iprev("temperror", problem="mx.lists.example A: SERVFAIL", unconfirmed=("mx.lists.example",))
+NAMELESS = Iprev("temperror", problem="1.2.0.192.in-addr.arpa PTR: SERVFAIL")
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "reason"),
+    [
+        ([], proven(), ""),
+        ([], proven(iprev=NAMELESS), ""),
+        (["192.0.3.0/24"], proven(iprev=NAMELESS), ""),
+        (["mx.lists.example"], proven(iprev=NAMELESS), "1.2.0.192.in-addr.arpa"),
+        (["mx.lists.example"], proven(iprev=UNCONFIRMED), "mx.lists.example A"),
+        ([".lists.example"], proven(iprev=UNCONFIRMED), "mx.lists.example A"),
+        ([".other.example"], proven(iprev=UNCONFIRMED), ""),
+        (["mx.lists.example"], proven(iprev=Iprev("fail")), ""),
+        ([], proven(arc=unchecked(("l.example", SAW_PASS))), "s1._domainkey.l.example"),
+        ([], proven(arc=unchecked(("l.example", SAW_FAIL), ("k.example", SAW_PASS))), "s1._domainkey.l.example"),
+        ([], proven(arc=unchecked(("evil.example", SAW_PASS))), ""),
+        ([], proven(arc=unchecked(("l.example", SAW_FAIL), ("evil.example", SAW_PASS))), ""),
+        ([], proven(arc=unchecked(("l.example", SAW_FAIL))), ""),
+        ([], proven(arc=chain(("l.example", SAW_PASS), result="fail")), ""),
+    ],
+)
+def test_whether_a_failure_may_be_overridden_once_dns_answers(known: list[str], found: Verdict, reason: str) -> None:
+    doubt = override_doubt([host_pattern(text) for text in known], ["l.example", "k.example"], found)
+    assert reason in doubt and bool(reason) == bool(doubt)
+    if doubt:
+        with pytest.raises(Refused, match=r"^451 4\.7\.26"):
+            apply_dmarc(Dmarc(), REFUSED, "192.0.2.1", doubt)
+        with pytest.raises(Refused, match=r"^451 4\.7\.24"):
+            apply_spf_unless_dkim(Spf(), proven(spf=verdict("fail")), "192.0.2.1", doubt)
+
+
+def test_a_sealer_speaks_for_the_author_that_it_names_only() -> None:
+    said = "mx.l.example; dmarc=pass header.from=r.example"
+    found = replace(REFUSED, others=(replace(REFUSED, domain="s.example"),))
+    assert overrides([], ["l.example"], proven(dmarc=REFUSED, arc=chain(("l.example", said))), "192.0.2.1")
+    assert not overrides([], ["l.example"], proven(dmarc=found, arc=chain(("l.example", said))), "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("found", "reply"),
+    [
+        (proven(dmarc=DmarcVerdict("pass", "a.example", aligned=("spf",))), None),
+        (proven(dmarc=DmarcVerdict("fail", "a.example", policy="none")), "451 4.7.1"),
+        (proven(), "451 4.7.1"),
+    ],
+)
+def test_an_author_who_may_be_akin_to_us_is_waited_for_unless_proven(found: Verdict, reply: str | None) -> None:
+    defer_unknown_owner(found, ["a.example"], [])
+    if reply is None:
+        defer_unknown_owner(found, ["a.example"], ["a.example"])
+        return
+    with pytest.raises(Refused, match=f"^{reply} .*a\\.example"):
+        defer_unknown_owner(found, ["a.example"], ["a.example"])
 
 
 @pytest.mark.parametrize(

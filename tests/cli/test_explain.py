@@ -51,7 +51,7 @@ def nameserver() -> Iterator[str]:
     }
     for key in (THEIRS, OURS):
         zone[key.record_name, "TXT"] = [zone_line(key.record_name, key.public_record()).partition(" TXT ")[2]]
-    server = Nameserver(zone, {})
+    server = Nameserver(zone, {"_dmarc.down.example": "servfail"})
     server.start()
     yield server.endpoint
     server.stop()
@@ -130,6 +130,19 @@ def test_a_forgery_shows_the_reply_and_nothing_that_leaves(folder: Path, capsys:
     found = explained(folder, capsys, "plain.eml", "--ip", STRANGER, "--from", "x@elsewhere.example")
     assert found["session"][-1]["reply"].startswith("550 5.7.26") and not found["accepted"]
     assert (found["checks"]["dmarc"]["result"], found["deliveries"]) == ("fail", [])
+
+
+def test_a_deferral_shows_the_name_that_dns_does_not_answer_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "down.eml").write_bytes(PLAIN.replace(b"news@shop.example", b"news@down.example"))
+    found = explained(folder, capsys, "down.eml", "--ip", STRANGER, "--from", "x@elsewhere.example")
+    assert (
+        found["session"][-1]["reply"].startswith("451 4.7.26")
+        and "_dmarc.down.example" in found["session"][-1]["reply"]
+    )
+    assert (found["checks"]["dmarc"]["result"], found["deliveries"]) == ("temperror", [])
+    assert ("_dmarc.down.example", []) in [(one["name"], one["records"]) for one in found["dns"]]
 
 
 def test_a_recipient_that_is_refused_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

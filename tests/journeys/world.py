@@ -24,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import dns.message
+import dns.rdatatype
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -58,6 +60,7 @@ class World:
         self.zone: Zone = _zone()
         self.failures: dict[str, Behaviour] = {}
         self.relays: list[RelayProcess] = []
+        self.nameservers: list[Nameserver] = []
         self._running: list[_Startable] = []
 
     def start(self, thing: S) -> S:
@@ -73,7 +76,9 @@ class World:
 
     def nameserver(self) -> str:
         """`address:port` of a DNS that serves `zone` as it is now, and gives no answer to the names in `failures`."""
-        return self.start(Nameserver(self.zone, self.failures)).endpoint
+        server = self.start(Nameserver(self.zone, self.failures))
+        self.nameservers.append(server)
+        return server.endpoint
 
     def relay(
         self,
@@ -155,11 +160,30 @@ class World:
             shutil.rmtree(self.base, ignore_errors=True)
 
 
-class Nameserver:
-    """The embedded DNS in a thread of its own, so that a test may block while a relay asks."""
+class _Listening(ZoneServer):
+    """Remembers what it was asked, in lower case."""
 
     def __init__(self, zone: Zone, failures: Mapping[str, Behaviour]) -> None:
-        self._server = ZoneServer(zone, failures)
+        super().__init__(zone, failures)
+        self.asked: list[tuple[str, str]] = []
+
+    def answer(self, request: dns.message.Message) -> dns.message.Message | None:
+        question = request.question[0]
+        name = question.name.to_text(omit_final_dot=True).lower()
+        self.asked.append((name, dns.rdatatype.to_text(question.rdtype)))
+        return super().answer(request)
+
+
+class Nameserver:
+    """The embedded DNS in a thread of its own, so that a test may block while a relay asks.
+
+    Attributes:
+        asked: every question, name and type.
+    """
+
+    def __init__(self, zone: Zone, failures: Mapping[str, Behaviour]) -> None:
+        self._server = _Listening(zone, failures)
+        self.asked = self._server.asked
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.endpoint = ""
