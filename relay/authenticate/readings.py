@@ -67,7 +67,7 @@ def further_domains(values: Sequence[bytes]) -> set[str] | None:
             candidates.update(_domains(piece))
             if len(candidates) > CANDIDATES:
                 return None
-    return {name for domain in candidates for name in _normal(domain) if DOMAIN.match(name) and "." in name}
+    return {name for domain in candidates for name in _normal(domain) if DOMAIN.match(name) and _is_public(name)}
 
 
 def _texts(value: bytes) -> Iterator[str]:
@@ -139,6 +139,11 @@ def _domains(piece: str) -> Iterator[str]:
             found = expression.match(text)
             if found and (name := _JUNK.sub("", found[0]).strip(".")):
                 yield name
+
+
+def _is_public(name: str) -> bool:
+    """Whether somebody may have the name in DNS: no host of a local network, no address."""
+    return "." in name and not name.rpartition(".")[2].isdigit()
 
 
 def _normal(domain: str) -> Iterator[str]:

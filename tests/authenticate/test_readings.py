@@ -178,6 +178,11 @@ def test_sloppy_mail_has_no_further_authors(value: str | bytes) -> None:
     assert not has_control_in_address(message.fields[0])
 
 
+@pytest.mark.parametrize("domain", ["[192.0.2.1]", "[IPv6:2001:db8::1]", "localhost", "host . lan"])
+def test_a_host_is_nobody_s_domain(domain: str) -> None:
+    assert doubtful_domains(with_from(f"root@{domain}")) == []
+
+
 @pytest.mark.parametrize("name", ["bücher", "日本語", "пример", "straßenbau".replace("ß", "ss"), "한국"])
 def test_an_internationalized_domain_has_one_reading(name: str) -> None:
     message = with_from(f"Ann <ann@{name}.example>")
