@@ -24,7 +24,7 @@ from relay.files import read_files
 from relay.queue import database
 from relay.queue.store import Store
 from relay.rate import Rates
-from relay.receive.limits import SharedCounts
+from relay.receive.counts import SharedCounts
 from relay.report.metrics import Metrics
 from relay.worker import Worker
 

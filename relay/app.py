@@ -196,7 +196,7 @@ class Relay:
         self.metrics = metrics
         self._store = store
         self.ids = QueueIds(time.time)
-        self.space = FreeSpace(config.queue.url, config.queue.min_free, store.reusable, store.dead.drop_some)
+        self.space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
         self.examiner = Examiner(config, resolver, metrics, files.signer)
         self._scheme = files.scheme
         self.agent = Agent(config, resolver, files.password)

@@ -109,6 +109,7 @@ class Limits(Section):
     command_timeout: Timeout = 300.0
     data_timeout: Timeout = 300.0
     message_memory: Size = 512 * 10**6
+    min_rate: Annotated[Size, Field(ge=1)] = 2**10
 
 
 class Clients(Section):
@@ -369,6 +370,11 @@ class Queue(Section):
         if value.startswith(("postgresql://", "postgres://")):
             return "postgresql+asyncpg://" + value.partition("://")[2]
         raise ValueError("sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the file of an SQLite queue is; None for a database server, which looks after its own disk."""
+        return Path(self.url.removeprefix("sqlite:///")).parent if self.url.startswith("sqlite:///") else None
 
     @model_validator(mode="after")
     def _order(self) -> Queue:

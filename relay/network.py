@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SHORTEST_PREFIX = {4: 8, 6: 16}  # nobody has more of the addresses than that
+# Prefix lengths that registries and hosters give to one customer, and how many times the limit of a client each has.
+_WIDER = ((56, 4), (48, 16), (32, 64))
 
 
 class Endpoint(BaseModel):
@@ -105,9 +108,28 @@ def literal_ip(domain: str) -> str:
     return plain_ip(str(address)) if address.version == version else ""
 
 
+@lru_cache(maxsize=4096)
 def client_network(ip: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which a host may choose."""
-    return ip if ":" not in ip else str(ipaddress.ip_network((ip, 64), strict=False))
+    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which a host may choose.
+
+    A client that was told before is told again.
+    """
+    return ip if ":" not in ip else str(ipaddress.ip_network((ip.partition("/")[0], 64), strict=False))
+
+
+@lru_cache(maxsize=4096)
+def wider_networks(client: str) -> tuple[tuple[str, int], ...]:
+    """The networks around an IPv6 client, and how many times the limit of a client each of them has; none for IPv4.
+
+    Whoever has a /48 has 65,536 clients to be, so these count as well: /56 four times, /48 sixteen, /32 sixty-four.
+
+    Args:
+        client: an address, or a network as `client_network` tells it.
+    """
+    if ":" not in client:
+        return ()
+    address = client.partition("/")[0]
+    return tuple((str(ipaddress.ip_network((address, length), strict=False)), times) for length, times in _WIDER)
 
 
 def within(ip: str, networks: Collection[IPNetwork]) -> bool:

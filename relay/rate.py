@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import mmap
 import secrets
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from relay.config_sections import Srs
+from relay.known_clients import KnownClients
+from relay.network import client_network, wider_networks
 
 FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
 UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and a minute
@@ -34,16 +37,25 @@ class TokenBuckets:
 
     def has(self, name: str, now: float) -> bool:
         """Whether there is a token to take."""
-        return self._after(self._bucket(name, now), now) <= now + self._horizon
+        return all(full_at <= now + self._horizon for _, full_at in self._after(name, now))
 
     def take(self, name: str, now: float) -> bool:
         """Take a token; False where there is none."""
-        bucket = self._bucket(name, now)
-        full_at = self._after(bucket, now)
-        if full_at > now + self._horizon:
+        after = self._after(name, now)
+        if any(full_at > now + self._horizon for _, full_at in after):
             return False
-        self._full_at[bucket] = full_at
+        for bucket, full_at in after:
+            self._full_at[bucket] = full_at
         return True
+
+    def _charged(self, name: str) -> Iterable[tuple[str, int]]:
+        """The names whose buckets pay for what this one does, and how many times its limit each has."""
+        return ((name, 1),)
+
+    def _after(self, name: str, now: float) -> list[tuple[int, float]]:
+        """The buckets that pay, and when each would be full again if it had; a microsecond is no matter."""
+        buckets = ((self._bucket(charged, now), times) for charged, times in self._charged(name))
+        return [(bucket, max(self._full_at[bucket], now) + self._interval / times - 1e-6) for bucket, times in buckets]
 
     def _bucket(self, name: str, now: float) -> int:
         """The number of the name's bucket, which is empty at worst, also after the clock has jumped back."""
@@ -52,13 +64,28 @@ class TokenBuckets:
         self._full_at[bucket] = min(self._full_at[bucket], now + self._horizon)
         return bucket
 
-    def _after(self, bucket: int, now: float) -> float:
-        """When the bucket would be full again if a token were taken; a microsecond is no matter."""
-        return max(self._full_at[bucket], now) + self._interval - 1e-6
+
+class ClientBuckets(TokenBuckets):
+    """Buckets for what clients try. The name is the client's address, or its network as `network.client_network` tells.
+
+    An IPv6 client that had no mail accepted within a day draws on its /56, /48 and /32 as well.
+    """
+
+    def __init__(self, per_minute: float, burst: int, known: KnownClients) -> None:
+        super().__init__(per_minute, burst)
+        self._known = known
+
+    def _charged(self, name: str) -> Iterable[tuple[str, int]]:
+        client = client_network(name)
+        wider = wider_networks(client)
+        return ((client, 1),) if not wider or self._known.knows(client) else ((client, 1), *wider)
 
 
 class Rates:
     """Every rate there is.
+
+    Args:
+        known: the clients that do not count with their neighbours; outlives a reload.
 
     Attributes:
         mail, bounces: messages to one sender or author behind addresses of ours, from other senders and from the null
@@ -68,9 +95,10 @@ class Rates:
         notices: to the senders of a domain that publishes no SPF.
     """
 
-    def __init__(self, srs: Srs) -> None:
+    def __init__(self, srs: Srs, known: KnownClients | None = None) -> None:
+        self.known = known or KnownClients()
         self.mail = TokenBuckets(srs.reverse_rate, srs.reverse_rate)
         self.bounces = TokenBuckets(srs.bounce_rate, srs.bounce_rate)
-        self.forgeries = TokenBuckets(srs.forged_rate, FORGERIES)
-        self.unknown_users = TokenBuckets(UNKNOWN_RATE, UNKNOWN_BURST)
+        self.forgeries = ClientBuckets(srs.forged_rate, FORGERIES, self.known)
+        self.unknown_users = ClientBuckets(UNKNOWN_RATE, UNKNOWN_BURST, self.known)
         self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)

@@ -30,7 +30,7 @@ from relay.queue import database
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.rate import Rates
-from relay.receive.limits import SharedCounts
+from relay.receive.counts import SharedCounts
 from relay.receive.listener import bind
 from relay.report.metrics import Metrics
 from relay.route.reload import look, next_look
@@ -274,7 +274,7 @@ class Supervisor:
             log.exception("reload_failed", kept="the old configuration")
             return
         old = list(self._workers.values())
-        self._config, self._files, self._rates = config, files, Rates(config.srs)
+        self._config, self._files, self._rates = config, files, Rates(config.srs, self._rates.known)
         self._generation += 1
         self._missing = [(time.monotonic(), index) for index in range(config.workers)]
         self._start_missing()

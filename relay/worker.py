@@ -20,8 +20,10 @@ from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.queue.upkeep import Upkeep
 from relay.rate import Rates
-from relay.receive.limits import Limits, SharedCounts
+from relay.receive.counts import SharedCounts
+from relay.receive.limits import Limits
 from relay.receive.listener import Listener
+from relay.receive.spool import Spool, temporary_folder
 from relay.report.metrics import Metrics
 from relay.route.reload import follow
 
@@ -32,7 +34,7 @@ class Worker:
     """One worker process.
 
     Args:
-        counts, number: where it counts what its clients take, see `receive.limits`.
+        counts, number: where it counts what its clients take, see `receive.counts`.
         files: what the configuration names, read.
     """
 
@@ -57,7 +59,12 @@ class Worker:
             connections=config.limits.connections,
             per_client=config.limits.connections_per_client,
             memory=config.limits.message_memory,
-            watch=metrics.message_memory.add,
+            largest=config.receive.max_message_size,
+            min_rate=config.limits.min_rate,
+            spool=Spool(config.queue.folder or temporary_folder(), config.queue.min_free),
+            known=rates.known,
+            watch_memory=metrics.message_memory.add,
+            watch_disk=metrics.message_spool.add,
         )
         self._tls = files.tls
         self._tables = files.tables
@@ -78,6 +85,7 @@ class Worker:
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files), name="tables"),
+            asyncio.create_task(self._limits.paces.run(), name="paces"),
         ]
 
     async def problem(self) -> str:

@@ -27,7 +27,7 @@ class FreeSpace:
     """The disk under an SQLite queue; a database server looks after its own.
 
     Args:
-        url: `queue.url`.
+        folder: where it is, see `config_sections.Queue.folder`.
         minimum: octets that must stay free (`queue.min_free`).
         reusable: tells how many octets are free inside the file.
         make_room: drops some dead letters, and tells how many.
@@ -35,12 +35,12 @@ class FreeSpace:
 
     def __init__(
         self,
-        url: str,
+        folder: Path | None,
         minimum: int,
         reusable: Callable[[], Awaitable[int]],
         make_room: Callable[[], Awaitable[int]],
     ) -> None:
-        self._folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else None
+        self._folder = folder
         self._minimum = minimum
         self._reusable = reusable
         self._make_room = make_room

@@ -82,31 +82,42 @@ class MessageBuilder:
 
     Args:
         max_header: octets of header that are taken, the blank line included.
+
+    Attributes:
+        held: the content that was not taken away yet.
+        size: octets of content in all.
     """
 
     def __init__(self, max_header: int) -> None:
-        self._pieces: list[bytes] = []
-        self._start = bytearray()  # what has come before it is known where the body begins
+        self.held = bytearray()
+        self.size = 0
         self._hasher: RelaxedBodyHash | None = None
         self._max_header = max_header
-        self.size = 0
 
     def add(self, piece: bytes) -> None:
         """Raises: Refused, for a header past the limits."""
-        self._pieces.append(piece)
+        seen = max(0, self.size - 3)
+        self.held += piece
         self.size += len(piece)
         if self._hasher is not None:
             self._hasher.feed(piece)
             return
-        seen = max(0, len(self._start) - 3)
-        self._start += piece
-        complete = self._start.startswith(b"\r\n") or self._start.find(b"\r\n\r\n", seen) >= 0
-        if complete or len(self._start) > max(self._max_header, FIRST_FIELD_WITHIN):
+        complete = self.held.startswith(b"\r\n") or self.held.find(b"\r\n\r\n", seen) >= 0
+        if complete or self.size > max(self._max_header, FIRST_FIELD_WITHIN):
             self._begin_body()
 
+    @property
+    def in_body(self) -> bool:
+        """Whether it is known where the body begins; until then all content is needed here."""
+        return self._hasher is not None
+
+    def take(self) -> bytearray:
+        """The content that is held, which is kept elsewhere from now on."""
+        taken, self.held = self.held, bytearray()
+        return taken
+
     def _begin_body(self) -> None:
-        start = bytes(self._start)
-        self._start.clear()
+        start = bytes(self.held)
         offset = Message(start).body_offset
         if offset > self._max_header:
             raise Refused(552, "5.3.4", f"Message header exceeds {self._max_header} octets")
@@ -116,14 +127,13 @@ class MessageBuilder:
         self._hasher = RelaxedBodyHash()
         self._hasher.feed(start[offset:])
 
-    def message(self) -> Message:
-        """The message with the hash of its body. Joining 25 MB takes 10 ms: of a large one, ask in a thread.
+    def digest(self) -> bytes:
+        """The hash of the body, which is at its end.
 
         Raises:
-            Refused: its header is past the limits.
+            Refused: the header is past the limits.
         """
         if self._hasher is None:
             self._begin_body()
             assert self._hasher is not None
-        content, self._pieces = b"".join(self._pieces), []
-        return Message(content, self._hasher.digest())
+        return self._hasher.digest()

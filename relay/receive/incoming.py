@@ -1,20 +1,27 @@
 """One message on its way in: decoded, held against every limit, and kept or refused.
 
 What has to be refused is still read to its end, without being kept: a reply before the final dot would be taken for
-the answer to something else.
+the answer to something else. A large message waits for its end on disk, where there is room, and comes back into memory
+to be judged and stored: so nobody who sends slowly holds memory for long.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from relay.config_sections import Receive
 from relay.message import Message
 from relay.receive.data import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
 from relay.receive.limits import Account
+from relay.receive.room import SPOOL_FROM
+from relay.receive.spool import SpoolFile
 from relay.reply import Refused
 
-LARGE = 1 << 20  # octets from which a message is joined in a thread, which does not hold the event loop
+log = structlog.get_logger()
+
+LARGE = 1 << 20  # octets from which a message is copied in a thread, which does not hold the event loop
 
 
 class Incoming:
@@ -32,13 +39,15 @@ class Incoming:
         self._decoder = DataDecoder()
         self._builder = MessageBuilder(receive.max_header_size)
         self._refusal: Refused | None = None
+        self._file: SpoolFile | None = None
+        self._can_spool = True
         self.size = 0
 
     def __enter__(self) -> Incoming:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._account.release()
+        self._let_go()
 
     @property
     def kept(self) -> int:
@@ -55,7 +64,7 @@ class Incoming:
         """What came after the final dot."""
         return self._decoder.rest
 
-    def feed(self, block: bytes) -> None:
+    async def feed(self, block: bytes) -> None:
         """Take a block as it came from the client."""
         piece = self._decoder.feed(block)
         self.size += len(piece)
@@ -64,6 +73,8 @@ class Incoming:
                 self._keep(piece)
             except Refused as refused:
                 self._refuse(refused)
+            if len(self._builder.held) >= SPOOL_FROM and self._builder.in_body:
+                await self._spool()
 
     def _keep(self, piece: bytes) -> None:
         if self._decoder.hides_end:
@@ -82,16 +93,56 @@ class Incoming:
     def _refuse(self, refused: Refused) -> None:
         self._refusal = refused
         self._builder = MessageBuilder(0)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         self._account.release()
 
+    async def _spool(self) -> None:
+        """Write what is in memory to disk. Where that cannot be, it stays."""
+        octets = len(self._builder.held)
+        if not octets or not self._can_spool or not self._account.disk.fits(octets):
+            return
+        self._account.disk.take(octets)
+        if self._file is None:
+            self._file = self._account.spool_file()
+        try:
+            await self._file.write(self._builder.held)
+        except OSError as error:
+            self._can_spool = False
+            self._account.disk.take(-octets)
+            log.warning("not_spooled", problem=str(error), kept="in memory")
+        else:
+            self._builder.take()
+            self._account.memory.take(-octets)
+
     async def message(self) -> Message:
-        """The whole message.
+        """The whole message. One that waited on disk waits for memory, too, where that is short.
 
         Raises:
-            Refused: it was one to refuse.
+            Refused: it was one to refuse, or there is no memory for it.
         """
         if self._refusal is not None:
             raise self._refusal
-        if self._builder.size < LARGE:
-            return self._builder.message()
-        return await asyncio.to_thread(self._builder.message)
+        digest = self._builder.digest()
+        if self._file is not None and self._file.size:
+            return Message(await self._read_back(self._file), digest)
+        held = self._builder.take()
+        return Message(bytes(held) if len(held) < LARGE else await asyncio.to_thread(bytes, held), digest)
+
+    async def _read_back(self, file: SpoolFile) -> bytes:
+        await self._spool()  # of its end nothing is in memory while it waits
+        await self._account.wait_to_hold(file.size)
+        try:
+            content = await file.read()
+        except OSError as error:
+            log.error("spool_unreadable", problem=str(error))
+            raise Refused(451, "4.3.0", "the message was lost before it was taken, try again later") from None
+        file.close()
+        self._file = None
+        self._account.disk.release()
+        held = self._builder.take()
+        return content if not held else await asyncio.to_thread(b"".join, (content, held))

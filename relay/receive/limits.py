@@ -1,46 +1,23 @@
-"""What clients may take in all, counted over every worker process: connections, and the memory of messages in flight.
-
-The counts stand in memory that the supervisor maps before it forks. Each worker writes only its own row and reads the
-sum of all, so there are no locks, and what a dead worker held is given back by clearing its row.
-"""
+"""What clients may take in all, over every worker process: connections, and the room for messages in flight."""
 
 from __future__ import annotations
 
-import mmap
-import secrets
+import asyncio
 from collections.abc import Callable
-from hashlib import blake2b
 
-from relay.network import client_network
+from relay.known_clients import KnownClients
+from relay.network import client_network, wider_networks
+from relay.receive.counts import ALL, CONNECTIONS, DISK, MEMORY, NETWORKS, SharedCounts, bucket
+from relay.receive.pace import Paces, Transfer
+from relay.receive.room import RESERVE, SPOOL_FROM, Room, Share
+from relay.receive.spool import Spool, SpoolFile
 from relay.reply import Refused
 
-RESERVE = 10  # one connection in ten is for trusted clients: strangers in any number do not keep them out
-CLIENT_MEMORY = 4  # the messages of one client may take one part in four of the memory, however slowly it sends them
+NETWORK = 1, 2  # one half of the connections is the most that an IPv6 /32 may have from clients that are not known,
+NETWORK_IN_ALL = 3, 4  # and three quarters with those that are
 
-_SALT = secrets.token_bytes(16)  # drawn before the fork: no client can know who shares its bucket
-_BUCKETS = 1 << 14  # addresses share a bucket by chance one time in 16,000: then both count together
-_ALL = _BUCKETS  # the bucket in which everybody counts
-_OCTETS = _ALL + 1  # added to a bucket, the counter of its octets; the bucket itself is that of its connections
-_ROW = 2 * _OCTETS
-
-
-class SharedCounts:
-    """One row of 64-bit counters for each worker. Made in the supervisor, used in the workers."""
-
-    def __init__(self, workers: int) -> None:
-        self._counters = memoryview(mmap.mmap(-1, workers * _ROW * 8)).cast("q")
-
-    def add(self, worker: int, counter: int, amount: int) -> None:
-        self._counters[worker * _ROW + counter] += amount
-
-    def total(self, counter: int) -> int:
-        return sum(self._counters[counter::_ROW])
-
-    def clear(self, worker: int) -> None:
-        """Give back all that a worker held which is no more."""
-        start = worker * _ROW * 8
-        octets = self._counters.cast("B")
-        octets[start : start + _ROW * 8] = bytes(_ROW * 8)
+MEMORY_PATIENCE = 60.0  # seconds to wait for memory at the final dot, of the ten minutes of RFC 5321 section 4.5.3.2.6
+_LOOK_AGAIN = 0.1  # seconds
 
 
 class Limits:
@@ -50,7 +27,11 @@ class Limits:
         connections: at most so many in all, nine in ten of them from clients that are not trusted.
         per_client: at most so many from one address (an IPv6 client is its /64), unless it is trusted.
         memory: at most so many octets of messages between DATA and their reply.
-        watch: is told of every octet that is taken, and with a minus given back.
+        largest: octets of a message that strangers may send, as long as `memory` has no other.
+        min_rate: octets a second, see `receive.pace`.
+        spool: where large messages wait for their end, in one half of what is free there.
+        known: the clients that do not count with their neighbours.
+        watch_memory, watch_disk: are told of every octet that is taken, and with a minus given back.
     """
 
     def __init__(
@@ -61,14 +42,29 @@ class Limits:
         connections: int,
         per_client: int,
         memory: int,
-        watch: Callable[[int], object] = lambda octets: None,
+        largest: int = 0,
+        min_rate: int = 1024,
+        spool: Spool | None = None,
+        known: KnownClients | None = None,
+        watch_memory: Callable[[int], object] = lambda octets: None,
+        watch_disk: Callable[[int], object] = lambda octets: None,
     ) -> None:
         self.connections = connections
         self.per_client = per_client
-        self.memory = memory
-        self.watch = watch
+        self.known = known or KnownClients()
+        self.memory = Room(counts, worker, MEMORY, lambda: memory, largest, watch_memory)
+        self.disk = Room(counts, worker, DISK, self._disk_capacity, 0, watch_disk)
+        self.paces = Paces(counts, worker, (self.memory, self.disk), min_rate)
+        self._spool = spool or Spool(None)
         self._counts = counts
         self._worker = worker
+
+    def _disk_capacity(self) -> int:
+        """Half of what is free without the messages that wait there: the other half is the queue's."""
+        return (self._spool.free() + self.total(DISK + ALL)) // 2
+
+    def spool_file(self) -> SpoolFile:
+        return self._spool.file()
 
     def count(self, counter: int, amount: int) -> None:
         self._counts.add(self._worker, counter, amount)
@@ -81,11 +77,14 @@ class Account:
     """What one connection takes. It counts from `with` on; at its end everything is given back."""
 
     def __init__(self, limits: Limits, ip: str, *, trusted: bool) -> None:
+        client = client_network(ip)
         self._limits = limits
-        self._trusted = trusted
-        name = blake2b(client_network(ip).encode(), digest_size=8, key=_SALT).digest()
-        self._client = int.from_bytes(name) % _BUCKETS
-        self._held = 0
+        self._name = client
+        self._client = bucket(client)
+        self._networks = [] if trusted else _networks(limits, client)
+        self.trusted = trusted
+        self.memory = Share(limits.memory, self._client, trusted=trusted)
+        self.disk = Share(limits.disk, self._client, trusted=trusted)
 
     def __enter__(self) -> Account:
         self._count(1)
@@ -96,46 +95,95 @@ class Account:
         self._count(-1)
 
     def _count(self, connections: int) -> None:
-        for bucket in (_ALL, self._client):
-            self._limits.count(bucket, connections)
+        for one in (ALL, self._client):
+            self._limits.count(CONNECTIONS + one, connections)
+        for _, counter, _ in self._networks:
+            self._limits.count(counter, connections)
 
     @property
     def refusal(self) -> str:
         """Why this connection is one too many; empty where it may stay."""
-        if not self._trusted and self._limits.total(self._client) > self._limits.per_client:
-            return "too many connections from your address"
-        most = self._limits.connections
-        most -= 0 if self._trusted else most // RESERVE
-        return "too many connections" if self._limits.total(_ALL) > most else ""
+        limits = self._limits
+        most = limits.connections
+        if not self.trusted:
+            if limits.total(CONNECTIONS + self._client) > limits.per_client:
+                return "too many connections from your address"
+            for network, counter, allowed in self._networks:
+                if limits.total(counter) > allowed:
+                    return f"too many connections from your network {network}"
+            most -= most // RESERVE
+        return "too many connections" if limits.total(CONNECTIONS + ALL) > most else ""
+
+    def accepted(self) -> None:
+        """A message of this client was taken: for a day it does not count with its neighbours."""
+        if not self.trusted:
+            self._limits.known.add(self._name)
+
+    # the message in flight
 
     def check(self, octets: int) -> None:
-        """Whether a message may take so many octets more.
+        """Whether a message of so many octets may come.
 
         Raises:
-            Refused: 452 4.3.1, there is no room for them now.
+            Refused: 452 4.3.1, there is no room for it now.
         """
-        fits = self._limits.total(_OCTETS + _ALL) + octets <= self._limits.memory
-        client = self._limits.total(_OCTETS + self._client)
-        if client > self._held and not self._trusted:  # it has other messages under way
-            fits = fits and client + octets <= self._limits.memory // CLIENT_MEMORY
-        if not fits:
-            raise Refused(452, "4.3.1", "Insufficient system resources, try again later")
+        if not self.memory.fits(min(octets, SPOOL_FROM)):
+            raise _no_room()
+        if octets > SPOOL_FROM and not self.disk.fits(octets) and not self.memory.fits(octets):
+            raise _no_room()
 
     def hold(self, octets: int) -> None:
-        """Take so many octets more.
+        """Take so many octets of memory more.
 
         Raises:
-            Refused: as `check`; nothing was taken.
+            Refused: 452 4.3.1, there is no room for them now; nothing was taken.
         """
-        self.check(octets)
-        self._hold(octets)
+        if not self.memory.fits(octets):
+            raise _no_room()
+        self.memory.take(octets)
+
+    async def wait_to_hold(self, octets: int) -> None:
+        """Take so many octets of memory more, as soon as they are there.
+
+        Raises:
+            Refused: 452 4.3.1, they were not within a minute.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + MEMORY_PATIENCE
+        while not self.memory.fits(octets) and loop.time() < deadline:  # noqa: ASYNC110 (other processes hold it, too)
+            await asyncio.sleep(_LOOK_AGAIN)
+        self.hold(octets)
 
     def release(self) -> None:
         """Give all octets back."""
-        self._hold(-self._held)
+        self.memory.release()
+        self.disk.release()
 
-    def _hold(self, octets: int) -> None:
-        self._held += octets
-        self._limits.watch(octets)
-        for bucket in (_ALL, self._client):
-            self._limits.count(_OCTETS + bucket, octets)
+    def spool_file(self) -> SpoolFile:
+        return self._limits.spool_file()
+
+    def transfer(self, end: Callable[[Exception], None]) -> Transfer:
+        """A message that is being sent; see `receive.pace`."""
+        return Transfer(self._limits.paces, (self.memory, self.disk), end, trusted=self.trusted)
+
+
+def _networks(limits: Limits, client: str) -> list[tuple[str, int, int]]:
+    """The networks that a client counts in: their names, counters, and the most connections of each."""
+    wider = wider_networks(client)
+    if not wider:
+        return []
+    found = []
+    if not limits.known.knows(client):
+        most = _part(limits.connections, NETWORK)
+        found += [(name, NETWORKS + bucket(name), min(most, times * limits.per_client)) for name, times in wider]
+    widest = wider[-1][0]
+    return [*found, (widest, NETWORKS + bucket(f"all of {widest}"), _part(limits.connections, NETWORK_IN_ALL))]
+
+
+def _part(number: int, part: tuple[int, int]) -> int:
+    """A part of a number, one at least."""
+    return max(1, number * part[0] // part[1])
+
+
+def _no_room() -> Refused:
+    return Refused(452, "4.3.1", "Insufficient system resources, try again later")

@@ -21,6 +21,7 @@ from relay.queue.ids import text as id_text
 from relay.receive.command import Command, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
+from relay.receive.pace import TooSlow
 from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
 from relay.reply import Refused, Reply
 
@@ -120,6 +121,8 @@ class Session:
         except TimedOut:
             self._farewell("4.4.2", "Error: timeout exceeded")
             self._log.info("timeout")
+        except TooSlow:
+            self._farewell("4.4.2", "Error: too slow while others wait for room, try again later")
         except Disconnected:
             self._log.info("lost", after=self._last)
         except _Close:
@@ -280,7 +283,7 @@ class Session:
         normalizes = self._client.trusted or self._config.receive.bare_newline == "normalize"
         try:
             with Incoming(self._config.receive, self._account, normalizes=normalizes) as incoming:
-                await self._read(incoming)
+                await self._read(incoming, transaction)
                 reply = await self._finish(transaction, incoming)
         finally:
             self._forget_transaction()
@@ -288,16 +291,23 @@ class Session:
             self._refuse(reply)
             return
         self._errors = 0
+        self._account.accepted()
         self._reply(reply)
 
-    async def _read(self, incoming: Incoming) -> None:
+    async def _read(self, incoming: Incoming, transaction: Transaction) -> None:
         loop, patience = asyncio.get_running_loop(), self._config.limits.data_timeout
         started = loop.time()
-        while not incoming.finished:
-            block = await self._stream.read_block(patience)
-            if loop.time() - started > 2 * patience + incoming.kept / SLOWEST:
-                raise TimedOut
-            incoming.feed(block)
+        with self._account.transfer(self._stream.interrupt) as transfer:
+            try:
+                while not incoming.finished:
+                    block = await self._stream.read_block(patience)
+                    if loop.time() - started > 2 * patience + incoming.kept / SLOWEST:
+                        raise TimedOut
+                    transfer.received += len(block)
+                    await incoming.feed(block)
+            except TooSlow as slow:
+                self._log.info("too_slow", id=id_text(transaction.id), size=incoming.size, octets_a_second=slow.rate)
+                raise
         self._stream.unread(incoming.rest)
 
     async def _finish(self, transaction: Transaction, incoming: Incoming) -> Reply:

@@ -121,7 +121,10 @@ class Metrics:
     def __init__(self, workers: int = 1) -> None:
         self.connections = Counter("connections", "Connections accepted")
         self.sessions = Gauge("sessions", "Sessions open")
-        self.message_memory = Gauge("message_memory_bytes", "Octets of messages in flight")
+        self.message_memory = Gauge("message_memory_bytes", "Octets of messages in flight in memory")
+        self.message_spool = Gauge(
+            "message_spool_bytes", "Octets of messages in flight that wait on disk for their end"
+        )
         self.accepted = Counter("messages_accepted", "Messages that got their 250")
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
         self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)

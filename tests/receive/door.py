@@ -10,11 +10,14 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from relay.config import Config
+from relay.known_clients import KnownClients
 from relay.message import Client, Message
 from relay.queue.ids import QueueIds
 from relay.receive.command import RcptTo, Transaction
-from relay.receive.limits import Limits, SharedCounts
+from relay.receive.counts import SharedCounts
+from relay.receive.limits import Limits
 from relay.receive.listener import Listener, bind
+from relay.receive.spool import Spool
 from relay.reply import Refused, Reply
 
 PATIENCE = 10.0  # seconds for whatever should happen at once
@@ -52,6 +55,8 @@ class Door:
     Args:
         counts: where it counts, if others count there too.
         tls: what makes its TLS contexts.
+        spool: where large messages wait; without it they wait in memory.
+        known: the clients that had mail accepted, if others know them, too.
         listen, settings: over the defaults of the configuration.
     """
 
@@ -61,6 +66,8 @@ class Door:
         counts: SharedCounts | None = None,
         worker: int = 0,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        spool: Spool | None = None,
+        known: KnownClients | None = None,
         listen: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -75,19 +82,24 @@ class Door:
         self.taker = Taker()
         self.counts = counts or SharedCounts(1)
         limits = self.config.limits
+        self.limits = Limits(
+            self.counts,
+            worker,
+            connections=limits.connections,
+            per_client=limits.connections_per_client,
+            memory=limits.message_memory,
+            largest=self.config.receive.max_message_size,
+            min_rate=limits.min_rate,
+            spool=spool,
+            known=known,
+        )
         self.socket = bind("127.0.0.1:0")
         self.address: tuple[str, int] = self.socket.getsockname()
         self.listener = Listener(
             self.socket,
             self.config.listen[0],
             self.config,
-            Limits(
-                self.counts,
-                worker,
-                connections=limits.connections,
-                per_client=limits.connections_per_client,
-                memory=limits.message_memory,
-            ),
+            self.limits,
             QueueIds(time.time),
             lambda client: nullcontext(self.taker),
             tls,
@@ -99,9 +111,9 @@ class Door:
         """What was taken so far."""
         return [message.content for _, _, message in self.taker.taken]
 
-    async def client(self, *, greet: bool = True) -> Talk:
-        """A client; with `greet` it has said EHLO."""
-        talk = Talk(*await asyncio.open_connection(*self.address))
+    async def client(self, *, greet: bool = True, source: str = "127.0.0.1") -> Talk:
+        """A client at a loopback address; with `greet` it has said EHLO."""
+        talk = Talk(*await asyncio.open_connection(*self.address, local_addr=(source, 0)))
         if greet:
             assert (await talk.reply()).startswith("220 mx.test ESMTP")
             await talk.says("EHLO client.test\r\n")

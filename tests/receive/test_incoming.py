@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from relay.config_sections import Receive
 from relay.message import Message
+from relay.receive.counts import SharedCounts
 from relay.receive.data import HEADER_FIELDS
 from relay.receive.incoming import Incoming
-from relay.receive.limits import Account, Limits, SharedCounts
+from relay.receive.limits import Account, Limits
 from relay.reply import Refused
 
 LIMIT = 100_000
@@ -24,7 +25,7 @@ async def received(content: bytes, *, block: int = 65536, max_header: int = LIMI
     stream = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
     with Incoming(Receive(max_header_size=max_header), account, normalizes=False) as incoming:
         for start in range(0, len(stream), block):
-            incoming.feed(stream[start : start + block])
+            await incoming.feed(stream[start : start + block])
         assert incoming.finished
         return await incoming.message()
 
