@@ -66,10 +66,9 @@ class Room:
         total = self.taken + octets
         if trusted:
             return total <= capacity
-        if held + octets > SPOOL_FROM:
-            most = capacity * LARGE_MAIL[0] // LARGE_MAIL[1]
-        else:
-            most = capacity - capacity // RESERVE
+        most = capacity - capacity // RESERVE
+        if held + octets > SPOOL_FROM:  # where there is little of it, one of the largest and a quarter for all others
+            most = max(capacity * LARGE_MAIL[0] // LARGE_MAIL[1], min(most, self._largest * 5 // 4))
         others = self._counts.total(self.part + client) - held
         if others > 0 and others + held + octets > capacity // CLIENT:
             return False

@@ -262,6 +262,16 @@ def test_the_largest_message_fits_into_the_smallest_memory() -> None:
         stranger.hold(size - SPOOL_FROM)
 
 
+def test_what_others_hold_of_a_small_memory_does_not_keep_the_largest_message_out() -> None:
+    size = 40 * SPOOL_FROM
+    one = Limits(SharedCounts(1), 0, connections=99, per_client=9, memory=size * 5 // 4, largest=size)
+    with ExitStack() as stack:
+        for n in range(4):
+            stack.enter_context(Account(one, f"192.0.2.{n}", trusted=False)).hold(SPOOL_FROM)
+        with Account(one, "192.0.2.9", trusted=False) as stranger:
+            stranger.hold(size)
+
+
 async def test_memory_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Limits(SharedCounts(1), 0, connections=9, per_client=9, memory=1000)
     with Account(one, ANN, trusted=False) as ann, Account(one, BOB, trusted=False) as bob:
