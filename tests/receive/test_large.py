@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from relay.message import Message
+from relay.receive.spool import Spool
 from tests.receive.door import Door
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_factories=["uvloop"])]
@@ -79,12 +80,16 @@ async def stalls() -> AsyncIterator[list[float]]:
         turns.sort(reverse=True)
 
 
+@pytest.mark.parametrize("where", ["on disk", "in memory"])
 @pytest.mark.parametrize("kind", REPEATED)
-async def test_a_large_message_holds_nobody_up(door: Callable[..., Door], kind: str) -> None:
+async def test_a_large_message_holds_nobody_up(
+    door: Callable[..., Door], tmp_path: Path, kind: str, where: str
+) -> None:
     header, repeated = REPEATED[kind]
     normalized = repeated.replace(b"..", b".").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     times = SIZE // len(normalized)
-    one = door(clients={"trusted": ["127.0.0.1"] if kind == "bare newlines" else []})
+    spool = Spool(tmp_path if where == "on disk" else None)
+    one = door(spool=spool, clients={"trusted": ["127.0.0.1"] if kind == "bare newlines" else []})
     _forget_peak()
     before = _peak()
     async with stalls() as turns:
