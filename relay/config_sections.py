@@ -225,9 +225,11 @@ class Dmarc(Section):
 
 
 class Arc(Section):
-    """ARC seals (RFC 8617): whether we make them, with which key (without one: a DKIM key), and whose are believed."""
+    """ARC seals (RFC 8617): whether we make them, with comments or without, with which key (without one: a DKIM key),
+    and whose are believed."""
 
     seal: bool = True
+    comments: bool = False
     domain: DomainName | None = None
     selector: DomainName | None = None
     private_key: File | None = None

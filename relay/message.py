@@ -22,6 +22,9 @@ _FIELD = re.compile(
 )
 _SOME_FIELD = re.compile(rb"^%s[ \t]*+:" % _NAME, re.MULTILINE)
 _MBOX_LINES = re.compile(rb"(?:>*+From (?![ \t]*+:)[^\r\n]*+\r\n)++")
+# RFC 5322 section 4.5 has SP and HTAB before the colon. For Mail::DKIM other white space is no different, and verifiers
+# to whom it is read nothing of such a header.
+_LENIENT_NAME = re.compile(rb"(%s)\s*+:" % _NAME)
 _BLANK = b" \t\r\n"
 
 Canonicalization = Literal["simple", "relaxed"]  # RFC 6376 section 3.4
@@ -42,6 +45,14 @@ class HeaderField(NamedTuple):
     def value(self) -> bytes:
         """What stands after the colon, unfolded, without the surrounding white space."""
         return self.raw.partition(b":")[2].replace(b"\r\n", b"").strip()
+
+    @property
+    def signed_name(self) -> str:
+        """The name under which signatures cover it, lower case, with any white space before the colon; may be empty."""
+        if self.name:
+            return self.name
+        found = _LENIENT_NAME.match(self.raw)
+        return found[1].decode("ascii").lower() if found is not None else ""
 
 
 class _BodyHash:

@@ -183,7 +183,8 @@ class Examiner:
     async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
         """The message without Authentication-Results that pretend to be ours."""
         believed = verdict.word.fields if verdict.word is not None else ()
-        strip = partial(forged.strip_forged, message, self._config.authserv, believed)
+        others = () if verdict.trusted else self._config.clients.authserv_ids
+        strip = partial(forged.strip_forged, message, self._config.authserv, believed, others)
         message, removed = await aside(message, strip)
         if removed:
             log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))

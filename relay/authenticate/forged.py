@@ -1,39 +1,76 @@
-"""Authentication-Results that only pretend to be ours (RFC 8601 section 5): none may reach a reader behind us."""
+"""Authentication-Results that only pretend to be ours (RFC 8601 section 5): none may reach a reader behind us.
+
+What some reader takes for a name of ours is one, however it is written: quoted, encoded, in brackets, with octets in it
+that are dropped, or that end a name. Names that only have ours as a part are other people's.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Collection, Iterator
 
 from relay.address import normal_domain
+from relay.authenticate.readings import DOTS, INVISIBLE, spellings
 from relay.message import HeaderField, Message
+from relay.rewrite.mailboxes import decoded
 
 SCANNED_OCTETS = 32768  # of Authentication-Results in one message; real ones stay far below
+ODD_OCTETS = (
+    12288  # of those that are not written plainly, which are looked at closely: a millisecond for each thousand
+)
+ID_OCTETS = 1024  # before the first semicolon of a field: a name has 255, and comments there are rare
 
-_PIECE = re.compile(r'\\.|[()";\\]|\s+|[^\\()";\s]+', re.DOTALL)
+_AT_LEAST = 200  # octets that count for each of those, however short it is
+
+_NAME = b"authentication-results"
+# Readers drop white space, controls and octets of no charset that they know from a name, or end it there.
+_LIKE_NAME = re.compile(b"".join(rb"[\0- \x7f-\xff]*+" + re.escape(b"%c" % c) for c in b"%s:" % _NAME), re.IGNORECASE)
+_PLAIN = re.compile(rb"([\w.-]++)(?:\s++[0-9]++)?+\s*+(?:;|\Z)", re.ASCII)  # a name, and perhaps a version
+_PIECE = re.compile(r'\\.|[()";\\]|[^\\()";]+', re.DOTALL)
+_OPENING = (re.compile('["]'), re.compile("[()]"), re.compile('[()"]'))
+# An encoded word (RFC 2047) that has no end.
+_OPEN_WORD = re.compile(r"=\?[^?]*+(?:\?[BQbq]?(?:\?[^?]*+)?)?\Z")
+_UNSEEN = re.compile(f"(?:{INVISIBLE.pattern}|[\ufffd\u0600-\u0605\u06dd\u070f])+")
+# Neither part of a name nor unseen: all ASCII but letters, digits, `_`, `.` and `-`, white space, quotes and brackets.
+_BREAK = re.compile(
+    r"[\0-,/:-@\[-^`{-\x9f\s\xab\xb4\xbb\u2018-\u201f\u2032-\u2037\u2039\u203a\u2045\u2046\u207d\u207e\u2308-\u230b"
+    r"\u2329\u232a\u2768-\u2775\u27e6-\u27ef\u2983-\u2998\u29fc\u29fd\u3008-\u3011\u3014-\u301f\ufe35-\ufe44\ufe47\ufe48"
+    r"\ufe59-\ufe5e\uff02\uff07-\uff09\uff1b\uff1c\uff1e\uff3b\uff3d\uff5b\uff5d\uff5f\uff60\uff62\uff63\u037e\ufe54]+"
+)
 _SIGNED_FIELDS = re.compile(rb"(?:^|;)\s*h\s*=([^;]*)")
 
 
 def strip_forged(
-    message: Message, authserv_id: str, believed: Collection[HeaderField] = ()
+    message: Message, authserv_id: str, believed: Collection[HeaderField] = (), others: Collection[str] = ()
 ) -> tuple[Message, tuple[HeaderField, ...]]:
     """The message without the Authentication-Results that claim to be ours (RFC 8601 section 5), and those fields.
 
-    The authserv-id is compared by its syntax: comments, quotes, case, a version behind it and the spelling of an
-    internationalized name make no difference. Of a malformed field it is enough that our name could be read from it,
-    and past `SCANNED_OCTETS` every one is taken for forged.
+    Past `SCANNED_OCTETS` every field is taken for forged, and past `ODD_OCTETS` every one that is not written plainly.
 
     Args:
         believed: fields that stay: those of a trusted client's MTA, which may have our name if it shares our host.
+        others: further ids that no field may have.
     """
-    ours = normal_domain(authserv_id)
+    ours = frozenset(map(normal_domain, (authserv_id, *others)))
     forged: list[HeaderField] = []
-    scanned = 0
-    for field in message.all("authentication-results"):
+    scanned = odd = 0
+    for field in message.fields:
+        if field.name != "authentication-results" and (field.name or not _LIKE_NAME.match(field.raw)):
+            continue
         scanned += len(field.raw)
         if field in believed:
             continue
-        if scanned > SCANNED_OCTETS or _names(field.value.decode("utf-8", "replace"), ours):
+        value = field.value
+        plain = _PLAIN.match(value)
+        odd += max(len(field.raw), _AT_LEAST) if plain is None else 0
+        if scanned > SCANNED_OCTETS or odd > ODD_OCTETS:
+            is_forged = True
+        elif plain is not None:
+            is_forged = plain[1].decode("ascii").lower().strip(".") in ours
+        else:
+            is_forged = _names_one_of(value, ours)
+        if is_forged:
             forged.append(field)
     return message.without(forged), tuple(forged)
 
@@ -44,31 +81,75 @@ def are_signed(message: Message) -> bool:
     return any(b"authentication-results" in re.split(rb"[:\s]+", tag[1]) for tag in found if tag)
 
 
-def _names(value: str, ours: str) -> bool:
-    words = _words_before_results(value)
-    if len(words) > 1 and words[-1].isdigit():
-        words.pop()  # the version
-    longest = len(ours) + 1  # a final dot; the name with U-labels is shorter
-    return any(len(name) <= longest and normal_domain(name) == ours for name in ("".join(words), *words[:1]))
+def _names_one_of(value: bytes, ours: Collection[str]) -> bool:
+    """Whether some reader finds one of these names where the authserv-id stands, or where that is not to be seen."""
+    whole = value.decode("utf-8", "replace")
+    text = whole[:ID_OCTETS]
+    if len(whole) > len(text) and (_OPEN_WORD.search(text) or not _read(_UNSEEN.sub("", text))[1]):
+        return True
+    texts = {text, decoded(text)} if "=?" in text else {text}
+    seen = {_UNSEEN.sub(instead, one) for one in texts for instead in ("", " ")}
+    found = {bare for one in seen for bare in _before_results(one)}
+    return any(_is_one_of(name, ours) for name in {name for bare in found for name in _names(bare)})
 
 
-def _words_before_results(value: str) -> list[str]:
-    """What stands before the first semicolon, without comments and quotes."""
-    words, depth, quoted = [""], 0, False
-    for piece in _PIECE.findall(value):
+def _before_results(text: str) -> Iterator[str]:
+    """What stands before the first semicolon, without comments and quotes.
+
+    Where something is never closed, or nothing stands there but comments, a lenient reader may see what they hold; and
+    one that knows no quoted pairs sees backslashes.
+    """
+    bare, _, is_plain = _read(text)
+    yield bare
+    if "\\" in text:
+        yield _read(text.replace("\\", " "))[0]
+    if not is_plain:
+        yield from (_read(marks.sub(" ", text))[0] for marks in _OPENING)
+
+
+def _read(text: str) -> tuple[str, bool, bool]:
+    """As RFC 8601 section 2.2 has it, but that semicolons before anything else are passed over; whether there is one
+    behind it; and whether all is closed and something stands there."""
+    kept, depth, quoted, ended, is_plain = [""], 0, False, False, True
+    for piece in _PIECE.findall(text):
         if depth:
             depth += {"(": 1, ")": -1}.get(piece, 0)
         elif piece == '"':
             quoted = not quoted
-        elif quoted:
-            words[-1] += piece[1:] if len(piece) > 1 and piece[0] == "\\" else piece
-        elif piece == ";":
-            break
-        elif piece == "(" or piece.isspace():
-            depth = int(piece == "(")
-            words.append("")
+        elif piece == "(" and not quoted:
+            depth = 1
+            kept.append(" ")
+        elif piece == ";" and not quoted:
+            ended = bool("".join(kept).strip())
+            if ended:
+                break
+            is_plain = False
         else:
-            words[-1] += piece
-    if depth or quoted:  # never closed: a lenient reader may see what stands behind it
-        return _words_before_results(re.sub(r'[()"]', " ", value))
-    return [word for word in words if word]
+            is_plain = is_plain and piece != ")"
+            kept.append(piece[1:] if len(piece) > 1 and piece[0] == "\\" else piece)
+    bare = "".join(kept)
+    return bare, ended, is_plain and not depth and not quoted and bool(bare.strip())
+
+
+def _names(bare: str) -> Iterator[str]:
+    """What may be the name: the first run of what names have, also over white space, and all of it together; each also
+    without a version."""
+    words = bare.split()
+    named = words.copy()
+    while named and named[-1].isdigit():
+        named.pop()
+    for some in (words, named):
+        for text in (" ".join(some), "".join(some)):
+            yield next((piece for piece in _BREAK.split(text) if piece.strip(".")), "")
+        yield _BREAK.sub("", "".join(some))
+
+
+def _is_one_of(name: str, ours: Collection[str]) -> bool:
+    """Compared as domains are: without case, with any dot, in any spelling of an internationalized name."""
+    if len(name) > ID_OCTETS:
+        return False
+    dotted = DOTS.sub(".", name)
+    if unicodedata.normalize("NFKC", dotted).casefold().strip(".") in ours:
+        return True
+    international = not name.isascii() and any("xn--" in one for one in ours)
+    return international and any(one in ours for one in spellings(dotted.strip(".")))

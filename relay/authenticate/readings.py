@@ -29,7 +29,7 @@ MARKS = 1000  # octets that mean something in an address list: what 140 authors 
 _PLAIN = re.compile(rb"(?:[^<>@]*+<)?[\w.!#$%&'*+/=?^`{|}~-]++@[A-Za-z0-9.-]++>?", re.ASCII)
 _MARK = re.compile(rb'[<>()",;@\\]|=\?')
 # Nothing that IDNA2003, a lenient decoder or a font shows: controls, format characters, fillers, variation selectors.
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u1806\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
@@ -50,7 +50,7 @@ _SPREAD = re.compile(rf"{_NO_NAME}*+(?:[\w.\s\u0080-\U0010ffff-]*+)")
 _CLOSE = re.compile(rf"{_NO_NAME}*+[^ \t?:]*+")
 _WHOLE = re.compile(rf"{_NO_NAME}*+[^>?:]*+")
 _JUNK = re.compile(rf"{_NO_NAME}+|\s+")
-_DOTS = re.compile("[.\u2024\u3002\ufe52\uff0e\uff61]")
+DOTS = re.compile("[.\u2024\u3002\ufe52\uff0e\uff61]")
 
 
 def further_domains(values: Sequence[bytes]) -> set[str] | None:
@@ -67,15 +67,15 @@ def further_domains(values: Sequence[bytes]) -> set[str] | None:
             candidates.update(_domains(piece))
             if len(candidates) > CANDIDATES:
                 return None
-    return {name for domain in candidates for name in _normal(domain) if DOMAIN.match(name) and _is_public(name)}
+    return {name for domain in candidates for name in spellings(domain) if DOMAIN.match(name) and _is_public(name)}
 
 
 def _texts(value: bytes) -> Iterator[str]:
     """The value without what some reader drops; where it is no UTF-8 also as older readers decode it."""
     text = value.decode("utf-8", "ignore")
-    yield _INVISIBLE.sub("", text)
+    yield INVISIBLE.sub("", text)
     if len(text.encode()) < len(value):
-        yield _INVISIBLE.sub("", value.decode("latin-1"))
+        yield INVISIBLE.sub("", value.decode("latin-1"))
 
 
 def _mailboxes(text: str) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _mailboxes(text: str) -> Iterator[str]:
 
 
 def _decoded(word: re.Match[str]) -> str:
-    return _INVISIBLE.sub("", decoded(word[0][:_WORD]))
+    return INVISIBLE.sub("", decoded(word[0][:_WORD]))
 
 
 def _mailbox(kept: list[str], asides: list[str]) -> str:
@@ -127,7 +127,7 @@ def _behind_at_signs(mailbox: str) -> Iterator[str]:
     """What stands behind each at sign, without what is the local part before another one."""
     pieces = mailbox.split("@")
     for number, piece in enumerate(pieces[1:], 2):
-        if _DOTS.search(piece):
+        if DOTS.search(piece):
             yield piece if number == len(pieces) else _LOCAL_PART.sub("", piece) or piece
 
 
@@ -146,8 +146,8 @@ def _is_public(name: str) -> bool:
     return "." in name and not name.rpartition(".")[2].isdigit()
 
 
-def _normal(domain: str) -> Iterator[str]:
-    """As IDNA2008 has it with the mapping of UTS 46, and as IDNA2003."""
+def spellings(domain: str) -> Iterator[str]:
+    """A domain as IDNA2008 has it with the mapping of UTS 46, and as IDNA2003."""
     if len(domain) > DOMAIN_OCTETS:
         return
     yield normal_domain(domain)

@@ -91,7 +91,7 @@ def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
     words = [f"p={verdict.policy}"] if verdict.policy else []
     if verdict.result == "none" and not verdict.problem:
         words.append(f"{verdict.domain} has no DMARC record")
-    words += ["testing (t=y)"] if verdict.testing else []
+    words += ["testing, t=y"] if verdict.testing else []
     words += [f"aligned by {' and '.join(verdict.aligned)}"] if verdict.aligned else []
     words += [verdict.problem] if verdict.problem else []
     words += [f"one of {verdict.domains} author domains in From"] if verdict.domains > 1 else []

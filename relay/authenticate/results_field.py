@@ -1,7 +1,8 @@
 """The syntax of Authentication-Results (RFC 8601 section 2.2): written to the letter, read as everybody writes it.
 
 Whoever trusts an authserv-id believes what stands behind it, so nothing that a sender chose may end a value or a
-comment and pass for a result: neither in what we write nor in what we read.
+comment and pass for a result: neither in what we write nor in what we read. Some readers split at every semicolon, know
+no quoted pairs, or decode encoded words first: what we write has none of these inside comments and values.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255);
 RESULTS = 100  # of one field that are read; real ones have up to a dozen
 
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
+_PLAIN_IN_QUOTES = re.compile(r"[!#-'*-:<-\[\]-~]+\Z")  # without white space, quotes, comments, `;` and backslashes
+_QUOTED_DOTS = re.compile(r'"[A-Za-z0-9!#$%&\'*+/=?^_`{|}~.-]+"\Z')  # a local part that is quoted for its dots alone
+_ENCODED_WORD = "=?"  # how one begins (RFC 2047): some readers decode them before they look for semicolons
 _UNWRITABLE = re.compile(r"[^ -~]")
-_IN_QUOTES = str.maketrans({c: f"\\{c}" for c in '"\\'})
-_IN_COMMENT = str.maketrans({c: f"\\{c}" for c in "()\\"})
+_IN_COMMENT = str.maketrans('()\\;"', "[]/,'")
+
+_QUOTED_OR_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*+")|\s*+\((?:[^()\\]|\\.)*+\)')
 
 # No expression here can backtrack, and every octet is looked at by few of them. What is never closed goes to the end.
 _QUOTED = r'"(?:[^"\\]++|\\.)*+"?+'
@@ -63,17 +68,25 @@ class MethodResult:
 def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
     """One field, folded, with its CRLF; `none` without any results.
 
-    Left out are properties without a value, and with one that is too long: the beginning of a name is another name.
+    Of an address that could only be written with quoted pairs the domain stands alone (RFC 8601 section 2.2 allows it).
+    Left out are properties without a value, with one that is too long, since the beginning of a name is another name,
+    and with any other that could not be quoted as it is.
     """
-    lines = [f"Authentication-Results: {_value(normal_domain(authserv_id))};"]
+    name = normal_domain(authserv_id)
+    lines = [f"Authentication-Results: {_value(name) or name};"]
     if not results:
         lines[0] += " none"
     for number, result in enumerate(results, 1):
         words = [f"{result.method}={result.result}", *_comment(result.comment)]
-        words += [f"{name}={_value(value)}" for name, value in result.properties if 0 < len(value) <= VALUE_OCTETS]
+        words += [f"{name}={written}" for name, value in result.properties if (written := _value(value))]
         words[-1] += ";" if number < len(results) else ""
         lines += _fold(words)
     return "\r\n".join(lines).encode("ascii") + b"\r\n"
+
+
+def without_comments(value: bytes) -> bytes:
+    """The value of a field that `results_field` wrote, without its comments."""
+    return _QUOTED_OR_COMMENT.sub(rb"\1", value)
 
 
 def _fold(words: Sequence[str]) -> Iterator[str]:
@@ -89,17 +102,31 @@ def _fold(words: Sequence[str]) -> Iterator[str]:
 
 
 def _value(text: str) -> str:
-    """A pvalue: a token or an address as it stands, anything else quoted; `?` for what no header can hold."""
-    text = _UNWRITABLE.sub("?", text)
+    """A pvalue: a token or an address as it stands, anything else quoted; empty for what is to be left out."""
+    if not 0 < len(text) <= VALUE_OCTETS:
+        return ""
+    begins_word = _ENCODED_WORD in f"={text}"  # as it stands behind the name of the property
     local, domain = split(text)
-    if _TOKEN.match(text) or ((not local or DOT_STRING.match(local)) and DOMAIN.match(domain)):
+    if DOMAIN.match(domain):
+        is_plain = text.isascii() and not begins_word
+        is_written = not local or DOT_STRING.match(local) or _QUOTED_DOTS.match(local)
+        return text if is_plain and is_written else _domain(domain)
+    if begins_word:
+        return ""
+    if _TOKEN.match(text):
         return text
-    return '"' + text.translate(_IN_QUOTES) + '"'
+    return f'"{text}"' if _PLAIN_IN_QUOTES.match(text) else ""
+
+
+def _domain(domain: str) -> str:
+    domain = normal_domain(domain)
+    return domain if domain.isascii() else ""
 
 
 def _comment(text: str) -> list[str]:
-    """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it."""
+    """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it, or that could nest."""
     text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS].translate(_IN_COMMENT)
+    text = text.replace(_ENCODED_WORD, "= ?")
     return f"({text})".split() if text else []
 
 

@@ -126,7 +126,7 @@ class Header:
         self._positions: dict[str, list[int]] = {}
         self._fields = message.fields
         for position in reversed(range(len(self._fields))):
-            self._positions.setdefault(self._fields[position].name, []).append(position)
+            self._positions.setdefault(self._fields[position].signed_name, []).append(position)
         self._relaxed: dict[int, bytes] = {}
 
     def signed(self, covered: Coverage, signature: HeaderField) -> bytes:
@@ -158,7 +158,7 @@ class Header:
 def relaxed_field(raw: bytes) -> bytes:
     """A field in relaxed canonicalization (RFC 6376 section 3.4.2), without its CRLF."""
     name, _, value = raw.partition(b":")
-    return b"%s:%s" % (name.strip(_FWS).lower(), relaxed(value.replace(b"\r\n", b"")).strip(b" "))
+    return b"%s:%s" % (name.strip().lower(), relaxed(value.replace(b"\r\n", b"")).strip(b" "))
 
 
 def unsigned(signature: HeaderField) -> bytes:

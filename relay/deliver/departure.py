@@ -14,6 +14,7 @@ from functools import partial
 
 from relay.address import domain_of
 from relay.aside import aside, read_header
+from relay.authenticate.results_field import without_comments
 from relay.authenticate.vouched import vouched
 from relay.config import Config
 from relay.message import Message
@@ -92,12 +93,17 @@ class Departures:
             addresses = await self._addresses(stored, authors(message))
             message = await aside(message, partial(rewritten, message, addresses, self._config.srs.domain))
             await read_header(message)
-        now, testimony = self._clock(), self._testimony(stored)
-        octets = len(message.content) + len(stored.trace) + self._signer.octets(message, now)
+        testimony = self._testimony(stored)
+        octets = await aside(message, partial(self._octets, stored, testimony, message))
+        return Leaving(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
+
+    def _octets(self, stored: StoredMessage, testimony: bytes, message: Message) -> int:
+        now = self._clock()
+        signatures, octets = self._signer.octets(message, now, ours=stored.is_ours)
         key = self._signer.sealing_key(now)
         if testimony and key is not None:
-            octets += arc.octets(key) + 2 * len(testimony)  # folded, at worst at every other octet
-        return Leaving(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
+            octets += arc.octets(message, signatures, key) + 2 * len(testimony)  # folded, at worst at every other octet
+        return octets + len(message.content) + len(stored.trace)
 
     async def _addresses(self, stored: StoredMessage, found: Sequence[str]) -> dict[str, str]:
         """The addresses of ours for authors. Who is not of the domain that was proven gets none that leads anywhere."""
@@ -108,7 +114,8 @@ class Departures:
     def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> bytes:
         now = self._clock()
         proven = bool(stored.verdict.get("trusted") or stored.verdict.get("authors"))
-        signatures, key = self._signer.fields(message, now, proven=proven), self._signer.sealing_key(now)
+        signatures = self._signer.fields(message, now, proven=proven, ours=stored.is_ours)
+        key = self._signer.sealing_key(now)
         if not testimony or key is None:
             return signatures
         chain = stored.verdict["seal"]
@@ -120,7 +127,9 @@ class Departures:
         where the message is not to be sealed."""
         if not self._config.arc.seal or not stored.verdict.get("seal"):
             return b""
-        for found in Message(stored.trace).all("authentication-results"):
-            return found.value
-        word = vouched(stored.message, self._config.clients.authserv_ids)
-        return word.value if word is not None else b""
+        values = [found.value for found in Message(stored.trace).all("authentication-results")]
+        if not values and (word := vouched(stored.message, self._config.clients.authserv_ids)) is not None:
+            values = [word.value]
+        if not values:
+            return b""
+        return values[0] if self._config.arc.comments else without_comments(values[0])

@@ -19,6 +19,8 @@ from relay.queue.schema import CHUNK, chunk, delivery, message
 
 State = Literal["queued", "held", "dead"]
 
+OURS = {"trusted": True, "ours": True}  # the verdict on what we wrote ourselves
+
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
@@ -41,6 +43,11 @@ class StoredMessage:
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we wrote it: a notification, or a bounce that was rebuilt."""
+        return bool(self.verdict.get("ours"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,26 @@ from sqlalchemy import (
 )
 
 from relay.message import Message
-from relay.queue.change import LEASED, ONE, Change, Delivery, Due, Key, StoredMessage, carry_out, forget, parameters
+from relay.queue.change import (
+    LEASED,
+    ONE,
+    OURS,
+    Change,
+    Delivery,
+    Due,
+    Key,
+    StoredMessage,
+    carry_out,
+    forget,
+    parameters,
+)
 from relay.queue.database import Database, QueueUnavailable, Rejected, to_the_end
 from relay.queue.dead import DeadLetters
 from relay.queue.ids import first_at
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.tokens import SenderTokens
 
-__all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
+__all__ = ["OURS", "Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
 BATCH_OCTETS = 4 << 20  # content that shares one transaction: more would hold the other sessions' acknowledgement up
 BATCH_CHANGES = 100

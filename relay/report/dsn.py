@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Literal
 
-from relay.address import is_ascii
+from relay.address import BadAddress, is_ascii, parse
 from relay.message import Message
 from relay.report.words import reason, span
 
@@ -277,6 +277,15 @@ def original_recipient(orcpt: str) -> str:
     return f"{kind.lower()}; {address}" if address else ""
 
 
+def names_a_mailbox(orcpt: str) -> bool:
+    """Whether an ORCPT parameter is the address of a mailbox, and not any other text."""
+    try:
+        parse(original_recipient(orcpt).partition("; ")[2])
+    except BadAddress:
+        return False
+    return True
+
+
 def _unxtext(text: str) -> str:
     """RFC 3461 section 4: decoded xtext; empty where it is none, or hides what section 4.2 forbids."""
     if not _XTEXT.fullmatch(text):
@@ -320,9 +329,11 @@ def _returned(report: Report) -> _Part:
 
 
 def _bounded_header(message: Message) -> bytes:
-    """As many fields, from the top, as RETURN_OCTETS hold."""
+    """As many fields, from the top, as RETURN_OCTETS hold, and no lines that are none (RFC 6522 section 4)."""
     kept, size = [], 0
     for field in message.fields:
+        if not field.name:
+            continue
         size += len(field.raw)
         if size > RETURN_OCTETS:
             break

@@ -16,9 +16,9 @@ from relay.message import Message
 from relay.queue.ids import QueueIds
 from relay.queue.ids import text as id_text
 from relay.queue.schedule import Patience
-from relay.queue.store import Delivery, StoredMessage
+from relay.queue.store import OURS, Delivery, StoredMessage
 from relay.rate import TokenBuckets
-from relay.report.dsn import Action, RecipientReport, Report, build
+from relay.report.dsn import Action, RecipientReport, Report, build, names_a_mailbox
 from relay.report.policy import fate
 from relay.route.router import Target
 
@@ -117,6 +117,8 @@ class Notifier:
         by_address: dict[str, Happening] = {}
         for one in told:  # an alias with several mailboxes behind it is one recipient to its sender
             by_address.setdefault(one.delivery.original, one)
+        # Whom we do not know gets no text of his own under our signature but the header of his message.
+        known = bool(stored.verdict.get("trusted"))
         content = build(
             Report(
                 hostname=self._hostname,
@@ -127,13 +129,13 @@ class Notifier:
                 now=now,
                 original=stored.message,
                 unique=id_text(number),
-                recipients=tuple(_recipient(action, one, now) for one in by_address.values()),
-                ret=stored.ret,
+                recipients=tuple(_recipient(action, one, now, known) for one in by_address.values()),
+                ret=stored.ret if known else "HDRS",
                 envid=stored.envid,
             )
         )
         message = Message(content)
-        letter = StoredMessage(number, now, "", b"", message, {"trusted": True}, smtputf8=message.has_utf8_header)
+        letter = StoredMessage(number, now, "", b"", message, dict(OURS), smtputf8=message.has_utf8_header)
         deliveries = tuple(
             Delivery(
                 number,
@@ -150,7 +152,8 @@ class Notifier:
         return letter, deliveries
 
 
-def _recipient(action: Action, one: Happening, now: float) -> RecipientReport:
+def _recipient(action: Action, one: Happening, now: float, known: bool) -> RecipientReport:
+    orcpt = one.delivery.orcpt
     return RecipientReport(
         address=one.delivery.original,
         action=action,
@@ -158,7 +161,7 @@ def _recipient(action: Action, one: Happening, now: float) -> RecipientReport:
         enhanced=one.enhanced,
         expired=one.expired,
         aliased=lookup_key(one.delivery.recipient) != lookup_key(one.delivery.original),
-        orcpt=one.delivery.orcpt,
+        orcpt=orcpt if known or names_a_mailbox(orcpt) else "",
         last_attempt=now,
         retry_until=one.delivery.expires if action == "delayed" else None,
     )

@@ -13,7 +13,7 @@ import structlog
 
 from relay.message import Message
 from relay.queue.ids import text as id_text
-from relay.queue.store import StoredMessage
+from relay.queue.store import OURS, StoredMessage
 from relay.report.multipart import Unreadable
 from relay.report.rebuild import Site, rebuilt
 from relay.route.loops import is_looping, kept_marks, mark_fields
@@ -50,7 +50,7 @@ class Returns:
         log.info("bounce_rebuilt", id=id_text(number), home=home, size=octets)
         trace = kept_marks(message) + mark_fields([[home]], self._site.secrets)
         report = Message(content)
-        return StoredMessage(number, now, "", trace, report, {"trusted": True}, smtputf8=report.has_utf8_header)
+        return StoredMessage(number, now, "", trace, report, dict(OURS), smtputf8=report.has_utf8_header)
 
     def _content(self, message: Message, number: int, home: str, now: float) -> bytes:
         if is_looping(message, [[home]], self._site.secrets):

@@ -13,8 +13,8 @@ from typing import Literal
 from relay.authenticate.arc_chain import INSTANCES, SIGNATURE, TESTIMONY, links, scope
 from relay.authenticate.tags import Unverified
 from relay.message import HeaderField, Message, digest_text
-from relay.sign.dkim import FIELD_OCTETS, canonical_fields, covered
-from relay.sign.field import fold, message_tags, signed_field
+from relay.sign.coverage import Coverage, coverage
+from relay.sign.field import field_octets, fold, message_tags, signed_field
 from relay.sign.keys import SigningKey
 
 _WORD = re.compile(" *+[^ ]++")
@@ -41,27 +41,32 @@ def seal(
         now: seconds since 1970, for `t=`.
 
     Returns:
-        Nothing (`b""`) for a message without exactly one From, for a chain that is as long as it may be, and for one
-        that is not made of all the sets before ours.
+        Nothing (`b""`) for a message that is not to be signed, see `coverage`, for a chain that is as long as it may
+        be, and for one that is not made of all the sets before ours.
     """
-    fields = canonical_fields((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
-    before = _sets(message)
-    if len(fields.get("from", ())) != 1 or instance > INSTANCES or before is None or len(before) != instance - 1:
+    covered, before = _covered(message, on_top), _sets(message)
+    if covered is None or instance > INSTANCES or before is None or len(before) != instance - 1:
         return b""
     testimony = _testimony(instance, results)
-    header, names = covered(fields)
-    body_hash = digest_text(message.relaxed_body_hash)
-    signature = signed_field(
-        "ARC-Message-Signature", message_tags(f" i={instance};", names, body_hash, key, now), header, key
-    )
+    tags = message_tags(f" i={instance};", covered, digest_text(message.relaxed_body_hash), key, now)
+    signature = signed_field("ARC-Message-Signature", tags, covered.header, key, covered.canonicalization)
     ours = (HeaderField(TESTIMONY, testimony), HeaderField(SIGNATURE, signature))
     below = scope([*before, ours])
     return signed_field("ARC-Seal", _seal_tags(instance, found, key, now), below, key) + signature + testimony
 
 
-def octets(key: SigningKey) -> int:
-    """How long a set may get besides the results that it repeats, to announce a message's size (RFC 1870)."""
-    return 2 * (FIELD_OCTETS + key.signature_octets * 3 // 2)
+def octets(message: Message, signatures: int, key: SigningKey) -> int:
+    """How long a set may get besides the results that it repeats, to announce a message's size (RFC 1870).
+
+    Args:
+        signatures: the number of DKIM-Signature fields that will stand on top.
+    """
+    covered = _covered(message, b"DKIM-Signature:\r\n" * signatures)
+    return field_octets(key) + field_octets(key, covered)
+
+
+def _covered(message: Message, on_top: bytes) -> Coverage | None:
+    return coverage((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
 
 
 def _sets(message: Message) -> list[Sequence[HeaderField]] | None:

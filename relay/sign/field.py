@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
+from relay.message import Canonicalization
+from relay.sign.coverage import Coverage
 from relay.sign.keys import SigningKey
 
 _COLUMNS = 78  # RFC 5322 section 2.1.1, without the CRLF
 _NEXT_LINE = "\r\n "
+_TAG_OCTETS = 1024  # of the tags but `h=` and `b=`: a domain and a selector of the greatest length, and 400 more
 
 
-def signed_field(name: str, tags: Iterable[str], header: bytes, key: SigningKey) -> bytes:
+def signed_field(
+    name: str, tags: Iterable[str], header: bytes, key: SigningKey, canonicalization: Canonicalization = "relaxed"
+) -> bytes:
     """The whole field with its CRLF.
 
     Args:
         tags: without `b=`, in the pieces between which the field may be folded; each ends with what follows it.
         header: the canonical octets that are signed before the field itself.
+        canonicalization: of the header, and so of this field as well.
     """
-    unsigned = fold([f"{name}:", *tags, " b="])
-    canonical = f"{name.lower()}:" + unsigned.replace("\r\n ", " ").removeprefix(f"{name}: ")
+    unsigned = canonical = fold([f"{name}:", *tags, " b="])
+    if canonicalization == "relaxed":
+        canonical = f"{name.lower()}:" + unsigned.replace("\r\n ", " ").removeprefix(f"{name}: ")
     signature = base64.b64encode(key.sign(header + canonical.encode("ascii"))).decode("ascii")
     room = _COLUMNS - (len(unsigned) - unsigned.rfind("\n") - 1)
     lines = [signature[:room]]
@@ -27,24 +34,32 @@ def signed_field(name: str, tags: Iterable[str], header: bytes, key: SigningKey)
     return f"{unsigned}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
 
 
-def message_tags(first: str, names: Sequence[str], body_hash: str, key: SigningKey, now: int) -> Iterator[str]:
-    """What DKIM-Signature and ARC-Message-Signature say of what they sign, relaxed/relaxed, up to `b=`.
+def field_octets(key: SigningKey, covered: Coverage | None = None) -> int:
+    """How long a field may get, to announce a message's size (RFC 1870) before it is signed.
+
+    Args:
+        covered: what it signs; None for a field without `h=`.
+    """
+    return _TAG_OCTETS + key.signature_octets * 3 // 2 + (covered.octets if covered is not None else 0)
+
+
+def message_tags(first: str, covered: Coverage, body_hash: str, key: SigningKey, now: int) -> Iterator[str]:
+    """What DKIM-Signature and ARC-Message-Signature say of what they sign, up to `b=`; the body is relaxed.
 
     Args:
         first: the tag that comes first, in its piece.
-        names: of the signed fields.
     """
     yield first
     yield f" a={key.algorithm};"
-    yield " c=relaxed/relaxed;"
+    yield f" c={covered.canonicalization}/relaxed;"
     yield f" d={key.domain};"
     yield f" s={key.selector};"
     yield f" t={now};"
     head = " h="
-    for name in names[:-1]:
+    for name in covered.names[:-1]:
         yield f"{head}{name}:"
         head = ""
-    yield f"{head}{names[-1]};"
+    yield f"{head}{covered.names[-1]};"
     yield f" bh={body_hash};"
 
 

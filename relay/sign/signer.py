@@ -10,7 +10,9 @@ from relay.address import domain_of, split, unquote
 from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains, from_fields
 from relay.message import Message
 from relay.rewrite.author import authors
-from relay.sign.dkim import FIELD_OCTETS, signature_fields
+from relay.sign.coverage import coverage
+from relay.sign.dkim import signature_fields
+from relay.sign.field import field_octets
 from relay.sign.keys import SigningKey
 from relay.sign.table import SigningTable
 
@@ -37,11 +39,12 @@ class Signer:
         names = {key.record_name for key in own}
         return own if self.sealing is None or self.sealing.record_name in names else (*own, self.sealing)
 
-    def fields(self, message: Message, now: float, *, proven: bool = True) -> bytes:
+    def fields(self, message: Message, now: float, *, proven: bool = True, ours: bool = False) -> bytes:
         """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From.
 
         Args:
             proven: it is certain that the author's domain is the true one.
+            ours: we wrote the message.
         """
         if len(from_fields(message)) > 1:
             return b""  # of several that some reader takes for From, also under a name that is none
@@ -56,7 +59,7 @@ class Signer:
             found, keys = keys, tuple(key for key in keys if not _may_speak_for(key.domain, doubtful))
             if len(keys) < len(found):
                 log.info("unsigned", from_domain=author[1], reason="some readers of From see an author of ours")
-        return signature_fields(message, keys, int(now)) if keys else b""
+        return signature_fields(message, keys, int(now), ours=ours) if keys else b""
 
     def signs_as(self, domain: str, now: float) -> bool:
         """Whether mail of authors in that normal domain is signed with that domain (`d=`), and so passes DMARC."""
@@ -67,11 +70,12 @@ class Signer:
         keys = self.table.select("", "", now) if self.sealing is None else (self.sealing,)
         return next((key for key in keys if key.algorithm == "rsa-sha256"), None)
 
-    def octets(self, message: Message, now: float) -> int:
-        """How long `fields` may get, to announce a message's size (RFC 1870) before it is signed."""
-        return sum(
-            FIELD_OCTETS + key.signature_octets * 3 // 2 for key in self.table.select(*self._author(message), now)
-        )
+    def octets(self, message: Message, now: float, *, ours: bool = False) -> tuple[int, int]:
+        """How many fields `fields` makes, and how long all of them may get, to announce a message's size (RFC 1870)
+        before it is signed."""
+        keys = self.table.select(*self._author(message), now)
+        covered = coverage(message.fields, ours=ours) if keys else None
+        return len(keys), sum(field_octets(key, covered) for key in keys)
 
     def _author(self, message: Message) -> tuple[str, str]:
         """The user, where the table needs to know, and the normal domain of the one author; otherwise nobody."""

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 ANN, ALICE, BOB = "ann@sender.example", "alice@fwd.example", "bob@fwd.example"
 TRUSTED = "127.0.0.99"
+MTA = "mta.fwd.example"
 LOOPING, TAKEN = (554, "5.4.6"), (250, "2.0.0")
 IPV6 = "2001:db8::25"
 SEALED = ["arc-seal", "arc-message-signature", "arc-authentication-results"]
@@ -49,7 +50,7 @@ team@fwd.example chief@fwd.example, ann@mailbox.example
 self@fwd.example self@fwd.example, frank@mailbox.example
 @other.example @fwd.example
 """,
-            clients={"trusted": [f"{TRUSTED}/32"]},
+            clients={"trusted": [f"{TRUSTED}/32"], "authserv_ids": [MTA]},
             listen=[
                 {"address": f"{FWD}:{world.port}"},
                 {"address": f"127.0.0.1:{self.proxied}", "proxy_protocol": True, "proxies": ["127.0.0.1/32"]},
@@ -211,10 +212,22 @@ FORGED = [
     b"AUTHENTICATION-RESULTS: MX.FWD.EXAMPLE; none\r\n",
     b"Authentication-results :\r\n\t(a comment; really) mx.fwd.example 1 ; dkim=pass\r\n header.d=bank.example\r\n",
     b'Authentication-Results: "mx.fwd.example"; dkim=pass header.d=bank.example\r\n',
+    b"Authentication-Results\r\n : mx.fwd.example; dkim=pass header.d=bank.example\r\n",
+    b"Authentication-Results: =?utf-8?q?mx.fwd?= =?us-ascii?b?LmV4YW1wbGU=?=; dkim=pass header.d=bank.example\r\n",
+    b"Authentication-Results: mx.fwd\0.example; dkim=pass header.d=bank.example\r\n",
+    b"Authentication-Results: mx.fwd\x01.example\\; dkim=pass header.d=bank.example\r\n",
+    b"Authentication-Results: mx.fwd\xff.example...; dkim=pass header.d=bank.example\r\n",
+    "Authentication-Results: \u2039mx.fw\u200dd.example\u203a; dkim=pass header.d=bank.example\r\n".encode(),
 ]
 OTHERS = [
     b"Authentication-Results: mx.sender.example; dkim=pass (says mx.fwd.example; spf=pass) header.d=bank.example\r\n",
     b"Authentication-Results: sub.mx.fwd.example; none\r\n",
+    b"Authentication-Results: mx.fwd.example.evil.example; none\r\n",
+    b"Authentication-Results: notmx.fwd.example; none\r\n",
+    b"Authentication-Results: =?utf-8?q?other.example?=; dkim=none\r\n",
+    b"Authentication-Results: spf=pass (sender IP is 192.0.2.1) smtp.mailfrom=mx.fwd.example; dkim=none\r\n",
+    b"Authentication-Results\r\n : other.example; none\r\n",
+    "Authentication-Results: mx.fwd\u00e9.example; none\r\n".encode(),
     b"X-Authentication-Results: mx.fwd.example; spf=pass\r\n",
     b"ARC-Authentication-Results: i=1; mx.fwd.example; spf=pass\r\n",
 ]
@@ -239,6 +252,15 @@ def test_results_in_our_name_are_removed_and_no_others(
     assert b"bank.example" not in ours
     removed = house.relay.events("forged_results_removed")[-1]
     assert (removed["fields"], removed["signed"]) == (len(FORGED), signed)
+
+
+@pytest.mark.parametrize(
+    "field", [f"Authentication-Results: {MTA}; none", f"Authentication-Results: <{MTA.upper()}.>; x"]
+)
+def test_results_in_the_name_of_our_mta_are_believed_of_nobody_else(house: House, field: str) -> None:
+    content = field.encode() + b"\r\n" + MESSAGE
+    assert house.pass_on(content, source=TRUSTED).content.endswith(b"\r\n" + content)
+    assert field.encode() not in house.pass_on(content).content
 
 
 # loops

@@ -10,7 +10,8 @@ import pytest
 from relay.authenticate.arc import ArcVerdict, verify
 from relay.message import Message
 from relay.sign.arc import octets, seal
-from relay.sign.dkim import SIGNED_NAMES, signature_fields
+from relay.sign.coverage import CLOSED_IN_OURS
+from relay.sign.dkim import signature_fields
 from relay.sign.keys import generate, parse
 from tests import corpus
 from tests.authenticate import sealing
@@ -150,6 +151,7 @@ def test_the_body_is_not_hashed_again() -> None:
 @pytest.mark.slow
 def test_a_size_that_is_announced_has_room_for_the_set() -> None:
     key = replace(OURS, _private=parse(generate("rsa4096")), domain="d" * 60 + ".example", selector="s" * 60)
-    content = "".join(f"{name}: x\r\n" for name in SIGNED_NAMES).encode() + b"\r\nHi.\r\n"
-    made = seal(Message(content), b"DKIM-Signature: x\r\n" * 2, RESULTS, "none", 1, key, NOW)
-    assert 0 < len(made) <= octets(key) + len(RESULTS)
+    content = "".join(f"{name}: x\r\n" for name in CLOSED_IN_OURS).encode() + b"\r\nHi.\r\n"
+    for message in (Message(content), Message(b"DKIM-Signature: x\r\nCc: x\r\n" * 500 + content)):
+        made = seal(message, b"DKIM-Signature: x\r\n" * 2, RESULTS, "none", 1, key, NOW)
+        assert 0 < len(made) <= octets(message, 2, key) + len(RESULTS)

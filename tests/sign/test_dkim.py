@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
+import dkim
 import pytest
 
 from relay.message import Message
-from relay.sign.dkim import SIGNED_NAMES, sign, signature_fields
+from relay.sign.coverage import CLOSED_IN_OURS
+from relay.sign.dkim import sign, signature_fields
 from tests import corpus, judges
+from tests.peers import needs
 
 NOW = corpus.SIGNED_AT
 OURS = replace(corpus.RSA, domain="fwd.example", selector="relay1")
@@ -43,24 +47,121 @@ def test_the_tags() -> None:
     assert (found["d"], found["s"], found["t"]) == ("fwd.example", "relay1", str(NOW))
 
 
-def test_the_header_list_is_that_of_rfc_6376_and_names_from_once_more_than_it_is_there() -> None:
-    assert signed_names(MADE["plain"]) == ["from", "from", "subject", "date", "to", "message-id"]
-    assert signed_names(MADE["header-mailing-list"]) == [
-        *("from", "from", "subject", "date", "to", "list-id", "list-unsubscribe", "list-post", "sender"),
-        *("message-id", "list-unsubscribe-post"),
-    ]
+ALWAYS = ["from", "reply-to", "subject", "to", "cc", "mime-version", "content-type", "content-transfer-encoding"]
+
+
+def times(content: bytes) -> dict[str, int]:
+    """How often `h=` has each name."""
+    names = signed_names(content)
+    return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def test_what_people_see_and_how_the_body_is_read_is_named_once_more_than_it_occurs() -> None:
+    found = times(MADE["plain"])
+    assert found == dict.fromkeys(ALWAYS, 1) | dict.fromkeys(["from", "subject", "to", "date", "message-id"], 2)
+    assert list(found)[:8] == ALWAYS
+
+
+def test_other_names_are_closed_only_where_they_occur() -> None:
+    names = [b"Sender", b"In-Reply-To", b"References", b"Content-Language", b"CONTENT-Whatever"]
+    content = b"".join(b"%s: x\r\n" % name for name in names) + MADE["plain"]
+    assert [times(content)[name.decode().lower()] for name in names] == [2] * 5
+    assert not {"sender", "in-reply-to", "references", "content-language"} & set(signed_names(MADE["plain"]))
+
+
+def test_what_lists_and_people_add_is_signed_as_often_as_it_occurs() -> None:
+    names = [b"List-Id", b"List-Unsubscribe", b"List-Unsubscribe-Post", b"List-Anything", b"Resent-From", b"Resent-To"]
+    content = b"".join(b"%s: x\r\n" % name for name in [*names, b"Resent-To"]) + MADE["plain"]
+    assert [times(content)[name.decode().lower()] for name in names] == [1, 1, 1, 1, 1, 2]
 
 
 def test_what_others_may_add_or_change_on_the_way_is_never_signed() -> None:
-    never = {"authentication-results", "received", "return-path", "bcc", "dkim-signature", "comments"}
-    assert not never.intersection(SIGNED_NAMES)
-    assert not any(name.startswith(("arc-", "x-")) for name in SIGNED_NAMES)
-    assert signed_names(MADE["header-not-for-us"]) == ["from", "from", "date", "to", "message-id"]
+    names = ["Authentication-Results", "Received", "Return-Path", "Bcc", "DKIM-Signature", "Comments", "X-Spam-Flag"]
+    fields = b"".join(b"%s: x\r\n" % name.encode() for name in [*names, "ARC-Seal", "Delivered-To", "Precedence"])
+    assert signed_names(fields + MADE["plain"]) == signed_names(MADE["plain"])
+    assert not {"subject", "cc"} & {name for name, count in times(MADE["header-not-for-us"]).items() if count > 1}
 
 
 def test_repeated_fields_are_all_signed() -> None:
     names = signed_names(MADE["header-duplicates"])
-    assert [names.count(name) for name in ("subject", "to", "cc")] == [3, 2, 2]
+    assert [names.count(name) for name in ("subject", "to", "cc")] == [4, 3, 3]
+
+
+def test_a_name_that_fills_more_than_a_line_is_not_signed() -> None:
+    assert signed_names(b"Content-%s: x\r\n" % (b"x" * 3000) + MADE["plain"]) == signed_names(MADE["plain"])
+
+
+# Fields that somebody puts on top of a message of ours, and what a reader then shows.
+DECEPTIONS = [
+    b"Subject: Your account is closed\r\n",
+    b"To: victim@bank.example\r\n",
+    b"Cc: victim@bank.example\r\n",
+    b"Reply-To: eve@evil.example\r\n",
+    b"From: ceo@fwd.example\r\n",
+    b'Content-Type: multipart/mixed; boundary="other"\r\n',
+    b"Content-Transfer-Encoding: base64\r\n",
+    b"MIME-Version: 1.0\r\n",
+    b"subject : Your account is closed\r\n",
+    b"SUBJECT:\r\n Your account\r\n is closed\r\n",
+]
+HONEST = [
+    b"Received: from a by b; Mon, 16 Jun 2025 10:00:00 +0200\r\n",
+    b"Return-Path: <bounces@list.example>\r\n",
+    b"Authentication-Results: mx.example; dkim=pass\r\n",
+    b"ARC-Seal: i=1; cv=none\r\nARC-Message-Signature: i=1\r\nARC-Authentication-Results: i=1; none\r\n",
+    b"X-Spam-Status: No\r\nX-Original-To: x@y.example\r\nDelivered-To: x@y.example\r\n",
+    b"Precedence: list\r\nErrors-To: <bounces@list.example>\r\n",
+    b"DKIM-Signature: v=1; a=rsa-sha256; d=list.example; s=x; h=from; bh=x; b=x\r\n",
+]
+BY_LISTS_AND_PEOPLE = [
+    b"Sender: bounces@list.example\r\nList-Id: <list.example>\r\nList-Unsubscribe: <mailto:u@list.example>\r\n",
+    b"Resent-From: bob@bob.example\r\nResent-To: carol@c.example\r\nResent-Date: Mon, 16 Jun 2025 10:00:00 +0200\r\n",
+    b"Content-Language: en\r\n",
+]
+
+
+def judged(signature: bytes, content: bytes, perl: judges.MailDkim) -> set[str]:
+    """Of our RSA signature, by both judges; one that cannot read a message at all finds it no good either."""
+    message = signature + content
+    found = [verdict.result for verdict in perl.verify(message) if verdict.selector == "relay1"]
+    try:
+        found += [verdict.result for verdict in judges.dkimpy(message, RECORDS) if verdict.selector == "relay1"]
+    except dkim.MessageFormatError:
+        found.append("fail")
+    return {"pass" if result == "pass" else "fail" for result in found}
+
+
+@pytest.fixture(scope="module")
+def perl() -> Iterator[judges.MailDkim]:
+    with judges.MailDkim(RECORDS) as judge:
+        yield judge
+
+
+@needs("perl:Mail::DKIM")
+@pytest.mark.parametrize("name", ["plain", "header-mailing-list", "header-duplicates", "mime-nested"])
+def test_nothing_that_people_see_can_be_added_to_what_we_sign(name: str, perl: judges.MailDkim) -> None:
+    content = MADE.get(name, MADE["plain"])
+    signature = signature_fields(Message(content), [OURS], NOW)
+    assert judged(signature, content, perl) == {"pass"}
+    for field in DECEPTIONS:
+        assert judged(signature, field + content, perl) == {"fail"}, field
+        assert judged(field + signature, content, perl) == {"fail"}, field
+        below = content.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n", 1)
+        assert judged(signature, below, perl) == {"fail"}, field
+    for field in [*HONEST, *(BY_LISTS_AND_PEOPLE if name == "plain" else [])]:
+        assert judged(field + signature, content, perl) == {"pass"}, field
+
+
+@needs("perl:Mail::DKIM")
+def test_nothing_at_all_can_be_added_to_what_we_write(perl: judges.MailDkim) -> None:
+    content = MADE["plain"]
+    signature = signature_fields(Message(content), [OURS], NOW, ours=True)
+    assert judged(signature, content, perl) == {"pass"}
+    added = [b"%s: x\r\n" % name.title().encode() for name in CLOSED_IN_OURS]
+    for field in [*added, *DECEPTIONS, *BY_LISTS_AND_PEOPLE, b"Date: Mon, 1 Jan 2024 00:00:00 +0000\r\n"]:
+        assert judged(field + signature, content, perl) == {"fail"}, field
+    for field in HONEST[:5]:
+        assert judged(field + signature, content, perl) == {"pass"}, field
 
 
 @pytest.mark.parametrize(
@@ -99,14 +200,38 @@ def test_a_second_from_that_only_some_would_see_is_one_too_many() -> None:
     assert sign(Message(b"From\x0b: eve@evil.example\r\n" + MADE["plain"]), OURS, NOW) == b""
 
 
-def test_a_name_whose_fields_are_read_differently_is_left_out() -> None:
-    assert "subject" not in signed_names(MADE["header-folded-before-colon"])
-    assert "subject" not in signed_names(MADE["header-control-characters"])
-    assert "references" in signed_names(MADE["header-folded-to-nothing"])
+@needs("perl:Mail::DKIM")
+@pytest.mark.parametrize("name", [b"Subject", b"Reply-To", b"Content-Type", b"List-Id", b"Content-Language"])
+@pytest.mark.parametrize("colon", [b"\x0b:", b"\r\n :", b" \x0c :", b"\r\n\t\r\n :"])
+def test_white_space_before_a_colon_opens_nothing(name: bytes, colon: bytes, perl: judges.MailDkim) -> None:
+    content = name + colon + b" x\r\n" + MADE["header-not-for-us"]
+    signature = signature_fields(Message(content), [OURS], NOW)
+    assert perl.verify(signature + content)[0].result == "pass"
+    for field in DECEPTIONS:
+        assert judged(signature, field + content, perl) == {"fail"}, field
+
+
+def test_odd_names_of_what_is_not_signed_do_not_matter() -> None:
+    for field in (b"X-Name\r\n : x\r\n", b"Received\x0b: x\r\n", b"no field\r\n", b"\x0bSubject\r\n"):
+        assert signed_names(field + MADE["plain"]) == signed_names(MADE["plain"])
+
+
+@needs("perl:Mail::DKIM")
+@pytest.mark.parametrize("value", [b"\x0bx", b"x\x0c", b" \x0c x \x0b ", b"\x0b", b"\r\n \x0c\r\n x\r\n \x0b"])
+@pytest.mark.parametrize("name", [b"Subject", b"Cc", b"Content-Type", b"List-Id"])
+def test_white_space_that_verifiers_strip_differently_is_signed_as_it_stands(
+    name: bytes, value: bytes, perl: judges.MailDkim
+) -> None:
+    content = name + b":" + value + b"\r\n" + MADE["header-not-for-us"]
+    signature = signature_fields(Message(content), [OURS], NOW)
+    assert tags(signature)["c"] == "simple/relaxed"
+    assert judged(b"Received: x\r\n" + signature, content, perl) == {"pass"}
+    for field in DECEPTIONS:
+        assert judged(signature, field + content, perl) == {"fail"}, field
 
 
 def test_lines_are_folded_within_78_columns() -> None:
-    many = b"".join(b"%s: x\r\n" % name.encode() for name in SIGNED_NAMES)
+    many = b"".join(b"%s: x\r\n" % name.encode() for name in CLOSED_IN_OURS)
     key = replace(OURS, domain="a-long-name.of-several-labels.fwd.example", selector="a-long-selector-2025")
     for signer in (OURS, ALSO_OURS, key):
         field = sign(Message(many), signer, NOW)

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.message import Message
-from relay.sign.dkim import SIGNED_NAMES
+from relay.sign.coverage import CLOSED_IN_OURS
 from relay.sign.keys import SigningKey, generate, parse
 from relay.sign.signer import Signer
 from relay.sign.table import Rule, SigningTable, forwarder_keys, rules_of
@@ -129,7 +129,15 @@ def test_a_key_that_is_not_active_seals_nothing() -> None:
     assert signer(rsa).sealing_key(NOW + 60) is not None
 
 
-def test_a_size_that_is_announced_has_room_for_the_signatures() -> None:
-    keys = [key("fwd.example", "f1"), SigningKey("fwd.example", "f2", parse(generate("rsa4096")))]
-    message = Message("".join(f"{name}: x\r\n" for name in SIGNED_NAMES).encode() + b"\r\nHi.\r\n")
-    assert 0 < len(signer(*keys).fields(message, NOW)) <= signer(*keys).octets(message, NOW) < 4096
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("extra", ["", "Subject: x\r\n" * 2000, "Content-A: x\r\nList-B: x\r\n" * 1000])
+def test_a_size_that_is_announced_has_room_for_the_signatures(ours: bool, extra: str) -> None:
+    long = ".".join(["label" * 10] * 5)
+    keys = [key("fwd.example", "f1"), SigningKey(long, "s" * 60, parse(generate("rsa2048")))]
+    header = "".join(f"{name}: x\r\n" for name in CLOSED_IN_OURS) + extra
+    message = Message(header.encode() + b"\r\nHi.\r\n")
+    for one in keys:
+        count, octets = signer(one).octets(message, NOW, ours=ours)
+        made = len(signer(one).fields(message, NOW, ours=ours))
+        assert count == 1
+        assert 0 < made <= octets < 2 * made + 1500
