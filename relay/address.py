@@ -115,6 +115,11 @@ def parse(address: str) -> Mailbox:
     return Mailbox(normal_local(local), domain)
 
 
+def is_domain(text: str) -> bool:
+    """Whether the text is a domain name, with or without a final dot."""
+    return bool(DOMAIN.match(text.removesuffix(".")))
+
+
 def is_local_part(text: str) -> bool:
     """Whether the text is a local part that we take: a quoted string, or atoms and dots in any order."""
     return bool(_ATOMS_AND_DOTS.match(text) or QUOTED_STRING.match(text))

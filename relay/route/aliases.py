@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 
 from relay.address import (
-    DOMAIN,
     LOCAL_PART_OCTETS,
     QUOTED_STRING,
     BadAddress,
     domain_of,
+    is_domain,
     is_local_part,
     lookup_key,
     normal_domain,
@@ -168,7 +168,7 @@ class _Builder:
             where: file and line.
             problems: of targets that are not in `value`.
         """
-        if "@" not in pattern and "." in pattern and DOMAIN.match(pattern) and is_utf8(pattern):
+        if "@" not in pattern and "." in pattern[:-1] and is_domain(pattern) and is_utf8(pattern):
             # Postfix looks up a domain and a `user` of that shape alike; what marks a domain may say anything.
             self._domains.add(normal_domain(pattern))
             targets, found = self._targets(pattern, value)
@@ -242,7 +242,7 @@ class _Builder:
             _check_domain(target)
             if position:
                 raise AliasError(f"{target}: the same user at another domain can only be the first target")
-            return target
+            return target.removesuffix(".")
         try:
             if self._origin and not split(target).domain and not _other(target):
                 target = f"{target}@{self._origin}"
@@ -312,5 +312,5 @@ def _checked(address: str) -> str:
 def _check_domain(pattern: str) -> None:
     if not is_utf8(pattern):
         raise AliasError(f"{shown(pattern)}: not UTF-8")
-    if not DOMAIN.match(pattern[1:]):
+    if not is_domain(pattern[1:]):
         raise AliasError(f"{pattern} is not @ and a domain")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from relay.address import DOMAIN, normal_domain
+from relay.address import is_domain, normal_domain
 from relay.reply import Refused
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ NONE = BadLines()
 def readable_domain(entry: str) -> str:
     """The normal domain at the end of an address that cannot be read itself; empty where there is none."""
     _, at, domain = entry.rpartition("@")
-    return normal_domain(domain) if at and DOMAIN.match(domain) and is_utf8(domain) else ""
+    return normal_domain(domain) if at and is_domain(domain) and is_utf8(domain) else ""
 
 
 def is_utf8(text: str) -> bool:

@@ -5,17 +5,20 @@ A user that does not exist is refused in the session; accepting it would make us
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from relay.address import DOMAIN, domain_of, lookup_key, normal_domain, parse, quote, split, split_detail
+from relay.address import domain_of, is_domain, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.config_sections import DomainRoute, Routes
 from relay.rate import TokenBuckets
 from relay.reply import Refused
 from relay.route.bad_lines import NONE, BadLine, BadLines, TryLater, is_utf8, readable_domain, shown
 from relay.route.callout import Callout, Probe
 from relay.route.reload import ReloadedFile
+
+_FIRST_WORD = re.compile(r'(?:"(?:\\.|[^"\\])*")?\S*')  # of a line; what is in quotes belongs to it
 
 
 class NoSuchUser(Refused):
@@ -114,8 +117,9 @@ def parse_recipients(text: str, source: str, domain: str) -> Recipients:
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
-        if not entry.startswith('"'):
-            entry = entry.split()[0]
+        found = _FIRST_WORD.match(entry)
+        assert found is not None  # it matches any text
+        entry = found[0]
         count += 1
         try:
             user = _user(entry, domain)
@@ -141,7 +145,7 @@ def _user(entry: str, domain: str) -> str:
     """
     if not is_utf8(entry):
         raise ValueError("not UTF-8")
-    if entry.startswith("@") and DOMAIN.match(entry[1:]):
+    if entry.startswith("@") and is_domain(entry[1:]):
         return f"@{domain}" if normal_domain(entry[1:]) == domain else ""
     mailbox = parse(entry if split(entry).domain else f"{entry}@{domain}")
     return lookup_key(str(mailbox)) if normal_domain(mailbox.domain) == domain else ""

@@ -131,6 +131,27 @@ def test_an_address_is_listed_by_itself_only(table: AliasTable, address: str, li
 
 
 @pytest.mark.parametrize(
+    ("text", "address", "targets"),
+    [
+        ("x.example. anything\ntaro..y.@x.example a@y.example\n", '"taro..y."@x.example', ("a@y.example",)),
+        (
+            '"taro..y."@x.example. ..a@y.example., "b\\.c"@y.example\n',
+            "taro..y.@x.example",
+            ('"..a"@y.example', "b.c@y.example"),
+        ),
+        ("@x.example. @y.example.\n", '"a..b"@x.example', ('"a..b"@y.example',)),
+        (".taro ..joe\n", '".taro"@local.example', ('"..joe"@local.example',)),
+        ('"taro." a@y.example\n', '"taro.+d"@local.example', ("a+d@y.example",)),
+        ("a@x.example taro.@y.example\n", "a+d@x.example", ("taro.+d@y.example",)),
+    ],
+)
+def test_odd_dots_and_final_dots_on_both_sides(text: str, address: str, targets: tuple[str, ...]) -> None:
+    table = parse_virtual(text, "aliases", ["local.example"])
+    assert table.expand(address) == targets
+    assert table.domains <= {"x.example"} and not table.bad.lines
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "a@x.example b@x.example\nb@x.example a@x.example\n",

@@ -123,7 +123,18 @@ async def test_the_file_is_followed(users: Path) -> None:
         await table.accepts("bob@example.org", "")
 
 
-@pytest.mark.parametrize("text", ["@example.org OK\n", "bob OK\n@Example.ORG OK\n@other.example OK\n"])
+async def test_users_with_odd_addresses_are_found_in_every_form(users: Path) -> None:
+    rewrite(users, '"taro..y."@example.org. OK\n..hana OK\n"a b" OK\njiro.@example.org OK\n"\\k.o"@example.org\n')
+    routes = Routes.model_validate({"domains": {"example.org": {"recipients": str(users)}}})
+    table = DomainTable(routes, read_tables(routes, ()).recipients, probe, TokenBuckets(60, 100))
+    for local in ('"taro..y."', "taro..y.", '"..hana"', '"..hana+x"', '"a b"', '"jiro."', "k.o"):
+        await table.accepts(f"{local}@example.org", "")
+    for local in ("taro.y", "hana", "jiro"):
+        with pytest.raises(Refused):
+            await table.accepts(f"{local}@example.org", "")
+
+
+@pytest.mark.parametrize("text", ["@example.org OK\n", "bob OK\n@Example.ORG. OK\n@other.example OK\n"])
 async def test_a_domain_in_the_file_is_every_address_of_it(users: Path, text: str) -> None:
     rewrite(users, text)
     routes = Routes.model_validate(
