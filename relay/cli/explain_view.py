@@ -38,7 +38,7 @@ def show(found: Rehearsal, console: Console) -> None:
 
 def _decisions(found: Rehearsal) -> Iterator[str]:
     if found.override:
-        yield f"DMARC fails, and does not count: {found.override}."
+        yield f"DMARC does not pass, and that does not count: {found.override}."
     if found.unforwardable:
         yield f"Forwarding would break it: {found.unforwardable}."
     if found.forged:

@@ -127,7 +127,7 @@ class Rehearsal:
 
     Attributes:
         verdict: None where the message was refused before it was looked at.
-        override: why a DMARC failure does not count.
+        override: why it does not count that DMARC does not pass.
         unforwardable: why DMARC would fail behind us.
         forged: how many Authentication-Results that claim to be ours were removed.
         asked: in DNS, on the way to the reply.
