@@ -161,13 +161,13 @@ class Conversation:
         except Refused as refused:
             log.info("refused", id=queue_id, reply=str(refused.reply))
             return refused.reply
+        ours = stored is not None
         if stored is None:
             message = await relay.examiner.without_forged(message, verdict, queue_id)
             stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
         try:
-            await relay.enqueue(
-                stored, relay.deliveries(stored, accepted.routes), await relay.expansions(stored, accepted.routes)
-            )
+            deliveries = relay.deliveries(stored, accepted.routes, ours=ours)
+            await relay.enqueue(stored, deliveries, await relay.expansions(stored, accepted.routes))
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=queue_id, problem=str(error))
             return Reply(452, "4.3.1", "the message cannot be stored now, try again later")
@@ -220,7 +220,7 @@ class Relay:
             mailer_daemon_at,
             self._patience,
             self.ids,
-            partial(hop_of, config),
+            partial(hop_of, config, ours=True),
             rates.notices,
             config.bounces.to,
         )
@@ -327,8 +327,10 @@ class Relay:
             envid=transaction.mail.envid,
         )
 
-    def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
-        """One delivery for each target, each target once."""
+    def deliveries(
+        self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]], *, ours: bool = False
+    ) -> list[Delivery]:
+        """One delivery for each target, each target once; `ours`: of a message that we wrote."""
         found: dict[str, Delivery] = {}
         expires = self._patience.expires(stored.received, stored.sender)
         for rcpt, routed in routes:
@@ -340,7 +342,7 @@ class Relay:
                         len(found),
                         recipient=target.address,
                         original=rcpt.recipient,
-                        hop=hop_of(self.config, target.address),
+                        hop=hop_of(self.config, target.address, ours=ours),
                         srs=target.srs,
                         notify=_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
                         orcpt=rcpt.orcpt,

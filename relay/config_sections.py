@@ -335,6 +335,7 @@ class Delivery(Section):
     command_timeout: Timeout = 300.0
     data_timeout: Timeout = 180.0
     final_timeout: Timeout = 600.0
+    attempt_timeout: Timeout = 600.0
     idle_timeout: Duration = 5.0
     messages_per_connection: Annotated[int, Field(ge=1)] = 100
     port: Annotated[int, Field(ge=1, le=65535)] = 25

@@ -73,17 +73,23 @@ class Agent:
         return self._smarthost or Hop(domain=normal_domain(domain), tls=self._delivery.tls)
 
     async def _run(self, hop: Hop, job: Job, action: _Action) -> tuple[Outcome, ...]:
-        lane = self._pool.lane(hop)
-        async with lane.turn() as unreachable:
-            if unreachable is not None:
-                return (unreachable,) * len(job.recipients)
-            progress = _Progress(job)
-            connection = lane.take()
-            if connection is not None:  # what fails here may only have been closed while it was idle
-                await self._use(lane, connection, progress, action)
-            if not progress.complete:
-                await self._try_hosts(hop, lane, progress, action)
-            return progress.outcomes
+        """One attempt, in the time that it has from its turn on; what is certain when it is given up stays so."""
+        progress = _Progress(job)
+        if not job.bound.over:
+            with job.bound:
+                lane = self._pool.lane(hop)
+                async with lane.turn() as unreachable:
+                    if unreachable is not None:
+                        return (unreachable,) * len(job.recipients)
+                    job.bound.begin(self._delivery.attempt_timeout)
+                    connection = lane.take()
+                    if connection is not None:  # what fails here may only have been closed while it was idle
+                        await self._use(lane, connection, progress, action)
+                    if not progress.complete:
+                        await self._try_hosts(hop, lane, progress, action)
+        if job.bound.over:
+            progress.given_up(job.bound.over)
+        return progress.outcomes
 
     async def _try_hosts(self, hop: Hop, lane: Lane, progress: _Progress, action: _Action) -> None:
         """The hosts of the next hop in their order, until every recipient has an outcome."""
@@ -93,9 +99,22 @@ class Agent:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
         reached = False
-        for host in hosts:
+        bound = progress.job.bound
+        for number, host in enumerate(hosts):
+            bound.resume()
+            if bound.over:
+                return
+            patience = bound.left / (len(hosts) - number)  # a host that says nothing leaves the others their time
             try:
-                connection = await Connection.open(host, hop, self._hostname, self._delivery, progress.job.id)
+                connection = await Connection.open(
+                    host,
+                    hop,
+                    self._hostname,
+                    self._delivery,
+                    for_id=progress.job.id,
+                    bound=bound,
+                    patience=patience,
+                )
             except HostFailed as failed:
                 progress.last = replace(failed.outcome, unreachable=not reached)
                 continue
@@ -139,6 +158,10 @@ class _Progress:
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         return tuple(outcome if outcome is not None else self.last for outcome in self._outcomes)
+
+    def given_up(self, why: str) -> None:
+        """Those without an outcome get the last one, with the reason why it is the last."""
+        self.last = replace(self.last, text=f"{self.last.text}; {why}")
 
     def note(self, outcomes: Sequence[Outcome | None]) -> None:
         """The outcomes of the recipients of `job`, None for those that another host may still take."""

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 import structlog
@@ -18,6 +18,7 @@ import structlog
 from relay.address import domain_of
 from relay.config import Config
 from relay.deliver.agent import Job
+from relay.deliver.bound import Bound
 from relay.deliver.departure import Departures, Leaving
 from relay.deliver.reply import Outcome
 from relay.deliver.senders import Senders
@@ -27,13 +28,15 @@ from relay.deliver.settle import (
     Settlement,
     concerns_sender,
     damaged,
+    needs_letter,
     needs_sender,
     settle,
     shared_fate,
     suspend,
 )
-from relay.message import Recipient
+from relay.message import Message, Recipient
 from relay.network import Endpoint
+from relay.queue.change import shown_hop
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import given_at
 from relay.queue.ids import text as id_text
@@ -58,16 +61,25 @@ class Deliverer(Protocol):
     async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]: ...
 
 
-Transaction = Sequence[Delivery]  # that share a next hop and a sender
-Ended = Callable[[str, float, Sequence[Outcome]], None]
-"""Is told of a transaction that is over: its hop, when it began (seconds since 1970), and its outcomes."""
+@dataclass(eq=False, slots=True)
+class Transaction:
+    """Deliveries that share a next hop and a sender, and the time that their attempt may take."""
+
+    deliveries: Sequence[Delivery]
+    bound: Bound = field(default_factory=Bound)
+
+    @property
+    def hop(self) -> str:
+        """The key of their next hop, see `Delivery.hop`."""
+        return self.deliveries[0].hop
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Round:
     """One message and the deliveries of it that were claimed together.
 
     Attributes:
+        stored: the message, its content empty once that was let go.
         waits: whether failures are kept back until its other transactions are over.
         kept_back: the attempts that its sender may have to be told of.
         leaving: the message as it leaves, with From as it is and rewritten, each made for the first transaction that
@@ -79,6 +91,7 @@ class Round:
     waits: bool = False
     kept_back: list[Attempt] = field(default_factory=list)
     leaving: dict[bool, Leaving] = field(default_factory=dict)
+    has_content: bool = True
 
     @classmethod
     def of(
@@ -88,7 +101,24 @@ class Round:
         groups: dict[Hashable, list[Delivery]] = {}
         for one in deliveries:
             groups.setdefault((one.hop, variant(one)), []).append(one)
-        return cls(stored, [g[at : at + RECIPIENTS] for g in groups.values() for at in range(0, len(g), RECIPIENTS)])
+        return cls(
+            stored,
+            [Transaction(g[at : at + RECIPIENTS]) for g in groups.values() for at in range(0, len(g), RECIPIENTS)],
+        )
+
+    def let_go_of_content(self) -> None:
+        """Free the memory of a message that every next hop has; nothing of it is tried again in this round."""
+        self.has_content = False
+        self.stored = replace(self.stored, message=Message(b""))
+        for transaction in self.transactions:
+            transaction.bound.end("its content was let go")
+        for leaving in self.leaving.values():
+            leaving.let_go()
+        self.leaving.clear()
+
+
+Ended = Callable[[Round, Transaction, float, Sequence[Outcome]], None]
+"""Is told of a transaction that is over: when it began (seconds since 1970), and its outcomes."""
 
 
 class Attempts:
@@ -146,7 +176,7 @@ class Attempts:
         try:
             await asyncio.wait(tasks, timeout=TOGETHER)
             round.waits = False
-            await self._settle(round.stored, round.kept_back)
+            await self._settle_round(round, round.kept_back)
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
@@ -158,13 +188,13 @@ class Attempts:
         try:
             outcomes = await self._outcomes(round, group)
         finally:
-            ended(group[0].hop, began, outcomes)
-        attempts = [Attempt(d, o) for d, o in zip(group, outcomes, strict=True)]
+            ended(round, group, began, outcomes)
+        attempts = [Attempt(d, o) for d, o in zip(group.deliveries, outcomes, strict=True)]
         if round.waits:
             now = time.time()
             round.kept_back += [a for a in attempts if concerns_sender(a, self._patience, now)]
             attempts = [a for a in attempts if not concerns_sender(a, self._patience, now)]
-        await self._settle(round.stored, attempts)
+        await self._settle_round(round, attempts)
 
     async def _outcomes(self, round: Round, group: Transaction) -> Sequence[Outcome]:
         try:
@@ -176,20 +206,24 @@ class Attempts:
             return _all_deferred(group, "internal error")
 
     async def _deliver(self, round: Round, group: Transaction) -> Sequence[Outcome]:
-        decision = await self._senders.decide(round.stored, group[0], smtputf8=True)
+        first = group.deliveries[0]
+        decision = await self._senders.decide(round.stored, first, smtputf8=True)
         outcomes = await self._deliver_as(decision, round, group)
         if all(o.status == "failed" and o.enhanced == "5.6.7" for o in outcomes):
-            plain = await self._senders.decide(round.stored, group[0], smtputf8=False)
+            plain = await self._senders.decide(round.stored, first, smtputf8=False)
+            if plain.token_for is not None and decision.token_for is None and group.bound.over:
+                return _all_deferred(group, group.bound.over)
             if plain.token_for is not None and decision.token_for is None:
                 outcomes = await self._deliver_as(plain, round, group)
         return outcomes
 
     async def _deliver_as(self, decision: Decision, round: Round, group: Transaction) -> Sequence[Outcome]:
-        leaving = await self._leaving(round, group[0])
+        first = group.deliveries[0]
+        leaving = await self._leaving(round, first)
         if decision.token_for is not None or decision.reason == "srs":
             self._metrics.srs.add("rewritten")
         job = self._job(round.stored, leaving, group, decision, await self._senders.address(decision))
-        domain = domain_of(group[0].recipient)
+        domain = domain_of(first.recipient)
         return await self._agent.deliver(domain, self._config.next_hop(domain), job)
 
     async def _leaving(self, round: Round, one: Delivery) -> Leaving:
@@ -202,20 +236,20 @@ class Attempts:
         return round.leaving.setdefault(rewrite_from, found)
 
     def _job(self, stored: StoredMessage, leaving: Leaving, group: Transaction, decision: Decision, sender: str) -> Job:
-        message = leaving.message
+        message, deliveries = leaving.message, group.deliveries
         log.info(
             "attempt",
             id=id_text(stored.id),
-            hop=group[0].hop,
+            hop=shown_hop(group.hop),
             sender=sender,
             rewriting=decision.reason,
             from_rewritten=True if message is not stored.message else None,
-            to=[d.recipient for d in group],
-            attempt=group[0].attempts + 1,
+            to=[d.recipient for d in deliveries],
+            attempt=deliveries[0].attempts + 1,
         )
         return Job(
             sender=sender,
-            recipients=tuple(_shown(d) for d in group),
+            recipients=tuple(_shown(d) for d in deliveries),
             size=leaving.octets,
             is_8bit=message.is_8bit,
             # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
@@ -224,6 +258,7 @@ class Attempts:
             envid=stored.envid,
             content=leaving.wire,
             id=id_text(stored.id),
+            bound=group.bound,
         )
 
     # what follows from it
@@ -257,6 +292,21 @@ class Attempts:
         except QueueUnavailable as error:
             log.error("message_unreadable", id=id_text(message_id), problem=str(error))
         return None
+
+    async def _settle_round(self, round: Round, attempts: Sequence[Attempt]) -> None:
+        stored = round.stored
+        if not round.has_content and any(needs_letter(a, self._patience, time.time()) for a in attempts):
+            stored = await self._patiently(lambda: self._whole(stored))
+        await self._settle(stored, attempts)
+
+    async def _whole(self, stored: StoredMessage) -> StoredMessage:
+        """A message with its content, which a letter about it returns; as it is where that is lost. Raises
+        QueueUnavailable."""
+        try:
+            return await self._store.load(stored.id) or stored
+        except Damaged as error:
+            log.error("message_damaged", id=id_text(stored.id), problem=str(error))
+            return stored
 
     async def _settle(self, stored: StoredMessage, attempts: Sequence[Attempt]) -> None:
         if not attempts:
@@ -327,7 +377,7 @@ def _shown(one: Delivery) -> Recipient:
 
 
 def _all_deferred(group: Transaction, text: str) -> Sequence[Outcome]:
-    return tuple(Outcome("deferred", 451, "4.3.0", text) for _ in group)
+    return tuple(Outcome("deferred", 451, "4.3.0", text) for _ in group.deliveries)
 
 
 def _log_event(event: Event, age: float) -> None:

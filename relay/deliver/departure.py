@@ -51,9 +51,17 @@ class Leaving:
                 await asyncio.sleep(0)
         return self._signatures + self._trace
 
+    def let_go(self) -> None:
+        """Free the memory of the message, which was sent."""
+        self.message, self._make = Message(b""), _nothing
+
     async def wire(self) -> Iterator[bytes]:
         """The octets that leave."""
         return self.message.wire(await self.on_top())
+
+
+def _nothing(_: Message) -> bytes:
+    return b""
 
 
 class Departures:

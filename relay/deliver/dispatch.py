@@ -13,14 +13,18 @@ import secrets
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import structlog
 
 from relay.address import domain_of
 from relay.config import Config
-from relay.deliver.attempt import Attempts, Round
+from relay.deliver.attempt import Attempts, Round, Transaction
 from relay.deliver.hops import Hops
 from relay.deliver.reply import Outcome
+from relay.deliver.share import Place
+from relay.deliver.underway import Underway
+from relay.queue.change import for_ours
 from relay.queue.database import QueueUnavailable
 from relay.queue.ids import text as id_text
 from relay.queue.store import Delivery, Due, Key, Store, StoredMessage
@@ -28,6 +32,7 @@ from relay.queue.store import Delivery, Due, Key, Store, StoredMessage
 log = structlog.get_logger()
 
 PAGE = 500  # due deliveries looked at in one go
+LOOKS = 500  # next hops that were passed over looked at again in one go: a stranger may have made up any number
 SUSPENDED = 100  # deliveries put off in one go, for want of a next hop that can be reached
 PAUSE = 10.0  # seconds between two tries of such a next hop, and at most one part in ten of `queue.retry_min`
 RESCAN = 60.0  # seconds after which the look goes back, for what other processes made due behind its back
@@ -36,12 +41,14 @@ FULL_SCAN = 3600.0  # seconds after which it begins at the beginning, whatever t
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
 
 
-def hop_of(config: Config, recipient: str) -> str:
-    """The key by which deliveries share places and fate: the configured next hop, or the recipient's domain."""
+def hop_of(config: Config, recipient: str, *, ours: bool = False) -> str:
+    """The key by which deliveries share places and fate: the configured next hop, or the recipient's domain; one of its
+    own for what we write ourselves (`ours`)."""
     next_hop, smarthost = config.next_hop(domain_of(recipient)), config.delivery.smarthost
     if next_hop is None and smarthost is not None:
         next_hop = smarthost.url
-    return domain_of(recipient) if next_hop is None else str(next_hop)
+    hop = domain_of(recipient) if next_hop is None else str(next_hop)
+    return for_ours(hop) if ours else hop
 
 
 class Dispatcher:
@@ -57,11 +64,11 @@ class Dispatcher:
         self._attempts = attempts
         self._lease = config.queue.lease
         self._hops = Hops(delivery.concurrency, delivery.concurrency_total, min(PAUSE, config.queue.retry_min / 10))
-        self._memory = memory
-        self._octets = 0
+        self._underway = Underway(self._hops, memory)
         self._leased: dict[tuple[int, int], Key] = {}
         self._rounds: set[asyncio.Task[None]] = set()
         self._passed_over: dict[str, float] = {}  # hops, and until when what fell due for them has been put off
+        self._ready: set[str] = set()  # those of them that have given places back
         self._position: Due | None = None
         self._rescan_at = 0.0
         self._full_scan_at = 0.0
@@ -72,7 +79,7 @@ class Dispatcher:
     def has_room(self, hops: Collection[str], octets: int) -> bool:
         """Whether a message for these next hops may be attempted from memory right now."""
         now = time.time()
-        room = self._hops.free >= len(hops) and self._octets + octets <= self._memory and not self._stopping
+        room = self._hops.free >= len(hops) and self._underway.room_for(octets) and not self._stopping
         self._starved = self._starved or not room
         for hop in hops:
             if hop in self._passed_over:
@@ -95,9 +102,7 @@ class Dispatcher:
         for one in deliveries:
             self._leased[one.message_id, one.n] = one.key
         round = self._attempts.round(stored, deliveries)
-        for group in round.transactions:
-            self._hops.started(group[0].hop)
-        self._octets += len(stored.message.content)
+        self._underway.begin(round)
         task = asyncio.create_task(self._conduct(round, deliveries))
         self._rounds.add(task)
         task.add_done_callback(self._rounds.discard)
@@ -110,15 +115,19 @@ class Dispatcher:
         except Exception:
             log.exception("attempt_failed", id=id_text(round.stored.id))
         finally:
-            self._octets -= len(round.stored.message.content)
+            self._underway.end(round)
             self._let_go(deliveries)
-            if self._starved and self._hops.free >= self._hops.active:
+            if self._starved and self._hops.free >= self._hops.young:
                 self._wake.set()
 
-    def _ended(self, hop: str, began: float, outcomes: Sequence[Outcome]) -> None:
-        now = time.time()
-        self._hops.ended(hop, began, now, outcomes)
+    def _ended(self, round: Round, transaction: Transaction, began: float, outcomes: Sequence[Outcome]) -> None:
+        now, hop = time.time(), transaction.hop
+        place = self._underway.place_of(round, transaction)
+        if place is None:
+            return
+        self._hops.ended(place, began, now, outcomes)
         if hop in self._passed_over and self._hops.refill(hop, now):
+            self._ready.add(hop)
             self._wake.set()
 
     def _let_go(self, deliveries: Iterable[Delivery]) -> None:
@@ -130,7 +139,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Find what is due and attempt it, until `stop`."""
-        renewing = asyncio.create_task(self._renew_leases())
+        beside = [asyncio.create_task(self._renew_leases()), asyncio.create_task(self._underway.look_after())]
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -144,7 +153,8 @@ class Dispatcher:
                     more = False
                 await (asyncio.sleep(0) if more else self._sleep(IDLE))
         finally:
-            renewing.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -156,7 +166,7 @@ class Dispatcher:
     async def _look(self) -> bool:
         """One look at the queue. Returns whether another one right away may find more."""
         more = False
-        for hop in tuple(self._passed_over):
+        for hop in self._next_passed_over():
             more = await self._look_again(hop) or more
         self._starved = not self._has_space
         if self._starved:
@@ -168,9 +178,18 @@ class Dispatcher:
         await self._claim(chosen)
         return more or (len(page) == PAGE and not self._starved)
 
+    def _next_passed_over(self) -> Iterable[str]:
+        """The next hops to look at again: those that have given places back, and some of the others in turn."""
+        ready = [hop for hop in self._ready if hop in self._passed_over]
+        self._ready.clear()
+        hops = dict.fromkeys([*ready, *islice(self._passed_over, LOOKS)])
+        for hop in hops:
+            self._passed_over[hop] = self._passed_over.pop(hop)
+        return hops
+
     @property
     def _has_space(self) -> bool:
-        return self._hops.free > 0 and self._octets < self._memory
+        return self._hops.free > 0 and not self._underway.full
 
     async def _look_again(self, hop: str) -> bool:
         """See to what waits for a next hop that was passed over: put it off where the hop has been tried in vain since,
@@ -188,9 +207,7 @@ class Dispatcher:
             due = await self._store.due(now, room, hop=hop)
             if len(due) < room:
                 del self._passed_over[hop]
-            for _ in due:
-                self._hops.started(hop)
-            await self._claim(due)
+            await self._claim([(one, self._hops.started(hop, now)) for one in due])
         return False
 
     async def _suspend(self, due: Sequence[Due], outcome: Outcome) -> None:
@@ -215,9 +232,9 @@ class Dispatcher:
                 self._position = Due(0, 0, "", since)
             self._rescan_at = now + RESCAN
 
-    def _choose(self, page: Sequence[Due], now: float) -> list[Due]:
+    def _choose(self, page: Sequence[Due], now: float) -> list[tuple[Due, Place]]:
         """What of the page there is room for, its places taken. The look goes on behind it, or where they ran out."""
-        chosen: list[Due] = []
+        chosen: list[tuple[Due, Place]] = []
         for due in page:
             if due.hop in self._passed_over:
                 pass
@@ -225,39 +242,32 @@ class Dispatcher:
                 self._starved = True
                 break
             elif self._hops.room(due.hop, now):
-                self._hops.started(due.hop)
-                chosen.append(due)
+                chosen.append((due, self._hops.started(due.hop, now)))
             else:
                 self._passed_over[due.hop] = -math.inf
             self._position = due
         return chosen
 
-    async def _claim(self, chosen: Sequence[Due]) -> None:
+    async def _claim(self, chosen: Sequence[tuple[Due, Place]]) -> None:
         """Lease what was chosen and attempt it: deliveries of one message share places, and some may be gone."""
         if not chosen:
             return
         try:
-            leased = await self._store.lease(chosen, time.time() + self._lease)
+            leased = await self._store.lease([due for due, _ in chosen], time.time() + self._lease)
         finally:
-            now = time.time()
-            for due in chosen:
-                self._hops.ended(due.hop, now, now, ())
+            for _, place in chosen:
+                self._hops.released(place)
         by_message: dict[int, list[Delivery]] = {}
         for one in leased:
             self._leased[one.message_id, one.n] = one.key
             by_message.setdefault(one.message_id, []).append(one)
         for message_id, deliveries in by_message.items():
-            await self._has_memory()
+            await self._underway.memory()
             stored = await self._attempts.load(message_id, deliveries)
             if stored is not None:
                 self.take(stored, deliveries)
             else:
                 self._let_go(deliveries)
-
-    async def _has_memory(self) -> None:
-        """Wait until the messages under way leave room for one more."""
-        while self._octets >= self._memory and self._rounds:
-            await asyncio.wait(self._rounds, return_when=asyncio.FIRST_COMPLETED)
 
     async def _renew_leases(self) -> None:
         while True:

@@ -155,6 +155,11 @@ def concerns_sender(attempt: Attempt, patience: Patience, now: float) -> bool:
     )
 
 
+def needs_letter(attempt: Attempt, patience: Patience, now: float) -> bool:
+    """Whether the sender may have to be told of an attempt, be it of success."""
+    return concerns_sender(attempt, patience, now) or "SUCCESS" in attempt.delivery.notify
+
+
 def damaged(deliveries: Sequence[Delivery], problem: str, now: float) -> Change:
     """Bury what can never be delivered because its message is not whole; the queue commands show the problem."""
     outcome = Outcome("failed", 0, "5.3.0", f"message damaged: {problem}")

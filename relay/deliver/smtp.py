@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import os
 import re
 import ssl
@@ -19,6 +20,7 @@ from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from relay.config_sections import Delivery
+from relay.deliver.bound import Bound
 from relay.deliver.mx import Hop, Host
 from relay.deliver.reply import CLOSING, Outcome, Phase, classify, deferral, is_negative, silence
 from relay.deliver.tls import Level, client_context, describe
@@ -74,35 +76,61 @@ class Connection:
         self.lmtp = lmtp
         self.used = 0
         self.in_transaction = False
+        self._phase: Phase = "connect"  # what is waited for
         self._wire = Wire()
         self._offers: dict[str, str] = {}
         self._auth_methods: list[str] = []
 
     @classmethod
-    async def open(cls, host: Host, hop: Hop, hostname: str, delivery: Delivery, for_id: str = "") -> Connection:
-        """Connect and go as far as MAIL. `hostname` is ours, for EHLO; `for_id` is the message's, for the log.
+    async def open(
+        cls,
+        host: Host,
+        hop: Hop,
+        hostname: str,
+        delivery: Delivery,
+        *,
+        for_id: str = "",
+        bound: Bound | None = None,
+        patience: float = math.inf,
+    ) -> Connection:
+        """Connect and go as far as MAIL.
+
+        Args:
+            hostname: ours, for EHLO.
+            for_id: the message's, for the log.
+            bound: what the attempt may be given up by.
+            patience: seconds for each reply, where that is less than `delivery.helo_timeout`.
 
         Raises:
-            HostFailed: no connection, a refusal before MAIL, or less TLS than `hop` asks for.
+            HostFailed: no connection, a refusal before MAIL, less TLS than `hop` asks for, or the attempt was given up.
         """
+        patience = min(delivery.helo_timeout, patience)
+        bound = bound or Bound()
         try:
-            connection = await cls._open(host, hop, hop.tls, hostname, delivery)
+            connection = await cls._open(host, hop, hop.tls, hostname, delivery, bound, patience)
         except _HandshakeFailed as failed:
             if hop.tls != "may":
                 raise
             _log_fallback(for_id, host, failed.outcome.text)
-            return await cls._open(host, hop, "none", hostname, delivery, failed.outcome.text)
+            return await cls._open(host, hop, "none", hostname, delivery, bound, patience, failed.outcome.text)
         if connection.fallback:
             _log_fallback(for_id, host, connection.fallback)
         return connection
 
     @classmethod
     async def _open(
-        cls, host: Host, hop: Hop, level: Level, hostname: str, delivery: Delivery, fallback: str = ""
+        cls,
+        host: Host,
+        hop: Hop,
+        level: Level,
+        hostname: str,
+        delivery: Delivery,
+        bound: Bound,
+        patience: float,
+        fallback: str = "",
     ) -> Connection:
         scheme = hop.endpoint.scheme if hop.endpoint else "smtp"
         connection = cls(host, lmtp=scheme == "lmtp", fallback=fallback)
-        patience = delivery.helo_timeout
         try:
             await connection._connect(client_context(level == "verify") if scheme == "smtps" else None, delivery)
             await connection._greeting(patience)
@@ -111,6 +139,11 @@ class Connection:
                 await connection._hello(hostname, patience)
             if hop.user:
                 await connection._login(hop.user, hop.password, patience)
+        except asyncio.CancelledError as cancelled:
+            connection.abort()
+            if bound.over:
+                raise connection._failed(silence(connection._phase, "timeout")) from cancelled
+            raise
         except BaseException:
             connection.abort()
             raise
@@ -138,6 +171,7 @@ class Connection:
         self._note_tls()
 
     async def _greeting(self, patience: float) -> None:
+        self._phase = "greeting"
         try:
             greeting = await self.reply(patience)
         except NoReply as problem:
@@ -166,6 +200,7 @@ class Connection:
             return False
         if not self.offers("starttls"):
             raise self._failed(deferral("4.7.4", "TLS is required, but the server does not offer it"))
+        self._phase = "starttls"
         try:
             await self._wire.start_tls(client_context(level == "verify"), self.host.name, patience)
         except aiosmtplib.SMTPResponseException as error:
@@ -198,6 +233,7 @@ class Connection:
                 raise self._refused("auth", reply)
 
     async def _command(self, phase: Phase, line: str, patience: float) -> Reply:
+        self._phase = phase
         try:
             self.send(line.encode())
             return await self.reply(patience)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from relay.address import normal_domain, split
 from relay.config_sections import Delivery
+from relay.deliver.bound import Bound
 from relay.deliver.reply import (
     CLOSING,
     Outcome,
@@ -56,6 +57,7 @@ class Job:
         ret, envid: DSN parameters (RFC 3461), passed on where the server offers DSN.
         content: awaited after a recipient was accepted; every line ends in CRLF. If it raises, the recipients are
             deferred.
+        bound: how long the attempt may take, and what may give it up.
     """
 
     sender: str
@@ -67,6 +69,7 @@ class Job:
     envid: str
     content: Callable[[], Awaitable[Iterable[bytes]]]
     id: str = ""
+    bound: Bound = field(default_factory=Bound)
 
 
 def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -107,8 +110,8 @@ async def transact(connection: Connection, job: Job, timeouts: Delivery) -> tupl
     """Deliver the message; one outcome for each recipient, in their order.
 
     Raises:
-        HostFailed: 421, a refusal of our session, or no usable reply before the final dot was sent; `settled` holds
-            what is certain already.
+        HostFailed: 421, a refusal of our session, no usable reply before the final dot was sent, or the attempt was
+            given up before that; `settled` holds what is certain already.
     """
     return await _Transaction(connection, job, timeouts, probing=False).run()
 
@@ -143,6 +146,11 @@ class _Transaction:
             self._rule_out()
             if wanted := self._unsettled():
                 await self._converse(wanted)
+        except asyncio.CancelledError as cancelled:
+            if not self._job.bound.over or self._job.bound.final:
+                raise
+            self._connection.abort()
+            raise self._failed(silence(self._phase, "timeout")) from cancelled
         except NoReply as problem:
             if self._phase != "message":
                 raise self._failed(silence(self._phase, problem.kind)) from problem
@@ -293,6 +301,8 @@ class _Transaction:
         if not accepted:  # a final dot now might bring an empty message to somebody (RFC 2920 section 3.1)
             connection.abort()
             return
+        bound = self._job.bound
+        bound.extend(self._job.size)
         try:
             await self._send(stuffed(await self._job.content()))
         except NoReply:
@@ -305,6 +315,7 @@ class _Transaction:
             connection.abort()  # without the final dot the server must discard what it has
             return
         self._phase = "message"
+        bound.final_dot()
         for recipients in [[index] for index in accepted] if connection.lmtp else [accepted]:
             reply = await connection.reply(timeouts.final_timeout)
             self._settle(recipients, self._refusal(reply) or classify("message", reply.code, reply.message))

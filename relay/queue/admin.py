@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, true, tuple_, update
 
-from relay.queue.change import State, forget
+from relay.queue.change import State, forget, shown_hop
 from relay.queue.database import Database
 from relay.queue.ids import number, text
 from relay.queue.schema import delivery, message
@@ -107,7 +107,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "sender": row.sender,
         "recipient": row.recipient,
         "original_recipient": row.original,
-        "next_hop": row.hop,
+        "next_hop": shown_hop(row.hop),
         "size": row.size,
         "received": row.received,
         "attempts": row.attempts,

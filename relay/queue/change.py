@@ -20,6 +20,22 @@ from relay.queue.schema import CHUNK, chunk, delivery, message
 State = Literal["queued", "held", "dead"]
 
 OURS = {"trusted": True, "ours": True}  # the verdict on what we wrote ourselves
+_OURS = "!"  # neither a domain nor a URL begins with it
+
+
+def for_ours(hop: str) -> str:
+    """The key of a next hop for what we write ourselves, which has places of its own."""
+    return _OURS + hop
+
+
+def is_ours(hop: str) -> bool:
+    """Whether a key is one for what we write ourselves."""
+    return hop.startswith(_OURS)
+
+
+def shown_hop(hop: str) -> str:
+    """The next hop that a key stands for, as people know it."""
+    return hop.removeprefix(_OURS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +73,9 @@ class Delivery:
     Attributes:
         recipient: where it goes, after aliases.
         original: the address that the sender gave; all that reports ever show.
-        hop: what the delivery shares its fate with: the URL of a configured next hop, or the recipient's domain. Where
-            an attempt leads is decided anew by the configuration of its time.
+        hop: what the delivery shares its fate with: the URL of a configured next hop, or the recipient's domain, and
+            apart from the others (`for_ours`) what we write ourselves. Where an attempt leads is decided anew by the
+            configuration of its time.
         srs: whether the route wants the sender rewritten.
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.

@@ -69,7 +69,7 @@ class House:
         self.ids = QueueIds(time.time)
         self.patience = Patience()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
-        hops = partial(hop_of, config)
+        hops = partial(hop_of, config, ours=True)
         self.notifier = notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
         scheme = Scheme("fwd.test", (b"secret",))
         departures = Departures(config, Signer(SigningTable((), ())), scheme, store_author)
@@ -92,10 +92,11 @@ class House:
         notify: str = "",
         original: str = "alias@fwd.test",
         warned: bool = False,
+        body: bytes = b"Hi.\r\n",
     ) -> Change:
         number = self.ids.new() if received is None else QueueIds(lambda: received).new()
         received = time.time() if received is None else received
-        message = Message(b"From: bob@origin.test\r\nSubject: hello\r\n\r\nHi.\r\n")
+        message = Message(b"From: bob@origin.test\r\nSubject: hello\r\n\r\n" + body)
         stored = StoredMessage(number, received, sender, b"", message, {"trusted": False, "spf": spf})
         return Change(
             arrived=[stored],

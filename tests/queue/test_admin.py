@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relay.queue import admin
 from relay.queue.admin import Selector
+from relay.queue.change import for_ours
 from relay.queue.database import Database
 from relay.queue.ids import text
 from relay.queue.store import Change, Store
@@ -47,6 +50,15 @@ async def test_the_list_is_read_in_pages_the_oldest_message_first(store: Store, 
         await store.apply(arrival(recipients=3))
     found = [(row["id"], row["n"]) async for row in admin.rows(queue)]
     assert len(found) == 9 and found == sorted(set(found))
+
+
+async def test_a_key_for_what_we_write_ourselves_is_shown_as_the_next_hop_that_it_is(
+    store: Store, queue: Database
+) -> None:
+    change = arrival(recipients=1)
+    await store.apply(replace(change, deliveries=[replace(d, hop=for_ours("d.test")) for d in change.deliveries]))
+    assert [row["next_hop"] async for row in admin.rows(queue)] == ["d.test"]
+    assert [d.hop for d in await store.due(2000.0, 10, hop=for_ours("d.test"))] == [for_ours("d.test")]
 
 
 async def test_the_list_of_one_state(store: Store, queue: Database) -> None:
