@@ -165,6 +165,10 @@ class Conversation:
         if stored is None:
             message = await relay.examiner.without_forged(message, verdict, queue_id)
             stored = relay.complete(client, transaction, message, verdict, override, breaks, routes, now)
+        if not relay.count(routes, sender, client, now):
+            reply = Reply(450, "4.7.1", "too many messages to the address behind a recipient, try later")
+            log.info("refused", id=queue_id, reply=str(reply))
+            return reply
         try:
             deliveries = relay.deliveries(stored, accepted.routes, ours=ours)
             await relay.enqueue(stored, deliveries, await relay.expansions(stored, accepted.routes))
@@ -249,10 +253,14 @@ class Relay:
                 (self.metrics.replies if is_reply(asked.recipient) else self.metrics.srs).add("rejected")
             raise
         if routed.kind == "srs":
-            self.metrics.srs.add("reversed")
+            self.metrics.srs.add("rejected" if routed.home is not None and routed.home.forged else "reversed")
         elif routed.kind == "reply":
             self.metrics.replies.add("reversed")
         return routed
+
+    def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
+        """See `Router.count`."""
+        return self._router.count(routes, sender, client, now)
 
     async def _home(self, sender: str) -> Sequence[Target]:
         """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere."""
@@ -280,9 +288,10 @@ class Relay:
         self, number: int, sender: str, message: Message, routes: Sequence[Routed], now: float
     ) -> StoredMessage | None:
         """Our notification in place of one that comes home; None for what goes on as it came."""
-        if sender or not self.rebuilds(routes):
+        home = routes[0].home
+        if sender or home is None or not self.rebuilds(routes):
             return None
-        return await self._returns.rebuilt(message, number, routes[0].home, now)
+        return await self._returns.rebuilt(message, number, home.address, now)
 
     def complete(
         self,
@@ -330,10 +339,17 @@ class Relay:
     def deliveries(
         self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]], *, ours: bool = False
     ) -> list[Delivery]:
-        """One delivery for each target, each target once; `ours`: of a message that we wrote."""
+        """One delivery for each target, each target once. What came for a forged address is dead from the start.
+
+        Args:
+            ours: the message is one that we wrote.
+        """
         found: dict[str, Delivery] = {}
         expires = self._patience.expires(stored.received, stored.sender)
         for rcpt, routed in routes:
+            if routed.home is not None and routed.home.forged:
+                found[rcpt.recipient] = self._dead(stored, len(found), rcpt, expires)
+                continue
             for target in routed.targets:
                 found.setdefault(
                     lookup_key(target.address),
@@ -351,6 +367,25 @@ class Relay:
                     ),
                 )
         return list(found.values())
+
+    def _dead(self, stored: StoredMessage, n: int, rcpt: RcptTo, expires: float) -> Delivery:
+        """The delivery to a forged address whose sender is not to know that. It keeps that address, so that a retry
+        brings it here again and nowhere else."""
+        problem = "forged SRS address, from a client that has tried many"
+        log.warning("forged_kept", id=id_text(stored.id), rcpt=rcpt.recipient, problem=problem)
+        self.metrics.bounces.add("dead")
+        last = {"at": stored.received, "code": 550, "status": "5.1.1", "text": problem}
+        return Delivery(
+            stored.id,
+            n,
+            recipient=rcpt.recipient,
+            original=rcpt.recipient,
+            hop=hop_of(self.config, rcpt.recipient),
+            state="dead",
+            next_attempt=stored.received,
+            expires=expires,
+            last={**last, "host": "", "address": "", "tls": ""},
+        )
 
     async def expansions(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> Notice:
         """What the sender is told of aliases with several targets where success was to be reported: that is the end of
@@ -374,15 +409,17 @@ class Relay:
             QueueUnavailable: it is not safe.
         """
         reports = [notice.report] if notice.report is not None else []
-        now = self.dispatcher.has_room({d.hop for d in deliveries}, len(stored.message.content))
+        live = [one for one in deliveries if one.state == "queued"]
+        dead = [one for one in deliveries if one.state == "dead"]
+        now = self.dispatcher.has_room({d.hop for d in live}, len(stored.message.content))
         if now:
-            deliveries = self.dispatcher.leased(deliveries)
-        await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*deliveries, *notice.deliveries]))
-        log_queued(stored, deliveries)
+            live = self.dispatcher.leased(live)
+        await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*live, *dead, *notice.deliveries]))
+        log_queued(stored, [*live, *dead])
         for report in reports:
             log_queued(report, notice.deliveries)
-        if now:
-            self.dispatcher.take(stored, deliveries)
+        if now and live:
+            self.dispatcher.take(stored, live)
 
 
 def _behind_list(notify: str) -> str:

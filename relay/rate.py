@@ -16,6 +16,7 @@ from relay.config_sections import Srs
 from relay.known_clients import KnownClients
 from relay.network import client_network, wider_networks
 
+CLIENTS = 4  # how much of what one client may send to a person all of them together may
 FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
 UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and a minute
 NOTICES, NOTICES_AN_HOUR = 10, 10  # to one domain without SPF, at once and then
@@ -81,6 +82,28 @@ class ClientBuckets(TokenBuckets):
         return ((client, 1),) if not wider or self._known.knows(client) else ((client, 1), *wider)
 
 
+class PersonBuckets:
+    """Buckets for messages to one person: one for each client that brings some, and one for all of them together.
+
+    No client can use up what the others have, unless `CLIENTS` of them try. Make them before forking.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._by_client = TokenBuckets(per_minute, per_minute)
+        self._in_all = TokenBuckets(CLIENTS * per_minute, CLIENTS * per_minute)
+
+    def has(self, person: str, client: str, now: float) -> bool:
+        """Whether there is a token to take. A client without a name draws on what there is in all."""
+        return self._in_all.has(person, now) and (not client or self._by_client.has(f"{client} {person}", now))
+
+    def take(self, person: str, client: str, now: float) -> None:
+        """Take one where there is one: of the client, and of all."""
+        if self.has(person, client, now):
+            self._in_all.take(person, now)
+            if client:
+                self._by_client.take(f"{client} {person}", now)
+
+
 class Rates:
     """Every rate there is.
 
@@ -91,14 +114,16 @@ class Rates:
         mail, bounces: messages to one sender or author behind addresses of ours, from other senders and from the null
             sender.
         forgeries: SRS and reply addresses that a client makes up.
+        veiled: bounces that are taken from a client past that, the good and the forged ones alike.
         unknown_users: that a client has the mailbox host asked for.
         notices: to the senders of a domain that publishes no SPF.
     """
 
     def __init__(self, srs: Srs, known: KnownClients | None = None) -> None:
         self.known = known or KnownClients()
-        self.mail = TokenBuckets(srs.reverse_rate, srs.reverse_rate)
-        self.bounces = TokenBuckets(srs.bounce_rate, srs.bounce_rate)
+        self.mail = PersonBuckets(srs.reverse_rate)
+        self.bounces = PersonBuckets(srs.bounce_rate)
         self.forgeries = ClientBuckets(srs.forged_rate, FORGERIES, self.known)
+        self.veiled = ClientBuckets(srs.bounce_rate, srs.bounce_rate, self.known)
         self.unknown_users = ClientBuckets(UNKNOWN_RATE, UNKNOWN_BURST, self.known)
         self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)

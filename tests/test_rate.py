@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rate import TokenBuckets
+from relay.rate import CLIENTS, PersonBuckets, TokenBuckets
 
 NOW = 1577836860.0
 
@@ -48,6 +48,22 @@ def test_what_another_process_takes_is_gone() -> None:
         os._exit(taken(buckets, "joe", NOW, tries=3))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     assert taken(buckets, "joe", NOW) == 2
+
+
+def test_each_client_has_a_rate_towards_a_person_and_all_have_one_together() -> None:
+    buckets = PersonBuckets(per_minute=5)
+
+    def brought(client: str, person: str = "joe", tries: int = 10) -> int:
+        found = 0
+        for _ in range(tries):
+            found += buckets.has(person, client, NOW)
+            buckets.take(person, client, NOW)
+        return found
+
+    assert [brought(f"192.0.2.{number}") for number in range(CLIENTS)] == [5] * CLIENTS
+    assert brought("192.0.2.99") == brought("") == 0, "together they have used it up"
+    assert brought("192.0.2.1", "ann") == 5
+    assert brought("", "bob", 100) == 5 * CLIENTS, "a client without a name draws on all"
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 600)), max_size=200))

@@ -41,6 +41,7 @@ _TAG = re.compile(r"SRS([01])([=+-])", re.IGNORECASE | re.ASCII)
 _DAY = 86400  # seconds
 _DAYS = 1024  # the time stamp counts days modulo this
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_UNGUESSABLE = 8  # characters of a hash, 40 bits: at a million tries a second it takes days to find one
 _STAMP = re.compile(r"[A-Z2-7]{2}\Z", re.IGNORECASE | re.ASCII)
 _TOKEN_ID = re.compile(r"[a-z0-9]+\Z")
 _TO_URL = str.maketrans("+/", "-_")
@@ -206,7 +207,24 @@ def reverse(address: str, scheme: Scheme, now: float) -> str | Token:
             raise forged from None  # rates count who forges, not who mistypes
 
 
-def _behind(local: str, scheme: Scheme, now: float) -> str | Token:
+def claimed(address: str, scheme: Scheme, now: float) -> str | Token:
+    """What `reverse` says where the hash is right, whether it is or not. Never to be acted on alone.
+
+    Raises:
+        BadSyntax, Expired: as `reverse`, by what is written alone.
+    """
+    return _behind(normal_local(split(address).local), scheme, now, verified=False)
+
+
+def is_guessable(address: str) -> bool:
+    """Whether the hash that an SRS address brings is so short that many tries would find it."""
+    content = _content(normal_local(split(address).local))
+    tag = _TAG.match(content)
+    return tag is not None and len(content[tag.end() :].partition("=")[0]) < _UNGUESSABLE
+
+
+def _behind(local: str, scheme: Scheme, now: float, *, verified: bool = True) -> str | Token:
+    """The address behind a local part; with `verified` off, the one that it claims."""
     content = _content(local)
     quoted = content != local
     tag = _TAG.match(content)
@@ -218,7 +236,8 @@ def _behind(local: str, scheme: Scheme, now: float) -> str | Token:
         host, rest = _fields(text, 2)
         # There is no time stamp in it. The last with a compatible hash are as old by then as an address may be.
         compatible = not scheme.framed or today <= scheme.framed_since + scheme.max_age
-        _verify(given, _inputs("1", text, scheme, compatible), scheme)
+        if verified:
+            _verify(given, _inputs("1", text, scheme, compatible), scheme)
         if rest[:1] not in ("=", "+", "-"):
             raise BadSyntax("malformed SRS address: no SRS0 address in it")
         return _mailbox("SRS0" + rest, host, quoted)
@@ -226,10 +245,9 @@ def _behind(local: str, scheme: Scheme, now: float) -> str | Token:
     if not _STAMP.match(stamp):
         raise BadSyntax("malformed SRS address: the time stamp is not two characters of base32")
     age = _age(stamp, today)
-    if host:
-        _verify(given, _inputs("0", text, scheme, not scheme.writes_framed(today - age)), scheme)
-    else:
-        _verify(given, [f"{stamp}={user}"], scheme)
+    if verified:
+        inputs = _inputs("0", text, scheme, not scheme.writes_framed(today - age)) if host else [f"{stamp}={user}"]
+        _verify(given, inputs, scheme)
     if age > scheme.max_age:
         raise Expired(f"expired SRS address: it is not of the last {scheme.max_age} days")
     return _mailbox(user, host, quoted) if host else Token(user.lower())

@@ -18,6 +18,7 @@ import structlog
 from relay.address import domain_of, lookup_key, split, unquote
 from relay.config import Config
 from relay.dns import DnsFailure
+from relay.message import Client
 from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates
 from relay.reply import Refused
@@ -25,7 +26,7 @@ from relay.rewrite.replies import is_reply
 from relay.rewrite.srs import Scheme, SrsError
 from relay.route.alias_table import AliasLoop, AliasTable
 from relay.route.bad_lines import TryLater
-from relay.route.bounces import Question, TokenLookup, WayHome, stands_for_another
+from relay.route.bounces import Home, Question, TokenLookup, WayHome, counted_as, stands_for_another
 from relay.route.callout import Probe
 from relay.route.domains import DomainTable, NoSuchUser
 from relay.route.tables import Tables
@@ -67,13 +68,13 @@ class Routed:
     Attributes:
         targets: at least one, each address once.
         chain: the aliases that every target was reached through, to be marked (`relay.route.loops`).
-        home: who is behind an SRS or reply address of ours; empty for other recipients.
+        home: who is behind an SRS or reply address of ours; None for other recipients.
     """
 
     kind: Kind
     targets: tuple[Target, ...]
     chain: tuple[str, ...] = ()
-    home: str = ""
+    home: Home | None = None
 
 
 class Router:
@@ -126,9 +127,11 @@ class Router:
         """
         recipient = await self._by_name(asked)
         if self._way_home.leads_home(recipient):
-            behind = await self._way_home.admit(recipient, asked)  # anyone, or one of our own addresses
-            as_anywhere = await self._ours(behind, asked) or Routed("trusted", (Target(behind),))
-            return replace(as_anywhere, kind="reply" if is_reply(recipient) else "srs", home=behind)
+            home = await self._way_home.admit(recipient, asked)  # anyone, or one of our own addresses
+            inner = await self._ours(home.address, asked) or Routed("trusted", (Target(home.address),))
+            if inner.home is not None:  # another address of ours, behind an alias
+                home = replace(home, veiled=home.veiled or inner.home.veiled, forged=home.forged or inner.home.forged)
+            return replace(inner, kind="reply" if is_reply(recipient) else "srs", home=home)
         if asked.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, asked)
@@ -163,6 +166,12 @@ class Router:
             return ip in map(plain_ip, await self._own_addresses())
         except DnsFailure:
             raise Refused(451, "4.4.3", f"<{asked.recipient}>: our own name cannot be looked up, try later") from None
+
+    def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
+        """Count a message with these recipients that is about to be taken; False where a rate is used up, see
+        `WayHome.count`."""
+        homes = [routed.home for routed in routes if routed.home is not None]
+        return not homes or self._way_home.count(homes, sender, counted_as(client), now)
 
     def leads_home(self, address: str) -> bool:
         """Whether an address is an SRS or reply address of ours, good or bad."""
@@ -199,17 +208,13 @@ class Router:
         """
         reader = self._reader(recipient)
         if reader:
-            targets = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), asked)
+            targets, _ = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), asked)
             return Routed("postmaster", targets, (recipient, *self._table.chain(reader)))
         addresses = self._expanded(recipient, recipient)
         if addresses is not None:
-            targets = await self._targets(recipient, addresses, asked)
-            routed = Routed("alias", targets, self._table.chain(recipient))
-            detour = next(filter(self._way_home.leads_home, addresses), "") if stands_for_another(recipient) else ""
-            if not detour:
-                return routed
-            behind = await self._way_home.target(detour, asked.now)  # admitted with the targets
-            return replace(routed, kind="reply" if is_reply(recipient) else "srs", home=behind)
+            targets, home = await self._targets(recipient, addresses, asked)
+            kind: Kind = "alias" if home is None else "reply" if is_reply(recipient) else "srs"
+            return Routed(kind, targets, self._table.chain(recipient), home)
         domain = domain_of(recipient)
         if (route := self._domains.route_for(domain)) is not None:
             if route.recipients == "any" and domain in self._table.bad.domains:
@@ -246,8 +251,11 @@ class Router:
             raise TryLater(recipient)
         return found
 
-    async def _targets(self, recipient: str, addresses: Iterable[str], asked: Question) -> tuple[Target, ...]:
+    async def _targets(
+        self, recipient: str, addresses: Iterable[str], asked: Question
+    ) -> tuple[tuple[Target, ...], Home | None]:
         """The deliveries for the addresses behind a recipient. One that cannot exist does not keep the others back.
+        Who is behind an address of ours that came with the recipient is told, too.
 
         Raises:
             NoSuchUser, TryLater: none of them exists, or can be known to; the text names the recipient, never what
@@ -256,9 +264,11 @@ class Router:
         """
         found: dict[str, Target] = {}
         refusal: Refused = NoSuchUser(recipient)
+        home: Home | None = None
         for address in addresses:
             try:
-                finals = await self._finals(address, asked)
+                finals, admitted = await self._finals(address, asked)
+                home = home or admitted
             except TryLater:
                 refusal, finals = TryLater(recipient), ()
                 log.warning("alias_target_bad", alias=recipient, target=address)
@@ -271,28 +281,31 @@ class Router:
                     found.setdefault(lookup_key(final), self._target(final))
         if not found:
             raise refusal
-        return tuple(found.values())
+        return tuple(found.values()), home
 
-    async def _finals(self, address: str, asked: Question) -> tuple[str, ...]:
+    async def _finals(self, address: str, asked: Question) -> tuple[tuple[str, ...], Home | None]:
         """What an alias may still lead to without being an alias: who is behind an address of ours, our postmaster.
+        Who was admitted comes with it.
 
         Raises:
             Refused: an SRS or reply address that came with the recipient, by `@domain @srs.domain`, has no more right
                 than it would have without that detour.
         """
         if self._way_home.leads_home(address):
+            home = None
             if stands_for_another(asked.recipient):
-                behind = await self._way_home.admit(address, asked)
+                home = await self._way_home.admit(address, asked)
+                behind = home.address
             else:
                 try:
                     behind = await self._way_home.target(address, asked.now)
                 except SrsError as error:
                     log.warning("alias_target_unknown", target=address, error=str(error))
-                    return ()
-            return self._expanded(behind, behind) or (behind,)
+                    return (), None
+            return self._expanded(behind, behind) or (behind,), home
         if reader := self._reader(address):
-            return self._expanded(reader, reader) or (reader,)
-        return (address,)
+            return self._expanded(reader, reader) or (reader,), None
+        return (address,), None
 
     def _is_unknown_alias(self, address: str) -> bool:
         domain = domain_of(address)

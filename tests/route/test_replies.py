@@ -11,7 +11,7 @@ from relay.reply import Refused
 from relay.rewrite.replies import forward, forward_token
 from relay.rewrite.srs import Scheme, Token
 from relay.rewrite.srs import forward as srs_forward
-from relay.route.bounces import Question, WayHome
+from relay.route.bounces import Question, WayHome, counted_as
 
 NOW = 1577836860.0
 SCHEME = Scheme(domain="fwd.example", secrets=(b"tops3cr3t",))
@@ -38,13 +38,16 @@ def reply_to(author: str = AUTHOR, scheme: Scheme = SCHEME) -> str:
 async def answers(
     door: WayHome, *recipients: str, sender: str = "r@reader.example", client: Client | None = STRANGER
 ) -> list[str]:
-    """For each recipient the target, or the beginning of the reply."""
+    """For each recipient, of a message of its own that is taken, the target or the beginning of the reply."""
     found = []
     for recipient in recipients:
         try:
-            found.append(await door.admit(recipient, Question(recipient, sender, client, NOW)))
+            home = await door.admit(recipient, Question(recipient, sender, client, NOW))
         except Refused as refused:
             found.append(f"{refused.reply.code} {refused.reply.enhanced}")
+            continue
+        assert door.count([home], sender, counted_as(client), NOW) and not home.forged
+        found.append(home.address)
     return found
 
 
@@ -114,6 +117,8 @@ async def test_forgeries_of_replies_and_of_srs_addresses_count_together() -> Non
     bad = reply_to().replace("joe", "jim")
     half = [bad] * (FORGERIES // 2), [srs_forward(AUTHOR, SCHEME, NOW).replace("joe", "jim")] * (FORGERIES // 2)
     assert await answers(door, *half[0], *half[1]) == ["550 5.1.1"] * FORGERIES
-    assert await answers(door, bad, reply_to(), "reply=unknown@fwd.example") == ["450 4.7.1"] * 3
+    later = "450 4.7.1"
+    found = await answers(door, bad, reply_to(), "reply=unknown@fwd.example", srs_forward(AUTHOR, SCHEME, NOW))
+    assert found == [later, AUTHOR, later, later], "no reply address is found by guessing: a good one is taken"
     assert await answers(door, reply_to(), client=Client("192.0.2.3", 25)) == [AUTHOR]
     assert await answers(door, *[bad] * FORGERIES, client=TRUSTED) == ["550 5.1.1"] * FORGERIES

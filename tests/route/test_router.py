@@ -411,17 +411,23 @@ async def test_no_detour_leads_round_the_rules_for_reply_addresses(build: BuildR
 
 
 async def assert_rates_hold(build: BuildRouter, recipient: str) -> None:
-    router = build(srs={"reverse_rate": 1})
-    assert [(await answer(router, recipient))[:5] for _ in range(2)] in (
-        ["srs: ", "450 4"],
-        ["reply", "450 4"],
-        ["alias", "450 4"],
-    )
-    guesses = [await answer(router, recipient.replace("joe", f"j{n}"), sender="") for n in range(FORGERIES + 1)]
-    assert guesses == [UNKNOWN] * FORGERIES + ["450 4.7.1"]
+    router, sender, later = build(srs={"reverse_rate": 1}), "s@sender.example", "450 4.7.1"
+    kind = "reply" if replies.is_reply(recipient) else "srs"
+    routed = await router.route(Question(recipient, sender, OUTSIDER, NOW))
+    assert told(routed).startswith(f"{kind}: joe@origin.example")
+    assert router.count([routed, routed], sender, OUTSIDER, NOW)
+    assert await answer(router, recipient) == later
+    guesses = [await answer(router, recipient.replace("joe", f"j{n}")) for n in range(FORGERIES + 1)]
+    assert guesses == [UNKNOWN] * FORGERIES + [later]
     with pytest.raises(Refused) as refused:
-        await router.route(Question(recipient, "", OUTSIDER, NOW))
-    assert refused.value.reply.text.startswith(f"<{recipient}>: too many forged")
+        await router.route(Question(recipient.replace("joe", "jim"), sender, OUTSIDER, NOW))
+    assert refused.value.reply.text.startswith(f"<{recipient.replace('joe', 'jim')}>: too many forged")
+    for address, forged in ((recipient, False), (recipient.replace("joe", "jim"), True)):
+        if kind == "reply" and forged:
+            assert await answer(router, address, sender="") == later
+        else:
+            home = (await router.route(Question(address, "", OUTSIDER, NOW))).home
+            assert home is not None and home.forged is forged and home.veiled is (kind == "srs")
 
 
 async def test_mail_of_our_own_goes_anywhere(router: Router) -> None:
