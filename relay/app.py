@@ -14,7 +14,6 @@ from functools import partial
 
 import structlog
 
-from relay.address import lookup_key
 from relay.aside import aside, read_header
 from relay.authenticate import policy, spf
 from relay.authenticate.budget import Budget
@@ -28,6 +27,7 @@ from relay.deliver.departure import Departures
 from relay.deliver.dispatch import Dispatcher, hop_of
 from relay.deliver.senders import Senders
 from relay.dns import Iprev, Resolver, iprev
+from relay.fan_out import FORGED, fan_out
 from relay.files import Files
 from relay.message import Client, Message
 from relay.queue.database import QueueUnavailable
@@ -204,7 +204,6 @@ class Relay:
         self.examiner = Examiner(config, resolver, metrics, files.signer)
         self._scheme = files.scheme
         self.agent = Agent(config, resolver, files.password)
-        self.senders = Senders(config, self._scheme, store, resolver)
         self._router = Router(
             config,
             self._scheme,
@@ -212,7 +211,7 @@ class Relay:
             rates,
             probe=self.agent.probe,
             token_lookup=lambda token: store.sender_of(token, time.time()),
-            own_addresses=self.senders.our_addresses,
+            own_addresses=self._addresses_of_our_name,
         )
         mailer_daemon_at = from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain)
         self._returns = Returns(Site(config.hostname, mailer_daemon_at, self._scheme.secrets))
@@ -228,6 +227,7 @@ class Relay:
             rates.notices,
             config.bounces.to,
         )
+        self.senders = Senders(config, self._scheme, store, resolver)
         self.departures = Departures(config, files.signer, self._scheme, self._keep_author)
         attempts = Attempts(
             config,
@@ -261,6 +261,11 @@ class Relay:
     def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
         """See `Router.count`."""
         return self._router.count(routes, sender, client, now)
+
+    async def _addresses_of_our_name(self) -> list[str]:
+        """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
+        name = self.config.hostname
+        return [ip for rdtype in ("A", "AAAA") for ip in (await self.resolver.query(name, rdtype)).records]
 
     async def _home(self, sender: str) -> Sequence[Target]:
         """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere."""
@@ -339,53 +344,14 @@ class Relay:
     def deliveries(
         self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]], *, ours: bool = False
     ) -> list[Delivery]:
-        """One delivery for each target, each target once. What came for a forged address is dead from the start.
-
-        Args:
-            ours: the message is one that we wrote.
-        """
-        found: dict[str, Delivery] = {}
+        """See `relay.fan_out`. With `ours` the message is one that we wrote."""
         expires = self._patience.expires(stored.received, stored.sender)
-        for rcpt, routed in routes:
-            if routed.home is not None and routed.home.forged:
-                found[rcpt.recipient] = self._dead(stored, len(found), rcpt, expires)
-                continue
-            for target in routed.targets:
-                found.setdefault(
-                    lookup_key(target.address),
-                    Delivery(
-                        stored.id,
-                        len(found),
-                        recipient=target.address,
-                        original=rcpt.recipient,
-                        hop=hop_of(self.config, target.address, ours=ours),
-                        srs=target.srs,
-                        notify=_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
-                        orcpt=rcpt.orcpt,
-                        next_attempt=stored.received,
-                        expires=expires,
-                    ),
-                )
-        return list(found.values())
-
-    def _dead(self, stored: StoredMessage, n: int, rcpt: RcptTo, expires: float) -> Delivery:
-        """The delivery to a forged address whose sender is not to know that. It keeps that address, so that a retry
-        brings it here again and nowhere else."""
-        problem = "forged SRS address, from a client that has tried many"
-        log.warning("forged_kept", id=id_text(stored.id), rcpt=rcpt.recipient, problem=problem)
-        self.metrics.bounces.add("dead")
-        last = {"at": stored.received, "code": 550, "status": "5.1.1", "text": problem}
-        return Delivery(
-            stored.id,
-            n,
-            recipient=rcpt.recipient,
-            original=rcpt.recipient,
-            hop=hop_of(self.config, rcpt.recipient),
-            state="dead",
-            next_attempt=stored.received,
-            expires=expires,
-            last={**last, "host": "", "address": "", "tls": ""},
-        )
+        found = fan_out(stored, routes, partial(hop_of, self.config, ours=ours), expires)
+        for one in found:
+            if one.state == "dead":
+                log.warning("forged_kept", id=id_text(stored.id), rcpt=one.recipient, problem=FORGED)
+                self.metrics.bounces.add("dead")
+        return found
 
     async def expansions(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> Notice:
         """What the sender is told of aliases with several targets where success was to be reported: that is the end of
@@ -420,9 +386,3 @@ class Relay:
             log_queued(report, notice.deliveries)
         if now and live:
             self.dispatcher.take(stored, live)
-
-
-def _behind_list(notify: str) -> str:
-    """What is left of NOTIFY for the members of a list, whose success is not reported; not even failure was asked for
-    where success was all."""
-    return ",".join(word for word in notify.split(",") if word != "SUCCESS") or ("NEVER" if notify else "")

@@ -155,7 +155,7 @@ class _Builder:
 
     def table(self) -> AliasTable:
         """Raises AliasError: as `parse_virtual`."""
-        if self._bad and not self._entries and not self._domains:
+        if self._bad and not self._entries and not self._domains and self._hidden <= {""}:
             raise AliasError(f"{self._bad[0].where}: {self._bad[0].problem}")
         bad = BadLines(tuple(self._bad), frozenset(self._hidden))
         bad.report(self._source)
@@ -181,9 +181,9 @@ class _Builder:
         except AliasError as error:
             self._hide(where, pattern, str(error))
             return
-        if domain is not None:
-            self._domains.add(domain)
         targets, found = self._targets(pattern, value) if value or not problems else ((), [])
+        if domain is not None and targets:
+            self._domains.add(domain)  # what stands here without any may be a target of the line above
         self._enter(where, pattern, targets)
         effect = "its other targets get mail" if targets else f"{pattern} answers 451 4.3.5"
         self._name(where, [*problems, *found], effect)
@@ -205,8 +205,6 @@ class _Builder:
     def _hide(self, where: str, pattern: str, problem: str) -> None:
         domain = readable_domain(pattern)
         self._hidden.add(domain)
-        if domain:
-            self._domains.add(domain)
         whose = domain or "every domain of the table"
         self._name(where, [problem], f"unknown users and the catch-all of {whose} answer 451 4.3.5")
 

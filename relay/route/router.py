@@ -224,7 +224,7 @@ class Router:
             except NoSuchUser:
                 raise self._unknown(recipient) from None
             return Routed("domain", (self._target(recipient),))
-        if domain in self._table.domains:
+        if domain in self._table.domains or domain in self._table.bad.domains:
             raise self._unknown(recipient)
         return None
 

@@ -301,6 +301,14 @@ def test_an_indented_line_without_one_above_may_be_an_entry_or_what_is_left_of_o
     assert table.expand("good@x.example") == ("g@ext.example",)
 
 
+def test_a_target_on_a_line_of_its_own_makes_no_domain_ours() -> None:
+    table = parse_virtual("list@x.example a@ext.example,\nb@ext.example\n" + GOOD, "aliases")
+    assert table.bad.lines[0][:2] == ("aliases:2", "b@ext.example has no target")
+    assert table.domains == {"x.example", "z.example"}
+    assert table.expand("list@x.example") == ("a@ext.example",)
+    assert table.expand("c@ext.example") is None
+
+
 @pytest.mark.parametrize(
     ("text", "expanded"),
     [

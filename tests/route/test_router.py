@@ -469,6 +469,8 @@ to@fwd.example        who@catch.example
 pair@fwd.example      who@catch.example, a@ext.example
 back@fwd.example      {srs}
 postmaster@catch.example b(b@ext.example
+only@one.example      b(b@ext.example
+on(ly@hidden.example  only@ext.example
 """
 BEHIND_BAD_LINES = [
     ("alice@fwd.example", "alias: alice@mailbox.example"),
@@ -495,6 +497,11 @@ BEHIND_BAD_LINES = [
     (forward("bob@example.org", SCHEME, NOW), BAD),
     ("back@fwd.example", "alias: joe@origin.example"),
     ("someone@elsewhere.example", DENIED),
+    # of domains that nothing else is about
+    ("only@one.example", BAD),
+    ("someone@one.example", DENIED),
+    ("only@hidden.example", BAD),
+    ("someone@hidden.example", BAD),
 ]
 
 
