@@ -47,25 +47,24 @@ class Bound:
         """The attempt connects: it has `seconds` in all, whatever was tried before under the same bound."""
         if self._ends is None:
             self._seconds, self._ends = seconds, asyncio.get_running_loop().time() + seconds
-        self._arm()
+            self._arm()
 
     def extend(self, octets: int) -> None:
         """A host takes the content, which gives time for so many octets, once."""
         if self._ends is not None and not self._extended:
             self._extended = True
             self._seconds += octets / RATE
-            self._ends += octets / RATE
-            self._arm()
+            self._ends += octets / RATE  # the timer finds out
 
     def final_dot(self) -> None:
         """The final dot is out."""
         self.final = True
-        self._disarm()
 
     def resume(self) -> None:
         """The reply to the final dot has left recipients for another host."""
         self.final = False
-        self._arm()
+        if self._timer is None:
+            self._arm()
 
     def end(self, why: str) -> None:
         """Give the attempt up. One that waits for the reply to its final dot goes on, and tries no other host."""
@@ -78,10 +77,13 @@ class Bound:
             self._task.cancel()
 
     def _time_is_up(self) -> None:
-        self.end(f"given up after {self._seconds:.0f} s in all")
+        self._timer = None
+        if self.left > 0:
+            self._arm()
+        elif not self.final:
+            self.end(f"given up after {self._seconds:.0f} s in all")
 
     def _arm(self) -> None:
-        self._disarm()
         if self._task is not None and self._ends is not None and self.open:
             self._timer = asyncio.get_running_loop().call_at(self._ends, self._time_is_up)
 

@@ -58,7 +58,7 @@ class Network:
     def guess(self, ip: str, times: int) -> list[tuple[int, str]]:
         with self.client(ip) as client:
             client("EHLO guesser.example")
-            client("MAIL FROM:<>")
+            client("MAIL FROM:<ann@open.example>")
             return [client(f"RCPT TO:<{FORGED}>")[:2] for _ in range(times)]
 
 

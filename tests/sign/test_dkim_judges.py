@@ -94,6 +94,24 @@ def test_opendkim_verifies_rsa_and_ed25519(name: str, tmp_path: Path) -> None:
     assert of(OURS, opendkim(leaving(ALL[name]), RECORDS, tmp_path)) == PASSED
 
 
+@needs("opendkim")
+@pytest.mark.parametrize(
+    ("added", "survivors"),
+    [
+        (b"Received: x\r\nX-Spam: no\r\n", ["others", "ours"]),
+        (b"Sender: list@list.example\r\nList-Id: <list.example>\r\n", ["others"]),
+        (b"Reply-To: eve@evil.example\r\n", []),
+        (b'Content-Type: multipart/mixed; boundary="x"\r\n', []),
+    ],
+)
+def test_opendkim_knows_what_is_closed(added: bytes, survivors: list[str], tmp_path: Path) -> None:
+    content, now = ALL["plain"], int(time.time())
+    for name in ("others", "ours"):
+        signatures = signature_fields(Message(content), [RSA, ED25519], now, ours=name == "ours")
+        found = of(OURS, opendkim(added + signatures + content, RECORDS, tmp_path))
+        assert [one.result for one in found] == ["pass" if name in survivors else "fail"] * 2
+
+
 @needs("perl:Mail::DKIM")
 @pytest.mark.parametrize("source", corpus.SOURCES)
 def test_mail_that_packages_ship(source: str, perl: MailDkim) -> None:
