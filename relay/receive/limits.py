@@ -175,9 +175,12 @@ def _networks(limits: Limits, client: str) -> list[tuple[str, int, int]]:
     found = []
     if not limits.known.knows(client):
         most = _part(limits.connections, NETWORK)
-        found += [(name, NETWORKS + bucket(name), min(most, times * limits.per_client)) for name, times in wider]
+        found += [
+            (name, part + bucket(name), min(most, times * limits.per_client))
+            for part, (name, times) in zip(NETWORKS, wider, strict=False)
+        ]
     widest = wider[-1][0]
-    return [*found, (widest, NETWORKS + bucket(f"all of {widest}"), _part(limits.connections, NETWORK_IN_ALL))]
+    return [*found, (widest, NETWORKS[-1] + bucket(widest), _part(limits.connections, NETWORK_IN_ALL))]
 
 
 def _part(number: int, part: tuple[int, int]) -> int:
