@@ -40,7 +40,7 @@ class Incoming:
         self._builder = MessageBuilder(receive.max_header_size)
         self._refusal: Refused | None = None
         self._file: SpoolFile | None = None
-        self._can_spool = True
+        self._kept: list[bytearray] = []  # in memory for good, in pieces: a large one would be copied as it grows
         self.size = 0
 
     def __enter__(self) -> Incoming:
@@ -93,6 +93,7 @@ class Incoming:
     def _refuse(self, refused: Refused) -> None:
         self._refusal = refused
         self._builder = MessageBuilder(0)
+        self._kept.clear()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -102,9 +103,10 @@ class Incoming:
         self._account.release()
 
     async def _spool(self) -> None:
-        """Write what is in memory to disk. Where that cannot be, it stays."""
+        """Write what is in memory to disk. Where that cannot be, it stays, with all that follows."""
         octets = len(self._builder.held)
-        if not octets or not self._can_spool or not self._account.disk.fits(octets):
+        if self._kept or not self._account.disk.fits(octets):
+            self._kept.append(self._builder.take())
             return
         self._account.disk.take(octets)
         if self._file is None:
@@ -112,7 +114,7 @@ class Incoming:
         try:
             await self._file.write(self._builder.held)
         except OSError as error:
-            self._can_spool = False
+            self._kept.append(self._builder.take())
             self._account.disk.take(-octets)
             log.warning("not_spooled", problem=str(error), kept="in memory")
         else:
@@ -130,11 +132,11 @@ class Incoming:
         digest = self._builder.digest()
         if self._file is not None and self._file.size:
             return Message(await self._read_back(self._file), digest)
-        held = self._builder.take()
-        return Message(bytes(held) if len(held) < LARGE else await asyncio.to_thread(bytes, held), digest)
+        return Message(await self._joined(), digest)
 
     async def _read_back(self, file: SpoolFile) -> bytes:
-        await self._spool()  # of its end nothing is in memory while it waits
+        if self._builder.held:
+            await self._spool()  # of its end nothing is in memory while it waits
         await self._account.wait_to_hold(file.size)
         try:
             content = await file.read()
@@ -144,5 +146,11 @@ class Incoming:
         file.close()
         self._file = None
         self._account.disk.release()
-        held = self._builder.take()
-        return content if not held else await asyncio.to_thread(b"".join, (content, held))
+        return await self._joined(content) if self._kept else content
+
+    async def _joined(self, start: bytes = b"") -> bytes:
+        pieces: list[bytes | bytearray] = [start, *self._kept, self._builder.take()]
+        self._kept = []
+        if self._builder.size < LARGE:
+            return b"".join(pieces)
+        return await asyncio.to_thread(b"".join, pieces)
