@@ -32,7 +32,7 @@ from relay.sign.dkim import sign
 from relay.sign.keys import SigningKey
 from relay.visible import visible
 
-FORGED = "SRS0=fake=AA=shop.example=news@fwd.example"
+FORGED = "SRS0=fakehash=AA=shop.example=news@fwd.example"
 
 Stay = Annotated[bool, typer.Option("--stay", help="Leave it running, to send to it with swaks or anything else.")]
 
