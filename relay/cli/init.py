@@ -245,7 +245,7 @@ private_key = "dkim/{SELECTOR}.pem"
 [routes]
 # Which addresses forward to where, in the format of Postfix's virtual(5); read again when it changes.
 aliases = "aliases"
-# The mailbox for postmaster@ and abuse@ of every domain that is served (RFC 5321 section 4.5.1).
+# The mailbox for postmaster@, abuse@ and mailer-daemon@ of every domain that is served (RFC 5321 section 4.5.1).
 {postmaster}
 
 # A whole domain that goes to a mailbox host, which is asked for its users:
