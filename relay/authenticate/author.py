@@ -13,13 +13,13 @@ from functools import lru_cache
 from itertools import islice
 
 from relay.address import domain_of, split
-from relay.authenticate.readings import further_domains
+from relay.authenticate.readings import further_domains, lenient_name
 from relay.message import HeaderField, Message
 from relay.rewrite.mailboxes import IN_COMMENT, read, text_of
 
 FROM_OCTETS = 16384  # of all From fields: 200 long addresses
 AUTHORS = 100  # domains of one message that are looked at: an internationalized name costs 30 microseconds
-_LENIENT_NAME = re.compile(rb"J*+fJ*+rJ*+oJ*+mJ*+:".replace(b"J", rb"[\0- \x7f-\xff]"), re.IGNORECASE)
+_LENIENT_NAME = lenient_name("from")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has

@@ -11,21 +11,18 @@ import unicodedata
 from collections.abc import Collection, Iterator
 
 from relay.address import normal_domain
-from relay.authenticate.readings import DOTS, INVISIBLE, spellings
+from relay.authenticate.readings import DOTS, INVISIBLE, lenient_name, spellings
 from relay.message import HeaderField, Message
 from relay.rewrite.mailboxes import decoded
 
 SCANNED_OCTETS = 32768  # of Authentication-Results in one message; real ones stay far below
-ODD_OCTETS = (
-    12288  # of those that are not written plainly, which are looked at closely: a millisecond for each thousand
-)
+# Of those that are not written plainly, which are looked at closely: a millisecond for each thousand.
+ODD_OCTETS = 12288
 ID_OCTETS = 1024  # before the first semicolon of a field: a name has 255, and comments there are rare
 
-_AT_LEAST = 200  # octets that count for each of those, however short it is
+_AT_LEAST = 200  # octets of `ODD_OCTETS` that a field takes, however short it is
 
-_NAME = b"authentication-results"
-# Readers drop white space, controls and octets of no charset that they know from a name, or end it there.
-_LIKE_NAME = re.compile(b"".join(rb"[\0- \x7f-\xff]*+" + re.escape(b"%c" % c) for c in b"%s:" % _NAME), re.IGNORECASE)
+_LENIENT_NAME = lenient_name("authentication-results")
 _PLAIN = re.compile(rb"([\w.-]++)(?:\s++[0-9]++)?+\s*+(?:;|\Z)", re.ASCII)  # a name, and perhaps a version
 _PIECE = re.compile(r'\\.|[()";\\]|[^\\()";]+', re.DOTALL)
 _OPENING = (re.compile('["]'), re.compile("[()]"), re.compile('[()"]'))
@@ -56,7 +53,7 @@ def strip_forged(
     forged: list[HeaderField] = []
     scanned = odd = 0
     for field in message.fields:
-        if field.name != "authentication-results" and (field.name or not _LIKE_NAME.match(field.raw)):
+        if field.name != "authentication-results" and (field.name or not _LENIENT_NAME.match(field.raw)):
             continue
         scanned += len(field.raw)
         if field in believed:

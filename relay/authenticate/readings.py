@@ -53,6 +53,13 @@ _JUNK = re.compile(rf"{_NO_NAME}+|\s+")
 DOTS = re.compile("[.\u2024\u3002\ufe52\uff0e\uff61]")
 
 
+def lenient_name(name: str) -> re.Pattern[bytes]:
+    """Matches a field's name and colon as readers see it that drop white space, controls and octets of no charset that
+    they know, wherever these stand."""
+    dropped = rb"[\0- \x7f-\xff]*+"
+    return re.compile(b"".join(dropped + re.escape(c.encode("ascii")) for c in f"{name}:"), re.IGNORECASE)
+
+
 def further_domains(values: Sequence[bytes]) -> set[str] | None:
     """The normal domains that a known reader may make of these values of From; None where there are too many.
 

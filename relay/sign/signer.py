@@ -8,6 +8,7 @@ import structlog
 
 from relay.address import domain_of, split, unquote
 from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains, from_fields
+from relay.authenticate.dmarc_tree import share_two_labels
 from relay.message import Message
 from relay.rewrite.author import authors
 from relay.sign.coverage import coverage
@@ -93,4 +94,4 @@ def _may_speak_for(domain: str, doubtful: Sequence[str]) -> bool:
 
     Which domains belong together is for DNS to say; without it two labels in common are enough.
     """
-    return len(doubtful) > AUTHORS or domain.split(".")[-2:] in [one.split(".")[-2:] for one in doubtful]
+    return len(doubtful) > AUTHORS or any(share_two_labels(one, domain) for one in doubtful)
