@@ -15,10 +15,11 @@ from relay.authenticate.dkim import SIGNATURES
 from relay.cli.rehearsal import Rehearsal, rehearse
 from relay.config import Config
 from relay.config_file import load
-from relay.dns import PTR_NAMES, Answer, DnsFailure, StaticResolver, TooManyQuestions, iprev
+from relay.dns import PTR_NAMES, DnsFailure, StaticResolver, TooManyQuestions, iprev
 from relay.message import Message
 from relay.sign.keys import SigningKey, generate, parse
 from tests.authenticate import sealing, signing
+from tests.resolvers import RecordingResolver
 
 PEM = generate("rsa2048")
 KEY = parse(PEM)
@@ -26,18 +27,6 @@ CLIENT = "192.0.2.1"
 NOW = signing.NOW
 
 Zone = dict[tuple[str, str], Any]
-
-
-class Counting(StaticResolver):
-    """Remembers every question."""
-
-    def __init__(self, zone: Zone) -> None:
-        super().__init__(zone)
-        self.asked: list[tuple[str, str]] = []
-
-    async def query(self, name: str, rdtype: str) -> Answer:
-        self.asked.append((name, rdtype))
-        return await super().query(name, rdtype)
 
 
 def key(domain: str) -> SigningKey:
@@ -72,7 +61,7 @@ def sealed(content: bytes, *domains: str) -> bytes:
 
 
 async def test_a_question_counts_once_for_all() -> None:
-    resolver = Counting({("a.example", "A"): ["192.0.2.1"]})
+    resolver = RecordingResolver({("a.example", "A"): ["192.0.2.1"]})
     budget = Budget(resolver)
     for name in ("a.example", "A.Example", "a.example."):
         assert (await budget.spf.query(name, "A")).records == ("192.0.2.1",)
@@ -81,7 +70,7 @@ async def test_a_question_counts_once_for_all() -> None:
 
 
 async def test_what_failed_is_not_asked_again() -> None:
-    resolver = Counting({("a.example", "A"): DnsFailure("a.example A: SERVFAIL")})
+    resolver = RecordingResolver({("a.example", "A"): DnsFailure("a.example A: SERVFAIL")})
     budget = Budget(resolver)
     for _ in range(2):
         with pytest.raises(DnsFailure, match="SERVFAIL"):
@@ -90,7 +79,7 @@ async def test_what_failed_is_not_asked_again() -> None:
 
 
 async def test_each_check_leaves_something_to_those_that_follow() -> None:
-    budget = Budget(Counting({}))
+    budget = Budget(RecordingResolver({}))
     shares = [budget.spf, budget.iprev, budget.arc, budget.dkim, budget.authors]
     for number, share in enumerate(shares):
         with pytest.raises(TooManyQuestions, match=rf"^{number}-\d+\.example TXT"):
@@ -116,7 +105,7 @@ def spf_at_its_limits(domain: str, hosts: int = 10) -> Zone:
 
 @pytest.mark.parametrize(("hosts", "result"), [(5, "fail"), (10, "permerror")])
 async def test_spf_past_its_share_is_a_limit_exceeded(hosts: int, result: str) -> None:
-    budget = Budget(Counting(spf_at_its_limits("d.example", hosts)))
+    budget = Budget(RecordingResolver(spf_at_its_limits("d.example", hosts)))
     found = await spf.check(budget.spf, ip=CLIENT, helo="h.example", sender="u@d.example", receiver="r.example")
     assert found.result == result and budget.asked <= SPF
     assert ("too many questions" in found.problem) is (result == "permerror")
@@ -124,7 +113,7 @@ async def test_spf_past_its_share_is_a_limit_exceeded(hosts: int, result: str) -
 
 async def test_an_explanation_that_may_not_be_asked_for_is_left_out() -> None:
     zone: Zone = {("d.example", "TXT"): [(b"v=spf1 -all exp=why.d.example",)], ("why.d.example", "TXT"): [(b"so",)]}
-    budget = Budget(Counting(zone))
+    budget = Budget(RecordingResolver(zone))
     for number in range(SPF - 1):
         await budget.spf.query(f"{number}.example", "A")
     found = await spf.check(budget.spf, ip=CLIENT, helo="h.example", sender="u@d.example", receiver="r.example")
@@ -133,7 +122,7 @@ async def test_an_explanation_that_may_not_be_asked_for_is_left_out() -> None:
 
 async def test_signatures_and_chains_past_the_budget_are_no_temporary_error() -> None:
     zone = published("a.example")
-    budget = Budget(Counting(zone))
+    budget = Budget(RecordingResolver(zone))
     for number in range(QUESTIONS):
         await budget.authors.query(f"{number}.example", "A")
     (signature,) = await dkim.verify(Message(signed(message("a@a.example"), "a.example")), budget.dkim, NOW)
@@ -145,7 +134,7 @@ async def test_signatures_and_chains_past_the_budget_are_no_temporary_error() ->
 async def test_the_clients_name_is_always_found() -> None:
     zone: Zone = {("1.2.0.192.in-addr.arpa", "PTR"): [f"h{n}.example" for n in range(PTR_NAMES)]}
     zone[f"h{PTR_NAMES - 1}.example", "A"] = [CLIENT]
-    budget = Budget(Counting(zone))
+    budget = Budget(RecordingResolver(zone))
     for number in range(SPF):
         await budget.spf.query(f"{number}.d.example", "A")
     assert (await iprev(budget.iprev, CLIENT)).result == "pass"

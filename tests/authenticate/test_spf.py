@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from relay.authenticate import spf
 from relay.authenticate.spf import SpfVerdict, check
 from relay.dns import Answer, DnsFailure, StaticResolver
+from tests.resolvers import RecordingResolver
 
 Records = Sequence[Any] | Exception
 Zone = Mapping[tuple[str, str], Records]
@@ -35,18 +36,6 @@ async def verdict(
 
 async def result(record: str, others: Zone | None = None, **arguments: str) -> str:
     return (await verdict({("d.example", "TXT"): txt(record), **(others or {})}, **arguments)).result
-
-
-class Recording(StaticResolver):
-    """Remembers what it was asked."""
-
-    def __init__(self, zone: Zone) -> None:
-        super().__init__(zone)
-        self.asked: list[tuple[str, str]] = []
-
-    async def query(self, name: str, rdtype: str) -> Answer:
-        self.asked.append((name, rdtype))
-        return await super().query(name, rdtype)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +116,7 @@ async def test_a_redirect_beside_all_is_no_lookup() -> None:
     ],
 )
 async def test_macros_expand_as_section_7_says(macro: str, value: str) -> None:
-    resolver = Recording({("d.example", "TXT"): txt(f"v=spf1 exists:{macro}.example ?all")})
+    resolver = RecordingResolver({("d.example", "TXT"): txt(f"v=spf1 exists:{macro}.example ?all")})
     await check(resolver, ip="192.0.2.1", helo="a-b.helo", sender="first-last.tag@d.example", receiver="r.example")
     assert resolver.asked[1:] == [(f"{value}.example", "A")]
 
@@ -192,14 +181,14 @@ async def test_ptr_passes_over_what_dns_does_not_tell(names: Sequence[str] | Exc
 async def test_the_client_name_macro_prefers_the_domain(names: Sequence[str] | Exception, name: str) -> None:
     addresses = {(owner, "A"): ["192.0.2.1"] for owner in ("z.example", "sub.d.example", "d.example")}
     zone: Zone = {(PTR, "PTR"): names, **addresses, ("d.example", "TXT"): txt("v=spf1 -exists:%{p}.x.example ?all")}
-    resolver = Recording(zone)
+    resolver = RecordingResolver(zone)
     await check(resolver, ip="192.0.2.1", helo="h.example", sender="u@d.example", receiver="r.example")
     assert (f"{name}.x.example", "A") in resolver.asked
 
 
 async def test_the_client_names_are_asked_for_once() -> None:
     zone: Zone = {("d.example", "TXT"): txt("v=spf1 " + "exists:%{p}.x.example " * 300), (PTR, "PTR"): ["a.example"]}
-    resolver = Recording(zone)
+    resolver = RecordingResolver(zone)
     await check(resolver, ip="192.0.2.1", helo="h.example", sender="u@d.example", receiver="r.example")
     assert resolver.asked.count((PTR, "PTR")) == 1
 
@@ -245,7 +234,7 @@ async def test_the_explanation(text: list[str] | Exception, explanation: str) ->
 
 
 async def test_the_explanation_is_asked_for_on_fail_only() -> None:
-    resolver = Recording({("d.example", "TXT"): txt("v=spf1 ip4:192.0.2.1 -all exp=why.example")})
+    resolver = RecordingResolver({("d.example", "TXT"): txt("v=spf1 ip4:192.0.2.1 -all exp=why.example")})
     for ip, asked in (("192.0.2.1", False), ("192.0.2.2", True)):
         await check(resolver, ip=ip, helo="h.example", sender="u@d.example", receiver="r.example")
         assert (("why.example", "TXT") in resolver.asked) is asked

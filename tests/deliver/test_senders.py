@@ -9,11 +9,12 @@ import pytest
 
 from relay.config import Config
 from relay.deliver.senders import Senders
-from relay.dns import Answer, DnsFailure, StaticResolver
+from relay.dns import DnsFailure
 from relay.message import Message
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.sender import Decision
 from relay.rewrite.srs import Scheme
+from tests.resolvers import RecordingResolver
 
 Zone = Mapping[tuple[str, str], Sequence[Any] | Exception]
 NOW = 1700000000.0
@@ -28,16 +29,6 @@ SPF = {
     "broken.test": "v=spf1 nonsense:x",
     "ours.test": "v=spf1 -all",
 }
-
-
-class Counting(StaticResolver):
-    def __init__(self, zone: Zone) -> None:
-        super().__init__(zone)
-        self.asked: list[tuple[str, str]] = []
-
-    async def query(self, name: str, rdtype: str) -> Answer:
-        self.asked.append((name, rdtype))
-        return await super().query(name, rdtype)
 
 
 class House:
@@ -63,7 +54,7 @@ class House:
             }
         )
         zone = {(domain, "TXT"): [(text.encode(),)] for domain, text in SPF.items()}
-        self.resolver = Counting({**zone, ("silent.test", "TXT"): SILENT, **host})
+        self.resolver = RecordingResolver({**zone, ("silent.test", "TXT"): SILENT, **host})
         store: Any = None  # `decide` stores nothing
         self.senders = Senders(config, Scheme("fwd.test", (b"secret",)), store, self.resolver, clock=lambda: NOW)
 
