@@ -214,9 +214,8 @@ class Message:
             return self
         kept = tuple([f for f in self.fields if id(f) not in gone])
         edited = self.with_header(b"".join([f.raw for f in kept]))
-        if self.body_offset - edited.body_offset == sum(len(f.raw) for f in self.fields) - sum(
-            len(f.raw) for f in kept
-        ):
+        removed = sum(len(f.raw) for f in self.fields if id(f) in gone)
+        if self.body_offset - edited.body_offset == removed:
             edited.__dict__["fields"] = kept  # read once, as everything; not where what is left is no header
         return edited
 

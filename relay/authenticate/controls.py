@@ -19,9 +19,8 @@ _SHIFTED = re.compile(
 )
 _COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)
 _NAME = re.compile(rb'"(?:[^"\\]|\\.)*+"(?![ \t]*+@)', re.DOTALL)  # a quoted string that is no local part
-_AROUND = re.compile(
-    rb"(?<![ \t])[ \t]*+([.@])[ \t]*+"
-)  # RFC 5322 section 4.4: white space around dots and the at sign
+# RFC 5322 section 4.4: white space around dots and the at sign.
+_AROUND = re.compile(rb"(?<![ \t])[ \t]*+([.@])[ \t]*+")
 _ADDRESS = re.compile(rb'<[^<>]*+>|(?:"(?:[^"\\]|\\.)*+"|[^ \t<>,;:()"]++)++', re.DOTALL)
 
 

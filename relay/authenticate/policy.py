@@ -21,6 +21,7 @@ from relay.dns import Iprev
 from relay.network import IPNetwork, within
 from relay.reply import Refused
 
+_SEVERITY = ("tag", "defer", "reject")  # of what is done, the mildest first
 UNLESS_DKIM = "reject-unless-dkim"
 
 
@@ -145,10 +146,8 @@ def defer_unknown_owner(verdict: Verdict, authors: Sequence[str], unknown: Colle
         Refused: 451 4.7.1.
     """
     if unknown and not _is_proven(verdict, authors, unknown):
-        text = (
-            f"whether {min(unknown)} is a domain of ours cannot be told now: DNS does not answer for what is above it"
-        )
-        raise Refused(451, "4.7.1", text)
+        text = f"whether {min(unknown)} is a domain of ours cannot be told now"
+        raise Refused(451, "4.7.1", f"{text}: DNS does not answer for what is above it")
 
 
 def _is_proven(verdict: Verdict, authors: Sequence[str], named: Collection[str]) -> bool:
@@ -197,9 +196,6 @@ def _dmarc_refusal(policy: Dmarc, verdict: DmarcVerdict, where: str, ip: str, do
         return Refused(451, "4.7.26", f"DMARC fail for {where}: {why}; {doubt}")
     text = f"DMARC fail for {where}: {why}"
     return Refused(451, "4.7.26", text) if action == "defer" else Refused(550, "5.7.26", text)
-
-
-_SEVERITY = ("tag", "defer", "reject")
 
 
 def _in_from(domain: str, verdict: DmarcVerdict | None) -> str:

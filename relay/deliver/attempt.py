@@ -211,9 +211,9 @@ class Attempts:
         outcomes = await self._deliver_as(decision, round, group)
         if all(o.status == "failed" and o.enhanced == "5.6.7" for o in outcomes):
             plain = await self._senders.decide(round.stored, first, smtputf8=False)
-            if plain.token_for is not None and decision.token_for is None and group.bound.over:
-                return _all_deferred(group, group.bound.over)
             if plain.token_for is not None and decision.token_for is None:
+                if group.bound.over:
+                    return _all_deferred(group, group.bound.over)
                 outcomes = await self._deliver_as(plain, round, group)
         return outcomes
 

@@ -157,8 +157,8 @@ class _Transaction:
             # The final dot was sent: another host would deliver twice, so only time can tell.
             self._settle(self._unsettled(), silence("message", problem.kind))
             self._connection.abort()
-        for reason in self._elsewhere.values():
-            raise self._failed(reason)
+        if self._elsewhere:
+            raise self._failed(next(iter(self._elsewhere.values())))
         return tuple(outcome for outcome in self._outcomes if outcome is not None)
 
     def _unsettled(self) -> list[int]:

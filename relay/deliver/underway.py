@@ -17,6 +17,7 @@ from relay.deliver.hops import SLOW, Hops
 from relay.deliver.share import Place
 
 AT_ONCE = 20  # messages that turn slow without the others having their turn
+_MAKE_ROOM = f"given up after {SLOW:g} s, to make room for others"
 
 
 @dataclass(eq=False, slots=True)
@@ -122,9 +123,6 @@ class Underway:
         if message.octets and message.places and all(p.bound.final for p in message.places.values()):
             message.octets = 0
             message.round.let_go_of_content()
-
-
-_MAKE_ROOM = f"given up after {SLOW:g} s, to make room for others"
 
 
 def _may_end(places: Mapping[Transaction, Place]) -> bool:

@@ -14,8 +14,8 @@ _SALT = secrets.token_bytes(16)  # drawn before the fork: no client can know who
 _BUCKETS = 1 << 14  # names share a bucket by chance one time in 16,000: then both count together
 ALL = _BUCKETS  # the bucket in which everybody counts
 
-# Each of these begins a part of the row, with a counter for every bucket; networks
-# have one for each length, so that a small one never shares a bucket with a large one.
+# Each of these begins a part of the row, with a counter for every bucket; networks have one for each length, so that a
+# small one never shares a bucket with a large one.
 CONNECTIONS, MEMORY, DISK, *NETWORKS = (part * (_BUCKETS + 1) for part in range(7))
 _PARTS_END = 7 * (_BUCKETS + 1)
 SLOWEST = {MEMORY: _PARTS_END, DISK: _PARTS_END + 1}  # one counter each, see `receive.pace`
