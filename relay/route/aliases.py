@@ -242,7 +242,7 @@ class _Builder:
                 raise AliasError(f"{target}: the same user at another domain can only be the first target")
             return target.removesuffix(".")
         try:
-            if self._origin and not split(target).domain and not _other(target):
+            if self._origin and not (split(target).domain or target.endswith("@") or _other(target)):
                 target = f"{target}@{self._origin}"
             return _checked(target)
         except AliasError as error:

@@ -330,6 +330,19 @@ def test_what_stands_behind_a_bad_line(text: str, expanded: list[str]) -> None:
     assert table.lists("a@x.example") and list(table.chain("a@x.example"))
 
 
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("carol@", "carol@: the address has no domain"),
+        ('"ca rol"@', '"ca rol"@: the address has no domain'),
+        ("ca(rol", "ca(rol@local.example: the local part is malformed"),
+    ],
+)
+def test_a_target_that_ends_with_an_at_sign_has_no_domain(target: str, problem: str) -> None:
+    table = parse_virtual(f"good@x.example a@y.example\nbad@x.example {target}\n", "aliases", ["local.example"])
+    assert [line.problem for line in table.bad.lines] == [problem]
+
+
 def test_a_user_of_the_local_domains_with_a_bad_line_is_known_there_only() -> None:
     table = parse_virtual("admin (\nfirst.last (\n", "aliases", LOCAL)
     assert table.expand("admin@local.example") == table.expand("first.last@other.example") == ()
