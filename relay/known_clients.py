@@ -37,7 +37,10 @@ class KnownClients:
         self._clock = clock
 
     def add(self, client: str) -> None:
-        """Mail of this client (as `network.client_network` tells) was accepted. IPv4 counts by address: no matter."""
+        """Mail of this client (as `network.client_network` tells) was accepted.
+
+        IPv4 clients are not kept: no networks around them count.
+        """
         if ":" not in client:
             return
         name, places = self._find(client)

@@ -112,7 +112,7 @@ def literal_ip(domain: str) -> str:
 def client_network(ip: str) -> str:
     """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which a host may choose.
 
-    A client that was told before is told again.
+    What it has returned it returns again.
     """
     return ip if ":" not in ip else str(ipaddress.ip_network((ip.partition("/")[0], 64), strict=False))
 

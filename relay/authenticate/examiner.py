@@ -84,7 +84,7 @@ class Examiner:
         now = time.time()
         if client.trusted or found is None:
             return await hear(self._resolver, message, sender, self._config.clients.authserv_ids, now)
-        policy.refuse_crowd(author_domains(message), doubtful_domains(message))
+        policy.refuse_many_authors(author_domains(message), doubtful_domains(message))
         return await examine(budget, message, sender, found, name, now)
 
     async def judge(

@@ -87,8 +87,8 @@ def _spf_refusal(action: str, verdict: SpfVerdict, ip: str, more: str = "") -> R
     return Refused(550, "5.7.24" if verdict.result == "permerror" else "5.7.23", text)
 
 
-def refuse_crowd(authors: Sequence[str], doubtful: Sequence[str]) -> None:
-    """Before anything is asked for: nobody looks at so many authors (RFC 9989 section 11.5).
+def refuse_many_authors(authors: Sequence[str], doubtful: Sequence[str]) -> None:
+    """Refuse a From with more domains than are looked at (RFC 9989 section 11.5), before DNS is asked for any of them.
 
     Args:
         authors: every domain that readers take for the author's.
@@ -121,7 +121,7 @@ def refuse_forged(
         Refused: 550 5.7.1, the mail would leave with our address, our SPF and our signature; 451 4.7.1, for now
             nobody can say. Also for more authors than anyone can look at.
     """
-    refuse_crowd(authors, doubtful)
+    refuse_many_authors(authors, doubtful)
     proven = bool(ours) and _is_proven(verdict, authors, ours)
     if ours and not proven:
         domain = min(ours)

@@ -57,7 +57,8 @@ def init(
         tuple[str, str] | None, typer.Option(metavar="FROM TO", help="A first alias, and the mailbox behind it.")
     ] = None,
     postmaster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The mailbox for postmaster@ and abuse@ (default: TO).")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The mailbox for postmaster@, abuse@ and mailer-daemon@ (default: TO)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace relay.toml; the other files stay.")] = False,
 ) -> None:
@@ -245,7 +246,7 @@ private_key = "dkim/{SELECTOR}.pem"
 [routes]
 # Which addresses forward to where, in the format of Postfix's virtual(5); read again when it changes.
 aliases = "aliases"
-# The mailbox for postmaster@, abuse@ and mailer-daemon@ of every domain that is served (RFC 5321 section 4.5.1).
+# The mailbox for postmaster@ (RFC 5321 section 4.5.1), abuse@ and mailer-daemon@ of every domain that is served.
 {postmaster}
 
 # A whole domain that goes to a mailbox host, which is asked for its users:

@@ -262,7 +262,7 @@ class Dispatcher:
             self._leased[one.message_id, one.n] = one.key
             by_message.setdefault(one.message_id, []).append(one)
         for message_id, deliveries in by_message.items():
-            await self._underway.memory()
+            await self._underway.wait_for_memory()
             stored = await self._attempts.load(message_id, deliveries)
             if stored is not None:
                 self.take(stored, deliveries)

@@ -85,7 +85,8 @@ class Hops:
         return room if room > 0 and (hop not in self._hops or 2 * room >= places) else 0
 
     def _room(self, hop: str, now: float) -> tuple[int, int]:
-        """How many more transactions a next hop may have, and how many in all, as the others are."""
+        """How many more transactions a next hop may have, less than none where it has too many, and how many in all
+        while the others have theirs."""
         known = self._hops.get(hop) or _Hop(self._first)
         slow = _is_lagging(known, now)
         left = [(share.left(slow=slow), share.reserve(slow=slow)) for share in self._shares(hop)]

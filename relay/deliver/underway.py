@@ -53,8 +53,8 @@ class Underway:
         """Whether there is no memory left."""
         return self._octets >= self._memory
 
-    async def memory(self) -> None:
-        """Wait until there is some."""
+    async def wait_for_memory(self) -> None:
+        """Wait until there is memory left."""
         while self.full:
             self._changed.clear()
             await self._changed.wait()

@@ -20,7 +20,7 @@ SPOOL_FROM = 256 << 10
 
 
 class Room:
-    """One of the two.
+    """The room in memory, or that on disk, for all clients of all workers.
 
     Args:
         part: where its octets are counted, `counts.MEMORY` or `counts.DISK`.
