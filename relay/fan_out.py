@@ -28,24 +28,27 @@ def fan_out(
     found: dict[str, Delivery] = {}
     for rcpt, routed in routes:
         if routed.home is not None and routed.home.forged:
-            found[rcpt.recipient] = Delivery(
-                stored.id,
-                len(found),
-                recipient=rcpt.recipient,
-                original=rcpt.recipient,
-                hop=hop_of(rcpt.recipient),
-                state="dead",
-                next_attempt=stored.received,
-                expires=expires,
-                last={
-                    "at": stored.received,
-                    "code": 550,
-                    "status": "5.1.1",
-                    "text": FORGED,
-                    "host": "",
-                    "address": "",
-                    "tls": "",
-                },
+            found.setdefault(
+                lookup_key(rcpt.recipient),
+                Delivery(
+                    stored.id,
+                    len(found),
+                    recipient=rcpt.recipient,
+                    original=rcpt.recipient,
+                    hop=hop_of(rcpt.recipient),
+                    state="dead",
+                    next_attempt=stored.received,
+                    expires=expires,
+                    last={
+                        "at": stored.received,
+                        "code": 550,
+                        "status": "5.1.1",
+                        "text": FORGED,
+                        "host": "",
+                        "address": "",
+                        "tls": "",
+                    },
+                ),
             )
             continue
         for target in routed.targets:

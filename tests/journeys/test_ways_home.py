@@ -105,6 +105,18 @@ def test_forged_addresses_never_keep_the_bounces_of_the_same_host_away(world: Wo
     assert len(home.received) == 1 and not [line for line in relay.log if line.get("to") == "e99@sender.example"]
 
 
+def test_a_forged_address_that_is_given_twice_keeps_no_other_recipient_waiting(world: World) -> None:
+    """A refusal would also tell it from a good one, which may be given twice."""
+    relay = world.relay()
+    home = world.start(RecordingSink(SENDER, world.port))
+    guess(relay)
+    for twice in (forged(99), at_home(ANN)):
+        assert sent(relay, "", twice, twice, twice.lower(), at_home("bob@sender.example"))[:2] == TAKEN
+    recipients = sorted(name for one in home.wait(2) for name in one.recipients)
+    assert recipients == [ANN, "bob@sender.example", "bob@sender.example"]
+    assert [row["recipient"] for row in relay.queue() if row["state"] == "dead"] == [forged(99)]
+
+
 def test_past_the_rate_all_other_mail_to_addresses_that_can_be_guessed_waits(world: World) -> None:
     relay = world.relay()
     home = world.start(RecordingSink(SENDER, world.port))
