@@ -66,7 +66,7 @@ def explain(
     logging.configure("json", "error", sys.stderr)
     found = uvloop.run(_rehearse(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
     if as_json:
-        print(json.dumps(as_dict(found), indent=2, ensure_ascii=False))
+        print(json.dumps(as_dict(found), indent=2))
     else:
         show(found, Console(markup=False, emoji=False, highlight=False))
 

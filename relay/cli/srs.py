@@ -126,4 +126,4 @@ def _scheme(
 
 
 def _print(result: str | dict[str, Any]) -> None:
-    print(visible(result) if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+    print(visible(result) if isinstance(result, str) else json.dumps(result))

@@ -77,6 +77,13 @@ def test_the_framed_hash_by_an_option_or_by_the_configuration(config: Path, caps
     assert said("reverse", plain, "--hash", "compatible") == "ann@author.example"
 
 
+def test_json_is_safe_to_look_at_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = '"a\u202eb"@otherdomain.com'
+    assert run(["srs", "forward", address, "--config", str(config), "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "\u202e" not in shown and json.loads(shown)["address"] == address
+
+
 def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["srs", "forward", "jörg@otherdomain.com", "--config", str(config), "--json"]) == 0
     there = json.loads(capsys.readouterr().out)
