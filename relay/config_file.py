@@ -156,7 +156,10 @@ def _require_files(config: Config) -> None:
     problems = []
     for key, path in [*_secrets(config), *files]:
         try:
-            path.read_bytes()
+            if path.is_fifo():  # it would wait for a writer, and every file is read more than once
+                problems.append(f"{key}: {path}: a named pipe is no file that can be read again")
+            else:
+                path.read_bytes()
         except OSError as error:
             problems.append(f"{key}: {path}: {error.strerror}")
     if problems:

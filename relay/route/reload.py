@@ -8,6 +8,7 @@ thread, so that a table of a hundred thousand lines does not hold the sessions u
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -66,6 +67,8 @@ class ReloadedFile(Generic[T]):
             log.info("file_reloaded", path=str(self.path))
 
     def _read(self) -> T:
+        if self.path.is_fifo():  # reading would wait for a writer, and hold up every reload and the end of the process
+            raise OSError(errno.EINVAL, "a named pipe is no file that can be read again", str(self.path))
         return self._parse(self.path.read_text(encoding="utf-8-sig", errors="surrogateescape"), str(self.path))
 
 

@@ -180,6 +180,21 @@ def test_a_reload_with_a_bad_table_changes_nothing(relay: RelayProcess, table: s
     assert codes(relay, ALICE) == codes(relay, BOB) == {250}
 
 
+@pytest.mark.parametrize("table", ["aliases", "users"])
+def test_a_named_pipe_in_the_place_of_a_table_holds_no_reload_up(relay: RelayProcess, table: str) -> None:
+    path = relay.folder / table
+    good = path.read_text()
+    path.unlink()
+    os.mkfifo(path)
+    os.kill(relay.pid, signal.SIGHUP)
+    wait_until(lambda: relay.events("reload_failed"), "a word on the table")
+    assert "a named pipe" in relay.events("reload_failed")[-1]["problem"]
+    assert codes(relay, ALICE) == codes(relay, BOB) == {250}
+    replace(path, good)
+    os.kill(relay.pid, signal.SIGHUP)
+    wait_until(lambda: relay.events("reloaded"), "a reload")
+
+
 def test_a_table_of_postfix_is_taken_as_it_is(world: World) -> None:
     sink = world.start(RecordingSink(MAILBOX, world.port))
     aliases = "virt.example anything\ninfo@virt.example carol\nInfo@virt.example dave\ncarol carol@mailbox.example\n"

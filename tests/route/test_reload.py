@@ -111,6 +111,19 @@ def test_a_file_that_vanishes_keeps_the_old_table_and_may_come_back(path: Path) 
     assert table.value == ["again"]
 
 
+async def test_a_named_pipe_in_its_place_holds_nobody_up(path: Path) -> None:
+    table = ReloadedFile(path, parse)
+    path.unlink()
+    os.mkfifo(path)
+    os.utime(path, (1, 1))
+    async with asyncio.timeout(10):
+        logs = await asyncio.to_thread(looked, table, times=2)
+    assert [(entry["event"], "a named pipe" in entry["error"]) for entry in logs] == [("file_not_reloaded", True)]
+    assert table.value == ["one"]
+    with pytest.raises(OSError, match="a named pipe"):
+        ReloadedFile(path, parse)
+
+
 def test_a_file_that_is_being_written_is_left_alone(path: Path) -> None:
     table = ReloadedFile(path, parse)
     write(path, "", age=0.0)
