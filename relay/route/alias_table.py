@@ -32,12 +32,14 @@ class AliasTable:
             bare. An address there that nothing matches is an unknown user.
         local_domains: where a `user` pattern applies: our counterpart of Postfix's myorigin and mydestination.
         bad: the lines that cannot be used, or not whole.
+        partial: the patterns that have targets which cannot be read beside those in `entries`.
     """
 
     entries: Mapping[str, tuple[str, ...]]
     domains: frozenset[str]
     local_domains: frozenset[str]
     bad: BadLines = NONE
+    partial: frozenset[str] = frozenset()
 
     def lists(self, address: str) -> bool:
         """Whether the address itself stands on the left: neither `@domain` nor a user without the detail counts."""
@@ -47,6 +49,13 @@ class AliasTable:
     def matches(self, address: str) -> bool:
         """Whether any pattern of the table matches."""
         return self._targets(address) is not None
+
+    def lacks_targets(self, address: str) -> bool:
+        """Whether some of the targets behind an address cannot be read, as far as one alias leads to the next."""
+        return any(
+            next((pattern for pattern, _ in self._patterns(link) if pattern in self.entries), "") in self.partial
+            for link in self.chain(address)
+        )
 
     def expand(self, address: str) -> tuple[str, ...] | None:
         """The addresses that stand behind an address, aliases of aliases followed, each once; None where none match.

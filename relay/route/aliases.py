@@ -152,6 +152,7 @@ class _Builder:
         self._domains: set[str] = set()
         self._bad: list[BadLine] = []
         self._hidden: set[str] = set()
+        self._partial: set[str] = set()
 
     def table(self) -> AliasTable:
         """Raises AliasError: as `parse_virtual`."""
@@ -159,7 +160,7 @@ class _Builder:
             raise AliasError(f"{self._bad[0].where}: {self._bad[0].problem}")
         bad = BadLines(tuple(self._bad), frozenset(self._hidden))
         bad.report(self._source)
-        return AliasTable(self._entries, frozenset(self._domains), self._local_domains, bad)
+        return AliasTable(self._entries, frozenset(self._domains), self._local_domains, bad, frozenset(self._partial))
 
     def add(self, where: str, pattern: str, value: str, problems: Sequence[str] = ()) -> None:
         """One entry.
@@ -185,6 +186,8 @@ class _Builder:
         if domain is not None and targets:
             self._domains.add(domain)  # what stands here without any may be a target of the line above
         self._enter(where, pattern, targets)
+        if targets and (problems or found) and self._entries[_key(pattern)] is targets:
+            self._partial.add(_key(pattern))
         effect = "its other targets get mail" if targets else f"{pattern} answers 451 4.3.5"
         self._name(where, [*problems, *found], effect)
 
@@ -213,7 +216,7 @@ class _Builder:
             self._bad.append(BadLine(where, "; ".join(problems), effect))
 
     def _enter(self, where: str, pattern: str, targets: tuple[str, ...]) -> None:
-        key = f"@{normal_domain(pattern[1:])}" if pattern.startswith("@") else lookup_key(pattern)
+        key = _key(pattern)
         if self._entries.get(key):
             if targets:
                 because = f"it stands at {self._origins[key]} already"
@@ -248,6 +251,10 @@ class _Builder:
         except AliasError as error:
             other = _other(target)
             raise AliasError(f"{shown(target)}: {other}" if other else str(error)) from None
+
+
+def _key(pattern: str) -> str:
+    return f"@{normal_domain(pattern[1:])}" if pattern.startswith("@") else lookup_key(pattern)
 
 
 def _words(value: str) -> Iterator[str]:

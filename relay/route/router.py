@@ -280,7 +280,7 @@ class Router:
                 else:
                     found.setdefault(lookup_key(final), self._target(final))
         if not found:
-            raise refusal
+            raise TryLater(recipient) if self._table.lacks_targets(recipient) else refusal
         return tuple(found.values()), home
 
     async def _finals(self, address: str, asked: Question) -> tuple[tuple[str, ...], Home | None]:

@@ -471,6 +471,10 @@ back@fwd.example      {srs}
 postmaster@catch.example b(b@ext.example
 only@one.example      b(b@ext.example
 on(ly@hidden.example  only@ext.example
+ghost@fwd.example     gone@fwd.example, b(b@ext.example
+boss@fwd.example      ghost@fwd.example
+part@fwd.example      a@ext.example, b(b@ext.example
+gap@fwd.example       gone@fwd.example
 """
 BEHIND_BAD_LINES = [
     ("alice@fwd.example", "alias: alice@mailbox.example"),
@@ -479,6 +483,12 @@ BEHIND_BAD_LINES = [
     ("bob+tag@fwd.example", BAD),
     ("list@fwd.example", "alias: a@ext.example"),
     ("chief@fwd.example", BAD),
+    # beside the bad target one that does not exist, or that gets the mail
+    ("ghost@fwd.example", BAD),
+    ("ghost+tag@fwd.example", BAD),
+    ("boss@fwd.example", BAD),
+    ("part@fwd.example", "alias: a@ext.example"),
+    ("gap@fwd.example", UNKNOWN),
     # of a domain route: a user that the alias table knows, others who are known, and one who may be in the bad line
     ("bob@example.org", BAD),
     ("postmaster@example.org", "domain: postmaster@example.org plain"),
