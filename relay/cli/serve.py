@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from relay import log as logging
+from relay.address import domain_of
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
 from relay.config import Config
@@ -21,6 +22,7 @@ from relay.files import Files, read_files
 from relay.queue import database
 from relay.queue.store import Store
 from relay.report import health
+from relay.route.alias_table import AliasTable
 from relay.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
 from relay.worker import Worker
 
@@ -69,12 +71,13 @@ def serve(config: ConfigFile = None) -> None:
 
 def has_postmaster(config: Config, files: Files) -> bool:
     """Whether <postmaster> may lead somewhere, as it has to (RFC 5321 section 4.5.1)."""
-    aliases = files.tables.aliases
-    return (
-        bool(config.routes.postmaster)
-        or config.hostname in config.routes.domains
-        or (aliases is not None and aliases.value.matches(f"postmaster@{config.hostname}"))
-    )
+    address, file = f"postmaster@{config.hostname}", files.tables.aliases
+    table = AliasTable({}, frozenset(), frozenset()) if file is None else file.value
+    elsewhere = False
+    if config.routes.postmaster and not table.lists(address):
+        address = config.routes.postmaster
+        elsewhere = domain_of(address) not in table.domains
+    return elsewhere or domain_of(address) in config.routes.domains or table.matches(address)
 
 
 def work(setup: WorkerSetup) -> int:

@@ -62,6 +62,10 @@ def test_with_everything_in_place_it_starts_and_stops(relay: RelayProcess) -> No
         ("alice@fwd.example carol@mailbox.example\n", "carol@mailbox.example", False),
         ("postmaster@mx.fwd.example carol@mailbox.example\n", "", False),
         ("postmaster carol@mailbox.example\n", "", False),
+        ("alice@fwd.example carol@mailbox.example\n", "postmaster@fwd.example", True),
+        ("alice@fwd.example carol@mailbox.example\n", "alice@fwd.example", False),
+        ("postmaster carol@mailbox.example\n", "nobody@fwd.example", False),
+        ("@fwd.example carol@mailbox.example\n", "postmaster@fwd.example", False),
     ],
 )
 def test_a_relay_without_a_postmaster_says_so_once(
