@@ -187,8 +187,11 @@ def _enhanced(status: Status, phase: Phase, code: int, text: str) -> str:
 
 
 def _given(code: int, text: str) -> str:
-    """Subject and detail of the status that the server gave; empty where it gave none, or one of another class."""
-    found = _ENHANCED.match(text)
+    """Subject and detail of the first status that the server gave; empty where it gave none, or one of another class.
+
+    It belongs on every line (RFC 2034 section 4), and some have it on the last one only.
+    """
+    found = next(filter(None, (_ENHANCED.match(line.lstrip()) for line in text.splitlines())), None)
     if found is None or found.group(1) != str(code)[0]:
         return ""
     return f"{int(found.group(2))}.{int(found.group(3))}"

@@ -118,6 +118,8 @@ def test_a_reply_without_an_enhanced_code_gets_one(phase: Phase, code: int, enha
         (550, "4.2.2 Another class", "5.1.1", "Another class"),
         (550, "5.1.1\n5.1.1 second line", "5.1.1", "second line"),
         (550, "5.1.1 first\n5.1.1 second", "5.1.1", "first second"),
+        (550, "Blocked,\n5.7.1 see our page", "5.7.1", "Blocked, see our page"),
+        (550, "4.2.2 Another class\n5.7.1 and ours", "5.1.1", "Another class and ours"),
         (550, "5.001.010 zeros", "5.1.10", "zeros"),
         (550, "5.1.1.1 an address, no code", "5.1.1", "5.1.1.1 an address, no code"),
         (550, "5.1", "5.1.1", "5.1"),
