@@ -134,8 +134,10 @@ def refuses_session(phase: Phase, code: int, text: str, *, fallback: bool = Fals
         fallback: whether we go on in clear because TLS did not come about. Whatever names neither the sender, nor a
             recipient, nor the content may be said for the want of TLS then.
     """
-    if code < 500 or phase not in ("mail", "rcpt", "data"):
+    if code < 500 or phase not in _FINAL_PHASES:
         return False
+    if phase == "message":  # what is refused there is the content, but for who found out late that we are in clear
+        return fallback and code in _SESSION_CODES
     given = _given(code, text)
     if code in _SESSION_CODES or (given or _BY_CODE.get(code)) in _SESSION_STATUS:
         return True

@@ -178,10 +178,11 @@ class _Transaction:
         """The outcome of a 4xx or 5xx reply; None for the awaited one, named by its first digit.
 
         Raises:
-            HostFailed: 421, or another refusal of our session, where it is not for one recipient only.
+            HostFailed: 421, or another refusal of our session, where it is not for one recipient only, or of a content
+                that was sent.
             NoReply: a positive reply that this command never gets.
         """
-        if reply.code == CLOSING or (self._phase != "rcpt" and self._refuses_session(reply)):
+        if reply.code == CLOSING or (self._phase in ("mail", "data") and self._refuses_session(reply)):
             raise self._failed(self._classified(reply))
         if is_negative(reply.code):
             return self._classified(reply)

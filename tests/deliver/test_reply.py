@@ -60,7 +60,24 @@ def test_a_refusal_of_our_session_is_deferred(phase: Phase, code: int, text: str
         outcome = classify(phase, code, text, fallback=fallback)
         assert (outcome.status, outcome.code, outcome.enhanced[:2]) == ("deferred", code, "4.")
         assert refuses_session(phase, code, text, fallback=fallback)
-    assert classify("message", code, text, fallback=True).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "status"),
+    [
+        (530, "5.7.0 Must issue a STARTTLS command first", "deferred"),
+        (503, "", "deferred"),
+        (538, "Encryption required", "deferred"),
+        (554, "5.7.1 spam", "failed"),
+        (550, "5.7.11 encrypt", "failed"),
+        (554, "", "failed"),
+    ],
+)
+def test_at_the_final_dot_our_session_is_refused_by_its_codes_and_behind_a_fallback_only(
+    code: int, text: str, status: str
+) -> None:
+    assert classify("message", code, text, fallback=True).status == status
+    assert classify("message", code, text).status == "failed"
 
 
 @pytest.mark.parametrize("code", [500, 501, 504, 550, 554, 571])
