@@ -62,7 +62,8 @@ class Hops:
         self._pause = pause
         self._hops: dict[str, _Hop] = {}
         self._all = Share(total, most=2 * total)
-        self._ours = Share(max(1, total // 10), most=max(1, total // 10))
+        ours = max(2, total // 10)  # one for a slow transaction, and one for the others
+        self._ours = Share(ours, most=ours)
         self._unproven = 0  # transactions with next hops that have not answered
 
     @property
@@ -74,6 +75,11 @@ class Hops:
     def free(self) -> int:
         """Places that are left for all next hops together."""
         return self._all.left(slow=False)
+
+    @property
+    def ours_wait(self) -> bool:
+        """Whether mail of our own has no place left but among the slow ones."""
+        return self._ours.left(slow=False) <= 0
 
     def room(self, hop: str, now: float) -> int:
         """How many more transactions a next hop may have; not negative."""

@@ -3,6 +3,9 @@
 What is not over after `SLOW` seconds moves to the slow share, of places (`deliver.hops`) and of memory: a quarter of
 it. Where that is full the attempts of the oldest message there are given up. A message whose every transaction waits
 for the reply to its final dot has been sent: its content is let go.
+
+What we write ourselves has few places, and goes to whom strangers name. Where it waits for one it is slow sooner, so
+that silent hosts by the hundred do not keep our bounces from the others.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from relay.deliver.attempt import Round, Transaction
 from relay.deliver.hops import SLOW, Hops
 from relay.deliver.share import Place
 
+SOONER = 6  # how many times, for what we write ourselves while that waits for places
+LOOK = 1.0  # seconds between two looks
 AT_ONCE = 20  # messages that turn slow without the others having their turn
-_MAKE_ROOM = f"given up after {SLOW:g} s, to make room for others"
+_MAKE_ROOM = "given up for taking long, to make room for others"
 
 
 @dataclass(eq=False, slots=True)
@@ -86,11 +91,13 @@ class Underway:
     async def look_after(self) -> None:
         """See to what has become slow, for as long as this runs."""
         while True:
-            await asyncio.sleep(min(1.0, SLOW / 10))
+            await asyncio.sleep(min(LOOK, SLOW / 10))
+            ours_wait = self._hops.ours_wait
             for number, message in enumerate(list(self._young.values()), 1):
-                if time.monotonic() - message.since < SLOW:
+                age = time.monotonic() - message.since
+                if age < SLOW / SOONER:
                     break
-                if message.round in self._young:
+                if message.round in self._young and (age >= SLOW or (ours_wait and message.round.stored.is_ours)):
                     self._turn_slow(message)
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -123,6 +130,8 @@ class Underway:
         if message.octets and message.places and all(p.bound.final for p in message.places.values()):
             message.octets = 0
             message.round.let_go_of_content()
+
+
 
 
 def _may_end(places: Mapping[Transaction, Place]) -> bool:

@@ -143,3 +143,21 @@ async def test_bounces_have_a_tenth_of_the_places_and_leave_the_others_to_mail(h
     lasting.over.set()
     await house.counts()
     assert [r for r in house.hops.recipients() if r.endswith("slow.test")] == [f"bob@{n}slow.test" for n in range(4)]
+
+
+async def test_while_bounces_wait_for_places_those_that_last_are_given_up_sooner(
+    house: House, lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (hops, underway):
+        monkeypatch.setattr(module, "SLOW", 60.0)
+    monkeypatch.setattr(underway, "SOONER", 600)
+    monkeypatch.setattr(underway, "LOOK", 0.05)
+    house.hops.answer = lambda r: FAILED if r.endswith("mailbox.test") else DELIVERED
+    await attempt(house, house.arrival("r@5slow.test"))
+    for n in range(3):
+        await house.store.apply(house.arrival(f"r{n}@mailbox.test", sender=f"bob@{n}slow.test"))
+    assert len(await given_up(house, 2)) == 2, "of one place for our own, and one for a slow one of them"
+    assert len(house.dispatcher._underway._young) >= 1, "other mail is not slow yet"
+    await house.store.apply(house.arrival("r@mailbox.test", sender="bob@quick.test"))
+    await house.until(lambda: "bob@quick.test" in house.hops.recipients())
+    lasting.over.set()
