@@ -132,7 +132,5 @@ class Underway:
             message.round.let_go_of_content()
 
 
-
-
 def _may_end(places: Mapping[Transaction, Place]) -> bool:
     return any(place.bound.open for place in places.values())
