@@ -13,12 +13,19 @@ from relay.message import HeaderField, Message
 from relay.reply import Refused
 
 _CONTROL = re.compile(rb"[\0-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 but for the tab, DEL, and C1 in UTF-8
-# Text of another character set within ISO 2022, in which any octet may stand: `@` and `<` as well.
+# Text of another character set within ISO 2022, in which any printable octet may stand: `@` and `<` as well.
 _SHIFTED = re.compile(
-    rb"\x1b\$[()*+]?[@-Z].*?(?:\x1b\([A-HJ-Z]|\Z)|\x1b\(I.*?(?:\x1b\([A-HJ-Z]|\Z)|\x0e[^\x0f]*+\x0f?+", re.DOTALL
+    rb"(?:\x1b(?:\$[()*+]?[@-Z]|\(I)|\x0e)(?:[\t -~\xa0-\xff]|\x1b(?:\$|\(I))*+(\x1b\([A-HJ-Z]|\x0f|\Z)?+"
 )
-_COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)
-_NAME = re.compile(rb'"(?:[^"\\]|\\.)*+"(?![ \t]*+@)', re.DOTALL)  # a quoted string that is no local part
+# Every octet is looked at by few of these: what is never closed goes to the end at once.
+_ASIDE = re.compile(
+    rb"""  (?P<pair> \\. )
+        | \( (?: [^()\\] | \\. )*+ \)                            # a comment
+        | (?P<local> " (?: [^"\\] | \\. )*+ " (?= [ \t]*+ @ ) )  # a quoted local part
+        | " (?: [^"\\] | \\. )*+ "                               # a name
+        | (?P<open> " (?: [^"\\] | \\. )*+ \\?+ \Z )""",
+    re.VERBOSE | re.DOTALL,
+)
 # RFC 5322 section 4.4: white space around dots and the at sign.
 _AROUND = re.compile(rb"(?<![ \t])[ \t]*+([.@])[ \t]*+")
 _ADDRESS = re.compile(rb'<[^<>]*+>|(?:"(?:[^"\\]|\\.)*+"|[^ \t<>,;:()"]++)++', re.DOTALL)
@@ -42,6 +49,19 @@ def has_control_in_address(field: HeaderField) -> bool:
     value = field.raw.partition(b":")[2].replace(b"\r\n", b"")
     if not _CONTROL.search(value):
         return False
-    value = _NAME.sub(b" ", _COMMENT.sub(b" ", _SHIFTED.sub(b"\x1b", value)))
+    value = _ASIDE.sub(_what_stays, _SHIFTED.sub(_without_shifted, value))
     words = (word[0] for word in _ADDRESS.finditer(_AROUND.sub(rb"\1", value)))
     return any(_CONTROL.search(word) for word in words if word[0:1] == b"<" or b"@" in word)
+
+
+def _without_shifted(found: re.Match[bytes]) -> bytes:
+    """Text in another character set becomes one control; what a control ends before its time is none."""
+    return found[0] if found[1] is None else b"\x1b"
+
+
+def _what_stays(found: re.Match[bytes]) -> bytes:
+    """Nothing of comments and names. What a quotation mark without an end holds is no name, and may be an address.
+
+    Quotation marks stand in what is left only around a local part, and so each has its partner.
+    """
+    return found["local"] or (found["pair"] or found["open"] or b" ").replace(b'"', b" ")

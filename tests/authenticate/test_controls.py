@@ -30,6 +30,11 @@ CONTROLS = [b"\0", b"\x01", b"\x0b", b"\x0c", b"\x1b", b"\x7f", b"\xc2\x85"]
         b"joe@c.example, Us: ann@%sb.example;",
         b"ann@b.exa%smple (Ann)",
         b"\x1b$B@n8}\x1b(B <ann@b%s.example>",
+        b'"A (b" <ann@b%s.example>, "c) d" <joe@c.example>',
+        b'"ann"@b%s.example, "Joe" <joe@c.example>',
+        b"(a\\) <ann@b%s.example> (b)",
+        b'"A <ann@b%s.example>',
+        b"\x1b$B ann@b%s.example",
     ],
 )
 def test_inside_an_address(name: bytes, control: bytes, value: bytes) -> None:
@@ -57,9 +62,17 @@ def test_inside_an_address(name: bytes, control: bytes, value: bytes) -> None:
         b"\x1b[31mAnn\x1b[0m <ann@b.example>",
         "Ann\x85 <ann@b.example>".encode(),
         b"J\xfcrgen\x85 <ann@b.example>",
+        b'"A\x01 <ann@b.example>',
+        b"\x1b$B@n8}\x1b$(D@<\x1b(B <ann@b.example>",
     ],
 )
 def test_beside_an_address(value: bytes) -> None:
     refuse_controls(
         Message(b"From: %s\r\nReply-To: %s\r\nTo: \0 <a\0@b>\r\nSubject: \0\r\n\r\n\0\r\n" % (value, value))
     )
+
+
+@pytest.mark.parametrize("value", [b'"\x01\\', b"(\x01\\", b'\x01("\\', b"\x1b$B\x01", b'"\\"\x01', b'\\"\x01'])
+def test_what_is_never_closed_is_read_once(value: bytes) -> None:
+    """As long as a header may be: read anew from each octet it would take minutes, in which nobody else is served."""
+    refuse_controls(Message(b"Sender: \x01%s\r\n\r\n" % (value * (240_000 // len(value)))))
