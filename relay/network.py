@@ -99,7 +99,9 @@ def plain_ip(ip: str) -> str:
 
 def literal_ip(domain: str) -> str:
     """The address in an address literal (RFC 5321 section 4.1.3), as `plain_ip` writes it; empty where it is none."""
-    inner = domain[1:-1] if domain[:1] + domain[-1:] == "[]" else ""
+    if domain[:1] + domain[-1:] != "[]":
+        return ""
+    inner = domain[1:-1]
     version, tag = (6, "ipv6:") if inner.lower().startswith("ipv6:") else (4, "")
     try:
         address = ipaddress.ip_address(inner[len(tag) :])

@@ -13,7 +13,7 @@ from typing import Literal
 from relay.authenticate.arc_chain import INSTANCES, SIGNATURE, TESTIMONY, links, scope
 from relay.authenticate.tags import Unverified
 from relay.message import HeaderField, Message, digest_text
-from relay.sign.coverage import Coverage, coverage
+from relay.sign.coverage import coverage, names_octets
 from relay.sign.field import field_octets, fold, message_tags, signed_field
 from relay.sign.keys import SigningKey
 
@@ -44,7 +44,8 @@ def seal(
         Nothing (`b""`) for a message that is not to be signed, see `coverage`, for a chain that is as long as it may
         be, and for one that is not made of all the sets before ours.
     """
-    covered, before = _covered(message, on_top), _sets(message)
+    covered = coverage((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
+    before = _sets(message)
     if covered is None or instance > INSTANCES or before is None or len(before) != instance - 1:
         return b""
     testimony = _testimony(instance, results)
@@ -61,12 +62,8 @@ def octets(message: Message, signatures: int, key: SigningKey) -> int:
     Args:
         signatures: the number of DKIM-Signature fields that will stand on top.
     """
-    covered = _covered(message, b"DKIM-Signature:\r\n" * signatures)
-    return field_octets(key) + field_octets(key, covered)
-
-
-def _covered(message: Message, on_top: bytes) -> Coverage | None:
-    return coverage((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
+    ours = [HeaderField("dkim-signature", b"")] * signatures
+    return 2 * field_octets(key) + names_octets((*ours, *message.fields))
 
 
 def _sets(message: Message) -> list[Sequence[HeaderField]] | None:

@@ -53,11 +53,6 @@ class Coverage:
     names: Sequence[str]
     fields: Sequence[HeaderField]
 
-    @property
-    def octets(self) -> int:
-        """How long the names may get in a folded field."""
-        return sum(map(len, self.names)) + len(":\r\n ") * len(self.names)
-
     @cached_property
     def canonicalization(self) -> Canonicalization:
         """How the header is canonicalized: `relaxed`, which survives being folded anew.
@@ -107,6 +102,16 @@ def coverage(fields: Sequence[HeaderField], *, ours: bool = False, also: Collect
         if name in closed or not (name in also or name.startswith(OPEN)):
             names.append(name)
     return Coverage(names, [field for instances in found.values() for field in instances])
+
+
+def names_octets(fields: Sequence[HeaderField], *, ours: bool = False) -> int:
+    """How long the names in `h=` may get at most, folded: all of the header's, and each of them once more.
+
+    It takes a fraction of what `coverage` does, and is asked before it is known whether there is anything to sign.
+    """
+    names = [name for field in fields if len(name := field.name or field.signed_name) <= _NAME_OCTETS]
+    once_more = {*(CLOSED_IN_OURS if ours else CLOSED), *names}
+    return sum(map(len, names)) + sum(map(len, once_more)) + len(":\r\n ") * (len(names) + len(once_more))
 
 
 def _is_signed(name: str) -> bool:

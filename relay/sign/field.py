@@ -34,13 +34,9 @@ def signed_field(
     return f"{unsigned}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
 
 
-def field_octets(key: SigningKey, covered: Coverage | None = None) -> int:
-    """How long a field may get, to announce a message's size (RFC 1870) before it is signed.
-
-    Args:
-        covered: what it signs; None for a field without `h=`.
-    """
-    return _TAG_OCTETS + key.signature_octets * 3 // 2 + (covered.octets if covered is not None else 0)
+def field_octets(key: SigningKey) -> int:
+    """How long a field may get besides `h=`, to announce a message's size (RFC 1870) before it is signed."""
+    return _TAG_OCTETS + key.signature_octets * 3 // 2
 
 
 def message_tags(first: str, covered: Coverage, body_hash: str, key: SigningKey, now: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains,
 from relay.authenticate.dmarc_tree import share_two_labels
 from relay.message import Message
 from relay.rewrite.author import authors
-from relay.sign.coverage import coverage
+from relay.sign.coverage import names_octets
 from relay.sign.dkim import signature_fields
 from relay.sign.field import field_octets
 from relay.sign.keys import SigningKey
@@ -75,8 +75,8 @@ class Signer:
         """How many fields `fields` makes, and how long all of them may get, to announce a message's size (RFC 1870)
         before it is signed."""
         keys = self.table.select(*self._author(message), now)
-        covered = coverage(message.fields, ours=ours) if keys else None
-        return len(keys), sum(field_octets(key, covered) for key in keys)
+        names = names_octets(message.fields, ours=ours) if keys else 0
+        return len(keys), sum(field_octets(key) + names for key in keys)
 
     def _author(self, message: Message) -> tuple[str, str]:
         """The user, where the table needs to know, and the normal domain of the one author; otherwise nobody."""
