@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from relay.address import lookup_key
+from relay.deliver.reply import Outcome
+from relay.deliver.settle import recorded
 from relay.queue.store import Delivery, StoredMessage
 from relay.receive.command import RcptTo
 from relay.route.router import Routed
@@ -28,28 +30,8 @@ def fan_out(
     found: dict[str, Delivery] = {}
     for rcpt, routed in routes:
         if routed.home is not None and routed.home.forged:
-            found.setdefault(
-                lookup_key(rcpt.recipient),
-                Delivery(
-                    stored.id,
-                    len(found),
-                    recipient=rcpt.recipient,
-                    original=rcpt.recipient,
-                    hop=hop_of(rcpt.recipient),
-                    state="dead",
-                    next_attempt=stored.received,
-                    expires=expires,
-                    last={
-                        "at": stored.received,
-                        "code": 550,
-                        "status": "5.1.1",
-                        "text": FORGED,
-                        "host": "",
-                        "address": "",
-                        "tls": "",
-                    },
-                ),
-            )
+            key = lookup_key(rcpt.recipient)
+            found.setdefault(key, _dead(stored, len(found), rcpt.recipient, hop_of(rcpt.recipient), expires))
             continue
         for target in routed.targets:
             found.setdefault(
@@ -68,6 +50,20 @@ def fan_out(
                 ),
             )
     return list(found.values())
+
+
+def _dead(stored: StoredMessage, number: int, forged: str, hop: str, expires: float) -> Delivery:
+    return Delivery(
+        stored.id,
+        number,
+        recipient=forged,
+        original=forged,
+        hop=hop,
+        state="dead",
+        next_attempt=stored.received,
+        expires=expires,
+        last=recorded(Outcome("failed", 550, "5.1.1", FORGED), stored.received),
+    )
 
 
 def _behind_list(notify: str) -> str:

@@ -81,7 +81,7 @@ class _Ledger:
         for attempt in attempts:
             one = attempt.delivery
             if happenings[id(attempt)] in notice.dead:
-                last = _last(attempt.outcome, self._now)
+                last = recorded(attempt.outcome, self._now)
                 values = {"attempts": one.attempts + 1, "state": "dead", "next_attempt": self._now, "last": last}
                 self.updated.append((one.key, values))
                 self.events.append(Event("dead", attempt, {}))
@@ -163,7 +163,7 @@ def needs_letter(attempt: Attempt, patience: Patience, now: float) -> bool:
 def damaged(deliveries: Sequence[Delivery], problem: str, now: float) -> Change:
     """Bury what can never be delivered because its message is not whole; the queue commands show the problem."""
     outcome = Outcome("failed", 0, "5.3.0", f"message damaged: {problem}")
-    values = {"state": "dead", "next_attempt": now, "last": _last(outcome, now)}
+    values = {"state": "dead", "next_attempt": now, "last": recorded(outcome, now)}
     return Change(updated=[(one.key, values) for one in deliveries])
 
 
@@ -185,7 +185,7 @@ def _deferral(
     values = {
         "attempts": one.attempts + 1,
         "next_attempt": again,
-        "last": _last(attempt.outcome, now),
+        "last": recorded(attempt.outcome, now),
         "warned": one.warned or _is_late(one, patience, now),
     }
     return (one.key, values), Event("deferred", attempt, {"retry": round(again - now)})
@@ -208,7 +208,8 @@ def _happening(attempt: Attempt, now: float) -> Happening:
     return Happening(one, outcome.code if outcome.remote else 0, outcome.enhanced, expired)
 
 
-def _last(outcome: Outcome, now: float) -> dict[str, Any]:
+def recorded(outcome: Outcome, now: float) -> dict[str, Any]:
+    """What a delivery keeps of its last attempt (`Delivery.last`)."""
     return {
         "at": now,
         "code": outcome.code,
