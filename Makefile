@@ -25,9 +25,10 @@ demo: install ## the whole way of one message, on loopback
 test: install ## every test, with the real peers that are installed
 	$(BIN)/python -m pytest
 
-check: install ## format, lint, strict types, fast tests
+check: install ## format, lint, layers, strict types, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m 'not peer and not slow'
 

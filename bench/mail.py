@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from functools import cache
 
-from relay.message import Message
-from relay.sign.dkim import sign
+from relay.mail.message import Message
+from relay.sign.dkim_signature import sign
 from relay.sign.keys import SigningKey, generate, parse
 
 DOMAIN, SELECTOR = "sender.test", "s1"

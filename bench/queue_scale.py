@@ -25,11 +25,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, insert
 
-from relay.deliver.dispatch import PAGE
-from relay.message import Message
-from relay.queue import admin, database
+from relay.deliver.dispatcher import PAGE
+from relay.mail.message import Message
+from relay.mail.queue_id import QueueIds
+from relay.queue import admin
+from relay.queue.connect import connect
 from relay.queue.database import Database
-from relay.queue.ids import QueueIds
 from relay.queue.schema import delivery, message
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
 
@@ -178,9 +179,9 @@ async def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        queue = await database.connect(f"sqlite:///{folder}/queue.db")
+        queue = await connect(f"sqlite:///{folder}/queue.db")
         store = Store(queue, "bench")
-        empty = Store(await database.connect(f"sqlite:///{folder}/empty.db"), "bench")
+        empty = Store(await connect(f"sqlite:///{folder}/empty.db"), "bench")
         started = time.perf_counter()
         await fill(queue, options.deliveries)
         print(f"{options.deliveries:,} deliveries put in within {time.perf_counter() - started:.0f} s", flush=True)

@@ -18,15 +18,15 @@ from bench.house import free_port, furnish
 from bench.load import Sink, pushing, until
 from relay import log as logging
 from relay.cli.zone import ZoneServer
-from relay.config_file import load
+from relay.config.file import load
 from relay.dns import CachingResolver
-from relay.files import read_files
-from relay.queue import database
+from relay.metrics import Metrics
+from relay.process.files import read_files
+from relay.process.worker import Worker
+from relay.queue.connect import connect
 from relay.queue.store import Store
 from relay.rate import Rates
-from relay.receive.counts import SharedCounts
-from relay.report.metrics import Metrics
-from relay.worker import Worker
+from relay.receive.shared_counts import SharedCounts
 
 LARGE, SMALL = 10_000_000, 10_240  # octets a message
 PATIENCE = 240.0  # seconds for one run
@@ -89,7 +89,7 @@ async def _watched(folder: Path, dns: str, sink: Sink, sink_port: int, small: in
     config = load(folder / "relay.toml")
     with (folder / "log").open("w") as log:
         logging.configure("json", "info", log)
-        store = Store(await database.connect(config.queue.url, owner="bench"), "bench")
+        store = Store(await connect(config.queue.url, owner="bench"), "bench")
         resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
         worker = Worker(config, store, SharedCounts(1), 0, resolver, Metrics(), read_files(config), Rates(config.srs))
         sock = socket.create_server(("127.0.0.1", door), backlog=200)

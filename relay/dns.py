@@ -23,7 +23,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-from relay.address import normal_domain
+from relay.mail.address import normal_domain
 from relay.network import host_port
 
 DNS_PORT = 53

@@ -31,7 +31,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
 
-from relay.visible import quoted, visible
+from relay.mail.visible import quoted, visible
 
 BACKLOG_OCTETS = 8 * 2**20  # some 40,000 lines: seconds of the fullest load, hours of an ordinary one
 

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from relay.config_sections import Srs
+from relay.config.sections import SrsSection
 from relay.known_clients import KnownClients
 from relay.network import client_network, wider_networks
 
@@ -119,7 +119,7 @@ class Rates:
         notices: to the senders of a domain that publishes no SPF.
     """
 
-    def __init__(self, srs: Srs, known: KnownClients | None = None) -> None:
+    def __init__(self, srs: SrsSection, known: KnownClients | None = None) -> None:
         self.known = known or KnownClients()
         self.mail = PersonBuckets(srs.reverse_rate)
         self.bounces = PersonBuckets(srs.bounce_rate)

@@ -17,9 +17,9 @@ from unittest import mock
 
 import dkim
 
-from relay.message import Message
+from relay.mail.message import Message
 from relay.sign import keys
-from relay.sign.dkim import sign
+from relay.sign.dkim_signature import sign
 from tests.peers import require
 from tests.sdists import unpacked
 

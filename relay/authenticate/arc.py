@@ -26,10 +26,10 @@ from relay.authenticate.signature import (
     require_usable,
     unsigned,
 )
-from relay.authenticate.tags import Unverified, domain, number, octets, require, words
 from relay.dns import Resolver
-from relay.message import Message
-from relay.reply import printable
+from relay.mail.message import Message
+from relay.mail.reply import printable
+from relay.mail.tag_list import Unverified, domain, number, octets, require, words
 
 OLDER_SIGNATURES = 10  # before the newest that `oldest_pass` looks at: it is for the curious, and nothing hangs on it
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from relay.authenticate.signature import relaxed_field
-from relay.authenticate.tags import Unverified, field_tags
-from relay.message import HeaderField, Message
+from relay.mail.message import HeaderField, Message
+from relay.mail.tag_list import Unverified, field_tags
 
 INSTANCES = 50  # RFC 8617 section 4.2.1
 

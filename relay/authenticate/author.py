@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 
-from relay.address import domain_of, split
-from relay.authenticate.readings import further_domains, lenient_name
-from relay.message import HeaderField, Message
-from relay.rewrite.mailboxes import IN_COMMENT, read, text_of
+from relay.authenticate.lenient_from import further_domains, lenient_name
+from relay.mail.address import domain_of, split
+from relay.mail.mailbox_list import IN_COMMENT, read, text_of
+from relay.mail.message import HeaderField, Message
 
 FROM_OCTETS = 16384  # of all From fields: 200 long addresses
 AUTHORS = 100  # domains of one message that are looked at: an internationalized name costs 30 microseconds

@@ -20,11 +20,11 @@ from relay.authenticate.signature import (
     require_one_author,
     require_usable,
 )
-from relay.authenticate.tags import Result as Result
-from relay.authenticate.tags import Unverified, domain, field_tags, octets, require
 from relay.dns import Resolver
-from relay.message import HeaderField, Message
-from relay.reply import printable
+from relay.mail.message import HeaderField, Message
+from relay.mail.reply import printable
+from relay.mail.tag_list import Result as Result
+from relay.mail.tag_list import Unverified, domain, field_tags, octets, require
 
 SIGNATURES = 10  # of one message that are verified, from the top; honest mail has up to four
 

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 from relay.authenticate.author import author_domains, doubtful_domains, from_fields
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc_record import POLICIES, Mode, Policy, Record, Stated
-from relay.authenticate.dmarc_tree import (
+from relay.authenticate.dmarc_tree_walk import (
     Lookup,
     Lookups,
     Unasked,
@@ -24,12 +24,12 @@ from relay.authenticate.dmarc_tree import (
     organizational,
     settle,
     settle_within,
-    share_two_labels,
 )
 from relay.authenticate.spf import SpfVerdict
 from relay.dns import DnsFailure, Resolver, TooManyQuestions
-from relay.message import Message
-from relay.reply import printable
+from relay.mail.domains import share_two_labels
+from relay.mail.message import Message
+from relay.mail.reply import printable
 
 Result = Literal["none", "pass", "fail", "temperror", "permerror"]
 Method = Literal["spf", "dkim"]

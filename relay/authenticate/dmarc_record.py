@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from relay.reply import printable
+from relay.mail.reply import printable
 
 Policy = Literal["none", "quarantine", "reject"]
 Stated = Literal["", "none", "quarantine", "reject"]

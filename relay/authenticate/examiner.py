@@ -13,21 +13,24 @@ from functools import partial
 
 import structlog
 
-from relay.address import domain_of
-from relay.aside import aside
-from relay.authenticate import forged, policy, results, spf
+from relay.authenticate import forged_results as forged
+from relay.authenticate import refusals as policy
+from relay.authenticate import results, spf
 from relay.authenticate.author import author_domains, doubtful_domains
-from relay.authenticate.budget import Budget
-from relay.authenticate.kinship import is_ours, is_within
+from relay.authenticate.dns_budget import Budget
+from relay.authenticate.organization import belongs_to_us
 from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict, examine, hear
-from relay.config import Config
+from relay.config.model import Config
 from relay.dns import Iprev, Resolver
-from relay.message import Client, Message
+from relay.mail.address import domain_of
+from relay.mail.domains import is_same_or_below
+from relay.mail.message import Client, Message
+from relay.mail.off_loop import aside
+from relay.mail.reply import Refused
+from relay.metrics import Metrics
 from relay.network import within
-from relay.reply import Refused
-from relay.report.metrics import Metrics
 from relay.sign.signer import Signer
 
 log = structlog.get_logger()
@@ -100,10 +103,10 @@ class Examiner:
             return ""
         authors, doubtful = author_domains(message), doubtful_domains(message)
         named = (*authors, *doubtful)
-        kin = await asyncio.gather(*(is_ours(budget.authors, self._own_domains, domain) for domain in named))
+        kin = await asyncio.gather(*(belongs_to_us(budget.authors, self._own_domains, domain) for domain in named))
         ours = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin]
         unknown = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin is None]
-        sender_is_ours = is_within(self._own_domains, domain_of(sender))
+        sender_is_ours = is_same_or_below(self._own_domains, domain_of(sender))
         policy.refuse_forged(verdict, sender_is_ours, authors, ours, client.ip, doubtful)
         failed = verdict.dmarc is not None and verdict.dmarc.result in ("fail", "temperror")
         # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from relay.authenticate.tags import Unverified, octets, tag_list, words
 from relay.dns import DnsFailure, Resolver, TooManyQuestions
+from relay.mail.tag_list import Unverified, octets, tag_list, words
 
 RSA_MIN_BITS = 1024  # RFC 8301 section 3.2: verifiers must not accept less
 RSA_MAX_BITS = 8192  # RFC 8301 section 3.2 asks for 4096; these verify in half a millisecond

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.address import DOMAIN, DOT_STRING, normal_domain, split
+from relay.mail.address import DOMAIN, DOT_STRING, normal_domain, split
 
 LINE_OCTETS = 78  # RFC 5322 section 2.1.1: a line should not be longer
 VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255); keeps every line below 998 octets

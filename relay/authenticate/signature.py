@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from relay.authenticate.author import from_fields
-from relay.authenticate.tags import Unverified, number, octets, require, words
-from relay.message import Canonicalization, HeaderField, Message, relaxed
-from relay.receive.incoming import LARGE
+from relay.mail.message import Canonicalization, HeaderField, Message, relaxed
+from relay.mail.off_loop import LARGE
+from relay.mail.tag_list import Unverified, number, octets, require, words
 
 NAMES = 1000  # of fields that one signature signs; honest ones have up to 60
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")  # RFC 6376 section 3.3.2, RFC 8463 section 3

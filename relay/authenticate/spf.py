@@ -17,9 +17,9 @@ from urllib.parse import quote
 import spf
 from greenlet import getcurrent, greenlet
 
-from relay.address import normal_domain, split, unquote
 from relay.dns import Answer, DnsFailure, Resolver, TooManyQuestions
-from relay.reply import printable
+from relay.mail.address import normal_domain, split, unquote
+from relay.mail.reply import printable
 
 Result = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
 Identity = Literal["mailfrom", "helo"]

@@ -11,17 +11,18 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from relay.address import domain_of
 from relay.authenticate import arc, dkim, dmarc
 from relay.authenticate.arc import ArcVerdict
-from relay.authenticate.budget import Budget
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
-from relay.authenticate.kinship import is_akin, related
+from relay.authenticate.dns_budget import Budget
+from relay.authenticate.organization import same_organization
 from relay.authenticate.spf import SpfVerdict
-from relay.authenticate.vouched import Vouched, vouched
+from relay.authenticate.trusted_results import Vouched, vouched
 from relay.dns import Iprev, Resolver
-from relay.message import Message
+from relay.mail.address import domain_of
+from relay.mail.domains import are_nested
+from relay.mail.message import Message
 
 _NO_CHAIN = ArcVerdict("none")
 _CUT_SHORT = "a line of the header is no field, and some readers show what follows as the text"
@@ -73,7 +74,7 @@ class Verdict:
         """
         if dmarc.result != "none":
             return dmarc.result == "pass"
-        return any(is_akin(dmarc.domain, one) for one in self._authenticated())
+        return any(are_nested(dmarc.domain, one) for one in self._authenticated())
 
     def _authenticated(self) -> Iterator[str]:
         if self.spf is not None and self.spf.result == "pass":
@@ -171,4 +172,4 @@ async def _is_signed(resolver: Resolver, sender: str, signatures: tuple[DkimVerd
     if not domain:
         return False
     passing = {one.domain for one in signatures if one.result == "pass"}
-    return any([await related(resolver, domain, one) for one in sorted(passing)])
+    return any([await same_organization(resolver, domain, one) for one in sorted(passing)])

@@ -18,7 +18,7 @@ from typer.main import get_group
 
 from relay import __version__
 from relay.cli.errors import Failure
-from relay.visible import visible
+from relay.mail.visible import visible
 
 PROGRAM = "srs-relay"
 
@@ -102,7 +102,7 @@ def run(args: Sequence[str]) -> int:
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except Exception as error:
-        from relay.config import ConfigError
+        from relay.config.model import ConfigError
 
         if isinstance(error, ConfigError):
             return _failed(str(error))

@@ -18,9 +18,9 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table, Whitespace
 
-from relay.address import normal_domain
 from relay.cli.errors import Failure
-from relay.config_file import parse
+from relay.config.file import parse
+from relay.mail.address import normal_domain
 
 _DKIM = re.compile(r"^[ \t]*\[\[[ \t]*dkim[ \t]*\]\]", re.MULTILINE)
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)

@@ -21,16 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.authenticate import spf
-from relay.authenticate.budget import Budget
+from relay.authenticate.dns_budget import Budget
 from relay.authenticate.verdict import Verdict, examine
 from relay.cli.demo_hosts import Host, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
 from relay.cli.errors import Failure
 from relay.dns import iprev
-from relay.message import Message
-from relay.sign.dkim import sign
+from relay.mail.message import Message
+from relay.mail.visible import visible
+from relay.sign.dkim_signature import sign
 from relay.sign.keys import SigningKey
-from relay.visible import visible
 
 FORGED = "SRS0=fakehash=AA=shop.example=news@fwd.example"
 

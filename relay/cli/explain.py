@@ -14,19 +14,19 @@ import uvloop
 from rich.console import Console
 
 from relay import log as logging
-from relay.address import BadAddress, parse
 from relay.authenticate.verdict import Verdict
+from relay.cli.dry_run import Asked, Rehearsal, Way, rehearse
 from relay.cli.errors import Failure
 from relay.cli.explain_view import show
 from relay.cli.options import ConfigFile
-from relay.cli.rehearsal import Asked, Rehearsal, Way, rehearse
-from relay.config import Config
-from relay.config_file import load
+from relay.config.file import load
+from relay.config.model import Config
 from relay.dns import CachingResolver, DnsFailure
-from relay.message import Message
+from relay.mail.address import BadAddress, parse
+from relay.mail.message import Message
 from relay.network import plain_ip
 from relay.queue.database import QueueUnavailable
-from relay.receive.data import has_bare_newline, normalize_newlines
+from relay.receive.data_decoder import has_bare_newline, normalize_newlines
 
 NO_CLIENT = "192.0.2.0"  # RFC 5737: nobody has it, so that SPF passes for it nowhere but under +all
 

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.authenticate.verdict import Verdict
-from relay.cli.rehearsal import Asked, Rehearsal, Way
-from relay.message import Message
-from relay.visible import visible
+from relay.cli.dry_run import Asked, Rehearsal, Way
+from relay.mail.message import Message
+from relay.mail.visible import visible
 
 _GOOD = frozenset(("pass",))
 _BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))

@@ -21,10 +21,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from relay.address import DOMAIN, BadAddress, normal_domain, parse
 from relay.cli.errors import Failure
 from relay.cli.records import records
-from relay.config_values import moment
+from relay.config.values import moment
+from relay.mail.address import DOMAIN, BadAddress, normal_domain, parse
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 

@@ -14,22 +14,22 @@ from typing import Annotated
 
 import typer
 
-from relay.address import DOMAIN, normal_domain
 from relay.authenticate import public_key
 from relay.cli import config_edit, key_files, keys_view
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config
-from relay.config_file import load
-from relay.config_sections import Dkim
-from relay.config_values import duration
+from relay.config.file import load
+from relay.config.model import Config
+from relay.config.sections import DkimSection
+from relay.config.values import duration
 from relay.dns import CachingResolver
-from relay.files import read_signer
+from relay.mail.address import DOMAIN, normal_domain
+from relay.process.files import read_signer
 from relay.sign import keys
 from relay.sign.keys import KeyType, SigningKey, zone_line
-from relay.sign.published import Published, compare
+from relay.sign.published_key import Published, compare
 from relay.sign.rotation import kind_after
-from relay.sign.table import AUTHORS_DOMAIN
+from relay.sign.signing_table import AUTHORS_DOMAIN
 
 app = typer.Typer(no_args_is_help=True, help="DKIM keys: make them, list them, publish them, change them.")
 
@@ -165,7 +165,7 @@ def _selectors(found: Iterable[SigningKey], domain: str) -> list[str]:
     return [key.selector for key in found if key.domain == domain]
 
 
-def _to_rotate(config: Config, domain: str, taken: list[str], now: float) -> Iterator[tuple[Dkim, SigningKey]]:
+def _to_rotate(config: Config, domain: str, taken: list[str], now: float) -> Iterator[tuple[DkimSection, SigningKey]]:
     """The active keys of a domain.
 
     Raises:

@@ -6,12 +6,12 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from relay.mail.visible import visible
 from relay.sign.keys import SigningKey, zone_line
-from relay.sign.published import Published
+from relay.sign.published_key import Published
 from relay.sign.rotation import record_needed_until
 from relay.sign.signer import Signer
-from relay.sign.table import AUTHORS_DOMAIN
-from relay.visible import visible
+from relay.sign.signing_table import AUTHORS_DOMAIN
 
 _LAST = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
 

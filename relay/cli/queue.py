@@ -14,12 +14,13 @@ import typer
 
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config
-from relay.config_file import load
+from relay.config.file import load
+from relay.config.model import Config
+from relay.mail.visible import visible
 from relay.queue import admin, database
 from relay.queue.admin import STATES, Selector
+from relay.queue.connect import connect
 from relay.queue.database import Database
-from relay.visible import visible
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ def _act(
 
 def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
     async def run() -> T:
-        queue = await database.connect(config.queue.url, create=False)
+        queue = await connect(config.queue.url, create=False)
         try:
             return await work(queue)
         finally:

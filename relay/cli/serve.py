@@ -12,19 +12,20 @@ import structlog
 import uvloop
 
 from relay import log as logging
-from relay.address import domain_of
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import Config
-from relay.config_file import load, loosely_guarded, open_folders, unread_hosts
+from relay.config.file import load, loosely_guarded, open_folders, unread_hosts
+from relay.config.model import Config
 from relay.dns import CachingResolver
-from relay.files import Files, read_files
+from relay.mail.address import domain_of
+from relay.process import health
+from relay.process.files import Files, read_files
+from relay.process.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
+from relay.process.worker import Worker
 from relay.queue import database
+from relay.queue.connect import connect
 from relay.queue.store import Store
-from relay.report import health
 from relay.route.alias_table import AliasTable
-from relay.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
-from relay.worker import Worker
 
 log = structlog.get_logger()
 
@@ -93,7 +94,7 @@ async def _work(setup: WorkerSetup) -> int:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(setup.parent_gone, stop.set)
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
-    store = Store(await database.connect(config.queue.url, owner=setup.owner), setup.owner)
+    store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
     worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
     worker.start(setup.sockets)

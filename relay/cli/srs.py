@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from relay.address import DOMAIN
 from relay.cli.errors import Failure
 from relay.cli.options import ConfigFile
-from relay.config import ConfigError
-from relay.config_file import load
-from relay.rewrite import replies, srs
-from relay.visible import visible
+from relay.config.file import load
+from relay.config.model import ConfigError
+from relay.mail.address import DOMAIN
+from relay.mail.visible import visible
+from relay.srs import address as srs
+from relay.srs import reply_address as replies
 
 app = typer.Typer(help="Rewrite one address, there or back.")
 

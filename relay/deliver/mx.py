@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.address import DOMAIN, normal_domain
-from relay.config import Config
-from relay.deliver.reply import Outcome, deferral, failure
-from relay.deliver.tls import Level
+from relay.config.model import Config
+from relay.deliver.client_tls import Level
 from relay.dns import DnsFailure, Resolver
+from relay.mail.address import DOMAIN, normal_domain
+from relay.mail.outcome import Outcome, deferral, failure
 from relay.network import Endpoint, host_port
 
 HOSTS = 10  # MX hosts looked up, and addresses tried: a zone of hundreds must not hold a delivery for hours

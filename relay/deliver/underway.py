@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay.deliver.attempt import Round, Transaction
-from relay.deliver.hops import SLOW, Hops
-from relay.deliver.share import Place
+from relay.deliver.attempts import Round, Transaction
+from relay.deliver.concurrency import SLOW, Hops
+from relay.deliver.concurrency_share import Place
 
 SOONER = 6  # how many times, for what we write ourselves while that waits for places
 LOOK = 1.0  # seconds between two looks

@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, true, tuple_, update
 
+from relay.mail.queue_id import number, text
 from relay.queue.change import State, forget, shown_hop
 from relay.queue.database import Database
-from relay.queue.ids import number, text
 from relay.queue.schema import delivery, message
 
 PAGE = 1000  # deliveries of one transaction

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
-from relay.message import Message
+from relay.mail.message import Message
 from relay.queue.prepared import run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
 

@@ -117,7 +117,7 @@ class SqliteDatabase:
         return self._read(lambda c: _pragma(c, "freelist_count") * _pragma(c, "page_size"))
 
     async def absent(self, owners: Sequence[str]) -> list[str]:
-        return []  # whoever holds the lock on the file knows its workers, and is alone: see `relay.supervisor`
+        return []  # whoever holds the lock on the file knows its workers, and is alone: see `relay.process.supervisor`
 
     # the write-ahead log
 

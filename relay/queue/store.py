@@ -26,7 +26,8 @@ from sqlalchemy import (
     update,
 )
 
-from relay.message import Message
+from relay.mail.message import Message
+from relay.mail.queue_id import first_at
 from relay.queue.change import (
     LEASED,
     ONE,
@@ -41,10 +42,9 @@ from relay.queue.change import (
     parameters,
 )
 from relay.queue.database import Database, QueueUnavailable, Rejected, to_the_end
-from relay.queue.dead import DeadLetters
-from relay.queue.ids import first_at
+from relay.queue.dead_letters import DeadLetters
 from relay.queue.schema import CHUNK, chunk, delivery, message
-from relay.queue.tokens import SenderTokens
+from relay.queue.sender_tokens import SenderTokens
 
 __all__ = ["OURS", "Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 

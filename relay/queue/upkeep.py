@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from relay.config_sections import Queue
+from relay.config.sections import QueueSection
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 
@@ -26,7 +26,7 @@ class Upkeep:
     limits: its section of the configuration.
     """
 
-    def __init__(self, store: Store, limits: Queue) -> None:
+    def __init__(self, store: Store, limits: QueueSection) -> None:
         self._store = store
         self._limits = limits
 

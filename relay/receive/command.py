@@ -1,7 +1,7 @@
 """SMTP command lines and their arguments, read strictly and without any state (RFC 5321 section 4.1.1).
 
 What is malformed is refused with a text that says what was expected. Addresses come out in the one form that
-`relay.address` makes of all that mean the same.
+`relay.mail.address` makes of all that mean the same.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from relay.address import BadAddress, Mailbox, normal_domain, parse
-from relay.message import BodyType
-from relay.reply import Refused
+from relay.mail.address import BadAddress, Mailbox, normal_domain, parse
+from relay.mail.message import BodyType
+from relay.mail.reply import Refused
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # those of Unicode too: they break lines elsewhere
 _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")

@@ -11,17 +11,16 @@ import asyncio
 
 import structlog
 
-from relay.config_sections import Receive
-from relay.message import Message
-from relay.receive.data import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
+from relay.config.sections import ReceiveSection
+from relay.mail.message import Message
+from relay.mail.off_loop import LARGE
+from relay.mail.reply import Refused
+from relay.receive.data_decoder import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
 from relay.receive.limits import Account
-from relay.receive.room import SPOOL_FROM
+from relay.receive.memory import SPOOL_FROM
 from relay.receive.spool import SpoolFile
-from relay.reply import Refused
 
 log = structlog.get_logger()
-
-LARGE = 1 << 20  # octets from which a message is copied in a thread, which does not hold the event loop
 
 
 class Incoming:
@@ -32,7 +31,7 @@ class Incoming:
         normalizes: whether bare CR and LF become CRLF, instead of being refused.
     """
 
-    def __init__(self, receive: Receive, account: Account, *, normalizes: bool) -> None:
+    def __init__(self, receive: ReceiveSection, account: Account, *, normalizes: bool) -> None:
         self._receive = receive
         self._account = account
         self._normalizes = normalizes

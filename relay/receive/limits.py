@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from relay.known_clients import KnownClients
+from relay.mail.reply import Refused
 from relay.network import client_network, wider_networks
-from relay.receive.counts import ALL, CONNECTIONS, DISK, MEMORY, NETWORKS, SharedCounts, bucket
-from relay.receive.pace import Paces, Transfer
-from relay.receive.room import RESERVE, SPOOL_FROM, Room, Share
+from relay.receive.memory import RESERVE, SPOOL_FROM, Room, Share
+from relay.receive.min_rate import Paces, Transfer
+from relay.receive.shared_counts import ALL, CONNECTIONS, DISK, MEMORY, NETWORKS, SharedCounts, bucket
 from relay.receive.spool import Spool, SpoolFile
-from relay.reply import Refused
 
 NETWORK = 1, 2  # one half of the connections is the most that an IPv6 /32 may have from clients that are not known,
 NETWORK_IN_ALL = 3, 4  # and three quarters with those that are

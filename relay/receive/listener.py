@@ -17,12 +17,12 @@ from dataclasses import replace
 
 import structlog
 
-from relay.config import Config
-from relay.config_sections import Listen
-from relay.message import Client
+from relay.config.model import Config
+from relay.config.sections import ListenSection
+from relay.mail.message import Client
+from relay.mail.queue_id import QueueIds
 from relay.network import host_port, plain_ip, within
-from relay.queue.ids import QueueIds
-from relay.receive import proxy
+from relay.receive import proxy_protocol as proxy
 from relay.receive.limits import Account, Limits
 from relay.receive.session import HANDSHAKE_TIMEOUT, Handler, Session
 from relay.receive.stream import Stream
@@ -69,7 +69,7 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        listen: Listen,
+        listen: ListenSection,
         config: Config,
         limits: Limits,
         ids: QueueIds,

@@ -14,16 +14,16 @@ from typing import ClassVar, Protocol
 
 import structlog
 
-from relay.config import Config
-from relay.message import Client, Message
-from relay.queue.ids import QueueIds
-from relay.queue.ids import text as id_text
+from relay.config.model import Config
+from relay.mail.message import Client, Message
+from relay.mail.queue_id import QueueIds
+from relay.mail.queue_id import text as id_text
+from relay.mail.reply import Refused, Reply
 from relay.receive.command import Command, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
-from relay.receive.pace import TooSlow
+from relay.receive.min_rate import TooSlow
 from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
-from relay.reply import Refused, Reply
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from typing import cast
 
-from relay.deliver.tls import describe
+from relay.tls import describe
 
 HIGH_WATER = 64 * 1024  # octets buffered before reading from the socket pauses
 BLOCK = 64 * 1024  # octets of DATA worked on at a time, whatever the socket brings: a few milliseconds at most

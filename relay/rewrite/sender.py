@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.address import domain_of, is_ascii, normal_domain
-from relay.rewrite.srs import Scheme, TooLong, forward
+from relay.mail.address import domain_of, is_ascii, normal_domain
+from relay.srs.address import Scheme, TooLong, forward
 
 Reason = Literal["null", "local", "unwanted", "own", "unneeded", "srs", "too-long", "non-ascii"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from relay.address import domain_of, lookup_key, normal_domain, quote, split, split_detail, unquote
+from relay.mail.address import domain_of, lookup_key, normal_domain, quote, split, split_detail, unquote
 from relay.route.bad_lines import NONE, BadLines
 
 NESTING_LIMIT = 1000  # aliases of aliases, one below the other; Postfix virtual_alias_recursion_limit

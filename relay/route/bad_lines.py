@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import structlog
 
-from relay.address import is_domain, normal_domain
-from relay.reply import Refused
+from relay.mail.address import is_domain, normal_domain
+from relay.mail.reply import Refused
 
 log = structlog.get_logger()
 

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from relay.address import lookup_key
-from relay.deliver.reply import Outcome, deferral
+from relay.mail.address import lookup_key
+from relay.mail.outcome import Outcome, deferral
+from relay.mail.reply import Refused
 from relay.network import Endpoint
 from relay.rate import TokenBuckets
-from relay.reply import Refused
 
 log = structlog.get_logger()
 

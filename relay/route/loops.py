@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
 
-from relay.address import lookup_key
-from relay.message import Message
+from relay.mail.address import lookup_key
+from relay.mail.message import Message
 
 FIELD = "X-SRS-Relay"
 MARKS = 1000  # on one message, 47 octets each: one for each recipient at least, since no message has more targets

@@ -15,21 +15,21 @@ from typing import Literal
 
 import structlog
 
-from relay.address import domain_of, lookup_key, split, unquote
-from relay.config import Config
+from relay.config.model import Config
 from relay.dns import DnsFailure
-from relay.message import Client
+from relay.mail.address import domain_of, lookup_key, split, unquote
+from relay.mail.message import Client
+from relay.mail.reply import Refused
 from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates
-from relay.reply import Refused
-from relay.rewrite.replies import is_reply
-from relay.rewrite.srs import Scheme, SrsError
 from relay.route.alias_table import AliasLoop, AliasTable
 from relay.route.bad_lines import TryLater
-from relay.route.bounces import Home, Question, TokenLookup, WayHome, counted_as, stands_for_another
 from relay.route.callout import Probe
-from relay.route.domains import DomainTable, NoSuchUser
+from relay.route.domain_routes import DomainTable, NoSuchUser
+from relay.route.srs_reverse import Home, Question, TokenLookup, WayHome, counted_as, stands_for_another
 from relay.route.tables import Tables
+from relay.srs.address import Scheme, SrsError
+from relay.srs.reply_address import is_reply
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class Router:
 
     Args:
         probe: asks a mailbox host about a user, see `relay.route.callout.Probe`.
-        token_lookup: finds stored senders, see `relay.route.bounces.TokenLookup`.
+        token_lookup: finds stored senders, see `relay.route.srs_reverse.TokenLookup`.
         own_addresses: asked for an address literal that is none of the configured addresses.
     """
 

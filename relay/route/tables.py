@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from relay.config_sections import Routes
+from relay.config.sections import RoutesSection
+from relay.route.alias_file import parse_toml, parse_virtual
 from relay.route.alias_table import AliasTable
-from relay.route.aliases import parse_toml, parse_virtual
-from relay.route.domains import Recipients, parse_recipients
-from relay.route.reload import ReloadedFile
+from relay.route.domain_routes import Recipients, parse_recipients
+from relay.route.reloaded_file import ReloadedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Tables:
 
     @property
     def files(self) -> tuple[ReloadedFile[Any], ...]:
-        """All of them, for `relay.route.reload.follow`."""
+        """All of them, for `relay.route.reloaded_file.follow`."""
         return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
 
     @property
@@ -42,7 +42,7 @@ class Tables:
         return found
 
 
-def read_tables(routes: Routes, local_domains: Sequence[str]) -> Tables:
+def read_tables(routes: RoutesSection, local_domains: Sequence[str]) -> Tables:
     """Read the tables; the aliases are TOML where the name ends in `.toml`, otherwise virtual(5).
 
     Args:

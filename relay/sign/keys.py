@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from relay.config import ConfigError
-from relay.config_sections import Arc, Dkim
+from relay.config.model import ConfigError
+from relay.config.sections import ArcSection, DkimSection
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
 KeyType = Literal["rsa2048", "rsa4096", "ed25519"]
@@ -107,7 +107,7 @@ _PADDING = PKCS1v15()
 _SHA256 = hashes.SHA256()
 
 
-def load(entry: Dkim) -> SigningKey:
+def load(entry: DkimSection) -> SigningKey:
     """The key of one `[[dkim]]` entry. Raises ConfigError, as `read`."""
     key = SigningKey(entry.domain, entry.selector, read(entry.private_key))
     if entry.active_from is not None:
@@ -117,7 +117,7 @@ def load(entry: Dkim) -> SigningKey:
     return key
 
 
-def load_sealing(entry: Arc) -> SigningKey | None:
+def load_sealing(entry: ArcSection) -> SigningKey | None:
     """The key of `[arc]`; None where it has none of its own. Raises ConfigError, as `read`, and for a key that is not
     RSA: RFC 8617 knows no other.
     """

@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.address import DOMAIN, normal_domain
-from relay.config import ConfigError
+from relay.config.model import ConfigError
+from relay.config.opendkim import Installation, find
+from relay.config.opendkim_syntax import ITSELF, Key, Signing, domain_name
+from relay.mail.address import DOMAIN, normal_domain
 from relay.sign import keys
 from relay.sign.keys import PrivateKey, SigningKey
-from relay.sign.opendkim import ITSELF, Key, Signing, domain_name
-from relay.sign.opendkim_files import Installation, find
-from relay.sign.table import AUTHORS_DOMAIN, Rule, matches
+from relay.sign.signing_table import AUTHORS_DOMAIN, Rule, matches
 
 
 def read_rules(folder: Path) -> list[Rule]:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import structlog
 
-from relay.address import domain_of, split, unquote
 from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains, from_fields
-from relay.authenticate.dmarc_tree import share_two_labels
-from relay.message import Message
-from relay.rewrite.author import authors
-from relay.sign.coverage import names_octets
-from relay.sign.dkim import signature_fields
-from relay.sign.field import field_octets
+from relay.mail.address import domain_of, split, unquote
+from relay.mail.domains import share_two_labels
+from relay.mail.message import Message
+from relay.rewrite.from_field import authors
+from relay.sign.covered_fields import names_octets
+from relay.sign.dkim_signature import signature_fields
 from relay.sign.keys import SigningKey
-from relay.sign.table import SigningTable
+from relay.sign.signature_field import field_octets
+from relay.sign.signing_table import SigningTable
 
 log = structlog.get_logger()
 

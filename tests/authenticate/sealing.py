@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.authenticate.arc import ArcVerdict, verify
-from relay.message import Message
+from relay.mail.message import Message
 from relay.sign.keys import SigningKey
 from tests.authenticate.signing import (
     MESSAGE,

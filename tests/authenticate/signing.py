@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.authenticate.dkim import DkimVerdict, verify
 from relay.dns import StaticResolver
-from relay.message import Message
+from relay.mail.message import Message
 from relay.sign.keys import SigningKey
 from tests import corpus
 

@@ -12,7 +12,7 @@ import pytest
 from relay.authenticate.arc import OLDER_SIGNATURES, ArcSet, ArcVerdict, verify
 from relay.authenticate.public_key import RSA_MIN_BITS
 from relay.dns import Answer, DnsFailure, StaticResolver
-from relay.message import Message
+from relay.mail.message import Message
 from tests.authenticate.sealing import arc_seal, chain, message_signature, result, sealed, verdict
 from tests.authenticate.signing import ED25519, FROM, MESSAGE, NOW, RECORDS, RSA, resolver
 

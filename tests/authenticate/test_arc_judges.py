@@ -11,7 +11,7 @@ import dkim
 import pytest
 
 from relay.authenticate.arc import verify
-from relay.message import Message
+from relay.mail.message import Message
 from tests import corpus
 from tests.authenticate.signing import resolver
 from tests.judges import MailDkim, dkimpy_arc, mail_dkim_seal

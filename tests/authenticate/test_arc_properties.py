@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.authenticate.arc import ArcVerdict, verify
-from relay.message import Message
-from relay.sign.arc import seal
+from relay.mail.message import Message
+from relay.sign.arc_seal import seal
 from tests.authenticate.sealing import chain
 from tests.authenticate.signing import MESSAGE, NOW, RSA, resolver
 

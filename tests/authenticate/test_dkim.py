@@ -13,7 +13,7 @@ import pytest
 from relay.authenticate import signature
 from relay.authenticate.dkim import SIGNATURES, DkimVerdict, verify
 from relay.dns import Answer
-from relay.message import Message
+from relay.mail.message import Message
 from relay.sign.keys import SigningKey
 from tests.authenticate.signing import (
     ED25519,

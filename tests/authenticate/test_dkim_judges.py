@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from relay.authenticate.dkim import verify
-from relay.message import Message
-from relay.sign.dkim import signature_fields
+from relay.mail.message import Message
+from relay.sign.dkim_signature import signature_fields
 from relay.sign.keys import SigningKey
 from tests import corpus
 from tests.authenticate.signing import resolver

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.authenticate.dkim import Result, verify
-from relay.authenticate.tags import Unverified, tag_list
 from relay.dns import StaticResolver
-from relay.message import Message
+from relay.mail.message import Message
+from relay.mail.tag_list import Unverified, tag_list
 from tests.authenticate.signing import MESSAGE, NOW, RSA, resolver, signature_field, signed
 
 RESULTS = set(get_args(Result))

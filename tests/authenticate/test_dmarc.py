@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.authenticate import dmarc
-from relay.authenticate.budget import QUESTIONS, Budget
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict, check, evaluate, organizational_domain
-from relay.authenticate.dmarc_tree import Lookup, Lookups, walked
+from relay.authenticate.dmarc_tree_walk import Lookup, Lookups, walked
+from relay.authenticate.dns_budget import QUESTIONS, Budget
 from relay.authenticate.spf import SpfVerdict
 from relay.dns import Answer, DnsFailure, StaticResolver
-from relay.message import Message
+from relay.mail.message import Message
 
 Zone = Mapping[str, str | Sequence[str] | Exception]
 SILENT = DnsFailure("timeout")

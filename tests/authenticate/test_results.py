@@ -12,7 +12,6 @@ import authres.dmarc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.address import DOMAIN, normal_domain, split
 from relay.authenticate.arc import ArcSet, ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
@@ -21,6 +20,7 @@ from relay.authenticate.results_field import VALUE_OCTETS, MethodResult, read, r
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.dns import Iprev
+from relay.mail.address import DOMAIN, normal_domain, split
 
 OURS = "mx.fwd.example"
 _READER = authres.FeatureContext(authres.arc, authres.dkim_b, authres.dmarc)

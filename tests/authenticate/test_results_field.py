@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.authenticate.forged import SCANNED_OCTETS, strip_forged
+from relay.authenticate.forged_results import SCANNED_OCTETS, strip_forged
 from relay.authenticate.results import spf_result
 from relay.authenticate.results_field import MethodResult, results_field, without_comments
 from relay.authenticate.results_field import read as parse_results
 from relay.authenticate.spf import Result, SpfVerdict
-from relay.message import Message
+from relay.mail.message import Message
 
 OURS = "mx.fwd.example"
 

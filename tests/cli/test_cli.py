@@ -14,7 +14,7 @@ import typer
 import relay
 from relay import cli
 from relay.cli.errors import Failure
-from relay.config import ConfigError
+from relay.config.model import ConfigError
 
 
 def srs_relay(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -14,12 +14,12 @@ import pytest
 import structlog
 
 from relay.cli import run
-from relay.message import Message
-from relay.queue import database
+from relay.mail.message import Message
+from relay.queue.connect import connect
 from relay.queue.store import Store
-from relay.rewrite.srs import Scheme, forward_token
-from relay.sign.dkim import sign
+from relay.sign.dkim_signature import sign
 from relay.sign.keys import SigningKey, generate, parse, zone_line
+from relay.srs.address import Scheme, forward_token
 from tests.journeys.world import Nameserver
 
 SENDER_IP, OUR_IP, STRANGER = "192.0.2.11", "192.0.2.25", "192.0.2.66"
@@ -204,7 +204,7 @@ def test_what_came_from_outside_moves_no_cursor_and_turns_no_line(
 
 
 async def stored(folder: Path, sender: str) -> str:
-    queue = await database.connect(f"sqlite:///{folder / 'queue.db'}", owner="test")
+    queue = await connect(f"sqlite:///{folder / 'queue.db'}", owner="test")
     try:
         return await Store(queue, "test").token_for(sender, time.time(), 86400)
     finally:

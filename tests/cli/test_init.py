@@ -17,11 +17,11 @@ import pytest
 
 from relay import cli
 from relay.cli import init
-from relay.config_file import load
-from relay.rewrite import srs
-from relay.rewrite.srs import Scheme, read_secrets, scheme_from_config
-from relay.route.aliases import parse_virtual
+from relay.config.file import load
+from relay.route.alias_file import parse_virtual
 from relay.sign import keys
+from relay.srs import address as srs
+from relay.srs.address import Scheme, read_secrets, scheme_from_config
 
 GENERATE = keys.generate
 PEM = GENERATE("rsa2048")

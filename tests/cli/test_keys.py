@@ -19,9 +19,9 @@ import pytest
 
 from relay import cli
 from relay.cli.zone import ZoneServer
-from relay.config_file import load
-from relay.files import read_signer
-from relay.message import Message
+from relay.config.file import load
+from relay.mail.message import Message
+from relay.process.files import read_signer
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 from tests import corpus

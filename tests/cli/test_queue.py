@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from relay.queue import admin, database
+from relay.queue import admin
+from relay.queue.connect import connect
 from relay.queue.store import Change, Store
 from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import ROOT, RelayProcess
@@ -233,7 +234,7 @@ def test_an_id_that_is_not_there_does_not_keep_the_others_back(relay: RelayProce
 
 
 async def put(relay: RelayProcess, count: int) -> None:
-    store = Store(await database.connect(f"sqlite:///{relay.folder}/queue.db"), "test/")
+    store = Store(await connect(f"sqlite:///{relay.folder}/queue.db"), "test/")
     for start in range(0, count, 100):
         changes = [arrival(recipients=10, next_attempt=9e9) for _ in range(start, min(start + 100, count), 10)]
         await store.apply(Change([m for c in changes for m in c.arrived], [d for c in changes for d in c.deliveries]))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from relay.cli import run
-from relay.rewrite import replies
-from relay.rewrite.srs import Scheme, forward_token
+from relay.srs import reply_address as replies
+from relay.srs.address import Scheme, forward_token
 
 SECRET = b"tops3cr3t"
 

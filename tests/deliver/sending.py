@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from relay.config import Config
-from relay.deliver.agent import Agent, Job
+from relay.config.model import Config
+from relay.deliver.host_failover import Agent, Job
 from relay.dns import StaticResolver
-from relay.files import read_password
-from relay.message import Recipient
+from relay.mail.message import Recipient
 from relay.network import Endpoint, endpoint
+from relay.process.files import read_password
 
 CONTENT = b"From: bob@origin.test\r\nSubject: hello\r\n\r\n.one dot\r\n\r\n..two\r\nend.\r\n"
 PATIENT = {"helo_timeout": "20s", "command_timeout": "20s", "data_timeout": "20s", "final_timeout": "20s"}

@@ -7,12 +7,13 @@ import time
 
 import pytest
 
-from relay.deliver import hops, underway
-from relay.deliver.agent import Job
-from relay.deliver.reply import Outcome, deferral
+from relay.deliver import concurrency as hops
+from relay.deliver import underway
+from relay.deliver.host_failover import Job
+from relay.mail.outcome import Outcome, deferral
 from relay.network import Endpoint
 from relay.queue.store import Change, Due
-from tests.deliver.test_dispatch import DELIVERED, FAILED, House, house
+from tests.deliver.test_dispatcher import DELIVERED, FAILED, House, house
 
 __all__ = ["house"]
 

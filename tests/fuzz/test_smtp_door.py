@@ -19,8 +19,8 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.receive.data import has_bare_newline
-from relay.receive.proxy import SIGNATURE
+from relay.receive.data_decoder import has_bare_newline
+from relay.receive.proxy_protocol import SIGNATURE
 from tests.receive.door import Door, within_patience
 
 seeded = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.rewrite import srs
+from relay.srs import address as srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from relay.config_sections import Dkim
-from relay.message import Message
+from relay.config.sections import DkimSection
+from relay.mail.message import Message
 from relay.sign import keys
-from relay.sign.dkim import signature_fields
+from relay.sign.dkim_signature import signature_fields
 from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
@@ -27,7 +27,7 @@ UNKNOWN = "550 5.1.1 no such user"
 def signed(relay: RelayProcess, author: str) -> bytes:
     """A message of the author's, signed with the key of the author's domain."""
     domain = author.partition("@")[2]
-    key = keys.load(Dkim(domain=domain, selector="relay1", private_key=relay.folder / f"{domain}.pem"))
+    key = keys.load(DkimSection(domain=domain, selector="relay1", private_key=relay.folder / f"{domain}.pem"))
     content = f"From: {author}\r\nTo: alice@fwd.example\r\nSubject: hello\r\n\r\nHi.\r\n".encode()
     return signature_fields(Message(content), [key], int(time.time())) + content
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from relay.rewrite import srs
+from relay.srs import address as srs
 from tests.journeys.clients import swaks
 from tests.journeys.maildir import parse, return_path
 from tests.journeys.postfix import Postfix

@@ -15,7 +15,7 @@ from typing import Any
 import dkim
 import pytest
 
-from relay.authenticate.budget import QUESTIONS
+from relay.authenticate.dns_budget import QUESTIONS
 from relay.cli.zone import Behaviour
 from tests.journeys import authors
 from tests.journeys.clients import Answer, Dialogue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.rewrite import srs
+from relay.srs import address as srs
 from tests.journeys.clients import Dialogue
 from tests.journeys.dovecot import Dovecot
 from tests.journeys.maildir import parse, return_path

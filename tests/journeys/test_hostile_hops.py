@@ -13,7 +13,7 @@ from itertools import cycle, islice
 
 import pytest
 
-from relay.deliver.hops import SLOW
+from relay.deliver.concurrency import SLOW
 from tests.journeys.clients import Dialogue
 from tests.journeys.hostile import HostileHops
 from tests.journeys.relay_process import RelayProcess

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from relay.address import split
-from relay.rewrite import srs
+from relay.mail.address import split
+from relay.srs import address as srs
 from tests.journeys.authors import publish
 from tests.journeys.clients import Dialogue
 from tests.journeys.sinks import RecordingSink

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.rewrite import srs
+from relay.srs import address as srs
+from tests.bounce import samples
 from tests.journeys.clients import Dialogue
 from tests.journeys.maildir import parse
 from tests.journeys.relay_process import RelayProcess
@@ -19,8 +20,7 @@ from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, SECRET, SENDER, World
 from tests.judges import MailDkim, dkimpy, dkimpy_arc
 from tests.peers import needs
-from tests.report import samples
-from tests.sign.test_dkim import BY_LISTS_AND_PEOPLE, DECEPTIONS, HONEST
+from tests.sign.test_dkim_signature import BY_LISTS_AND_PEOPLE, DECEPTIONS, HONEST
 
 pytestmark = pytest.mark.slow
 

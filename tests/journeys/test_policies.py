@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.rewrite import srs
+from relay.srs import address as srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.maildir import parse
 from tests.journeys.relay_process import RelayProcess

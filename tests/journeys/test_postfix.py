@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from relay.rewrite import srs
+from relay.srs import address as srs
 from tests.journeys.maildir import parse, return_path
 from tests.journeys.postfix import Postfix
 from tests.journeys.relay_process import RelayProcess

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from relay.rewrite import srs
-from relay.rewrite.replies import forward
+from relay.srs import address as srs
+from relay.srs.reply_address import forward
 from tests.journeys import authors
 from tests.journeys.clients import Dialogue
 from tests.journeys.maildir import parse

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 import pytest
 from flufl.bounce import scan_message
 
-from relay.rewrite import srs
+from relay.srs import address as srs
+from tests.bounce import samples
 from tests.journeys.clients import Dialogue
 from tests.journeys.postfix import Postfix
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, SECRET, SENDER, World
 from tests.peers import needs
-from tests.report import samples
 
 pytestmark = pytest.mark.slow
 

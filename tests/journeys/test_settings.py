@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.receive.proxy import SIGNATURE
-from relay.rewrite import srs
+from relay.receive.proxy_protocol import SIGNATURE
+from relay.srs import address as srs
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.maildir import parse
 from tests.journeys.sinks import Received, RecordingSink

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from relay.rewrite import srs
-from relay.rewrite.replies import forward
+from relay.srs import address as srs
+from relay.srs.reply_address import forward
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Table, func, select
 
-from relay.message import Message
+from relay.mail.message import Message
+from relay.mail.queue_id import QueueIds
 from relay.queue.database import Database
-from relay.queue.ids import QueueIds
 from relay.queue.schema import chunk, delivery, message
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 

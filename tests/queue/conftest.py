@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.queue import database
+from relay.queue.connect import connect
 from relay.queue.database import Database
 from relay.queue.store import Store
 from tests.peers import needs
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
-    store = Store(await database.connect(url), "worker-1/")
+    store = Store(await connect(url), "worker-1/")
     yield store
     await store.close()
 
@@ -42,6 +42,6 @@ async def store(url: str) -> AsyncIterator[Store]:
 @pytest.fixture
 async def queue(store: Store, url: str) -> AsyncIterator[Database]:
     """The database under the store, as the queue commands open it beside a running relay."""
-    queue = await database.connect(url, create=False)
+    queue = await connect(url, create=False)
     yield queue
     await queue.close()

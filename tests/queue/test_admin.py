@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from relay.mail.queue_id import text
 from relay.queue import admin
 from relay.queue.admin import Selector
 from relay.queue.change import for_ours
 from relay.queue.database import Database
-from relay.queue.ids import text
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, bury, leased, sizes
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, Executable, event
 
-from relay.queue import admin, change, prepared, tokens
+from relay.queue import admin, change, prepared
+from relay.queue import sender_tokens as tokens
 from relay.queue.admin import Selector
 from relay.queue.database import Database
 from relay.queue.schema import CHUNK

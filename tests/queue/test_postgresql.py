@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from relay.queue import database
+from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.postgresql import PostgresDatabase
 from relay.queue.store import Store
@@ -37,7 +37,7 @@ def away(server: PostgresServer) -> Iterator[None]:
 
 async def refusal(url: str) -> str:
     with pytest.raises(QueueUnavailable) as raised:
-        await database.connect(url)
+        await connect(url)
     return str(raised.value)
 
 
@@ -67,7 +67,7 @@ async def test_a_database_that_is_not_there_is_one_line(server: PostgresServer) 
 @needs("postgres")
 async def test_the_uri_is_read_as_libpq_reads_it(server: PostgresServer) -> None:
     url = server.create_database()
-    await (await database.connect(f"{url}?sslmode=disable")).close()
+    await (await connect(f"{url}?sslmode=disable")).close()
     assert "rejected SSL upgrade" in await refusal(f"{url}?sslmode=require")
 
 
@@ -82,7 +82,7 @@ async def test_connections_that_the_server_ended_are_opened_again(store: Store, 
 @asynccontextmanager
 async def worker(url: str, owner: str) -> AsyncIterator[Store]:
     """A worker as `serve` has it, that others can see, on a queue that its supervisor has prepared."""
-    store = Store(await database.connect(url, owner=owner), owner)
+    store = Store(await connect(url, owner=owner), owner)
     try:
         yield store
     finally:
@@ -118,7 +118,7 @@ async def test_a_worker_whose_connection_broke_is_not_taken_for_dead(url: str, s
             self.seen_absent = found = await super().absent(owners)
             return found
 
-    await (await database.connect(url)).close()
+    await (await connect(url)).close()
     async with worker(url, "vm/one") as living:
         await hold(living)
         observer = Observer(url)
@@ -141,9 +141,9 @@ async def test_a_worker_whose_connection_broke_is_not_taken_for_dead(url: str, s
 async def test_a_worker_that_starts_while_the_server_is_away_works_when_it_is_back(
     url: str, server: PostgresServer
 ) -> None:
-    await (await database.connect(url)).close()
+    await (await connect(url)).close()
     with away(server):
-        early = Store(await database.connect(url, owner="vm/one"), "vm/one")
+        early = Store(await connect(url, owner="vm/one"), "vm/one")
         with pytest.raises(QueueUnavailable, match=r"PostgreSQL at 127\.0\.0\.1"):
             await early.apply(arrival())
     await hold(early)

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from relay.queue import admin, database, sqlite, wal
+from relay.queue import admin, sqlite, wal
+from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
@@ -92,23 +93,23 @@ async def test_the_event_loop_goes_on_while_the_queue_file_is_locked(store: Stor
 async def test_a_file_that_is_no_queue_is_a_clear_error(path: Path) -> None:
     path.write_bytes(b"this is no database at all, but it is long enough to be looked at " * 20)
     with pytest.raises(QueueUnavailable) as raised:
-        await database.connect(f"sqlite:///{path}")
+        await connect(f"sqlite:///{path}")
     assert str(raised.value) == f"{path}: file is not a database"
 
 
 async def test_a_damaged_queue_file_is_a_clear_error(url: str, path: Path) -> None:
-    await (await database.connect(url)).close()
+    await (await connect(url)).close()
     with path.open("r+b") as file:
         file.seek(8192)
         file.write(b"\xff" * (path.stat().st_size - 8192))
     with pytest.raises(QueueUnavailable) as raised:
-        await database.connect(url)
+        await connect(url)
     assert str(raised.value) == f"{path}: database disk image is malformed"
 
 
 async def test_a_folder_that_is_not_there_is_a_clear_error(path: Path) -> None:
     with pytest.raises(QueueUnavailable) as raised:
-        await database.connect(f"sqlite:///{path}/queue.db")
+        await connect(f"sqlite:///{path}/queue.db")
     assert str(raised.value) == f"{path}/queue.db: No such file or directory"
 
 
@@ -133,7 +134,7 @@ async def test_somebody_who_reads_the_list_slowly_does_not_keep_the_log_long(
     monkeypatch.setattr(admin, "PAGE", 1)
     monkeypatch.setattr(sqlite, "CHECKPOINT_AT", 1 << 20)
     await store.apply(arrival(recipients=2))
-    reader = await database.connect(f"sqlite:///{path}", create=False)
+    reader = await connect(f"sqlite:///{path}", create=False)
     listing = admin.rows(reader)
     await anext(listing)
     content = b"Subject: x\r\n\r\n" + os.urandom(900_000)
@@ -182,7 +183,7 @@ async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back
 
     monkeypatch.setattr(sqlite, "CHECKPOINT_AT", 1 << 20)
     monkeypatch.setattr(wal.sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
-    store = Store(await database.connect(url), "worker-1/")
+    store = Store(await connect(url), "worker-1/")
     for _ in range(5):
         await store.apply(arrival(b"Subject: x\r\n\r\n" + os.urandom(900_000)))
     await store.close()
@@ -259,7 +260,7 @@ async def test_reading_the_whole_queue_does_not_stop_the_event_loop(store: Store
 
 async def test_a_queue_that_was_killed_is_whole(url: str, path: Path) -> None:
     """A copy of the files at any moment is what a crash leaves behind."""
-    store = Store(await database.connect(url), "worker-1/")
+    store = Store(await connect(url), "worker-1/")
     changes = [arrival() for _ in range(20)]
     for change in changes:
         await store.apply(change)
@@ -267,6 +268,6 @@ async def test_a_queue_that_was_killed_is_whole(url: str, path: Path) -> None:
     crashed.write_bytes(path.read_bytes())
     crashed.with_name("crashed.db-wal").write_bytes(path.with_name("queue.db-wal").read_bytes())
     await store.close()
-    found = await database.connect(f"sqlite:///{crashed}", create=False)
+    found = await connect(f"sqlite:///{crashed}", create=False)
     assert (await sizes(found))["message"] == 20
     await found.close()

@@ -8,10 +8,12 @@ import os
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from relay.message import Message
-from relay.queue import database, schema, tokens
+from relay.mail.message import Message
+from relay.mail.queue_id import first_at, number, text
+from relay.queue import schema
+from relay.queue import sender_tokens as tokens
+from relay.queue.connect import connect
 from relay.queue.database import Database, QueueUnavailable
-from relay.queue.ids import first_at, number, text
 from relay.queue.schema import CHUNK, chunk
 from relay.queue.store import Change, Damaged, Store
 from tests.queue.changes import BODY, IDS, arrival, leased, sizes
@@ -69,7 +71,7 @@ async def test_a_message_stays_until_its_last_delivery_is_over(store: Store) -> 
 
 
 async def test_a_message_is_gone_when_two_workers_finish_it_at_once(store: Store, url: str, queue: Database) -> None:
-    other = Store(await database.connect(url), "worker-2/")
+    other = Store(await connect(url), "worker-2/")
     for _ in range(20):
         await store.apply(arrival(recipients=2))
         first, second = await leased(store)
@@ -89,7 +91,7 @@ async def test_a_leased_delivery_is_given_to_nobody_else_until_the_lease_ends(st
 
 
 async def test_two_workers_that_see_the_same_share_it_out(store: Store, url: str) -> None:
-    other = Store(await database.connect(url), "worker-2/")
+    other = Store(await connect(url), "worker-2/")
     await asyncio.gather(*(store.apply(arrival()) for _ in range(100)))
     seen = await store.due(2000.0, 100)
     halves = await asyncio.gather(store.lease(seen, 2060.0), other.lease(seen, 2060.0))
@@ -131,7 +133,7 @@ async def test_a_worker_that_lost_its_lease_reports_nothing(store: Store, queue:
 
 
 async def test_the_leases_of_a_dead_worker_are_freed_and_no_others(store: Store, url: str) -> None:
-    other = Store(await database.connect(url), "worker-11/")
+    other = Store(await connect(url), "worker-11/")
     await store.apply(arrival())
     await leased(store)
     await store.apply(arrival())
@@ -176,12 +178,12 @@ async def test_a_large_message_that_is_not_stored_leaves_no_content_behind(store
 
 
 async def test_what_waits_is_stored_before_the_queue_closes(url: str) -> None:
-    store = Store(await database.connect(url), "worker-1/")
+    store = Store(await connect(url), "worker-1/")
     under_way = [asyncio.create_task(store.apply(arrival())) for _ in range(250)]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.wait_for(asyncio.gather(*under_way), 10)
-    again = await database.connect(url)
+    again = await connect(url)
     assert (await sizes(again))["message"] == 250
     await again.close()
 
@@ -189,16 +191,16 @@ async def test_what_waits_is_stored_before_the_queue_closes(url: str) -> None:
 async def test_a_queue_of_another_version_is_refused(url: str, store: Store, queue: Database) -> None:
     await queue.write(lambda c: c.execute(update(schema.version).values(version=99)), durable=True)
     with pytest.raises(QueueUnavailable, match=f"the queue has schema version 99, this program knows {schema.VERSION}"):
-        await database.connect(url)
+        await connect(url)
 
 
 async def test_a_queue_that_is_not_there_is_not_made_by_a_queue_command(url: str) -> None:
     with pytest.raises(QueueUnavailable, match="there is no queue yet"):
-        await database.connect(url, create=False)
+        await connect(url, create=False)
 
 
 async def test_several_workers_may_make_the_queue_at_once(url: str) -> None:
-    opened = await asyncio.gather(*(asyncio.create_task(database.connect(url)) for _ in range(4)))
+    opened = await asyncio.gather(*(asyncio.create_task(connect(url)) for _ in range(4)))
     for one in opened:
         await one.close()
 
@@ -221,7 +223,7 @@ async def test_stored_senders_are_bounded_and_the_oldest_give_way(
     assert await store.token_for("4@x.example", 86400.0 * 4, 86400.0 * 100) == stored[4]
     kept = [await store.sender_of(token, 86400.0 * 5) for token in stored]
     assert kept == [None, None, "2@x.example", "3@x.example", "4@x.example"]
-    other = Store(await database.connect(url), "worker-2/")
+    other = Store(await connect(url), "worker-2/")
     assert await other.token_for("5@x.example", 86400.0 * 5, 86400.0 * 100)
     assert await other.sender_of(stored[2], 86400.0 * 5) is None
     assert await other.sender_of(stored[3], 86400.0 * 5) == "3@x.example"
@@ -280,7 +282,7 @@ async def test_stored_authors_are_bounded_among_themselves(store: Store, monkeyp
 
 
 async def test_two_workers_store_a_sender_under_one_token(store: Store, url: str) -> None:
-    other = Store(await database.connect(url), "worker-2/")
+    other = Store(await connect(url), "worker-2/")
     both = await asyncio.gather(*(s.token_for("long@x.example", 0.0, 1000.0) for s in (store, other)))
     assert both[0] == both[1]
     both = await asyncio.gather(

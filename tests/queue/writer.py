@@ -6,7 +6,8 @@ import asyncio
 import os
 import sys
 
-from relay.queue import database, sqlite
+from relay.queue import sqlite
+from relay.queue.connect import connect
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival
 
@@ -17,7 +18,7 @@ def say(word: str, change: Change) -> None:
 
 async def main(path: str, owner: str, count: int) -> None:
     sqlite.CHECKPOINT_AT = 150_000
-    store = Store(await database.connect(f"sqlite:///{path}"), owner)
+    store = Store(await connect(f"sqlite:///{path}"), owner)
 
     async def put() -> Change:
         change = arrival(b"Subject: x\r\n\r\n" + os.urandom(3000), lease_owner=owner, lease_token=7)

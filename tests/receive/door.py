@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from relay.config import Config
+from relay.config.model import Config
 from relay.known_clients import KnownClients
-from relay.message import Client, Message
-from relay.queue.ids import QueueIds
+from relay.mail.message import Client, Message
+from relay.mail.queue_id import QueueIds
+from relay.mail.reply import Refused, Reply
 from relay.receive.command import RcptTo, Transaction
-from relay.receive.counts import SharedCounts
 from relay.receive.limits import Limits
 from relay.receive.listener import Listener, bind
+from relay.receive.shared_counts import SharedCounts
 from relay.receive.spool import Spool
-from relay.reply import Refused, Reply
 
 PATIENCE = 10.0  # seconds for whatever should happen at once
 

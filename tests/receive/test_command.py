@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from relay.mail.reply import Refused
 from relay.receive.command import Command, MailFrom, RcptTo, parse_line, parse_mail, parse_rcpt
-from relay.reply import Refused
 
 
 @pytest.mark.parametrize(

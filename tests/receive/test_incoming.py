@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config_sections import Receive
-from relay.message import Message
-from relay.receive.counts import SharedCounts
-from relay.receive.data import HEADER_FIELDS
+from relay.config.sections import ReceiveSection
+from relay.mail.message import Message
+from relay.mail.reply import Refused
+from relay.receive.data_decoder import HEADER_FIELDS
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account, Limits
-from relay.reply import Refused
+from relay.receive.shared_counts import SharedCounts
 
 LIMIT = 100_000
 COUNTS = SharedCounts(1)
@@ -23,7 +23,7 @@ async def received(content: bytes, *, block: int = 65536, max_header: int = LIMI
     """The message as it is taken, or Refused."""
     account = Account(Limits(COUNTS, 0, connections=1, per_client=1, memory=50_000_000), "192.0.2.1", trusted=False)
     stream = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
-    with Incoming(Receive(max_header_size=max_header), account, normalizes=False) as incoming:
+    with Incoming(ReceiveSection(max_header_size=max_header), account, normalizes=False) as incoming:
         for start in range(0, len(stream), block):
             await incoming.feed(stream[start : start + block])
         assert incoming.finished

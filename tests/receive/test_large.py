@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.message import Message
+from relay.mail.message import Message
 from relay.receive.spool import Spool
 from tests.receive.door import Door
 

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from relay.receive.counts import SharedCounts
+from relay.mail.reply import Refused
 from relay.receive.limits import Account, Limits
-from relay.receive.room import SPOOL_FROM
-from relay.reply import Refused
+from relay.receive.memory import SPOOL_FROM
+from relay.receive.shared_counts import SharedCounts
 from tests.receive.door import Door
 
 ANN, BOB = "192.0.2.1", "192.0.2.2"
@@ -21,7 +21,7 @@ ANN, BOB = "192.0.2.1", "192.0.2.2"
 @pytest.fixture(autouse=True)
 def no_shared_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients share a bucket by chance, one pair in 16,384: with this salt none does here."""
-    monkeypatch.setattr("relay.receive.counts._SALT", b"1" * 16)
+    monkeypatch.setattr("relay.receive.shared_counts._SALT", b"1" * 16)
 
 
 def limits(counts: SharedCounts, worker: int, memory: int = 1000) -> Limits:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from relay.receive.proxy import SIGNATURE
+from relay.receive.proxy_protocol import SIGNATURE
 from tests.peers import wait_for
 from tests.receive.door import Door
 

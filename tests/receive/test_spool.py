@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from relay.message import Client, Message
+from relay.mail.message import Client, Message
+from relay.mail.reply import Reply
 from relay.receive.command import Transaction
-from relay.receive.room import SPOOL_FROM
+from relay.receive.memory import SPOOL_FROM
 from relay.receive.spool import Spool
 from relay.receive.stream import BLOCK
-from relay.reply import Reply
 from tests.peers import wait_for
 from tests.receive.door import Door, Talk, within_patience
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from relay.config_sections import Tls
-from relay.deliver.tls import ServerTls
+from relay.config.sections import TlsSection
+from relay.receive.server_tls import ServerTls
 from relay.receive.stream import HIGH_WATER
-from relay.rewrite.trace import received_field
+from relay.rewrite.received_field import received_field
 from tests.certificates import write_certificate
 from tests.peers import needs, program, wait_for
 from tests.receive.door import Door, Talk, within_patience
@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(files: Path) -> Callable[[], ssl.SSLContext]:
-    return ServerTls(Tls(certificate=files / "cert.pem", private_key=files / "key.pem")).context
+    return ServerTls(TlsSection(certificate=files / "cert.pem", private_key=files / "key.pem")).context
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.rewrite.sender import Decision, leaving_sender
-from relay.rewrite.srs import BadSyntax, Scheme
+from relay.srs.address import BadSyntax, Scheme
 
 NOW = 1577836860
 SCHEME = Scheme("fwd.example", (b"tops3cr3t",))

@@ -16,7 +16,7 @@ from email import message_from_bytes
 import authres
 import pytest
 
-from relay.address import quote, split
+from relay.mail.address import quote, split
 from tests.journeys.clients import Answer, Dialogue
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import FWD, MAILBOX, NEXT, World

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 import structlog
 
-from relay.deliver.reply import Outcome, classify, deferral
+from relay.deliver.classify import classify
+from relay.mail.outcome import Outcome, deferral
+from relay.mail.reply import Refused
 from relay.network import Endpoint, endpoint
 from relay.rate import UNKNOWN_BURST, UNKNOWN_RATE, TokenBuckets
-from relay.reply import Refused
 from relay.route import callout
 from relay.route.callout import AT_ONCE, SILENT_FOR, UNKNOWN_FOR, Callout
 from tests.peers import wait_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.message import Message
+from relay.mail.message import Message
 from relay.route.loops import MARKS, is_looping, kept_marks, mark_fields, received_hops
 
 SECRETS = (b"new secret", b"old secret")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from relay.config_sections import Srs
-from relay.message import Client
+from relay.config.sections import SrsSection
+from relay.mail.message import Client
+from relay.mail.reply import Refused
 from relay.rate import FORGERIES, Rates
-from relay.reply import Refused
-from relay.rewrite.replies import forward, forward_token
-from relay.rewrite.srs import Scheme, Token
-from relay.rewrite.srs import forward as srs_forward
-from relay.route.bounces import Question, WayHome, counted_as
+from relay.route.srs_reverse import Question, WayHome, counted_as
+from relay.srs.address import Scheme, Token
+from relay.srs.address import forward as srs_forward
+from relay.srs.reply_address import forward, forward_token
 
 NOW = 1577836860.0
 SCHEME = Scheme(domain="fwd.example", secrets=(b"tops3cr3t",))
@@ -25,7 +25,7 @@ async def lookup(token_id: str) -> str | None:
 
 
 def way_home(**srs: object) -> WayHome:
-    config = Srs.model_validate({"domain": "fwd.example", "secrets_file": "srs.secret", **srs})
+    config = SrsSection.model_validate({"domain": "fwd.example", "secrets_file": "srs.secret", **srs})
     return WayHome(config, SCHEME, Rates(config), lookup)
 
 

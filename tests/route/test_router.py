@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from relay.config import Config
-from relay.deliver.reply import Outcome, classify, deferral
+from relay.config.model import Config
+from relay.deliver.classify import classify
 from relay.dns import DnsFailure
-from relay.message import Client
+from relay.mail.message import Client
+from relay.mail.outcome import Outcome, deferral
+from relay.mail.reply import Refused
 from relay.network import Endpoint
 from relay.rate import FORGERIES, Rates
-from relay.reply import Refused
-from relay.rewrite import replies
-from relay.rewrite.srs import Scheme, forward, forward_token
-from relay.route.bounces import Question, TokenLookup
 from relay.route.router import OwnAddresses, Routed, Router
+from relay.route.srs_reverse import Question, TokenLookup
 from relay.route.tables import read_tables
+from relay.srs import reply_address as replies
+from relay.srs.address import Scheme, forward, forward_token
 
 NOW = 1577836860.0
 SCHEME = Scheme(domain="fwd.example", secrets=(b"tops3cr3t",))

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.authenticate.results_field import MethodResult, results_field
-from relay.message import Message
-from relay.sign.arc import seal
-from relay.sign.dkim import signature_fields
+from relay.mail.message import Message
+from relay.sign.arc_seal import seal
+from relay.sign.dkim_signature import signature_fields
 from relay.sign.keys import SigningKey, generate, parse
 from tests import corpus
 from tests.judges import MailDkim, dkimpy_arc, mail_dkim_seal

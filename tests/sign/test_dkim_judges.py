@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.message import Message
-from relay.sign.dkim import signature_fields
+from relay.mail.message import Message
+from relay.sign.dkim_signature import signature_fields
 from tests import corpus
 from tests.judges import MailDkim, Verdict, dkimpy, opendkim
 from tests.peers import needs

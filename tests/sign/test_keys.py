@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from relay.config import ConfigError
-from relay.config_sections import Arc, Dkim
+from relay.config.model import ConfigError
+from relay.config.sections import ArcSection, DkimSection
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 from tests import corpus
@@ -47,8 +47,8 @@ gMPsgM4MezPcEV0nY0LjR82ypkzPzbN1te5j+c37WA==
 """
 
 
-def entry(path: Path) -> Dkim:
-    return Dkim(domain="fwd.example", selector="relay1", private_key=path)
+def entry(path: Path) -> DkimSection:
+    return DkimSection(domain="fwd.example", selector="relay1", private_key=path)
 
 
 def loaded(tmp_path: Path, pem: bytes) -> SigningKey:
@@ -162,10 +162,10 @@ def test_a_key_knows_when_it_signs(tmp_path: Path) -> None:
 def test_a_sealing_key_has_to_be_rsa(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(corpus.RSA_PEM)
-    arc = Arc(domain="fwd.example", selector="arc1", private_key=path)
+    arc = ArcSection(domain="fwd.example", selector="arc1", private_key=path)
     sealing = keys.load_sealing(arc)
     assert sealing is not None and sealing.record_name == "arc1._domainkey.fwd.example"
-    assert keys.load_sealing(Arc()) is None
+    assert keys.load_sealing(ArcSection()) is None
     path.write_bytes(corpus.ED25519_PEM)
     with pytest.raises(ConfigError, match=r"key\.pem: ARC needs an RSA key"):
         keys.load_sealing(arc)

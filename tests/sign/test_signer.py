@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from relay.message import Message
-from relay.sign.coverage import CLOSED_IN_OURS
+from relay.mail.message import Message
+from relay.sign.covered_fields import CLOSED_IN_OURS
 from relay.sign.keys import SigningKey, generate, parse
 from relay.sign.signer import Signer
-from relay.sign.table import Rule, SigningTable, forwarder_keys, rules_of
+from relay.sign.signing_table import Rule, SigningTable, forwarder_keys, rules_of
 
 NOW = 1_790_000_000.0
 PRIVATE = parse(generate("ed25519"))

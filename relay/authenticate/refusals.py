@@ -1,0 +1,282 @@
+"""What the checks lead to in the session: nothing, a refusal for good, or one for now.
+
+Pure decisions over verdicts; every refusal names the check that failed and for whom, so that the sender's postmaster
+can see from the bounce what to mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from relay.authenticate.arc import ArcSet
+from relay.authenticate.author import AUTHORS
+from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
+from relay.authenticate.spf import SpfVerdict
+from relay.authenticate.trusted_results import passes_dmarc
+from relay.authenticate.verdict import Verdict
+from relay.config.sections import DmarcSection, SpfSection
+from relay.dns import Iprev
+from relay.mail.domains import are_nested, share_two_labels
+from relay.mail.reply import Refused
+from relay.network import IPNetwork, within
+
+_SEVERITY = ("tag", "defer", "reject")  # of what is done, the mildest first
+UNLESS_DKIM = "reject-unless-dkim"
+
+
+def apply_spf(policy: SpfSection, verdict: SpfVerdict, ip: str) -> None:
+    """At RCPT: return where the result is only to be tagged, or where DKIM may still speak for the sender.
+
+    Raises:
+        Refused: 550 5.7.23, 550 5.7.24 or 451 4.7.24 (RFC 7208 sections 8.4 to 8.7, RFC 7372 section 3.2), with the
+            explanation of the domain's owner.
+    """
+    action = _spf_action(policy, verdict)
+    if action not in ("tag", UNLESS_DKIM):
+        raise _spf_refusal(action, verdict, ip)
+
+
+def apply_spf_unless_dkim(policy: SpfSection, verdict: Verdict, ip: str, doubt: str = "") -> None:
+    """At the end of DATA: what failed SPF goes on if a DKIM signature speaks for the author or for MAIL FROM.
+
+    Any other signature says nothing of the sender: who forges one can sign with a domain of his own.
+
+    Args:
+        doubt: why it cannot be told now whether the failure counts, see `override_doubt`.
+
+    Raises:
+        Refused: 550 5.7.23; 451 4.7.24 where that, or a signature that may speak for them, could not be checked for
+            now.
+    """
+    if verdict.spf is None or _spf_action(policy, verdict.spf) != UNLESS_DKIM:
+        return
+    if "dkim" in verdict.aligned or verdict.sender_signed:
+        return
+    spoken_for = {verdict.spf.domain, *(one.domain for one in verdict.authors)}
+    for one in verdict.dkim:
+        if one.result == "temperror" and any(share_two_labels(one.domain, domain) for domain in spoken_for):
+            doubt = doubt or f"its DKIM signature cannot be checked for now, {one.problem}"
+    if doubt:
+        raise _spf_refusal("defer", verdict.spf, ip, f"; {doubt}")
+    if verdict.dmarc is not None and verdict.dmarc.from_fields > 1:
+        more = f", and of a message with {verdict.dmarc.from_fields} From fields no signature speaks for an author"
+    else:
+        more = ", and no valid DKIM signature of its domain or the author's does"
+    raise _spf_refusal("reject", verdict.spf, ip, more)
+
+
+def _spf_action(policy: SpfSection, verdict: SpfVerdict) -> str:
+    return {
+        "fail": policy.fail,
+        "softfail": policy.softfail,
+        "permerror": policy.permerror,
+        "temperror": policy.temperror,
+    }.get(verdict.result, "tag")
+
+
+def _spf_refusal(action: str, verdict: SpfVerdict, ip: str, more: str = "") -> Refused:
+    text = f"SPF {verdict.result} for {verdict.domain}: "
+    if verdict.result in ("temperror", "permerror"):
+        text += verdict.problem
+    else:
+        text += f"{ip} is not allowed to send for it{more}"
+        text += f"; the domain explains: {verdict.explanation}" if verdict.explanation else ""
+    if action == "defer" or verdict.result == "temperror":
+        return Refused(451, "4.7.24", text)
+    return Refused(550, "5.7.24" if verdict.result == "permerror" else "5.7.23", text)
+
+
+def refuse_many_authors(authors: Sequence[str], doubtful: Sequence[str]) -> None:
+    """Refuse a From with more domains than are looked at (RFC 9989 section 11.5), before DNS is asked for any of them.
+
+    Args:
+        authors: every domain that readers take for the author's.
+        doubtful: what only some readers take for it.
+
+    Raises:
+        Refused: 550 5.7.1.
+    """
+    if len(authors) > AUTHORS or max(len(set(authors)), len(doubtful)) > AUTHOR_DOMAINS:
+        raise Refused(550, "5.7.1", f"more than {AUTHOR_DOMAINS} domains in From: this is no list of authors")
+
+
+def refuse_forged(
+    verdict: Verdict,
+    sender_is_ours: bool,
+    authors: Sequence[str],
+    ours: Collection[str],
+    ip: str,
+    doubtful: Sequence[str] = (),
+) -> None:
+    """An outsider may write in the name of our domains, or of one akin to them, only where it is proven to be true.
+
+    Args:
+        sender_is_ours: MAIL FROM is in a domain of ours, or below one.
+        authors: every domain that readers take for the author's.
+        ours: those of them and of `doubtful` that are ours or akin to ours.
+        doubtful: what only some readers take for it.
+
+    Raises:
+        Refused: 550 5.7.1, the mail would leave with our address, our SPF and our signature; 451 4.7.1, for now
+            nobody can say. Also for more authors than anyone can look at.
+    """
+    refuse_many_authors(authors, doubtful)
+    proven = bool(ours) and _is_proven(verdict, authors, ours)
+    if ours and not proven:
+        domain = min(ours)
+        unknown = verdict.dmarc is not None and verdict.dmarc.result == "temperror"
+        if verdict.dmarc is not None and unknown and _is_one_author(authors, ours):
+            text = f"whether {ip} may send mail from {domain} cannot be told now: {verdict.dmarc.problem}"
+            raise Refused(451, "4.7.1", text)
+        raise Refused(550, "5.7.1", f"{ip} may not send mail from {_in_from(domain, verdict.dmarc)}, a domain of ours")
+    if sender_is_ours and not proven and (verdict.spf is None or verdict.spf.result != "pass"):
+        domain = verdict.spf.domain if verdict.spf is not None else "a domain of ours"
+        raise Refused(550, "5.7.1", f"{ip} may not send for {domain}, a domain of ours")
+
+
+def defer_unknown_owner(verdict: Verdict, authors: Sequence[str], unknown: Collection[str]) -> None:
+    """What nothing proves waits until DNS says whether its author is akin to us.
+
+    Args:
+        authors: every domain that readers take for the author's.
+        unknown: those of them, and of what only some readers take for it, of which that is not known.
+
+    Raises:
+        Refused: 451 4.7.1.
+    """
+    if unknown and not _is_proven(verdict, authors, unknown):
+        text = f"whether {min(unknown)} is a domain of ours cannot be told now"
+        raise Refused(451, "4.7.1", f"{text}: DNS does not answer for what is above it")
+
+
+def _is_proven(verdict: Verdict, authors: Sequence[str], named: Collection[str]) -> bool:
+    return _is_one_author(authors, named) and verdict.author_proven
+
+
+def _is_one_author(authors: Sequence[str], named: Collection[str]) -> bool:
+    """Whether those named are the one author whom every reader sees."""
+    return len(authors) == 1 and all(domain in authors for domain in named)
+
+
+def apply_dmarc(policy: DmarcSection, verdict: DmarcVerdict, ip: str, doubt: str = "") -> None:
+    """Do what is configured for what the authors' domains ask for; of several the strictest.
+
+    What DNS does not tell now is waited for where it may come to a refusal, or else it would be a way around it.
+
+    Args:
+        doubt: why it cannot be told now whether a failure counts, see `override_doubt`.
+
+    Raises:
+        Refused: 550 5.7.26 or 451 4.7.26 (RFC 7372 section 3.3: several authentication checks failed).
+    """
+    refusals = [
+        _dmarc_refusal(policy, one, _in_from(one.domain, verdict), ip, doubt) for one in (verdict, *verdict.others)
+    ]
+    worst = max(filter(None, refusals), key=lambda refused: refused.reply.code, default=None)
+    if worst is not None:
+        raise worst
+
+
+def _dmarc_refusal(policy: DmarcSection, verdict: DmarcVerdict, where: str, ip: str, doubt: str) -> Refused | None:
+    actions = {"none": "tag", "quarantine": policy.quarantine, "reject": policy.reject}
+    action = max((actions[one] for one in verdict.dispositions), key=_SEVERITY.index, default="tag")
+    if action == "tag" or (verdict.result == "temperror" and policy.temperror == "tag"):
+        return None
+    if verdict.result == "temperror":
+        known = f"whose policy is {verdict.policy}" if verdict.policy else "whose policy is not known"
+        return Refused(451, "4.7.26", f"DMARC temperror for {where}, {known}: {verdict.problem}")
+    if not verdict.policy:
+        why = verdict.problem
+    elif verdict.from_fields > 1:
+        why = f"nobody can tell who the author is, and its policy is {verdict.policy}"
+    else:
+        why = f"neither SPF nor DKIM passes in its name for mail from {ip}, and its policy is {verdict.policy}"
+    if doubt and action == "reject":
+        return Refused(451, "4.7.26", f"DMARC fail for {where}: {why}; {doubt}")
+    text = f"DMARC fail for {where}: {why}"
+    return Refused(451, "4.7.26", text) if action == "defer" else Refused(550, "5.7.26", text)
+
+
+def _in_from(domain: str, verdict: DmarcVerdict | None) -> str:
+    """An author's domain, and how many there are: what is wrong may be just that.
+
+    Args:
+        verdict: on all of them.
+    """
+    if verdict is not None and verdict.from_fields > 1:
+        return f"{domain}, an author in one of {verdict.from_fields} From fields"
+    if verdict is not None and verdict.domains > 1:
+        return f"{domain}, one of {verdict.domains} author domains in From"
+    return domain
+
+
+def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdict: Verdict, ip: str) -> str:
+    """Why a DMARC failure does not count: the local policy that RFC 9989 leaves to receivers; empty where it counts.
+
+    A host is known by its address, or by its name where that is confirmed (iprev). A chain counts where it is whole
+    and, from its newest seal down to the one that saw DMARC pass, made by these sealers (RFC 8617 section 7.2).
+
+    Args:
+        known: hosts, see `config_values.host_pattern`.
+        sealers: domains whose seals are believed.
+    """
+    name = verdict.iprev.name if verdict.iprev is not None else ""
+    for pattern in known:
+        if isinstance(pattern, str):
+            if _is_named(name, pattern):
+                return f"known host {name}"
+        elif within(ip, (pattern,)):
+            return f"known host {ip}"
+    sealer = _sealer_who_saw_a_pass(verdict, sealers) if verdict.arc.result == "pass" else ""
+    return f"trusted ARC sealer {sealer}" if sealer else ""
+
+
+def override_doubt(known: Iterable[IPNetwork | str], sealers: Collection[str], verdict: Verdict) -> str:
+    """Why it cannot be told now whether `overrides` holds, with the DNS name that is to blame; empty where it can."""
+    iprev = verdict.iprev
+    patterns = [pattern for pattern in known if isinstance(pattern, str)]
+    if iprev is not None and iprev.result == "temperror" and _may_be_named(iprev, patterns):
+        return f"whether the client is a known host cannot be told now, {iprev.problem}"
+    if verdict.arc.temporary and _sealer_who_saw_a_pass(verdict, sealers):
+        return f"its ARC chain cannot be checked for now, {verdict.arc.problem}"
+    return ""
+
+
+def _is_named(name: str, pattern: str) -> bool:
+    return bool(name) and (name == pattern or (pattern[0] == "." and name.endswith(pattern)))
+
+
+def _may_be_named(iprev: Iprev, patterns: Sequence[str]) -> bool:
+    if not iprev.unconfirmed:
+        return bool(patterns)
+    return any(_is_named(name, pattern) for name in iprev.unconfirmed for pattern in patterns)
+
+
+def _sealer_who_saw_a_pass(verdict: Verdict, sealers: Collection[str]) -> str:
+    """The newest seal that saw DMARC pass for the authors, where it and all above it are of these sealers."""
+    sets: Sequence[ArcSet] = verdict.arc.sets
+    if not sets[0].signs_author:
+        return ""
+    authors = {one.domain for one in verdict.authors if one.dispositions}
+    authors = authors or {verdict.dmarc.domain if verdict.dmarc is not None else ""}
+    for link in sets:
+        if link.domain not in sealers:
+            return ""
+        if all(passes_dmarc(link.results, author) for author in authors):
+            return link.domain
+    return ""
+
+
+def breaks_when_forwarded(verdict: Verdict) -> tuple[str, str]:
+    """The author's domain for which a next hop will see DMARC fail although it passes here, and why; empty: none.
+
+    SPF speaks for the last hop only, so what passes by it alone passes no further. A signature whose key could not be
+    looked up may yet be good. Receivers older than RFC 9989 do not know `t=y`, so the policy counts as it is published.
+    """
+    for dmarc in verdict.authors:
+        if dmarc.result != "pass" or dmarc.aligned != ("spf",) or dmarc.policy not in ("quarantine", "reject"):
+            continue
+        if any(one.result == "temperror" and are_nested(one.domain, dmarc.domain) for one in verdict.dkim):
+            continue
+        return dmarc.domain, f"DMARC of {dmarc.domain} passes by SPF alone, and its policy is {dmarc.policy}"
+    return "", ""

@@ -1,0 +1,183 @@
+"""Hands a job to its next hop: which hosts, over which connection, and what to do when one of them fails.
+
+The facade of this folder: the rest of the relay knows `Agent` and `Job`, and neither MX nor sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+
+from relay.config.model import Config
+from relay.config.sections import DeliverySection
+from relay.deliver.connection_pool import Lane, Pool
+from relay.deliver.mx import Hop, HostFinder, Unroutable
+from relay.deliver.smtp_connection import Connection, HostFailed
+from relay.deliver.smtp_transaction import Job, probe, transact
+from relay.dns import Resolver
+from relay.mail.address import normal_domain
+from relay.mail.message import Recipient
+from relay.mail.outcome import Outcome, deferral
+from relay.network import Endpoint
+
+__all__ = ["Agent", "Job"]
+
+_UNTRIED = deferral("4.4.1", "no host was tried")
+_Action = Callable[[Connection, Job, DeliverySection], Awaitable[tuple[Outcome, ...]]]
+
+
+class Agent:
+    """Delivers for one worker.
+
+    Args:
+        password: for the smarthost, where it wants one.
+    """
+
+    def __init__(self, config: Config, resolver: Resolver, password: str = "") -> None:
+        self._hostname = config.hostname
+        self._delivery = config.delivery
+        self._finder = HostFinder(config, resolver)
+        self._pool = Pool(config.delivery)
+        self._smarthost = _smarthost(config.delivery, password)
+
+    async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
+        """Deliver to the route's own next hop, or else the smarthost, or else the MX of `domain`.
+
+        Returns:
+            One outcome for each recipient of the job, in their order. Never raises for what a server does.
+        """
+        hop = self._hop(domain, next_hop)
+        smarthost = self._delivery.smarthost
+        if not job.sender and hop is self._smarthost and smarthost is not None and smarthost.null_sender:
+            job = replace(job, sender=smarthost.null_sender)
+        return await self._run(hop, job, transact)
+
+    async def probe(self, next_hop: Endpoint, recipient: str) -> Outcome:
+        """Whether a mailbox host would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
+
+        `failed` is a 5xx to RCPT that refuses no session, and nothing else; every other way of not accepting it is
+        `deferred`.
+        """
+        job = Job(
+            "", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=_no_content
+        )
+        return (await self._run(self._hop("", next_hop), job, probe))[0]
+
+    async def close(self) -> None:
+        """Say goodbye to every server."""
+        await self._pool.close()
+
+    def _hop(self, domain: str, next_hop: Endpoint | None) -> Hop:
+        if next_hop is not None:
+            return Hop(endpoint=next_hop, tls=self._delivery.tls)
+        return self._smarthost or Hop(domain=normal_domain(domain), tls=self._delivery.tls)
+
+    async def _run(self, hop: Hop, job: Job, action: _Action) -> tuple[Outcome, ...]:
+        """One attempt, in the time that it has from its turn on; what is certain when it is given up stays so."""
+        progress = _Progress(job)
+        if not job.bound.over:
+            with job.bound:
+                lane = self._pool.lane(hop)
+                async with lane.turn() as unreachable:
+                    if unreachable is not None:
+                        return (unreachable,) * len(job.recipients)
+                    job.bound.begin(self._delivery.attempt_timeout)
+                    connection = lane.take()
+                    if connection is not None:  # what fails here may only have been closed while it was idle
+                        await self._use(lane, connection, progress, action)
+                    if not progress.complete:
+                        await self._try_hosts(hop, lane, progress, action)
+        if job.bound.over:
+            progress.given_up(job.bound.over)
+        return progress.outcomes
+
+    async def _try_hosts(self, hop: Hop, lane: Lane, progress: _Progress, action: _Action) -> None:
+        """The hosts of the next hop in their order, until every recipient has an outcome."""
+        try:
+            hosts = await self._finder.find(hop)
+        except Unroutable as unroutable:
+            progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
+            return
+        reached = False
+        bound = progress.job.bound
+        for number, host in enumerate(hosts):
+            bound.resume()
+            if bound.over:
+                return
+            patience = bound.left / (len(hosts) - number)  # a host that says nothing leaves the others their time
+            try:
+                connection = await Connection.open(
+                    host,
+                    hop,
+                    self._hostname,
+                    self._delivery,
+                    for_id=progress.job.id,
+                    bound=bound,
+                    patience=patience,
+                )
+            except HostFailed as failed:
+                progress.last = replace(failed.outcome, unreachable=not reached)
+                continue
+            reached = True
+            lane.reachable()
+            await self._use(lane, connection, progress, action)
+            if progress.complete:
+                return
+        if not reached:
+            lane.unreachable(progress.last)
+
+    async def _use(self, lane: Lane, connection: Connection, progress: _Progress, action: _Action) -> None:
+        try:
+            outcomes = await action(connection, progress.job, self._delivery)
+        except HostFailed as failed:
+            connection.abort()
+            progress.last = replace(failed.outcome, unreachable=not failed.outcome.remote)  # silent, or gone
+            progress.note(failed.settled)
+        except BaseException:
+            connection.abort()
+            raise
+        else:
+            lane.give_back(connection)
+            progress.note(outcomes)
+
+
+class _Progress:
+    """Which recipients have their outcome, the job for those that have not, and why the last host failed them."""
+
+    def __init__(self, job: Job) -> None:
+        self._outcomes: list[Outcome | None] = [None] * len(job.recipients)
+        self._recipients = job.recipients
+        self._open: Sequence[int] = range(len(job.recipients))  # those without an outcome
+        self.job = job
+        self.last = _UNTRIED
+
+    @property
+    def complete(self) -> bool:
+        return not self._open
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return tuple(outcome if outcome is not None else self.last for outcome in self._outcomes)
+
+    def given_up(self, why: str) -> None:
+        """Those without an outcome get the last one, with the reason why it is the last."""
+        self.last = replace(self.last, text=f"{self.last.text}; {why}")
+
+    def note(self, outcomes: Sequence[Outcome | None]) -> None:
+        """The outcomes of the recipients of `job`, None for those that another host may still take."""
+        for index, outcome in zip(self._open, outcomes, strict=True):
+            self._outcomes[index] = outcome
+        self._open = [index for index in self._open if self._outcomes[index] is None]
+        if self._open:
+            self.job = replace(self.job, recipients=tuple(self._recipients[index] for index in self._open))
+
+
+async def _no_content() -> Iterable[bytes]:
+    return ()
+
+
+def _smarthost(delivery: DeliverySection, password: str) -> Hop | None:
+    smarthost = delivery.smarthost
+    if smarthost is None:
+        return None
+    return Hop(endpoint=smarthost.url, tls=smarthost.tls_level, user=smarthost.user, password=password)

@@ -1,0 +1,1 @@
+"""From an SMTP transaction to the queue: what MAIL, RCPT and DATA lead to."""

@@ -1,0 +1,116 @@
+"""Tag lists (RFC 6376 section 3.2): how DKIM and ARC write their header fields and their key records.
+
+An attacker writes both. Whatever is wrong with them is an `Unverified` that says so to a person.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from relay.mail.address import DOMAIN, DOMAIN_OCTETS, normal_domain
+from relay.mail.message import HeaderField
+from relay.mail.reply import printable
+
+Result = Literal["pass", "fail", "policy", "neutral", "temperror", "permerror"]  # RFC 8601 section 2.7.1
+
+TAGS = 100  # of one list; honest ones have up to 15
+
+_FWS = " \t\r\n"
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+_DIGITS = re.compile(r"[0-9]{1,76}\Z")  # RFC 6376 section 3.5: `l=` has the most
+
+
+class Unverified(Exception):
+    """Why a signature does not count, for a person, as printable ASCII; `result` says it to programs."""
+
+    def __init__(self, result: Result, problem: str) -> None:
+        self.result: Result = result
+        super().__init__(printable(problem, 200))
+
+
+def tag_list(text: str) -> dict[str, str]:
+    """The tags in their order, without the white space around their values.
+
+    Raises:
+        Unverified: it is malformed, has a tag twice, or more of them than `TAGS`.
+    """
+    if text.count(";") > TAGS:
+        raise Unverified("permerror", f"more than {TAGS} tags")
+    if _CONTROL.search(text):
+        raise Unverified("permerror", "a control character among the tags")
+    specs = text.split(";")
+    if not specs[-1].strip(_FWS):
+        specs.pop()
+    tags: dict[str, str] = {}
+    for spec in specs:
+        name, equals, value = spec.partition("=")
+        name = name.strip(_FWS)
+        if not (equals and _TAG_NAME.match(name)):
+            raise Unverified("permerror", f"no tag=value: {spec.strip(_FWS)[:40]!r}")
+        if name in tags:
+            raise Unverified("permerror", f"{name[:40]}= is there twice")
+        tags[name] = value.strip(_FWS)
+    return tags
+
+
+def field_tags(field: HeaderField) -> dict[str, str]:
+    """The tag list that is the value of a header field.
+
+    Raises:
+        Unverified: as `tag_list`.
+    """
+    return tag_list(field.raw.partition(b":")[2].decode("utf-8", "replace"))
+
+
+def require(tags: Mapping[str, str], *names: str) -> None:
+    """Raises: Unverified, if one of these tags is missing or empty."""
+    for name in names:
+        if not tags.get(name):
+            raise Unverified("permerror", f"{name}= is missing")
+
+
+def words(value: str) -> list[str]:
+    """The elements of a colon-separated value; white space around them does not count."""
+    return [word.strip(_FWS) for word in value.split(":")]
+
+
+def octets(tags: Mapping[str, str], name: str) -> bytes:
+    """The octets that a tag, which has to be there, holds in base64, folded anywhere.
+
+    Raises:
+        Unverified: it is no base64.
+    """
+    try:
+        return base64.b64decode(tags[name].encode().translate(None, _FWS.encode()), validate=True)
+    except ValueError:
+        raise Unverified("permerror", f"{name}= is no base64") from None
+
+
+def number(tags: Mapping[str, str], name: str) -> int | None:
+    """The number that a tag holds; None where the tag is not there.
+
+    Raises:
+        Unverified: it is no number.
+    """
+    value = tags.get(name)
+    if value is None:
+        return None
+    if not _DIGITS.match(value):
+        raise Unverified("permerror", f"{name}= is no number")
+    return int(value)
+
+
+def domain(text: str) -> str:
+    """The normal form of a domain name in A- or U-labels (RFC 8616 section 5), or of a selector.
+
+    Raises:
+        Unverified: it is none.
+    """
+    normal = normal_domain(text) if len(text) <= DOMAIN_OCTETS and DOMAIN.match(text) else ""
+    if not normal or not normal.isascii():
+        raise Unverified("permerror", f"no domain name: {text[:40]!r}")
+    return normal

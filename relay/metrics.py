@@ -1,0 +1,200 @@
+"""What the relay counts, in memory that its worker processes share.
+
+Workers are forked from one supervisor, and one of these processes answers for all of them. Each worker has a row of
+numbers in an anonymous shared mapping made before the fork, and only ever writes to its own; the reader adds the rows
+up. Counting costs no system call and no lock, what a worker counted outlives it, and its successor counts on in the
+same row. (The multiprocess mode of prometheus-client needs a folder and an environment variable set before its import,
+and leaves a file behind for every worker that ever was.)
+"""
+
+from __future__ import annotations
+
+import mmap
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from relay.mail.reply import Reply
+
+# Seconds from acceptance to delivery: a queue that flows is at the left, one that retries (5 min … 5 d) at the right.
+TRANSIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400, 432000)
+
+SPF_RESULTS = ("none", "neutral", "pass", "fail", "softfail", "temperror", "permerror")  # RFC 7208 section 2.6
+DKIM_RESULTS = ("pass", "fail", "policy", "neutral", "temperror", "permerror")  # RFC 8601 section 2.7.1
+DMARC_RESULTS = ("none", "pass", "fail", "temperror", "permerror")
+ARC_RESULTS = ("none", "pass", "fail")  # RFC 8617 section 10.1
+TREATMENTS = ("rewrite-from", "reject", "pass")
+REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
+
+
+def refusal(reply: Reply) -> str:
+    """The class of a refusal, one of REFUSALS, by the subject of its enhanced status code (RFC 3463 section 3)."""
+    kind, _, detail = reply.enhanced.partition(".")
+    if detail in ("7.23", "7.24"):  # RFC 7372 section 3.2
+        return "spf"
+    if detail == "4.6":
+        return "loop"
+    if detail in ("2.3", "3.4"):
+        return "size"
+    if kind == "4" and detail[:2] in ("3.", "4.", "5."):
+        return "capacity"
+    subjects = {"1": "recipient", "2": "recipient", "5": "protocol", "6": "content", "7": "policy"}
+    return subjects.get(detail.partition(".")[0], "other")
+
+
+class _Shared(ABC):
+    """One metric: some cells of every row, of which `cells` are this worker's."""
+
+    cells: memoryview[float]
+
+    def __init__(self, name: str, help: str, size: int) -> None:
+        self.name, self.help, self.size = f"srs_relay_{name}", help, size
+
+    @abstractmethod
+    def family(self, totals: Sequence[float]) -> Metric:
+        """The metric as Prometheus reads it, from the sums over all rows."""
+
+
+class Counter(_Shared):
+    """A number that only grows, or one for each value of a label; values that were not named count as the last."""
+
+    def __init__(self, name: str, help: str, label: str = "", values: Sequence[str] = ("",)) -> None:
+        super().__init__(name, help, len(values))
+        self._label, self._cell = label, {value: number for number, value in enumerate(values)}
+
+    def add(self, value: str = "", amount: float = 1) -> None:
+        self.cells[self._cell.get(value, self.size - 1)] += amount
+
+    def family(self, totals: Sequence[float]) -> Metric:
+        if not self._label:
+            return CounterMetricFamily(self.name, self.help, value=totals[0])
+        family = CounterMetricFamily(self.name, self.help, labels=[self._label])
+        for value, number in self._cell.items():
+            family.add_metric([value], totals[number])
+        return family
+
+
+class Gauge(_Shared):
+    """A number that rises and falls with the worker, and is gone with it."""
+
+    def __init__(self, name: str, help: str) -> None:
+        super().__init__(name, help, 1)
+
+    def add(self, amount: float) -> None:
+        self.cells[0] += amount
+
+    def set(self, value: float) -> None:
+        self.cells[0] = value
+
+    def family(self, totals: Sequence[float]) -> Metric:
+        return GaugeMetricFamily(self.name, self.help, value=totals[0])
+
+
+class Histogram(_Shared):
+    """How often a length of time fell into each bucket, and their sum; the last cell holds the sum."""
+
+    def __init__(self, name: str, help: str, buckets: Sequence[float]) -> None:
+        super().__init__(name, help, len(buckets) + 2)
+        self._buckets = buckets
+
+    def observe(self, seconds: float) -> None:
+        self.cells[bisect_left(self._buckets, seconds)] += 1
+        self.cells[-1] += seconds
+
+    def family(self, totals: Sequence[float]) -> Metric:
+        bounds = [*map(str, map(float, self._buckets)), "+Inf"]
+        buckets = list(zip(bounds, accumulate(totals[:-1]), strict=True))
+        return HistogramMetricFamily(self.name, self.help, buckets=buckets, sum_value=totals[-1])
+
+
+class Metrics:
+    """All metrics, for a fixed number of workers. Make it before forking, then `attach` in each worker.
+
+    Cells are aligned doubles, written by one thread of one process each, so that a reader sees whole values.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.connections = Counter("connections", "Connections accepted")
+        self.sessions = Gauge("sessions", "Sessions open")
+        self.message_memory = Gauge("message_memory_bytes", "Octets of messages in flight in memory")
+        self.message_spool = Gauge(
+            "message_spool_bytes", "Octets of messages in flight that wait on disk for their end"
+        )
+        self.accepted = Counter("messages_accepted", "Messages that got their 250")
+        self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
+        self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)
+        self.dkim = Counter("dkim_results", "Results of DKIM signatures of incoming mail", "result", DKIM_RESULTS)
+        self.arc = Counter("arc_results", "Results of ARC chains of incoming mail", "result", ARC_RESULTS)
+        self.dmarc = Counter("dmarc_results", "DMARC results of incoming mail", "result", DMARC_RESULTS)
+        self.unforwardable = Counter(
+            "unforwardable", "Messages that would fail DMARC behind us, by what was done", "treatment", TREATMENTS
+        )
+        self.srs = Counter("srs_addresses", "SRS addresses", "step", ("rewritten", "reversed", "rejected"))
+        self.replies = Counter(
+            "reply_addresses", "Reply addresses of authors", "step", ("written", "reversed", "rejected")
+        )
+        self.deliveries = Counter(
+            "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
+        )
+        self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
+        self.transit = Histogram("transit_seconds", "Seconds from acceptance to delivery", TRANSIT_BUCKETS)
+
+        self._metrics = [metric for metric in vars(self).values() if isinstance(metric, _Shared)]
+        width = sum(metric.size for metric in self._metrics)
+        cells = memoryview(mmap.mmap(-1, workers * width * 8)).cast("d")
+        self._rows = [cells[number * width : (number + 1) * width] for number in range(workers)]
+        self.attach(0)
+
+    def attach(self, worker: int) -> None:
+        """Count in the row of this worker (0 … workers - 1) from now on; its counters go on where they stood."""
+        self.detach(worker)
+        for metric, place in self._places():
+            metric.cells = self._rows[worker][place]
+
+    def detach(self, worker: int) -> None:
+        """Forget what a worker that is gone had open."""
+        for metric, place in self._places():
+            if isinstance(metric, Gauge):
+                self._rows[worker][place.start] = 0
+
+    def render(self, queue: Mapping[str, int] | None = None, bad_lines: Mapping[str, int] | None = None) -> bytes:
+        """The text format of Prometheus.
+
+        Args:
+            queue: the number of deliveries by their state.
+            bad_lines: the number of lines of each table that cannot be used, by its path.
+        """
+        families = [
+            metric.family([sum(column) for column in zip(*(row[place] for row in self._rows), strict=True)])
+            for metric, place in self._places()
+        ]
+        if queue is not None:
+            states = GaugeMetricFamily("srs_relay_queue_deliveries", "Deliveries in the queue", labels=["state"])
+            for state, number in sorted(queue.items()):
+                states.add_metric([state], number)
+            families.append(states)
+        if bad_lines:
+            lines = GaugeMetricFamily("srs_relay_table_bad_lines", "Lines that cannot be used", labels=["file"])
+            for path, number in sorted(bad_lines.items()):
+                lines.add_metric([path], number)
+            families.append(lines)
+        return generate_latest(_Collected(families))
+
+    def _places(self) -> Iterator[tuple[_Shared, slice]]:
+        start = 0
+        for metric in self._metrics:
+            yield metric, slice(start, start + metric.size)
+            start += metric.size
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    families: Sequence[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.families

@@ -1,0 +1,105 @@
+"""The files that a configuration names, read once, before any worker starts.
+
+Workers inherit what was read, so that one that takes the place of a dead one does not depend on what has become of a
+file meanwhile. Tables and certificate are followed from there, by the supervisor too, whose next worker then begins
+with the last good ones; for a new secret or signing key there is SIGHUP.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relay.config.model import Config, ConfigError
+from relay.receive.server_tls import ServerTls
+from relay.route.reloaded_file import look
+from relay.route.tables import Tables, read_tables
+from relay.sign import keys
+from relay.sign import signing_table as table
+from relay.sign.opendkim_keys import read_rules
+from relay.sign.signer import Signer
+from relay.sign.signing_table import SigningTable
+from relay.srs.address import Scheme, scheme_from_config
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What was read.
+
+    Attributes:
+        scheme: the SRS secrets, with all that goes with them.
+        signer: has the keys, and chooses among them.
+        tls: the certificate for clients; None without a section [tls].
+        password: for the smarthost; empty where it wants none.
+    """
+
+    scheme: Scheme
+    signer: Signer
+    tables: Tables
+    tls: ServerTls | None
+    password: str = field(default="", repr=False)
+
+    def look(self) -> None:
+        """Take over the tables and the certificate that have changed, as far as they are good."""
+        look(self.tables.files)
+        if self.tls is not None:
+            self.tls.context()
+
+
+def read_files(config: Config) -> Files:
+    """Read them.
+
+    Raises:
+        ConfigError: one cannot be used; the text names the key and the file.
+    """
+    with _named("srs.secrets_file"):
+        scheme = scheme_from_config(config)
+    signer = read_signer(config)
+    with _named("routes"):
+        tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
+    with _named("tls"):
+        tls = ServerTls(config.tls) if config.tls is not None else None
+    smarthost = config.delivery.smarthost
+    with _named("delivery.smarthost.password_file"):
+        password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
+    return Files(scheme, signer, tables, tls, password)
+
+
+def read_signer(config: Config) -> Signer:
+    """The keys alone. Raises ConfigError, as `read_files`."""
+    entries = []
+    for number, entry in enumerate(config.dkim):
+        with _named(f"dkim.{number}.private_key"):
+            entries.append((keys.load(entry), entry.sign or (entry.domain,)))
+    with _named("arc.private_key"):
+        sealing = keys.load_sealing(config.arc)
+    rules = table.rules_of(entries)
+    if config.signing.opendkim is not None:
+        with _named("signing.opendkim"):
+            rules += read_rules(config.signing.opendkim)
+    found = [*(key for key, _ in entries), *(key for rule in rules for key in rule.keys)]
+    return Signer(SigningTable(rules, table.forwarder_keys(found, config.srs.domain)), sealing)
+
+
+def read_password(path: Path) -> str:
+    """The password in a file, without the line end. Raises OSError, ValueError."""
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8") from None
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Says which key it is whose file cannot be used."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise ConfigError(f"{key}: {error.strerror}") from None
+    except OSError as error:
+        raise ConfigError(f"{key}: {error.filename}: {error.strerror}") from None
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{key}: {error}") from None

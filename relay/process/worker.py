@@ -1,0 +1,131 @@
+"""The life of one worker: it listens, lets every client converse with the relay, keeps what goes on beside that going,
+and stops in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import structlog
+
+from relay.config.model import Config
+from relay.config.sections import ListenSection
+from relay.dns import Resolver
+from relay.intake.conversation import Conversation, Relay
+from relay.metrics import Metrics
+from relay.process.files import Files
+from relay.queue.database import QueueUnavailable
+from relay.queue.store import Store
+from relay.queue.upkeep import Upkeep
+from relay.rate import Rates
+from relay.receive.limits import Limits
+from relay.receive.listener import Listener
+from relay.receive.shared_counts import SharedCounts
+from relay.receive.spool import Spool, temporary_folder
+from relay.route.reloaded_file import follow
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        counts, number: where it counts what its clients take, see `receive.counts`.
+        files: what the configuration names, read.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        counts: SharedCounts,
+        number: int,
+        resolver: Resolver,
+        metrics: Metrics,
+        files: Files,
+        rates: Rates,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._metrics = metrics
+        self._relay = Relay(config, store, resolver, metrics, files, rates)
+        self._limits = Limits(
+            counts,
+            number,
+            connections=config.limits.connections,
+            per_client=config.limits.connections_per_client,
+            memory=config.limits.message_memory,
+            largest=config.receive.max_message_size,
+            min_rate=config.limits.min_rate,
+            spool=Spool(config.queue.folder or temporary_folder(), config.queue.min_free),
+            known=rates.known,
+            watch_memory=metrics.message_memory.add,
+            watch_disk=metrics.message_spool.add,
+        )
+        self._tls = files.tls
+        self._tables = files.tables
+        self._listeners: list[Listener] = []
+        self._background: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def start(self, sockets: Sequence[tuple[ListenSection, socket.socket]]) -> None:
+        """Listen, and deliver what the queue holds."""
+        tls = self._tls.context if self._tls is not None else None
+        for listen, sock in sockets:
+            listener = Listener(
+                sock, listen, self._config, self._limits, self._relay.ids, partial(Conversation, self._relay), tls
+            )
+            listener.start()
+            self._listeners.append(listener)
+        self._background = [
+            asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
+            asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
+            asyncio.create_task(follow(self._tables.files), name="tables"),
+            asyncio.create_task(self._limits.paces.run(), name="paces"),
+        ]
+
+    async def problem(self) -> str:
+        """Why this host should get no mail for now; empty where it should."""
+        if self._stopping:
+            return "stopping"
+        if not await self._relay.space.enough():
+            return "the disk is nearly full"
+        try:
+            await self._store.ping()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return "the queue does not answer"
+        return ""
+
+    async def queue_sizes(self) -> Mapping[str, int] | None:
+        """How many deliveries there are in each state; None while the queue does not answer."""
+        try:
+            return await self._store.counts()
+        except QueueUnavailable as error:
+            log.error("queue_unavailable", problem=str(error))
+            return None
+
+    def bad_lines(self) -> Mapping[str, int]:
+        """How many lines of each table cannot be used."""
+        return self._tables.bad_lines
+
+    async def stop(self, patience: float) -> None:
+        """Accept nothing more, finish what is under way within `patience` seconds, and close."""
+        self._stopping = True
+        for listener in self._listeners:
+            listener.stop()
+        sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]
+        if sessions:
+            _, late = await asyncio.wait(sessions, timeout=patience / 2)
+            for listener in self._listeners if late else ():
+                listener.abort()
+        await self._relay.dispatcher.stop(patience / 2)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._relay.agent.close()
+        await self._store.close()

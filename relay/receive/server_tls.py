@@ -1,0 +1,63 @@
+"""The certificate that listeners show to clients.
+
+It is read again when its files change, so that a renewed certificate needs no restart.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import structlog
+
+from relay.config.sections import TlsSection
+from relay.tls import MINIMUM_VERSION
+
+log = structlog.get_logger()
+
+
+class ServerTls:
+    """The listeners' certificate, read again when one of its files changes; a broken new file keeps the old one.
+
+    Raises:
+        OSError, ssl.SSLError: the files cannot be used at the start (later that is logged).
+    """
+
+    def __init__(self, tls: TlsSection) -> None:
+        self._files = (tls.certificate, tls.private_key)
+        self._seen = self._state()
+        self._context = self._load()
+
+    def context(self) -> ssl.SSLContext:
+        """The context for the next handshake.
+
+        A listener that keeps one for its whole life (implicit TLS) shows the renewed certificate all the same.
+        """
+        try:
+            seen = self._state()
+            if seen != self._seen:
+                self._seen = seen
+                self._context = self._load()
+                log.info("tls_certificate_reloaded", certificate=str(self._files[0]))
+        except OSError as error:  # ssl.SSLError is one
+            log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays")
+        return self._context
+
+    def _state(self) -> list[tuple[int, int, int]]:
+        return [(s.st_mtime_ns, s.st_size, s.st_ino) for s in map(Path.stat, self._files)]
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = MINIMUM_VERSION
+        try:
+            context.load_cert_chain(*self._files)
+        except ssl.SSLError as error:
+            certificate, key = self._files
+            reason = error.reason or "it is no PEM"
+            what = f"{certificate} with {key}: not a certificate with its key: {reason}"
+            raise ssl.SSLError(error.errno, what) from None
+        context.sni_callback = self._latest
+        return context
+
+    def _latest(self, connection: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
+        connection.context = self.context()

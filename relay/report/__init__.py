@@ -1,1 +1,0 @@
-"""What the relay says of its work: delivery status notifications, metrics, health."""

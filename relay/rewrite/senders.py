@@ -1,0 +1,107 @@
+"""The envelope sender of each delivery: the decision of `rewrite.sender`, with what it wants to know looked up.
+
+That is whether SPF would pass for the sender from our addresses, for routes that rewrite only when it is needed, and
+the token of a sender that has to be stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from relay.authenticate import spf
+from relay.config.model import Config
+from relay.config.sections import SrsMode
+from relay.dns import DnsFailure, Resolver
+from relay.mail.address import domain_of
+from relay.queue.store import Delivery, Store, StoredMessage
+from relay.rewrite.sender import Decision, leaving_sender
+from relay.srs.address import Scheme, forward_token
+
+
+class Senders:
+    """Decides for one worker.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, config: Config, scheme: Scheme, store: Store, resolver: Resolver, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._config = config
+        self._scheme = scheme
+        self._store = store
+        self._resolver = resolver
+        self._clock = clock
+
+    def mode(self, one: Delivery) -> SrsMode:
+        """Whether senders are rewritten on the way of a delivery, by the route of today."""
+        return self._config.srs_mode(domain_of(one.recipient)) if one.srs else False
+
+    async def decide(self, stored: StoredMessage, one: Delivery, *, smtputf8: bool) -> Decision:
+        """The sender of one delivery, to a next hop that offers SMTPUTF8 or does not.
+
+        Raises:
+            BadSyntax: as `leaving_sender`.
+        """
+        mode = self.mode(one)
+        return leaving_sender(
+            stored.sender,
+            authorised=bool(stored.verdict.get("trusted")) or stored.verdict.get("spf") == "pass",
+            srs_wanted=mode is not False,
+            srs_needed=mode != "when-needed" or not await self._may_stay(stored.sender, one),
+            smtputf8=smtputf8,
+            local_domains=self._config.senders.local_domains,
+            scheme=self._scheme,
+            now=self._clock(),
+        )
+
+    async def address(self, decision: Decision) -> str:
+        """What goes into MAIL FROM; a sender that needs a token is stored.
+
+        Raises:
+            QueueUnavailable
+        """
+        if decision.token_for is None:
+            return decision.address
+        now = self._clock()
+        lifetime = (self._scheme.max_age + 1) * 86400.0
+        token = await self._store.token_for(decision.token_for, now, lifetime)
+        return forward_token(token, self._scheme, now)
+
+    async def our_addresses(self) -> list[str]:
+        """The addresses that mail leaves from: those that are configured, for the other families those of our name.
+
+        Raises:
+            DnsFailure: our name cannot be looked up.
+        """
+        delivery, found = self._config.delivery, list[str]()
+        for family, rdtype, source in (("ipv4", "A", delivery.source_ipv4), ("ipv6", "AAAA", delivery.source_ipv6)):
+            if family not in delivery.families:
+                continue
+            if source is not None:
+                found.append(str(source))
+            else:
+                found += (await self._resolver.query(self._config.hostname, rdtype)).records
+        return found
+
+    async def _may_stay(self, sender: str, one: Delivery) -> bool:
+        """Whether SPF will pass for a sender beyond us. A smarthost sends from addresses that we do not know."""
+        behind_smarthost = (
+            self._config.delivery.smarthost is not None and self._config.next_hop(domain_of(one.recipient)) is None
+        )
+        return bool(sender) and not behind_smarthost and await self._passes(sender)
+
+    async def _passes(self, sender: str) -> bool:
+        """Whether SPF passes for a sender from every address of ours; where that cannot be told it does not."""
+        host = self._config.hostname
+        try:
+            ours = await self.our_addresses()
+        except DnsFailure:
+            return False
+        for ip in ours:
+            verdict = await spf.check(self._resolver, ip=ip, helo=host, sender=sender, receiver=host)
+            if verdict.result != "pass":
+                return False
+        return bool(ours)

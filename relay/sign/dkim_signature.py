@@ -1,0 +1,44 @@
+"""Our DKIM-Signature fields (RFC 6376): one for each key, the body in relaxed canonicalization.
+
+Body and header are canonicalized once for all keys, and the hash of the body is the one that the receiver already has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from relay.mail.message import Message, digest_text
+from relay.sign.covered_fields import coverage
+from relay.sign.keys import SigningKey
+from relay.sign.signature_field import message_tags, signed_field
+
+
+def sign(message: Message, key: SigningKey, now: int) -> bytes:
+    """One DKIM-Signature field with its CRLF, to stand anywhere above the message's own header.
+
+    Args:
+        message: as it will leave, but for fields on top that are not signed (trace, Authentication-Results, ARC).
+        now: seconds since 1970, for `t=`. There is no `x=`: a message may wait days in queues after us, and when it
+            leaves them its signature should still be worth what it was.
+
+    Returns:
+        Nothing (`b""`) for a message that is not to be signed, see `coverage`.
+    """
+    return signature_fields(message, (key,), now)
+
+
+def signature_fields(message: Message, keys: Iterable[SigningKey], now: int, *, ours: bool = False) -> bytes:
+    """One field for each key, in the order of the keys; otherwise as `sign`.
+
+    Args:
+        ours: we wrote the message.
+    """
+    covered = coverage(message.fields, ours=ours)
+    if covered is None:
+        return b""
+    header, body_hash = covered.header, digest_text(message.relaxed_body_hash)
+    fields = []
+    for key in keys:
+        tags = message_tags(" v=1;", covered, body_hash, key, now)
+        fields.append(signed_field("DKIM-Signature", tags, header, key, covered.canonicalization))
+    return b"".join(fields)

@@ -1,0 +1,154 @@
+"""The author's reply address: an address of ours that stands for an author for ever, so that replies find the way.
+
+It goes into the From of mail that SRS cannot save (`relay.rewrite.from_field`) and from there into address books, so
+it has no time stamp and is the same whenever the same author writes. It looks like an SRS address and shares its
+secrets:
+
+    reply=hhhhhhhhhh=shop.example=news@fwd.example    hash, domain and user of the author
+    reply=hhhhhhhhhh==id@fwd.example                  an author who does not fit into that, stored under an id
+
+The hash is HMAC-SHA256 under a label of its own, where SRS has HMAC-SHA1 over other fields: neither ever passes for the
+other. As an address never expires, its hash is longer: 50 bits, which a million clients that each try what
+`srs.forged_rate` allows need a thousand years to find for one author. It is base32, so that case can be folded on the
+way without making it weaker.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Iterable
+
+from relay.mail.address import (
+    DOT_STRING,
+    LOCAL_PART_OCTETS,
+    BadAddress,
+    Mailbox,
+    normal_address,
+    normal_domain,
+    parse,
+    split,
+    unquote,
+)
+from relay.srs.address import BadSyntax, Forged, Scheme, Token
+
+UNKNOWN = "reply=unknown"
+"""The local part at our domain that stands for an author whom nobody can read: replies to it are refused."""
+
+STORED_FOR = 365 * 86400.0  # seconds for which a stored author is kept after the last message
+
+Keep = Callable[[str, str], Awaitable[str]]
+"""Stores an author under the id that is given, or keeps the id that the author has; the id to use."""
+
+_TAG = re.compile(r"reply=", re.IGNORECASE | re.ASCII)
+_HASH = 10  # characters of base32, 5 bits each
+_ID = 16  # characters of base32: no two authors ever share one
+_ADDRESS_PURPOSE = b"srs-relay reply address\0"  # the secrets sign other things too: none may pass for another
+_ID_PURPOSE = b"srs-relay stored author\0"
+
+
+def is_reply(address: str) -> bool:
+    """Whether the local part begins `reply=`, in any case. Says nothing about its hash."""
+    return _TAG.match(unquote(split(address).local)) is not None
+
+
+async def reply_addresses(authors: Iterable[str], scheme: Scheme, keep: Keep) -> dict[str, str]:
+    """The reply address of every author; those that need it are stored by `keep`.
+
+    Raises:
+        BadSyntax: as `forward`, and what `keep` raises.
+    """
+    found = {}
+    for author in authors:
+        address = forward(author, scheme)
+        if isinstance(address, Token):
+            address = forward_token(await keep(plain(author), address.id), scheme)
+        found[author] = address
+    return found
+
+
+def forward(author: str, scheme: Scheme) -> str | Token:
+    """The reply address of an author, or the id to store the author under, for `forward_token`.
+
+    Stored are those whose local part has to be quoted or is not ASCII (RFC 6531), and those with whom the local part
+    would pass 64 octets. An id is the same for the same author, too. An author of the alias domain stays unchanged.
+
+    Raises:
+        BadSyntax: the author is not a mailbox of RFC 5321 section 4.1.2.
+    """
+    local, domain = _mailbox(author)
+    if domain == normal_domain(scheme.domain):
+        return author
+    rest = f"{domain}={local}"
+    written = f"reply={_sign(rest, scheme)}={rest}"
+    if written.isascii() and DOT_STRING.match(written) and len(written) <= LOCAL_PART_OCTETS:
+        return f"{written}@{scheme.domain}"
+    digest = hmac.digest(scheme.secrets[0], _ID_PURPOSE + f"{local}@{domain}".encode(), "sha256")
+    return Token(base64.b32encode(digest)[:_ID].decode("ascii").lower())
+
+
+def forward_token(token_id: str, scheme: Scheme) -> str:
+    """The reply address of the author stored under an id of lower-case letters and digits."""
+    rest = f"={token_id}"
+    return f"reply={_sign(rest, scheme)}={rest}@{scheme.domain}"
+
+
+def reverse(address: str, scheme: Scheme) -> str | Token:
+    """The author behind a reply address. Case may have been folded on the way; the domain is not looked at.
+
+    Raises:
+        BadSyntax: not a reply address, fields missing, or no valid address behind it.
+        Forged: the hash is wrong.
+    """
+    content = unquote(split(address).local)
+    tag = _TAG.match(content)
+    if tag is None:
+        raise BadSyntax("not a reply address")
+    given, separator, rest = content[tag.end() :].partition("=")
+    domain, inner, local = rest.partition("=")
+    if not separator or not inner:
+        raise BadSyntax("malformed reply address: fields are missing")
+    _verify(given, rest, scheme)
+    if not domain:
+        return Token(local.lower())
+    try:
+        return str(parse(f"{local}@{domain}"))
+    except BadAddress:
+        raise BadSyntax("malformed reply address: it leads back to no valid address") from None
+
+
+def plain(author: str) -> str:
+    """An author's address without needless quotes, its domain normal: as it is stored.
+
+    Raises:
+        BadSyntax: as `forward`.
+    """
+    return str(_mailbox(author))
+
+
+def _mailbox(author: str) -> Mailbox:
+    try:
+        return parse(normal_address(author))
+    except BadAddress as error:
+        raise BadSyntax(f"the author is not a valid address: {error}") from None
+
+
+def _mac(rest: str, secret: bytes) -> bytes:
+    """Only ASCII letters are folded, whatever the locale."""
+    try:
+        octets = rest.encode()
+    except UnicodeEncodeError:
+        raise BadSyntax("the address is not valid UTF-8") from None
+    return base64.b32encode(hmac.digest(secret, _ADDRESS_PURPOSE + octets.lower(), "sha256"))[:_HASH].lower()
+
+
+def _sign(rest: str, scheme: Scheme) -> str:
+    return _mac(rest, scheme.secrets[0]).decode("ascii")
+
+
+def _verify(given: str, rest: str, scheme: Scheme) -> None:
+    """Compare in constant time and without regard to case."""
+    folded = given.encode(errors="replace").lower()
+    if not any(hmac.compare_digest(_mac(rest, secret), folded) for secret in scheme.secrets):
+        raise Forged("forged reply address: its hash does not match")
