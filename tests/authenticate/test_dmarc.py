@@ -31,7 +31,8 @@ class Recording(StaticResolver):
     def __init__(self, zone: Zone) -> None:
         records: dict[tuple[str, str], Sequence[Any] | Exception] = {}
         for name, found in zone.items():
-            key = tuple(name.split(":")) if ":" in name else (f"_dmarc.{name}", "TXT")
+            domain, _, rdtype = name.partition(":")
+            key = (domain, rdtype) if rdtype else (f"_dmarc.{name}", "TXT")
             texts = [found] if isinstance(found, str) else found
             records[key] = texts if isinstance(texts, Exception) else [(text.encode(),) for text in texts]
         super().__init__(records)

@@ -402,8 +402,13 @@ def test_a_monstrous_author_costs_little(unit: str) -> None:
 
 
 def test_of_authors_without_number_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = []
-    monkeypatch.setattr(author, "domain_of", lambda address: looked_at.append(address) or address)
+    looked_at: list[str] = []
+
+    def watched(address: str) -> str:
+        looked_at.append(address)
+        return address
+
+    monkeypatch.setattr(author, "domain_of", watched)
     many = " ".join(f"@ü{number}.example" for number in range(700))
     assert len(author_domains(Message(f"From: {many}\r\n\r\n".encode()))) == AUTHORS + 1
     assert len(author_domains(Message(b"From: " + b"@a.example," * 1000 + b"\r\n\r\n"))) == 1

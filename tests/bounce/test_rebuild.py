@@ -82,7 +82,7 @@ def test_each_host_s_bounce_becomes_ours(host: str) -> None:
     assert returned(content).startswith(b"Received: from mx.origin.example (mx.origin.example [192.0.2.7])")
     assert returned(content).endswith(SENT.encode())
     assert b"Hello Alice" not in content
-    text = " ".join(str(next(message.iter_parts()).get_content()).split())  # type: ignore[attr-defined]
+    text = " ".join(str(next(message.iter_parts()).get_content()).split())
     assert f"quote {ID} at {HOST}" in text and f"delivered to: {ALIAS} " in text
 
 

@@ -59,7 +59,7 @@ async def test_a_reply_that_drips_line_by_line_gets_round_no_bound(phase: str, k
         key = {"greeting": "helo_timeout", "EHLO": "helo_timeout", "DATA": "data_timeout"}.get(phase, "command_timeout")
     server = await asyncio.start_server(Dripping(phase).serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, agent(**{key: "200ms"}) as sender, asyncio.timeout(10):
+    async with server, agent(None, **{key: "200ms"}) as sender, asyncio.timeout(10):
         (outcome,) = await sender.deliver("d.test", hop(port), job())
     assert outcome.status == "deferred" and "in time" in outcome.text
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from relay.queue import admin, sqlite, wal
+from relay.queue import admin, sqlite
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.schema import CHUNK
@@ -182,13 +182,17 @@ async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back
             return super().execute(sql, *parameters)
 
     monkeypatch.setattr(sqlite, "CHECKPOINT_AT", 1 << 20)
-    monkeypatch.setattr(wal.sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    monkeypatch.setattr("relay.queue.wal.sqlite3.connect", partial(sqlite3.connect, factory=Watched))
     store = Store(await connect(url), "worker-1/")
     for _ in range(5):
         await store.apply(arrival(b"Subject: x\r\n\r\n" + os.urandom(900_000)))
     await store.close()
     assert others_may_write and not any(others_may_write)
     assert is_locked(path) is False
+
+
+def has_one_row(reader: sqlite3.Connection, table: str) -> bool:
+    return bool(reader.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,))
 
 
 async def test_a_sync_beside_one_that_failed_is_no_success(
@@ -207,7 +211,7 @@ async def test_a_sync_beside_one_that_failed_is_no_success(
     one, other = asyncio.create_task(store.apply(arrival())), asyncio.create_task(store.token_for("x@x.example", 0, 1))
     with closing(sqlite3.connect(path)) as reader:
         for table in ("message", "srs_token"):
-            await wait_for(lambda t=table: reader.execute(f"SELECT count(*) FROM {t}").fetchone() == (1,), "a commit")
+            await wait_for(partial(has_one_row, reader, table), "a commit")
     both_committed.set()
     outcomes = await asyncio.gather(one, other, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == [f"{path}: sync: Input/output error"] * 2

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from relay.mail.message import Message
 from relay.mail.queue_id import first_at, number, text
@@ -241,6 +243,10 @@ async def test_stored_senders_that_expired_are_swept_away_and_leave_room(
     assert await store.sender_of(kept, 1001.0) == "1@x.example"
 
 
+def scalar(statement: Select[Any], connection: Connection) -> Any:
+    return connection.execute(statement).scalar_one()
+
+
 async def test_far_too_many_stored_senders_become_fewer_bit_by_bit(
     store: Store, queue: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +258,7 @@ async def test_far_too_many_stored_senders_become_fewer_bit_by_bit(
     for n in range(10, 15):
         await store.token_for(f"{n}@x.example", 0.0, 1000.0 + n)
         everyone = select(func.count()).select_from(schema.srs_token)
-        sizes.append(await queue.read(lambda c, s=everyone: c.execute(s).scalar_one()))
+        sizes.append(await queue.read(partial(scalar, everyone)))
     assert sizes == [8, 6, 4, 4, 4]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-def log() -> Iterator[list[dict[str, Any]]]:
+def log() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged."""
     with structlog.testing.capture_logs() as lines:
         yield lines

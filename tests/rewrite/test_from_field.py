@@ -12,7 +12,7 @@ import subprocess
 import unicodedata
 from email import policy
 from email.errors import NonASCIILocalPartDefect
-from email.headerregistry import AddressHeader
+from email.headerregistry import AddressHeader, BaseHeader
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +50,7 @@ def mailboxes(message: Message, name: str) -> list[tuple[str, str]]:
     """Display names and addresses of a field as Python's email package reads it, which has nothing to complain of."""
     header = message.content[: message.body_offset].decode("utf-8", "surrogateescape")
     field = email.message_from_string(header, policy=policy.SMTPUTF8)[name]
-    assert isinstance(field, AddressHeader)
+    assert isinstance(field, AddressHeader) and isinstance(field, BaseHeader)
     assert not [defect for defect in field.defects if not isinstance(defect, NonASCIILocalPartDefect)]  # RFC 6532
     return [(one.display_name, one.addr_spec) for one in field.addresses]
 
