@@ -13,7 +13,7 @@ from tests.deliver.sending import CONTENT, agent, hop, job
 from tests.deliver.test_host_failover import mx_zone, two_hosts
 from tests.peers import wait_for
 
-LARGE = (b"x" * 70 + b"\r\n") * 100_000
+LARGE = (b"x" * 70 + b"\r\n") * 600_000  # more than the buffers of both ends of a connection take together
 
 
 @pytest.mark.parametrize("offers", [("PIPELINING",), ()])

@@ -18,6 +18,7 @@ from relay.mail.outcome import Outcome
 from relay.network import endpoint
 from tests.deliver.scripted import DEAF, FINE, HANG_UP, STALL, Part, Play, ScriptedServer, Session
 from tests.deliver.sending import CONTENT, Zone, agent, hop, job
+from tests.peers import free_port
 
 Next = Literal["next host", "stops"]
 After = Literal["new", "RSET", "MAIL"]  # what the next message finds: a new connection, or the same one and its state
@@ -217,7 +218,7 @@ async def test_a_connection_refused_by_all_is_a_deferral() -> None:
 def mute_port() -> Iterator[int]:
     """A port whose queue of connections is full: a SYN to it gets no answer."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
-        listener.bind((NOBODY, 0))
+        listener.bind((NOBODY, free_port()))
         listener.listen(0)
         for client in (first, second):
             client.setblocking(False)

@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 import uvloop
 
-from tests.receive.door import Door
+from tests.receive.door import Door, close_clients
 
 
 def pytest_asyncio_loop_factories(
@@ -28,7 +28,7 @@ def log() -> Iterator[list[MutableMapping[str, Any]]]:
 
 @pytest.fixture
 async def door() -> AsyncIterator[Callable[..., Door]]:
-    """Opens doors with the given settings, and closes them in the end."""
+    """Opens doors with the given settings, and closes them in the end, with all clients."""
     doors: list[Door] = []
 
     def make(**settings: Any) -> Door:
@@ -38,3 +38,4 @@ async def door() -> AsyncIterator[Callable[..., Door]]:
     yield make
     for one in doors:
         await one.close()
+    await close_clients()
