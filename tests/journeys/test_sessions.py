@@ -36,6 +36,7 @@ class Script:
         self._loop.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", ["530 5.7.0 Must issue a STARTTLS command first", "554 5.7.1 Policy"])
 def test_a_fault_of_tls_defers_with_both_reasons_until_it_is_over(world: World, refusal: str) -> None:
     script: dict[str, Part] = {"STARTTLS": "454 4.7.0 TLS not available", "MAIL": [refusal, FINE]}
