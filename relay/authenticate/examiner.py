@@ -26,7 +26,8 @@ from relay.config.model import Config
 from relay.dns import Iprev, Resolver
 from relay.mail.address import domain_of
 from relay.mail.domains import is_same_or_below
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client
+from relay.mail.message import Message
 from relay.mail.off_loop import aside
 from relay.mail.reply import Refused
 from relay.metrics import Metrics

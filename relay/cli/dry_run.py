@@ -23,7 +23,8 @@ from relay.bounce.notifier import Notice
 from relay.config.model import Config
 from relay.dns import Answer, DnsFailure, Resolver, iprev
 from relay.intake.conversation import Conversation, Relay
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client, MailFrom, RcptTo
+from relay.mail.message import Message
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.network import within
@@ -32,7 +33,7 @@ from relay.queue import database
 from relay.queue.connect import connect
 from relay.queue.store import Delivery, Store, StoredMessage
 from relay.rate import Rates
-from relay.receive.command import MailFrom, RcptTo, Transaction
+from relay.receive.command import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ from relay.deliver.settlement import (
     suspend,
 )
 from relay.mail.address import domain_of
-from relay.mail.message import Message, Recipient
+from relay.mail.envelope import Recipient
+from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at
 from relay.mail.queue_id import text as id_text

@@ -16,7 +16,7 @@ from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_transaction import Job, probe, transact
 from relay.dns import Resolver
 from relay.mail.address import normal_domain
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
 from relay.network import Endpoint
 

@@ -30,7 +30,8 @@ from relay.deliver.host_failover import Agent
 from relay.deliver.outgoing import Departures
 from relay.dns import Iprev, Resolver, iprev
 from relay.intake.fan_out import FORGED, fan_out
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client, RcptTo
+from relay.mail.message import Message
 from relay.mail.off_loop import aside, read_header
 from relay.mail.queue_id import QueueIds
 from relay.mail.queue_id import text as id_text
@@ -42,7 +43,7 @@ from relay.queue.disk_space import FreeSpace
 from relay.queue.retry_schedule import Patience
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.rate import Rates
-from relay.receive.command import RcptTo, Transaction
+from relay.receive.command import Transaction
 from relay.rewrite.received_field import received_field
 from relay.rewrite.senders import Senders
 from relay.route.loops import is_looping, mark_fields, received_hops

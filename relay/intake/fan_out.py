@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from relay.deliver.settlement import recorded
 from relay.mail.address import lookup_key
+from relay.mail.envelope import RcptTo
 from relay.mail.outcome import Outcome
 from relay.queue.store import Delivery, StoredMessage
-from relay.receive.command import RcptTo
 from relay.route.router import Routed
 
 FORGED = "forged SRS address, from a client that has tried many"

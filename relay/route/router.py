@@ -18,7 +18,7 @@ import structlog
 from relay.config.model import Config
 from relay.dns import DnsFailure
 from relay.mail.address import domain_of, lookup_key, split, unquote
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates

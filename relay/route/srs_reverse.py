@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from relay.config.sections import SrsSection
 from relay.mail.address import domain_of, lookup_key
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.network import client_network
 from relay.rate import PersonBuckets, Rates

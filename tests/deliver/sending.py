@@ -9,7 +9,7 @@ from typing import Any
 from relay.config.model import Config
 from relay.deliver.host_failover import Agent, Job
 from relay.dns import StaticResolver
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 from relay.network import Endpoint, endpoint
 from relay.process.files import read_password
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.deliver.smtp_transaction import BLOCK, stuffed
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 from tests.deliver.scripted import ESMTP, FINE, HANG_UP, STALL, ScriptedServer
 from tests.deliver.sending import CONTENT, agent, hop, job
 

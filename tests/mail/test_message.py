@@ -14,7 +14,8 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mail.message import HeaderField, Message, RelaxedBodyHash, SimpleBodyHash, digest_text
+from relay.mail.body_hash import RelaxedBodyHash, SimpleBodyHash, digest_text
+from relay.mail.message import HeaderField, Message
 from tests import corpus
 
 MADE = dict(corpus.made())

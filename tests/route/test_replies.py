@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.config.sections import SrsSection
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.rate import FORGERIES, Rates
 from relay.route.srs_reverse import Question, WayHome, counted_as

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from relay.config.model import Config
 from relay.deliver.classify import classify
 from relay.dns import DnsFailure
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import Refused
 from relay.network import Endpoint

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.config.sections import SrsSection
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.rate import CLIENTS, FORGERIES, Rates
 from relay.route.srs_reverse import Question, WayHome, counted_as
