@@ -18,12 +18,13 @@ from relay.authenticate import refusals as policy
 from relay.authenticate import results, spf
 from relay.authenticate.author import author_domains, doubtful_domains
 from relay.authenticate.dns_budget import Budget
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import belongs_to_us
 from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict, examine, hear
 from relay.config.model import Config
-from relay.dns import Iprev, Resolver
+from relay.dns import Resolver
 from relay.mail.address import domain_of
 from relay.mail.domains import is_same_or_below
 from relay.mail.envelope import Client

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Sequence
 from relay.authenticate.arc import ArcSet
 from relay.authenticate.author import AUTHORS
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.trusted_results import passes_dmarc
 from relay.authenticate.verdict import Verdict
 from relay.config.sections import DmarcSection, SpfSection
-from relay.dns import Iprev
 from relay.mail.domains import are_nested, share_two_labels
 from relay.mail.reply import Refused
 from relay.network import IPNetwork, within

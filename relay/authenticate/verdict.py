@@ -16,10 +16,11 @@ from relay.authenticate.arc import ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.dns_budget import Budget
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import same_organization
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.trusted_results import Vouched, vouched
-from relay.dns import Iprev, Resolver
+from relay.dns import Resolver
 from relay.mail.address import domain_of
 from relay.mail.domains import are_nested
 from relay.mail.message import Message

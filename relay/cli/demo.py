@@ -22,11 +22,11 @@ from rich.text import Text
 
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
+from relay.authenticate.iprev import iprev
 from relay.authenticate.verdict import Verdict, examine
 from relay.cli.demo_hosts import Host, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
 from relay.cli.errors import Failure
-from relay.dns import iprev
 from relay.mail.message import Message
 from relay.mail.visible import visible
 from relay.sign.dkim_signature import sign

@@ -18,10 +18,11 @@ from pathlib import Path
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.examiner import Examiner
+from relay.authenticate.iprev import iprev
 from relay.authenticate.verdict import Verdict, examine
 from relay.bounce.notifier import Notice
 from relay.config.model import Config
-from relay.dns import Answer, DnsFailure, Resolver, iprev
+from relay.dns import Answer, DnsFailure, Resolver
 from relay.intake.conversation import Conversation, Relay
 from relay.mail.envelope import Client, MailFrom, RcptTo
 from relay.mail.message import Message

@@ -19,6 +19,7 @@ from relay.authenticate import spf
 from relay.authenticate.control_characters import refuse_controls
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.examiner import Examiner
+from relay.authenticate.iprev import Iprev, iprev
 from relay.authenticate.verdict import Verdict
 from relay.bounce.notifier import Happening, Notice, Notifier, from_domain
 from relay.bounce.rebuild import Site
@@ -28,7 +29,7 @@ from relay.deliver.attempts import Attempts, log_queued
 from relay.deliver.dispatcher import Dispatcher, hop_of
 from relay.deliver.host_failover import Agent
 from relay.deliver.outgoing import Departures
-from relay.dns import Iprev, Resolver, iprev
+from relay.dns import Resolver
 from relay.intake.fan_out import FORGED, fan_out
 from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message

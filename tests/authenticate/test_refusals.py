@@ -13,6 +13,7 @@ from relay.authenticate.arc import ArcSet, ArcVerdict
 from relay.authenticate.author import AUTHORS, author_domains
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import belongs_to_us, same_organization
 from relay.authenticate.refusals import (
     apply_dmarc,
@@ -28,7 +29,7 @@ from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.config.sections import DmarcSection, SpfSection
 from relay.config.values import host_pattern
-from relay.dns import DnsFailure, Iprev, StaticResolver
+from relay.dns import DnsFailure, StaticResolver
 from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.mail.reply import Refused
