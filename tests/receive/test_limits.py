@@ -11,7 +11,7 @@ import pytest
 
 from relay.mail.reply import Refused
 from relay.receive.limits import Account, Limits
-from relay.receive.memory import SPOOL_FROM
+from relay.receive.room import SPOOL_FROM
 from relay.receive.shared_counts import SharedCounts
 from tests.receive.door import Door
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from relay.config.sections import TlsSection
-from relay.receive.memory import SPOOL_FROM
 from relay.receive.min_rate import EVERY, WINDOW
+from relay.receive.room import SPOOL_FROM
 from relay.receive.server_tls import ServerTls
 from relay.receive.shared_counts import SharedCounts
 from relay.receive.spool import Spool
@@ -36,7 +36,7 @@ class Clock:
         for _ in range(int(seconds / EVERY)):
             self.now += EVERY
             for door in self._doors:
-                door.limits.paces.look(self.now)
+                door.limits.monitor.check(self.now)
 
 
 async def begins(talk: Talk) -> Talk:
@@ -47,11 +47,11 @@ async def begins(talk: Talk) -> Talk:
 
 async def sends(one: Door, talk: Talk, octets: int) -> None:
     """It sends so much, which is there then."""
-    already = sum(transfer.received for transfer in one.limits.paces.transfers)
+    already = sum(transfer.received for transfer in one.limits.monitor.transfers)
     talk.writer.write(b"x" * octets)
     await within_patience(talk.writer.drain())
     await wait_for(
-        lambda: sum(transfer.received for transfer in one.limits.paces.transfers) == already + octets, "it all"
+        lambda: sum(transfer.received for transfer in one.limits.monitor.transfers) == already + octets, "it all"
     )
 
 
@@ -65,12 +65,12 @@ async def slow_clients(one: Door, *rates: int, octets: int = 90_000, first: int 
     for talk, rate in zip(talks, rates, strict=True):
         await sends(one, talk, int(rate * WINDOW))
     clock.passes(WINDOW - EVERY)
-    assert len(one.limits.paces.transfers) >= len(rates)
+    assert len(one.limits.monitor.transfers) >= len(rates)
     return talks, clock
 
 
 async def ended(one: Door, left: int) -> None:
-    await wait_for(lambda: len(one.limits.paces.transfers) == left, "the end of the slow ones")
+    await wait_for(lambda: len(one.limits.monitor.transfers) == left, "the end of the slow ones")
 
 
 async def test_the_slowest_are_ended_as_many_as_it_takes(door: Callable[..., Door], log: list[dict[str, Any]]) -> None:
@@ -181,7 +181,7 @@ async def test_a_dead_worker_had_no_slow_clients(door: Callable[..., Door]) -> N
     await ended(first, 3)
     counts.clear(1)
     clock.passes(EVERY)
-    await wait_for(lambda: len(first.limits.paces.transfers) < 3, "the end of some")
+    await wait_for(lambda: len(first.limits.monitor.transfers) < 3, "the end of some")
     assert len([*talks, *slower]) == 4
 
 

@@ -17,7 +17,7 @@ from relay.mail.envelope import Client
 from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.receive.command import Transaction
-from relay.receive.memory import SPOOL_FROM
+from relay.receive.room import SPOOL_FROM
 from relay.receive.spool import Spool
 from relay.receive.stream import BLOCK
 from tests.peers import wait_for
