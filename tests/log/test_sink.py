@@ -35,9 +35,9 @@ class Pipe:
         closing = threading.Thread(target=close)
         closing.start()
         with os.fdopen(self.reader) as lines:
-            found = [json.loads(line) for line in lines]
+            objects = [json.loads(line) for line in lines]
         closing.join()
-        return found
+        return objects
 
 
 def test_a_line_is_written_before_the_call_returns() -> None:
