@@ -59,7 +59,10 @@ class Sink:
             thread.join(patience)
 
     def _has_room(self, line: bytes) -> bool:
-        """Whether the line can be written at once: a pipe that polls as writable takes PIPE_BUF octets (pipe(7))."""
+        """Whether the line can be written at once.
+
+        A pipe that polls as writable takes PIPE_BUF octets (pipe(7)), unless another worker writes first.
+        """
         return len(line) <= select.PIPE_BUF and bool(self._writable.poll(0))
 
     def _write(self, data: bytes) -> bytes:

@@ -28,7 +28,7 @@ LOCAL_PART_OCTETS = 64  # RFC 5321 section 4.5.3.1.1: every host accepts that ma
 LOCAL_PART_TAKEN = 640  # accepted from others, as long as a header line holds the whole address
 DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 
-DETAIL_SEPARATOR = "+"  # RFC 5233 section 1 leaves it to the site; this is the usual one
+DETAIL_SEPARATOR = "+"  # RFC 5233 section 1 leaves it to the site; Postfix sites use this one
 
 
 T = TypeVar("T")

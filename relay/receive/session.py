@@ -42,7 +42,7 @@ GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
 
 class Handler(Protocol):
-    """Decides about the mail of one connection."""
+    """Decides about the mail of one connection. It is called in the order of the commands."""
 
     async def mail(self, client: Client, transaction: Transaction) -> None:
         """Decides about MAIL. Raises: Refused."""

@@ -82,7 +82,7 @@ class SpoolFile:
         return await self._in_thread(self._read)
 
     def close(self) -> None:
-        """Closes the file, and frees its disk space, as soon as no thread uses it."""
+        """Closes the file and frees its disk space, once no thread uses its descriptor, which another file may get."""
         if self._working is not None:
             self._working.add_done_callback(lambda _: _pool.submit(self._close))
             self._working = None
