@@ -29,7 +29,7 @@ from relay.mail.address import domain_of
 from relay.mail.domains import is_same_or_below
 from relay.mail.envelope import Client
 from relay.mail.message import Message
-from relay.mail.off_loop import aside
+from relay.mail.off_loop import run_off_loop
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.network import within
@@ -180,7 +180,7 @@ class Examiner:
 
     async def without_mbox_lines(self, message: Message, queue_id: str) -> Message:
         """The message without the first lines that only a mailbox file has."""
-        kept = await aside(message, message.without_mbox_lines)
+        kept = await run_off_loop(message, message.without_mbox_lines)
         if kept is not message:
             log.info("mbox_lines_removed", id=queue_id, octets=len(message.content) - len(kept.content))
         return kept
@@ -190,7 +190,7 @@ class Examiner:
         believed = verdict.word.fields if verdict.word is not None else ()
         others = () if verdict.trusted else self._config.clients.authserv_ids
         strip = partial(forged.strip_forged, message, self._config.authserv, believed, others)
-        message, removed = await aside(message, strip)
+        message, removed = await run_off_loop(message, strip)
         if removed:
             log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
         return message

@@ -36,8 +36,7 @@ from relay.mail.address import domain_of
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import given_at
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
 from relay.network import Endpoint
 from relay.queue.change import shown_hop

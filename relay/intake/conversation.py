@@ -33,9 +33,8 @@ from relay.dns import Resolver
 from relay.intake.fan_out import FORGED, fan_out
 from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
-from relay.mail.off_loop import aside, read_header
-from relay.mail.queue_id import QueueIds
-from relay.mail.queue_id import text as id_text
+from relay.mail.off_loop import read_header, run_off_loop
+from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
 from relay.metrics import Metrics, refusal
 from relay.process.files import Files
@@ -152,7 +151,7 @@ class Conversation:
         try:
             relay.check_loops(message, routes)
             if not client.trusted:
-                await aside(message, partial(refuse_controls, message))
+                await run_off_loop(message, partial(refuse_controls, message))
             found = None if client.trusted else await self._spf(client, sender)
             verdict = await relay.examiner.verdict(accepted.budget, client, sender, message, found, name)
             override = await relay.examiner.judge(accepted.budget, client, sender, message, verdict, queue_id)

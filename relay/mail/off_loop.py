@@ -17,7 +17,7 @@ HEADER_AT_ONCE = 16384  # octets of header: up to 4,000 fields, which take one t
 T = TypeVar("T")
 
 
-async def aside(message: Message, work: Callable[[], T]) -> T:
+async def run_off_loop(message: Message, work: Callable[[], T]) -> T:
     """Calls `work`, in a thread where the message is large, and returns its result.
 
     Args:
@@ -29,4 +29,4 @@ async def aside(message: Message, work: Callable[[], T]) -> T:
 
 async def read_header(message: Message) -> None:
     """Parses the header fields, in a thread where the message is large; later steps find them parsed."""
-    await aside(message, lambda: message.fields and message.all(""))
+    await run_off_loop(message, lambda: message.fields and message.all(""))

@@ -51,7 +51,7 @@ def given_at(queue_id: int) -> float:
 
 
 @lru_cache(maxsize=4096)  # each log line of a message asks for it
-def text(queue_id: int) -> str:
+def id_text(queue_id: int) -> str:
     """The text of an id, as in the log, in Received fields and in the queue commands."""
     characters = []
     for _ in range(_LENGTH):
@@ -60,7 +60,7 @@ def text(queue_id: int) -> str:
     return "".join(reversed(characters))
 
 
-def number(queue_id: str) -> int:
+def id_from_text(queue_id: str) -> int:
     """The id of a text, in upper or lower case.
 
     Raises:

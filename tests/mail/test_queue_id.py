@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mail.queue_id import QueueIds, first_at, given_at, number, text
+from relay.mail.queue_id import QueueIds, first_at, given_at, id_from_text, id_text
 
 NOW = 1_790_000_000.25
 
@@ -16,7 +16,7 @@ def test_ids_grow_even_where_the_clock_goes_back() -> None:
     ids = QueueIds(lambda: next(times))
     new = [ids.new() for _ in range(4)]
     assert new == sorted(set(new))
-    assert [text(queue_id) for queue_id in new] == sorted(map(text, new))
+    assert [id_text(queue_id) for queue_id in new] == sorted(map(id_text, new))
 
 
 def test_processes_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,9 +33,9 @@ def test_an_id_tells_its_time() -> None:
 
 @given(st.integers(0, (1 << 60) - 1))
 def test_a_text_is_read_back_in_either_case(queue_id: int) -> None:
-    written = text(queue_id)
+    written = id_text(queue_id)
     assert len(written) == 12 and not set("ILOU") & set(written)
-    assert number(written) == number(written.lower()) == queue_id
+    assert id_from_text(written) == id_from_text(written.lower()) == queue_id
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_a_text_is_read_back_in_either_case(queue_id: int) -> None:
 )
 def test_other_text_is_no_id(bad: str) -> None:
     with pytest.raises(ValueError, match="is not a queue id"):
-        number(bad)
+        id_from_text(bad)
