@@ -17,7 +17,7 @@ from relay.authenticate.trusted_results import vouched
 from relay.config.model import Config
 from relay.mail.address import domain_of
 from relay.mail.message import Message
-from relay.mail.off_loop import aside, read_header
+from relay.mail.off_loop import read_header, run_off_loop
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.from_field import authors, rewritten
@@ -48,7 +48,7 @@ class OutgoingMessage:
         if self._signatures is None:
             async with self._turn:
                 if self._signatures is None:
-                    self._signatures = await aside(self.message, partial(self._make, self.message))
+                    self._signatures = await run_off_loop(self.message, partial(self._make, self.message))
                 await asyncio.sleep(0)
         return self._signatures + self._trace
 
@@ -104,10 +104,10 @@ class OutgoingMessages:
         await read_header(message)
         if rewrite_from:
             addresses = await self._reply_addresses(stored, authors(message))
-            message = await aside(message, partial(rewritten, message, addresses, self._config.srs.domain))
+            message = await run_off_loop(message, partial(rewritten, message, addresses, self._config.srs.domain))
             await read_header(message)
         testimony = self._testimony(stored)
-        octets = await aside(message, partial(self._octets, stored, testimony, message))
+        octets = await run_off_loop(message, partial(self._octets, stored, testimony, message))
         return OutgoingMessage(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
 
     def _octets(self, stored: StoredMessage, testimony: bytes, message: Message) -> int:
