@@ -364,9 +364,9 @@ def test_an_author_who_may_be_akin_to_us_is_waited_for_unless_proven(found: Verd
 def test_a_from_with_more_domains_than_are_checked_is_refused() -> None:
     many = [f"y{number}.example" for number in range(AUTHOR_DOMAINS + 1)]
     refuse_many_authors(many[1:], many[1:])
-    for authors, doubtful in ((many, []), (["y.example"], many)):
+    for named, doubtful in ((many, []), (["y.example"], many)):
         with pytest.raises(Refused, match=r"^550 5\.7\.1"):
-            refuse_many_authors(authors, doubtful)
+            refuse_many_authors(named, doubtful)
 
 
 @pytest.mark.parametrize("unit", ["(", "<", "a@b.example,", ":", '"', "[", "a@"])
