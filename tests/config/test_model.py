@@ -11,9 +11,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from relay.config.file import load, loosely_guarded, open_folders, unread_hosts
+from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
 from relay.config.model import Config, ConfigError
-from relay.config.values import duration, moment, size
+from relay.config.values import duration, point_in_time, size
 from relay.network import Endpoint, endpoint
 from relay.srs.address import scheme_from_config
 
@@ -344,7 +344,7 @@ def test_sizes(text: object, octets: int) -> None:
     ],
 )
 def test_moments_are_in_utc_as_toml_or_as_text(folder: Path, text: str, seconds: int) -> None:
-    assert moment(text).timestamp() == moment(tomllib.loads(f"at = {text}")["at"]).timestamp() == seconds
+    assert point_in_time(text).timestamp() == point_in_time(tomllib.loads(f"at = {text}")["at"]).timestamp() == seconds
 
 
 def test_the_environment_says_when_a_key_signs(folder: Path) -> None:
@@ -436,7 +436,7 @@ def test_opendkims_trusted_hosts_become_trusted_clients(folder: Path) -> None:
     (folder / "opendkim" / "TrustedHosts").write_text("127.0.0.1\n192.0.2.0/24\n!192.0.2.128/25\nmail.example\n")
     config = loaded(folder, MINIMAL + 'signing = {opendkim = "opendkim"}\nclients = {trusted = ["10.0.0.1"]}\n')
     assert [str(network) for network in config.clients.trusted] == ["10.0.0.1/32", "192.0.2.0/25", "127.0.0.1/32"]
-    assert [entry.key for entry in unread_hosts(config)] == ["mail.example"]
+    assert [entry.key for entry in untrusted_host_names(config)] == ["mail.example"]
 
 
 @pytest.mark.parametrize(
@@ -482,9 +482,9 @@ def test_what_others_can_read_or_write_is_named(folder: Path, name: str, mode: i
         (folder / one).touch()
         (folder / one).chmod(0o600)
     config = loaded(folder, EVERY_SECRET)
-    assert loosely_guarded(config) == []
+    assert files_open_to_others(config) == []
     (folder / name).chmod(mode)
-    assert loosely_guarded(config) == [folder / name]
+    assert files_open_to_others(config) == [folder / name]
 
 
 @pytest.mark.parametrize(("password", "named"), [(":hunter2", True), ("", False)])
@@ -492,14 +492,14 @@ def test_a_configuration_with_a_password_in_it_is_a_secret(folder: Path, passwor
     config = loaded(folder, MINIMAL + f'queue = {{url = "postgresql://relay{password}@db.example/queue"}}\n')
     (folder / "srs.secret").chmod(0o600)
     (folder / "relay.toml").chmod(0o644)
-    assert loosely_guarded(config, folder / "relay.toml") == [folder / "relay.toml"] * named
+    assert files_open_to_others(config, folder / "relay.toml") == [folder / "relay.toml"] * named
 
 
 @pytest.mark.parametrize(("mode", "named"), [(0o755, False), (0o777, True), (0o1777, False), (0o775, False)])
 def test_a_folder_in_which_everybody_may_replace_a_secret_is_named(folder: Path, mode: int, named: bool) -> None:
     config = loaded(folder, MINIMAL)
     folder.chmod(mode)
-    assert open_folders(config) == [folder] * named
+    assert folders_open_to_others(config) == [folder] * named
 
 
 # --- what a slip leads to ---------------------------------------------------------------------------------------------
