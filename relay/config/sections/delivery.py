@@ -19,9 +19,9 @@ class BouncesSection(Section):
 
     to: BouncesTo = "verified"
     """Who is told when mail cannot be delivered. "verified" tells the sender if the client is trusted, SPF passed, or a
-    DKIM signature of the sender's domain is valid; of each domain without SPF, ten senders an hour. Other failed mail
-    is kept as dead letters. "all" tells whoever is in MAIL FROM, forged or not: this makes us a source of backscatter,
-    and is only for hosts that get mail from known hosts alone. The null sender is never told. A sender whose client is
+    DKIM signature of the sender's domain is valid, and ten senders an hour of each domain without SPF. Other failed
+    mail is kept as dead letters. "all" tells whoever is in MAIL FROM, forged or not: this makes us a source of
+    backscatter, and is only for hosts that get mail from known hosts alone. The null sender is never told. A sender whose client is
     not trusted gets only the header of the message back, whatever it asked for."""
 
 
@@ -66,7 +66,7 @@ class SmarthostSection(Section):
 
 
 class DeliverySection(Section):
-    """How mail leaves."""
+    """Delivery to the next hops."""
 
     mode: Literal["queue"] = "queue"
     """When mail is delivered. "queue" is the only mode: mail is stored before it is acknowledged, and delivered from
