@@ -56,6 +56,7 @@ def heading(name: str, section: int, summary: str) -> list[str]:
     return [
         '.\\" Generated from the program: "make reference" writes it.',
         f'.TH {escape(name.upper())} {section} "{DATE}" "srs\\-relay" "srs\\-relay"',
+        ".nh",  # keys and options are never hyphenated
         ".SH NAME",
         f"{escape(name)} \\- {escape(summary)}",
     ]

@@ -21,8 +21,8 @@ class BouncesSection(Section):
     """Who is told when mail cannot be delivered. "verified" tells the sender if the client is trusted, SPF passed, or a
     DKIM signature of the sender's domain is valid, and ten senders an hour of each domain without SPF. Other failed
     mail is kept as dead letters. "all" tells whoever is in MAIL FROM, forged or not: this makes us a source of
-    backscatter, and is only for hosts that get mail from known hosts alone. The null sender is never told. A sender whose client is
-    not trusted gets only the header of the message back, whatever it asked for."""
+    backscatter, and is only for hosts that get mail from known hosts alone. The null sender is never told. A sender
+    whose client is not trusted gets only the header of the message back, whatever it asked for."""
 
 
 class SmarthostSection(Section):
