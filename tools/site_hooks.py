@@ -30,10 +30,9 @@ def _expanded(entries: list[Any]) -> list[Any]:
     for entry in entries:
         match entry:
             case str():
-                nav += sorted(
-                    path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").glob(entry) if path.is_file()
-                ) or [name for name in PAGES if name == entry and (ROOT / name).exists()]
-                if entry == "index.md":
+                pages = sorted((ROOT / "docs").glob(entry), key=lambda path: (path.name != "index.md", path.name))
+                nav += [path.relative_to(ROOT / "docs").as_posix() for path in pages]
+                if entry == "index.md" or (entry in PAGES and (ROOT / entry).exists()):
                     nav.append(entry)
             case dict():
                 for title, inside in entry.items():
