@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, select, tuple_
 
 from relay.queue.change import ONE, forget
-from relay.queue.database import Database, to_the_end
+from relay.queue.database import Database, repeat_until_done
 from relay.queue.schema import delivery, message
 
 STEP = 10_000  # dead letters measured in one go, a power of ten
@@ -48,7 +48,7 @@ class DeadLetters:
         Raises:
             QueueUnavailable
         """
-        return await to_the_end(partial(self.drop_some, before))
+        return await repeat_until_done(partial(self.drop_some, before))
 
     async def drop_some(self, before: float = math.inf) -> int:
         """As many of the same as one short transaction takes.

@@ -201,8 +201,8 @@ async def test_a_queue_that_is_not_there_is_not_made_by_a_queue_command(url: str
 
 async def test_several_workers_may_make_the_queue_at_once(url: str) -> None:
     opened = await asyncio.gather(*(asyncio.create_task(connect(url)) for _ in range(4)))
-    for one in opened:
-        await one.close()
+    for queue in opened:
+        await queue.close()
 
 
 async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:

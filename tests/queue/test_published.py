@@ -1,0 +1,144 @@
+"""Queues that releases have written, kept by `tests.queue.publish`: this program opens them and delivers their mail."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relay.queue import admin, migrations, schema
+from relay.queue.connect import connect
+from relay.queue.migrations import OLDEST
+from relay.queue.schema import CHUNK
+from relay.queue.store import Store
+from tests.journeys.sinks import RecordingSink
+from tests.journeys.world import MAILBOX, NEXT, opened
+from tests.peers import needs, program, wait_until
+from tests.postgresql import PostgresServer
+from tests.queue.migrating import ADDITIVE, become_next_release
+from tests.queue.publish import LONG_SENDER, PUBLISHED
+
+VERSIONS = range(OLDEST, schema.VERSION + 1)
+
+# State, recipient, attempts and sender of each delivery, once the lease of the killed worker has been freed.
+DELIVERIES = [
+    ("dead", "stranger@elsewhere.example", 1, ""),
+    ("held", "held@mailbox.example", 1, "ann@sender.example"),
+    ("queued", "dave@next.example", 0, "ann@sender.example"),
+    ("queued", "later@mailbox.example", 1, LONG_SENDER),
+    ("queued", "later@mailbox.example", 1, "ann@sender.example"),
+    ("queued", "later@mailbox.example", 1, "ann@sender.example"),
+    ("queued", "later@mailbox.example", 1, "ann@sender.example"),
+]
+
+
+def unpacked(name: str) -> bytes:
+    return gzip.decompress((PUBLISHED / name).read_bytes())
+
+
+def put_sqlite(version: int, file: Path) -> None:
+    file.write_bytes(unpacked(f"v{version}.db.gz"))
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs("postgres"))])
+def published(request: pytest.FixtureRequest, version: int, tmp_path: Path) -> str:
+    """The `queue.url` of a published queue."""
+    if request.param == "sqlite":
+        put_sqlite(version, tmp_path / "queue.db")
+        return f"sqlite:///{tmp_path / 'queue.db'}"
+    server: PostgresServer = request.getfixturevalue("server")
+    url = server.create_database()
+    command = [program("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", url]
+    subprocess.run(command, input=unpacked(f"v{version}.postgresql.sql.gz"), check=True, capture_output=True)
+    return url
+
+
+@pytest.mark.parametrize("steps_to_come", [0, 1])
+async def test_all_that_a_release_has_left_is_read(
+    published: str, steps_to_come: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if steps_to_come:
+        monkeypatch.setattr(schema, "VERSION", schema.VERSION)
+        monkeypatch.setattr(migrations, "STEPS", migrations.STEPS)
+        become_next_release(ADDITIVE)
+    queue = await connect(published)
+    store = Store(queue, "worker-1/")
+    rows = [row async for row in admin.rows(queue)]
+    assert [row["recipient"] for row in rows if row["state"] == "active"] == ["dave@next.example"]
+    assert await store.free(None, 1.0) == 1
+    rows = [row async for row in admin.rows(queue)]
+    assert sorted((r["state"], r["recipient"], r["attempts"], r["sender"]) for r in rows) == sorted(DELIVERIES)
+    assert {row["last"]["status"] for row in rows if row["recipient"] == "later@mailbox.example"} == {"4.2.1"}
+
+    ids = [due.message_id for due in await store.due(1e12, 100)]
+    messages = {message_id: await store.load(message_id) for message_id in ids}
+    subjects = []
+    for message in messages.values():
+        assert message is not None and b"Received: from mx.sender.example " in message.trace
+        (subject,) = re.findall(rb"^Subject: (.*)\r$", message.message.content[:1000], re.MULTILINE)
+        subjects.append(subject.decode())
+        if subject == b"large":
+            assert len(message.message.content) > 2 * CHUNK
+            assert message.message.content.endswith(b"continues in chunks.\r\n")
+    assert sorted(subjects) == ["deferred", "held", "large", "long sender", "under way"]
+    (bounce,) = [row for row in rows if row["state"] == "dead"]
+    loaded = await store.load(admin.Selector.parse(bounce["id"]).message_id)
+    assert loaded is not None and loaded.is_ours and b"gone@fwd.example" in loaded.message.content
+
+    (under_way,) = [row for row in rows if row["recipient"] == "dave@next.example"]
+    (shown,) = await admin.show(queue, admin.Selector.parse(under_way["id"]))
+    assert shown["verdict"]["spf"] == "pass" and shown["verdict"]["authors"] == ["sender.example"]
+
+    token = await queue.read(lambda c: c.exec_driver_sql("SELECT id FROM srs_token").scalar_one())
+    assert await store.sender_of(token, 0.0) == LONG_SENDER
+    await store.close()
+
+
+def delivered(sink: RecordingSink) -> set[tuple[str, str]]:
+    """The subject and the recipient of each message that a next hop took."""
+    return {
+        (subject.decode(), recipient)
+        for received in sink.received
+        for subject in re.findall(rb"^Subject: (.*)\r$", received.content, re.MULTILINE)
+        for recipient in received.recipients
+    }
+
+
+@pytest.mark.slow
+def test_a_relay_delivers_what_a_release_has_left(version: int) -> None:
+    with opened() as world:
+        mailbox = world.start(RecordingSink(MAILBOX, world.port))
+        after = world.start(RecordingSink(NEXT, world.port))
+        relay = world.relay(workers=1)
+        relay.terminate()
+        for file in relay.folder.glob("queue.db*"):
+            file.unlink()
+        put_sqlite(version, relay.folder / "queue.db")
+        with closing(sqlite3.connect(relay.folder / "queue.db")) as connection:
+            before = connection.execute("SELECT count(*) FROM delivery").fetchone()
+        assert before == (len(DELIVERIES),)
+        relay.start()
+        for command in ("release", "retry"):
+            done = relay.command("queue", command, "--all")
+            assert done.returncode == 0, done.stderr
+        wait_until(lambda: {row["state"] for row in relay.queue()} <= {"dead"}, "the queue to be delivered", 30)
+        assert delivered(mailbox) == {
+            ("deferred", "later@mailbox.example"),
+            ("held", "held@mailbox.example"),
+            ("held", "later@mailbox.example"),
+            ("large", "later@mailbox.example"),
+            ("long sender", "later@mailbox.example"),
+        }
+        assert delivered(after) == {("under way", "dave@next.example")}
+        assert len(relay.events("queue_migrated")) == (version != schema.VERSION)
