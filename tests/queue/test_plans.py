@@ -99,9 +99,9 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monke
         await store.ping()
         token = await store.token_for("long@x.example", 0.0, 1.0)
         await store.sender_of(token, 0.0)
-        monkeypatch.setattr(tokens, "AT_MOST", 1)
+        monkeypatch.setattr(tokens, "MAX_SENDERS", 1)
         await store.token_for("longer@x.example", 0.0, 1.0)
-        monkeypatch.setattr(tokens, "AUTHORS_AT_MOST", 1)
+        monkeypatch.setattr(tokens, "MAX_AUTHORS", 1)
         await store.keep_author("long@x.example", "b2", 0.0, 1.0)
     assert len(plans.found) > 20
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
