@@ -77,6 +77,7 @@ def fill(world: World, **tables: Any) -> RelayProcess:
 
 
 def publish_sqlite() -> None:
+    """Keep an SQLite queue of this version."""
     with opened() as world:
         file = fill(world).folder / "queue.db"
         with closing(sqlite3.connect(file)) as connection:
@@ -86,6 +87,7 @@ def publish_sqlite() -> None:
 
 
 def publish_postgresql() -> None:
+    """Keep a PostgreSQL queue of this version."""
     server = PostgresServer()
     try:
         url = server.start().create_database()
@@ -98,6 +100,18 @@ def publish_postgresql() -> None:
         (PUBLISHED / f"v{VERSION}.postgresql.sql.gz").write_bytes(gzip.compress(dump, mtime=0))
     finally:
         server.remove()
+
+
+def unpack_sqlite(version: int, file: Path) -> None:
+    """Put the SQLite queue of a version there."""
+    file.write_bytes(gzip.decompress((PUBLISHED / f"v{version}.db.gz").read_bytes()))
+
+
+def unpack_postgresql(version: int, url: str) -> None:
+    """Put the queue of a version into an empty database."""
+    dump = gzip.decompress((PUBLISHED / f"v{version}.postgresql.sql.gz").read_bytes())
+    command = [program("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", url]
+    subprocess.run(command, input=dump, check=True, capture_output=True)
 
 
 if __name__ == "__main__":

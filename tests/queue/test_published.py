@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import sqlite3
-import subprocess
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from relay.queue import admin, migrations, schema
 from relay.queue.connect import connect
-from relay.queue.migrations import OLDEST
 from relay.queue.schema import CHUNK
 from relay.queue.store import Store
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, NEXT, opened
-from tests.peers import needs, program, wait_until
-from tests.postgresql import PostgresServer
+from tests.peers import wait_until
 from tests.queue.migrating import ADDITIVE, become_next_release
-from tests.queue.publish import LONG_SENDER, PUBLISHED
-
-VERSIONS = range(OLDEST, schema.VERSION + 1)
+from tests.queue.publish import LONG_SENDER, unpack_sqlite
 
 # State, recipient, attempts and sender of each delivery, once the lease of the killed worker has been freed.
 DELIVERIES = [
@@ -35,33 +28,6 @@ DELIVERIES = [
     ("queued", "later@mailbox.example", 1, "ann@sender.example"),
     ("queued", "later@mailbox.example", 1, "ann@sender.example"),
 ]
-
-
-def unpacked(name: str) -> bytes:
-    return gzip.decompress((PUBLISHED / name).read_bytes())
-
-
-def put_sqlite(version: int, file: Path) -> None:
-    file.write_bytes(unpacked(f"v{version}.db.gz"))
-
-
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> int:
-    number: int = request.param
-    return number
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs("postgres"))])
-def published(request: pytest.FixtureRequest, version: int, tmp_path: Path) -> str:
-    """The `queue.url` of a published queue."""
-    if request.param == "sqlite":
-        put_sqlite(version, tmp_path / "queue.db")
-        return f"sqlite:///{tmp_path / 'queue.db'}"
-    server: PostgresServer = request.getfixturevalue("server")
-    url = server.create_database()
-    command = [program("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", url]
-    subprocess.run(command, input=unpacked(f"v{version}.postgresql.sql.gz"), check=True, capture_output=True)
-    return url
 
 
 @pytest.mark.parametrize("steps_to_come", [0, 1])
@@ -124,7 +90,7 @@ def test_a_relay_delivers_what_a_release_has_left(version: int) -> None:
         relay.terminate()
         for file in relay.folder.glob("queue.db*"):
             file.unlink()
-        put_sqlite(version, relay.folder / "queue.db")
+        unpack_sqlite(version, relay.folder / "queue.db")
         with closing(sqlite3.connect(relay.folder / "queue.db")) as connection:
             before = connection.execute("SELECT count(*) FROM delivery").fetchone()
         assert before == (len(DELIVERIES),)
