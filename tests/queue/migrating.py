@@ -3,13 +3,15 @@
     python -m tests.queue.migrating start URL       what a supervisor of the next release does at its start
     python -m tests.queue.migrating hang URL        the same, but it never comes to the end of its step
     python -m tests.queue.migrating at-work URL     a worker of this release, that stores and finishes mail
+    python -m tests.queue.migrating run python -m relay …   a command of the next release
 
-Each prints a line when it has begun; `at-work` prints one more for every message.
+Each of the first three prints a line when it has begun; `at-work` prints one more for every message.
 """
 
 from __future__ import annotations
 
 import asyncio
+import runpy
 import sys
 import time
 
@@ -75,7 +77,16 @@ async def _at_work(url: str) -> None:
         print("finished", flush=True)
 
 
+def _run() -> None:
+    become_next_release(ADDITIVE)
+    module = sys.argv.index("-m") + 1
+    sys.argv = sys.argv[module:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "run":
+        _run()
     role, url = sys.argv[1:]
     if role == "at-work":
         asyncio.run(_at_work(url))
