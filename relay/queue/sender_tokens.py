@@ -19,7 +19,7 @@ from relay.queue.schema import srs_token
 
 log = structlog.get_logger()
 
-MAX_SENDERS = 1_000_000  # each is a short row
+MAX_SENDERS = 1_000_000  # short rows, those of authors included
 MAX_AUTHORS = 500_000
 DROPPED_AT_ONCE = 100  # rows dropped in one transaction
 RENEWED_AFTER = 86400.0  # seconds: however often an author writes, the disk is written once a day

@@ -1,4 +1,4 @@
-"""The durable queue through its own door, on SQLite and on PostgreSQL."""
+"""The durable queue through `Store`, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LARGE = b"Subject: x\r\n\r\n" + os.urandom(CHUNK * 2 + 17)
 async def test_what_was_stored_comes_back(store: Store) -> None:
     change = arrival(recipients=2)
     await store.apply(change)
-    found = await leased(store)
-    assert [d.recipient for d in found] == ["r0@c.example", "r1@c.example"]
+    deliveries = await leased(store)
+    assert [d.recipient for d in deliveries] == ["r0@c.example", "r1@c.example"]
     loaded = await store.load(change.arrived[0].id)
     assert loaded == change.arrived[0]
     assert loaded is not None and loaded.message.relaxed_body_hash == Message(BODY).relaxed_body_hash
@@ -275,7 +275,7 @@ async def test_stored_authors_are_bounded_among_themselves(store: Store, monkeyp
 
     async def kept_with(name: str) -> str:
         await store.keep_author(f"{name}@x.example", name * 16, 0.0, 1e6)
-        return "".join([one for one in "acghkz" if await store.sender_of(one * 16, 1.0) is not None])
+        return "".join([name for name in "acghkz" if await store.sender_of(name * 16, 1.0) is not None])
 
     assert [await kept_with(name) for name in "cgkazhc"] == ["c", "cg", "cgk", "agk", "agkz", "agh", "ach"]
     assert await store.sender_of(sender, 1.0) == "sender@x.example"
