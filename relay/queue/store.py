@@ -25,7 +25,6 @@ from sqlalchemy import (
 from relay.mail.message import Message
 from relay.mail.queue_id import first_at
 from relay.queue.change import (
-    OURS,
     Change,
     Delivery,
     Due,
@@ -39,8 +38,9 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.leases import Leases
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
+from relay.queue.stored_verdict import StoredVerdict
 
-__all__ = ["OURS", "Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
+__all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
 BATCH_OCTETS = 4 << 20  # content that shares one transaction: with more, other sessions would wait for their 250
 BATCH_CHANGES = 100
@@ -247,7 +247,7 @@ class Store:
             sender=row.sender,
             trace=row.trace,
             message=Message(b"".join(pieces), row.body_hash),
-            verdict=row.verdict,
+            verdict=StoredVerdict.from_json(row.verdict),
             smtputf8=row.smtputf8,
             ret=row.ret,
             envid=row.envid,

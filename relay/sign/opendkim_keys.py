@@ -14,7 +14,7 @@ from pathlib import Path
 
 from relay.config.model import ConfigError
 from relay.config.opendkim import Installation, find
-from relay.config.opendkim_syntax import ITSELF, Key, Signing, domain_name
+from relay.config.opendkim_syntax import ITSELF, KeyTableEntry, SigningTableEntry, domain_name
 from relay.mail.address import DOMAIN, normal_domain
 from relay.sign import keys
 from relay.sign.keys import PrivateKey, SigningKey
@@ -39,19 +39,19 @@ def read_rules(folder: Path) -> list[Rule]:
 class _Reader:
     """Reads each key once."""
 
-    def __init__(self, installation: Installation, table: dict[str, Key]) -> None:
+    def __init__(self, installation: Installation, table: dict[str, KeyTableEntry]) -> None:
         self._base = installation.base
         self._ends = not installation.is_on("multiplesignatures")
         self._table = table
         self._read: dict[str, PrivateKey] = {}
 
-    def rules(self, signing: list[Signing]) -> Iterator[Rule]:
+    def rules(self, signing: list[SigningTableEntry]) -> Iterator[Rule]:
         for entry in signing:
             for pattern, key in self._named(entry):
                 for whom, signer in self._keys(pattern, key):
                     yield Rule(whom, (signer,), self._ends)
 
-    def _named(self, entry: Signing) -> Iterator[tuple[str, Key]]:
+    def _named(self, entry: SigningTableEntry) -> Iterator[tuple[str, KeyTableEntry]]:
         """The keys that an entry means, for `ITSELF` those that are called like a domain that matches."""
         rule = Rule(entry.pattern, ())
         if entry.key != ITSELF:
@@ -65,7 +65,7 @@ class _Reader:
                 raise ValueError(f"{entry.where}: the KeyTable has no key {name!r}")
             yield pattern, self._table[name]
 
-    def _keys(self, pattern: str, key: Key) -> Iterator[tuple[str, SigningKey]]:
+    def _keys(self, pattern: str, key: KeyTableEntry) -> Iterator[tuple[str, SigningKey]]:
         """The pattern with its key; for a file in each author's domain, a pattern for each domain that has a file."""
         rule = Rule(pattern, ())
         if key.domain != ITSELF:
@@ -79,7 +79,7 @@ class _Reader:
                 if matches(rule.domain, domain):
                     yield f"{rule.user}@{domain}", self._load(key, domain)
 
-    def _load(self, key: Key, domain: str) -> SigningKey:
+    def _load(self, key: KeyTableEntry, domain: str) -> SigningKey:
         is_file = key.private.startswith(("/", "./", "../"))
         private = key.private.replace(ITSELF, domain) if is_file else key.private
         if private not in self._read:

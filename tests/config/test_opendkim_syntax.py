@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.config import opendkim_syntax as opendkim
-from relay.config.opendkim_syntax import Setting
+from relay.config.opendkim_syntax import ConfSetting
 from relay.sign.opendkim_keys import read_rules
 from relay.sign.signing_table import SigningTable
 from tests import corpus
@@ -245,6 +245,6 @@ def test_every_entry_for_an_author_signs_if_several_may(folder: Path) -> None:
 def test_the_kinds_of_tables(value: str, expected: tuple[str, str] | None) -> None:
     if expected is None:
         with pytest.raises(ValueError, match="only text files"):
-            opendkim.dataset(Setting(value, "opendkim.conf:1"))
+            opendkim.dataset(ConfSetting(value, "opendkim.conf:1"))
     else:
-        assert opendkim.dataset(Setting(value, "opendkim.conf:1")) == expected
+        assert opendkim.dataset(ConfSetting(value, "opendkim.conf:1")) == expected

@@ -55,13 +55,14 @@ async def test_all_that_a_release_has_left_is_read(
         assert message is not None and b"Received: from mx.sender.example " in message.trace
         (subject,) = re.findall(rb"^Subject: (.*)\r$", message.message.content[:1000], re.MULTILINE)
         subjects.append(subject.decode())
+        assert message.verdict.spf == "pass" and message.verdict.authors == ("sender.example",)
         if subject == b"large":
             assert len(message.message.content) > 2 * CHUNK
             assert message.message.content.endswith(b"continues in chunks.\r\n")
     assert sorted(subjects) == ["deferred", "held", "large", "long sender", "under way"]
     (bounce,) = [row for row in rows if row["state"] == "dead"]
     loaded = await store.load(admin.Selector.parse(bounce["id"]).message_id)
-    assert loaded is not None and loaded.is_ours and b"gone@fwd.example" in loaded.message.content
+    assert loaded is not None and loaded.is_own and b"gone@fwd.example" in loaded.message.content
 
     (under_way,) = [row for row in rows if row["recipient"] == "dave@next.example"]
     (shown,) = await admin.show(queue, admin.Selector.parse(under_way["id"]))
