@@ -18,7 +18,7 @@ from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.organization import same_organization
 from relay.authenticate.spf import SpfVerdict
-from relay.authenticate.trusted_results import Vouched, vouched
+from relay.authenticate.trusted_results import TrustedResults, find_trusted_results
 from relay.dns import Iprev, Resolver
 from relay.mail.address import domain_of
 from relay.mail.domains import are_nested
@@ -49,7 +49,7 @@ class Verdict:
     arc: ArcVerdict = _NO_CHAIN
     dmarc: DmarcVerdict | None = None
     iprev: Iprev | None = None
-    word: Vouched | None = None
+    word: TrustedResults | None = None
     sender_signed: bool = False
 
     @property
@@ -146,7 +146,7 @@ async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: 
 
     The chain is looked at by ourselves, if it is to go on: it has to be whole as we received it.
     """
-    word = vouched(message, authserv_ids)
+    word = find_trusted_results(message, authserv_ids)
     if word is None:
         return Verdict(trusted=True)
     budget = Budget(resolver)

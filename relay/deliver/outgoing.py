@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from relay.authenticate.results_field import without_comments
-from relay.authenticate.trusted_results import vouched
+from relay.authenticate.trusted_results import find_trusted_results
 from relay.config.model import Config
 from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.mail.off_loop import aside, read_header
 from relay.queue.store import Delivery, StoredMessage
-from relay.rewrite.from_field import authors, rewritten
+from relay.rewrite.from_field import author_addresses, with_rewritten_from
 from relay.sign import arc_seal as arc
 from relay.sign.signer import Signer
 from relay.srs.address import Scheme
@@ -98,8 +98,8 @@ class Departures:
         message = stored.message
         await read_header(message)
         if rewrite_from:
-            addresses = await self._addresses(stored, authors(message))
-            message = await aside(message, partial(rewritten, message, addresses, self._config.srs.domain))
+            addresses = await self._addresses(stored, author_addresses(message))
+            message = await aside(message, partial(with_rewritten_from, message, addresses, self._config.srs.domain))
             await read_header(message)
         testimony = self._testimony(stored)
         octets = await aside(message, partial(self._octets, stored, testimony, message))
@@ -136,7 +136,7 @@ class Departures:
         if not self._config.arc.seal or not stored.verdict.get("seal"):
             return b""
         values = [found.value for found in Message(stored.trace).all("authentication-results")]
-        if not values and (word := vouched(stored.message, self._config.clients.authserv_ids)) is not None:
+        if not values and (word := find_trusted_results(stored.message, self._config.clients.authserv_ids)) is not None:
             values = [word.value]
         if not values:
             return b""

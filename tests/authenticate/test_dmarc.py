@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from relay.authenticate import dmarc
 from relay.authenticate.dkim import DkimVerdict
-from relay.authenticate.dmarc import DmarcVerdict, check, evaluate, organizational_domain
-from relay.authenticate.dmarc_tree_walk import Lookup, Lookups, walked
+from relay.authenticate.dmarc import DmarcVerdict, check, evaluate
+from relay.authenticate.dmarc_tree_walk import Lookup, Lookups, find_organizational_domain, walk_names
 from relay.authenticate.dns_budget import QUESTIONS, Budget
 from relay.authenticate.spf import SpfVerdict
 from relay.dns import Answer, DnsFailure, StaticResolver
@@ -68,14 +68,14 @@ async def verdict(
 
 
 async def organization(zone: Zone, domain: str) -> str:
-    return await organizational_domain(Recording(zone), domain)
+    return await find_organizational_domain(Recording(zone), domain)
 
 
 # --- the examples of the RFC
 
 
 def test_the_walk_of_section_4_10() -> None:
-    assert walked("a.b.c.d.e.f.g.h.i.j.mail.example.com") == [
+    assert walk_names("a.b.c.d.e.f.g.h.i.j.mail.example.com") == [
         "a.b.c.d.e.f.g.h.i.j.mail.example.com",
         "g.h.i.j.mail.example.com",
         "h.i.j.mail.example.com",
@@ -89,7 +89,7 @@ def test_the_walk_of_section_4_10() -> None:
 
 @pytest.mark.parametrize("labels", range(1, 20))
 def test_no_walk_asks_more_than_eight_names(labels: int) -> None:
-    names = walked(".".join("abcdefghijklmnopqrst"[:labels]))
+    names = walk_names(".".join("abcdefghijklmnopqrst"[:labels]))
     assert len(names) == len(set(names)) == min(labels, 8)
     assert all(len(longer) > len(shorter) and longer.endswith("." + shorter) for longer, shorter in pairwise(names))
     assert "." not in names[-1]
@@ -143,7 +143,7 @@ async def test_appendix_b_4_2_deep() -> None:
     found = await verdict(zone, author, "example.com", ["signing.example.com"])
     assert (found.result, found.aligned, found.organizational) == ("pass", ("spf", "dkim"), "example.com")
     assert found.record_domain == "example.com"
-    assert zone.asked == [*(f"_dmarc.{name}" for name in walked(author)), "_dmarc.signing.example.com"]
+    assert zone.asked == [*(f"_dmarc.{name}" for name in walk_names(author)), "_dmarc.signing.example.com"]
 
 
 async def test_appendix_b_4_3_public_suffix() -> None:

@@ -32,7 +32,7 @@ from relay.dns import DnsFailure, Iprev, StaticResolver
 from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.mail.reply import Refused
-from relay.rewrite.from_field import authors
+from relay.rewrite.from_field import author_addresses
 
 
 def verdict(result: str, domain: str = "a.example", **more: str) -> SpfVerdict:
@@ -473,4 +473,4 @@ PIECES = ["(", ")", '"', "\\", "<", ">", "@", ",", ";", ":", ".", " ", "a", "b.e
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_whoever_is_written_to_is_an_author(value: str) -> None:
     message = Message(f"From: {value}\r\n\r\n".encode())
-    assert {domain_of(address) for address in authors(message)} <= {*author_domains(message)}
+    assert {domain_of(address) for address in author_addresses(message)} <= {*author_domains(message)}

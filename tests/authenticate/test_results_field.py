@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from relay.authenticate.forged_results import SCANNED_OCTETS, strip_forged
 from relay.authenticate.results import spf_result
-from relay.authenticate.results_field import MethodResult, results_field, without_comments
-from relay.authenticate.results_field import read as parse_results
+from relay.authenticate.results_field import MethodResult, read_results, results_field, without_comments
 from relay.authenticate.spf import Result, SpfVerdict
 from relay.mail.message import Message
 
@@ -140,7 +139,7 @@ def test_readers_that_know_neither_comments_nor_quotes_see_the_same_results(one:
     assert first.split()[0] == b"spf=fail" and second.split()[0] == b"iprev=pass"
     bare = without_comments(Message(field + b"\r\n").fields[0].value).decode()
     assert "(" not in bare
-    said, whole = (parse_results(text)[1] for text in (bare, Message(field + b"\r\n").fields[0].value.decode()))
+    said, whole = (read_results(text)[1] for text in (bare, Message(field + b"\r\n").fields[0].value.decode()))
     assert said == tuple(replace(one, comment="") for one in whole)
     assert (field.count(b"("), field.count(b")")) == (bool(three) + bool(two), bool(three) + bool(two))
 

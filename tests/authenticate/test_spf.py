@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.authenticate import spf
+from relay.authenticate import spf, spf_evaluation
 from relay.authenticate.spf import SpfVerdict, check
 from relay.dns import Answer, DnsFailure, StaticResolver
 from tests.resolvers import RecordingResolver
@@ -272,7 +272,7 @@ async def test_a_hostile_record_costs_little(terms: str) -> None:
 
 
 async def test_others_get_their_turn_between_answers_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spf, "TURN", 0.0)
+    monkeypatch.setattr(spf_evaluation, "TURN", 0.0)
     zone = {(f"d{n}.example", "TXT"): txt(f"v=spf1 ip4:10.0.0.0/8 include:d{n + 1}.example ?all") for n in range(9)}
     zone["d9.example", "TXT"] = txt("v=spf1 -all")
     turns = 0
