@@ -15,7 +15,7 @@ from relay.config.file import load, loosely_guarded, open_folders, unread_hosts
 from relay.config.model import Config, ConfigError
 from relay.config.values import duration, moment, size
 from relay.network import Endpoint, endpoint
-from relay.srs.address import scheme_from_config
+from relay.srs.configured_scheme import scheme_from_config
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "config/relay.toml").read_text(encoding="utf-8")
