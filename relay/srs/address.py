@@ -37,6 +37,7 @@ _DAYS = 1024  # the time stamp counts days modulo this
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _UNGUESSABLE = 8  # characters of a hash, 40 bits: at a million tries a second it takes days to find one
 _STAMP = re.compile(r"[A-Z2-7]{2}\Z", re.IGNORECASE | re.ASCII)
+_NOT_UTF8 = "the address is not valid UTF-8"
 _TOKEN_ID = re.compile(r"[a-z0-9]+\Z")
 
 
@@ -218,10 +219,6 @@ def _content(local: str) -> str:
     return local[1:-1] if QUOTED_STRING.match(local) else local
 
 
-def _is_domain(text: str) -> bool:
-    return bool(DOMAIN.match(text) or ADDRESS_LITERAL.match(text))
-
-
 def _first_forwarder(content: str, domain: str) -> tuple[str, str]:
     """The forwarder that an SRS1 address leads back to, and the local part there without its `SRS0`.
 
@@ -234,7 +231,8 @@ def _first_forwarder(content: str, domain: str) -> tuple[str, str]:
     if tag[1] == "0":
         return domain, content[tag.start(2) :]
     _, host, rest = [*content[tag.end() :].split("=", 2), "", ""][:3]
-    return (host, rest) if _is_domain(host) and rest[:1] in ("=", "+", "-") else ("", content)
+    is_domain = DOMAIN.match(host) or ADDRESS_LITERAL.match(host)
+    return (host, rest) if is_domain and rest[:1] in ("=", "+", "-") else ("", content)
 
 
 def _fields(text: str, count: int) -> list[str]:
@@ -259,8 +257,7 @@ def _mailbox(content: str, host: str, quoted: bool) -> str:
 def _written(tag: str, hash_input: str, text: str, scheme: Scheme) -> str:
     """The address with the hash over an input, and a text after it."""
     try:
-        url = scheme.alphabet == "url"
-        hashed = make_hash(hash_input, scheme.secrets[0], scheme.hash_length, url=url)
+        hashed = make_hash(hash_input, scheme.secrets[0], scheme.hash_length, url=scheme.alphabet == "url")
     except UnicodeEncodeError:
         raise BadSyntax(_NOT_UTF8) from None
     local = f"SRS{tag}{scheme.separator}{hashed}={text}"
@@ -287,9 +284,6 @@ def _verify(given_hash: str, inputs: Sequence[str], scheme: Scheme) -> None:
         raise BadSyntax(_NOT_UTF8) from None
     if not is_right:
         raise Forged("forged SRS address: its hash does not match")
-
-
-_NOT_UTF8 = "the address is not valid UTF-8"
 
 
 def _day(now: float) -> int:
