@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import dns.asyncquery
 import dns.exception
@@ -302,58 +302,3 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "PTR": lambda rdata: _name(rdata.target),
     "TXT": lambda rdata: tuple(rdata.strings),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Iprev:
-    """Whether an address has a name that has the address (RFC 8601 section 2.7.3).
-
-    Attributes:
-        result: `pass`: there is such a name; `fail`: names there are, and none of them leads back; `permerror`: the
-            address has no name; `temperror`: DNS does not answer.
-        name: that is confirmed; empty unless `pass`.
-        problem: why it is no pass.
-        unconfirmed: on `temperror`, the names for whose addresses there was no answer; none where the names themselves
-            are not known.
-    """
-
-    result: Literal["pass", "fail", "temperror", "permerror"]
-    name: str = ""
-    problem: str = ""
-    unconfirmed: tuple[str, ...] = ()
-
-
-PTR_NAMES = 10  # of one address that are looked up: as many as RFC 7208 section 4.6.4 allows SPF
-IPREV_SECONDS = 10.0  # for all of it
-
-
-async def iprev(resolver: Resolver, ip: str) -> Iprev:
-    """The name of an address, confirmed by its own address records. Never raises for what DNS says."""
-    try:
-        async with asyncio.timeout(IPREV_SECONDS):
-            return await _confirmed(resolver, ip)
-    except TimeoutError:
-        return Iprev("temperror", problem=f"no result within {IPREV_SECONDS:g} s")
-
-
-async def _confirmed(resolver: Resolver, ip: str) -> Iprev:
-    address = ipaddress.ip_address(ip)
-    rdtype = "A" if address.version == 4 else "AAAA"
-    try:
-        names = (await resolver.query(address.reverse_pointer, "PTR")).records[:PTR_NAMES]
-    except DnsFailure as failure:
-        return Iprev("temperror", problem=str(failure))
-    if not names:
-        return Iprev("permerror", problem=f"{ip} has no name")
-    unanswered: dict[str, str] = {}
-    for name in names:
-        try:
-            forward = await resolver.query(name, rdtype)
-        except DnsFailure as failure:
-            unanswered[str(name)] = str(failure)
-            continue
-        if any(ipaddress.ip_address(record) == address for record in forward.records):
-            return Iprev("pass", str(name))
-    if unanswered:
-        return Iprev("temperror", problem=next(iter(unanswered.values())), unconfirmed=tuple(unanswered))
-    return Iprev("fail", problem=f"{names[0]} does not lead back to {ip}")

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Sequence
 from relay.authenticate.arc import ArcSet
 from relay.authenticate.author import AUTHORS
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.trusted_results import passes_dmarc
 from relay.authenticate.verdict import Verdict
 from relay.config.sections import DmarcSection, SpfSection
-from relay.dns import Iprev
-from relay.mail.domains import are_nested, share_two_labels
+from relay.mail.domains import share_two_labels
 from relay.mail.reply import Refused
 from relay.network import IPNetwork, within
 
@@ -265,18 +265,3 @@ def _sealer_who_saw_a_pass(verdict: Verdict, sealers: Collection[str]) -> str:
         if all(passes_dmarc(link.results, author) for author in authors):
             return link.domain
     return ""
-
-
-def breaks_when_forwarded(verdict: Verdict) -> tuple[str, str]:
-    """The author's domain for which a next hop will see DMARC fail although it passes here, and why; empty: none.
-
-    SPF speaks for the last hop only, so what passes by it alone passes no further. A signature whose key could not be
-    looked up may yet be good. Receivers older than RFC 9989 do not know `t=y`, so the policy counts as it is published.
-    """
-    for dmarc in verdict.authors:
-        if dmarc.result != "pass" or dmarc.aligned != ("spf",) or dmarc.policy not in ("quarantine", "reject"):
-            continue
-        if any(one.result == "temperror" and are_nested(one.domain, dmarc.domain) for one in verdict.dkim):
-            continue
-        return dmarc.domain, f"DMARC of {dmarc.domain} passes by SPF alone, and its policy is {dmarc.policy}"
-    return "", ""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from relay.authenticate.arc import ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.results_field import VALUE_OCTETS, MethodResult
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
-from relay.dns import Iprev
 
 _SPF_COMMENTS = {
     "pass": "{ip} is authorized by {domain}",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from relay.authenticate.author import from_fields
-from relay.mail.message import Canonicalization, HeaderField, Message, relaxed
+from relay.mail.body_hash import Canonicalization, relaxed
+from relay.mail.message import HeaderField, Message
 from relay.mail.off_loop import LARGE
 from relay.mail.tag_list import Unverified, number, octets, require, words
 

@@ -178,7 +178,7 @@ def _checks(verdict: Verdict) -> dict[str, Any]:
             "problem": dmarc.problem,
         },
         "iprev": None if iprev is None else {"result": iprev.result, "name": iprev.name, "problem": iprev.problem},
-        "vouched_by": verdict.word.authserv_id if verdict.word is not None else "",
+        "vouched_by": verdict.trusted_results.authserv_id if verdict.trusted_results is not None else "",
     }
 
 

@@ -77,8 +77,8 @@ def _checks(title: str, verdict: Verdict) -> Table:
 
 def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
     spf, dmarc, arc, name = verdict.spf, verdict.dmarc, verdict.arc, verdict.iprev
-    if verdict.word is not None:
-        yield "word of", verdict.word.authserv_id, "", "the trusted client's own verdict"
+    if verdict.trusted_results is not None:
+        yield "word of", verdict.trusted_results.authserv_id, "", "the trusted client's own verdict"
     if name is not None:
         yield "iprev", name.result, name.name, name.problem
     if spf is None:
@@ -88,7 +88,7 @@ def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
     for one in verdict.dkim:
         yield "DKIM", one.result, f"{one.domain} ({one.selector}, {one.algorithm})", one.problem
     if not verdict.dkim:
-        yield "DKIM", "none", "", "no signature" if not verdict.trusted or verdict.word else "not checked"
+        yield "DKIM", "none", "", "no signature" if not verdict.trusted or verdict.trusted_results else "not checked"
     yield "ARC", arc.result, " < ".join(link.domain for link in arc.sets), arc.problem
     if dmarc is not None:
         why = [dmarc.problem] if dmarc.problem else []

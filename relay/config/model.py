@@ -101,6 +101,10 @@ class Config(Section):
         route = self.routes.domains.get(domain)
         return None if route is None else route.next_hop
 
+    def leaves_by_smarthost(self, domain: str) -> bool:
+        """Whether mail for a normal domain goes to the smarthost."""
+        return self.delivery.smarthost is not None and self.next_hop(domain) is None
+
     def srs_mode(self, domain: str) -> SrsMode:
         """Whether senders are rewritten in mail for a normal domain."""
         route = self.routes.domains.get(domain)

@@ -6,13 +6,13 @@ The octets that came in are never edited. A stage that has something to say retu
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from relay.mail.body_hash import Canonicalization, RelaxedBodyHash, SimpleBodyHash
 
 _NAME = rb"[!-9;-~]++"  # RFC 5322 section 3.6.8: ftext
 _FIELD = re.compile(
@@ -25,10 +25,8 @@ _MBOX_LINES = re.compile(rb"(?:>*+From (?![ \t]*+:)[^\r\n]*+\r\n)++")
 # RFC 5322 section 4.5 has SP and HTAB before the colon. For Mail::DKIM other white space is no different, and verifiers
 # to whom it is read nothing of such a header.
 _LENIENT_NAME = re.compile(rb"(%s)\s*+:" % _NAME)
-_BLANK = b" \t\r\n"
 
-Canonicalization = Literal["simple", "relaxed"]  # RFC 6376 section 3.4
-
+_BLOCK = 65536  # octets that are hashed or copied in one piece
 FIRST_FIELD_WITHIN = 65536  # octets: what has shown no header field by then is all body, without a search to its end
 
 
@@ -53,77 +51,6 @@ class HeaderField(NamedTuple):
             return self.name
         found = _LENIENT_NAME.match(self.raw)
         return found[1].decode("ascii").lower() if found is not None else ""
-
-
-class _BodyHash:
-    """SHA-256 of a canonical body, fed block by block as DATA arrives.
-
-    A block costs a few microseconds a KiB whatever is in it, so that no message, however large, holds the event loop at
-    its end. Blank lines count only if something follows them: they are hashed ahead, and forgotten at the end.
-    """
-
-    def __init__(self) -> None:
-        self._ahead = hashlib.sha256()
-        self._ahead_octets = 0
-        self._solid, self._solid_octets = self._ahead.copy(), 0
-
-    def _hash(self, solid: bytes, blank: bytes) -> None:
-        """Take canonical text, and what may turn out to be the blank end of the body."""
-        if solid:
-            self._ahead.update(solid)
-            self._solid, self._solid_octets = self._ahead.copy(), self._ahead_octets + len(solid)
-        self._ahead.update(blank)
-        self._ahead_octets += len(solid) + len(blank)
-
-    @property
-    def _last(self) -> bytes:
-        return b"\r\n"
-
-    def digest(self) -> bytes:
-        """The hash of what was fed."""
-        result = self._solid.copy()
-        result.update(self._last)
-        return result.digest()
-
-    @property
-    def octets(self) -> int:
-        """The length of what was hashed, as `l=` counts it (RFC 6376 section 3.5)."""
-        return self._solid_octets + len(self._last)
-
-
-class SimpleBodyHash(_BodyHash):
-    """The hash of the body in simple canonicalization (RFC 6376 section 3.4.3); the empty body is one empty line."""
-
-    def feed(self, block: bytes) -> None:
-        solid = block.rstrip(b"\r\n")
-        self._hash(solid, block[len(solid) :])
-
-
-class RelaxedBodyHash(_BodyHash):
-    """The hash of the body in relaxed canonicalization (RFC 6376 section 3.4.4); a body of empty lines is empty."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tail = b""
-
-    def feed(self, block: bytes) -> None:
-        block = self._tail + block
-        solid = block.rstrip(_BLANK)
-        ends, line_end, tail = block[len(solid) :].rpartition(b"\r\n")
-        self._hash(relaxed(solid), relaxed(ends + line_end))
-        self._tail = relaxed(tail)
-
-    @property
-    def _last(self) -> bytes:
-        return b"\r\n" if self._solid_octets else b""
-
-
-def relaxed(lines: bytes) -> bytes:
-    """Every run of white space as one space, and none before a CRLF (RFC 6376 sections 3.4.2 and 3.4.4)."""
-    lines = lines.replace(b"\t", b" ")
-    while b"  " in lines:
-        lines = lines.replace(b"  ", b" ")
-    return lines.replace(b" \r\n", b"\r\n")
 
 
 @dataclass(frozen=True)
@@ -266,62 +193,3 @@ class Message:
     def has_utf8_header(self) -> bool:
         """Whether a header field holds octets above 127: such a header needs SMTPUTF8 on the way out (RFC 6532)."""
         return not self.content[: self.body_offset].isascii()
-
-
-_BLOCK = 65536
-
-
-BodyType = Literal["7BIT", "8BITMIME"]
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who speaks to us, as known before MAIL.
-
-    Attributes:
-        ip: textual address (from PROXY where a proxy vouches for it), without zone or IPv4 mapping.
-        helo: the argument of EHLO or HELO, as sent; empty before either.
-        ptr: the name of the address, confirmed by its own address records; empty where there is none.
-        trusted: one of `clients.trusted`.
-        known: False where the address is that of a proxy which does not say whom it speaks for.
-        protocol: the `with` word of RFC 3848 for Received: SMTP, ESMTP, ESMTPS.
-        tls: protocol version and cipher, for the log; empty in clear.
-        local: the address of ours that the connection came to; empty where there is no connection.
-    """
-
-    ip: str
-    port: int
-    helo: str = ""
-    ptr: str = ""
-    trusted: bool = False
-    known: bool = True
-    protocol: str = "SMTP"
-    tls: str = ""
-    local: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """One RCPT that was accepted: the address given, and its DSN parameters (RFC 3461)."""
-
-    address: str
-    notify: str = ""
-    orcpt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """MAIL and RCPT of one transaction. `sender` is empty for the null sender; `size` is what SIZE= announced."""
-
-    sender: str
-    recipients: tuple[Recipient, ...] = ()
-    body: BodyType = "7BIT"
-    smtputf8: bool = False
-    size: int = 0
-    ret: str = ""
-    envid: str = ""
-
-
-def digest_text(digest: bytes) -> str:
-    """A digest as DKIM writes it: base64 (RFC 6376 section 3.5, `bh=`)."""
-    return base64.b64encode(digest).decode("ascii")

@@ -31,7 +31,6 @@ from relay.mail.queue_id import first_at
 from relay.queue.change import (
     LEASED,
     ONE,
-    OURS,
     Change,
     Delivery,
     Due,
@@ -45,8 +44,9 @@ from relay.queue.database import Database, QueueUnavailable, Rejected, to_the_en
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
+from relay.queue.stored_verdict import StoredVerdict
 
-__all__ = ["OURS", "Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
+__all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
 BATCH_OCTETS = 4 << 20  # content that shares one transaction: more would hold the other sessions' acknowledgement up
 BATCH_CHANGES = 100
@@ -286,7 +286,7 @@ class Store:
             sender=row.sender,
             trace=row.trace,
             message=Message(b"".join(pieces), row.body_hash),
-            verdict=row.verdict,
+            verdict=StoredVerdict.from_json(row.verdict),
             smtputf8=row.smtputf8,
             ret=row.ret,
             envid=row.envid,

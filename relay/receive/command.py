@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.mail.address import BadAddress, Mailbox, normal_domain, parse
-from relay.mail.message import BodyType
+from relay.mail.envelope import MailFrom, RcptTo
 from relay.mail.reply import Refused
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # those of Unicode too: they break lines elsewhere
@@ -30,33 +30,6 @@ class Command(NamedTuple):
 
     verb: str
     argument: str
-
-
-@dataclass(frozen=True, slots=True)
-class MailFrom:
-    """MAIL: the reverse-path in normal form (empty for `<>`) and its parameters."""
-
-    sender: str
-    size: int = 0
-    body: BodyType = "7BIT"
-    smtputf8: bool = False
-    ret: str = ""
-    envid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RcptTo:
-    """RCPT: the forward-path and its DSN parameters. `<postmaster>` alone has no domain (RFC 5321 section 4.5.1).
-
-    Attributes:
-        recipient: in normal form.
-        given: as the client wrote it.
-    """
-
-    recipient: str
-    notify: str = ""
-    orcpt: str = ""
-    given: str = field(default="", compare=False)
 
 
 def parse_line(line: bytes) -> Command:

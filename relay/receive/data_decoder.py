@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from relay.mail.message import FIRST_FIELD_WITHIN, Message, RelaxedBodyHash
+from relay.mail.body_hash import RelaxedBodyHash
+from relay.mail.message import FIRST_FIELD_WITHIN, Message
 from relay.mail.reply import Refused
 
 _END = b"\r\n.\r\n"

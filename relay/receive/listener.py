@@ -19,7 +19,7 @@ import structlog
 
 from relay.config.model import Config
 from relay.config.sections import ListenSection
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.queue_id import QueueIds
 from relay.network import host_port, plain_ip, within
 from relay.receive import proxy_protocol as proxy

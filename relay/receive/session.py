@@ -15,11 +15,12 @@ from typing import ClassVar, Protocol
 import structlog
 
 from relay.config.model import Config
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client, RcptTo
+from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
 from relay.mail.queue_id import text as id_text
 from relay.mail.reply import Refused, Reply
-from relay.receive.command import Command, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
+from relay.receive.command import Command, Transaction, parse_line, parse_mail, parse_rcpt
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
 from relay.receive.min_rate import TooSlow

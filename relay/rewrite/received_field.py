@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 

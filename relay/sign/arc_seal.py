@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from relay.authenticate.arc_chain import INSTANCES, RESULTS, SIGNATURE, arc_sets, sealed_octets
-from relay.mail.message import HeaderField, Message, digest_text
+from relay.mail.body_hash import digest_text
+from relay.mail.message import HeaderField, Message
 from relay.mail.tag_list import Unverified
 from relay.sign.covered_fields import covered_fields, names_octets
 from relay.sign.keys import SigningKey

@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from relay.mail.message import Canonicalization, HeaderField
+from relay.mail.body_hash import Canonicalization
+from relay.mail.message import HeaderField
 
 # Closed in all mail, whether there is one or not: what people see of a message, and how its body is read.
 CLOSED = ("from", "reply-to", "subject", "to", "cc", "mime-version", "content-type", "content-transfer-encoding")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from relay.mail.message import Message, digest_text
+from relay.mail.body_hash import digest_text
+from relay.mail.message import Message
 from relay.sign.covered_fields import covered_fields
 from relay.sign.keys import SigningKey
 from relay.sign.signature_field import message_tags, signed_field

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 
-from relay.mail.message import Canonicalization
+from relay.mail.body_hash import Canonicalization
 from relay.sign.covered_fields import CoveredFields
 from relay.sign.keys import SigningKey
 

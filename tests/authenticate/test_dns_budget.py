@@ -12,10 +12,11 @@ import pytest
 from relay.authenticate import arc, dkim, spf
 from relay.authenticate.dkim import SIGNATURES
 from relay.authenticate.dns_budget import ARC, DKIM, IPREV, QUESTIONS, SPF, Budget
+from relay.authenticate.iprev import PTR_NAMES, iprev
 from relay.cli.dry_run import Rehearsal, rehearse
 from relay.config.file import load
 from relay.config.model import Config
-from relay.dns import PTR_NAMES, DnsFailure, StaticResolver, TooManyQuestions, iprev
+from relay.dns import DnsFailure, StaticResolver, TooManyQuestions
 from relay.mail.message import Message
 from relay.sign.keys import SigningKey, generate, parse
 from tests.authenticate import sealing, signing

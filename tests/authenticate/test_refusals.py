@@ -8,11 +8,11 @@ import pytest
 from relay.authenticate.arc import ArcSet, ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.refusals import (
     apply_dmarc,
     apply_spf,
     apply_spf_unless_dkim,
-    breaks_when_forwarded,
     defer_unknown_owner,
     override_doubt,
     overrides,
@@ -22,7 +22,6 @@ from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.config.sections import DmarcSection, SpfSection
 from relay.config.values import host_pattern
-from relay.dns import Iprev
 from relay.mail.reply import Refused
 
 
@@ -350,35 +349,3 @@ def test_an_author_who_may_be_akin_to_us_is_waited_for_unless_proven(found: Verd
         return
     with pytest.raises(Refused, match=f"^{reply} .*a\\.example"):
         defer_unknown_owner(found, ["a.example"], ["a.example"])
-
-
-@pytest.mark.parametrize(
-    ("found", "breaks"),
-    [
-        (DmarcVerdict("pass", "a.example", policy="reject", aligned=("spf",)), True),
-        (DmarcVerdict("pass", "a.example", policy="quarantine", aligned=("spf",)), True),
-        (DmarcVerdict("pass", "a.example", policy="reject", aligned=("spf",), testing=True), True),
-        (DmarcVerdict("pass", "a.example", policy="none", aligned=("spf",)), False),
-        (DmarcVerdict("pass", "a.example", policy="reject", aligned=("spf", "dkim")), False),
-        (DmarcVerdict("pass", "a.example", policy="reject", aligned=("dkim",)), False),
-        (DmarcVerdict("fail", "a.example", policy="reject"), False),
-        (DmarcVerdict("none", "a.example", aligned=("spf",)), False),
-        (None, False),
-    ],
-)
-def test_what_forwarding_breaks(found: DmarcVerdict | None, breaks: bool) -> None:
-    assert breaks_when_forwarded(proven(dmarc=found))[0] == ("a.example" if breaks else "")
-
-
-BY_SPF = DmarcVerdict("pass", "a.example", policy="reject", aligned=("spf",))
-
-
-def test_of_several_readings_of_from_one_is_enough_to_break() -> None:
-    found = proven(dmarc=DmarcVerdict("none", "nick", others=(BY_SPF,)))
-    assert breaks_when_forwarded(found)[0] == "a.example"
-    assert found.to_json(unforwardable=True)["authors"] == ["a.example"]
-
-
-@pytest.mark.parametrize(("signer", "breaks"), [("a.example", ""), ("mail.a.example", ""), ("b.example", "a.example")])
-def test_a_signature_that_could_not_be_checked_may_be_good(signer: str, breaks: str) -> None:
-    assert breaks_when_forwarded(proven(dmarc=BY_SPF, dkim=(signature("temperror", signer),)))[0] == breaks

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from relay.authenticate.arc import ArcSet, ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.results import all_results, arc_result, dkim_results, dmarc_result, iprev_result, spf_result
 from relay.authenticate.results_field import VALUE_OCTETS, MethodResult, read_results, results_field
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
-from relay.dns import Iprev
 from relay.mail.address import DOMAIN, normal_domain, split
 
 OURS = "mx.fwd.example"

@@ -13,7 +13,7 @@ from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.forged_results import strip_forged
 from relay.authenticate.results_field import RESULTS, read_results
 from relay.authenticate.trusted_results import SCANNED_OCTETS, TrustedResults, find_trusted_results, passes_dmarc
-from relay.authenticate.verdict import hear
+from relay.authenticate.verdict import read_trusted_results
 from relay.dns import StaticResolver
 from relay.mail.message import Message
 
@@ -316,15 +316,19 @@ async def test_the_verdict_on_a_trusted_client_is_what_its_mta_says(
     fields: tuple[bytes, ...], result: str, aligned: tuple[str, ...]
 ) -> None:
     """A signature that the MTA says nothing of may be good behind us: DMARC is then not known to rest on SPF alone."""
-    verdict = await hear(DNS, Message(b"".join((*fields, AUTHOR)) + b"\r\n"), "news@shop.example", (MTA,), 0.0)
+    verdict = await read_trusted_results(
+        DNS, Message(b"".join((*fields, AUTHOR)) + b"\r\n"), "news@shop.example", (MTA,), 0.0
+    )
     assert verdict.dmarc is not None
     assert (verdict.dmarc.result, verdict.dmarc.policy) == (result, "reject")
     assert set(verdict.aligned) == set(aligned)
 
 
 async def test_nothing_is_known_where_nobody_vouches() -> None:
-    verdict = await hear(DNS, Message(SPF + AUTHOR + b"\r\n"), "news@shop.example", ("other.example",), 0.0)
-    assert (verdict.spf, verdict.dkim, verdict.dmarc, verdict.word) == (None, (), None, None)
+    verdict = await read_trusted_results(
+        DNS, Message(SPF + AUTHOR + b"\r\n"), "news@shop.example", ("other.example",), 0.0
+    )
+    assert (verdict.spf, verdict.dkim, verdict.dmarc, verdict.trusted_results) == (None, (), None, None)
 
 
 def test_what_is_vouched_for_in_our_own_name_stays() -> None:

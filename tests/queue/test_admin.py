@@ -9,7 +9,7 @@ import pytest
 from relay.mail.queue_id import text
 from relay.queue import admin
 from relay.queue.admin import Selector
-from relay.queue.change import for_ours
+from relay.queue.change import own_hop
 from relay.queue.database import Database
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, bury, leased, sizes
@@ -56,9 +56,9 @@ async def test_a_key_for_what_we_write_ourselves_is_shown_as_the_next_hop_that_i
     store: Store, queue: Database
 ) -> None:
     change = arrival(recipients=1)
-    await store.apply(replace(change, deliveries=[replace(d, hop=for_ours("d.test")) for d in change.deliveries]))
+    await store.apply(replace(change, deliveries=[replace(d, hop=own_hop("d.test")) for d in change.deliveries]))
     assert [row["next_hop"] async for row in admin.rows(queue)] == ["d.test"]
-    assert [d.hop for d in await store.due(2000.0, 10, hop=for_ours("d.test"))] == [for_ours("d.test")]
+    assert [d.hop for d in await store.due(2000.0, 10, hop=own_hop("d.test"))] == [own_hop("d.test")]
 
 
 async def test_the_list_of_one_state(store: Store, queue: Database) -> None:

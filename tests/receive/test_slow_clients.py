@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.receive.command import Transaction
 from relay.receive.stream import LINES_IN_A_ROW
 from tests.peers import wait_for

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client
+from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.receive.command import Transaction
 from relay.receive.memory import SPOOL_FROM

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client
+from relay.mail.message import Message
 from relay.rewrite.received_field import address_literal, received_field
 
 NOW = 1_750_000_000.9
