@@ -31,7 +31,7 @@ _AROUND_DOT_OR_AT = re.compile(rb"(?<![ \t])[ \t]*+([.@])[ \t]*+")
 _ADDRESS = re.compile(rb'<[^<>]*+>|(?:"(?:[^"\\]|\\.)*+"|[^ \t<>,;:()"]++)++', re.DOTALL)
 
 
-def refuse_controls(message: Message) -> None:
+def refuse_control_characters(message: Message) -> None:
     """Looks at the addresses in From, Sender and Reply-To.
 
     Raises:

@@ -27,7 +27,7 @@ from relay.mail.arrival import Arrival
 from relay.mail.domains import is_same_or_below
 from relay.mail.envelope import Client
 from relay.mail.message import HeaderField, Message
-from relay.mail.off_loop import aside
+from relay.mail.off_loop import run_off_loop
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.network import within
@@ -140,7 +140,7 @@ class Examiner:
     ) -> tuple[Message, tuple[HeaderField, ...]]:
         believed = verdict.trusted_results.fields if verdict.trusted_results is not None else ()
         other_ids = () if verdict.trusted else self._config.clients.authserv_ids
-        return await aside(message, partial(strip_forged, message, self._config.authserv, believed, other_ids))
+        return await run_off_loop(message, partial(strip_forged, message, self._config.authserv, believed, other_ids))
 
     def results_field(self, examination: Examination) -> bytes:
         """Our Authentication-Results with its CRLF; empty for a trusted client, whose own MTA writes one."""

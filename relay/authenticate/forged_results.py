@@ -72,7 +72,7 @@ def strip_forged(
     return message.without(forged), tuple(forged)
 
 
-def are_signed(message: Message) -> bool:
+def results_are_signed(message: Message) -> bool:
     """Whether a DKIM signature signs Authentication-Results (`h=`, RFC 6376 section 3.5), and so fails without them."""
     signed = (_SIGNED_FIELDS.search(field.value.lower()) for field in message.all("dkim-signature"))
     return any(b"authentication-results" in re.split(rb"[:\s]+", names[1]) for names in signed if names)

@@ -15,8 +15,7 @@ from relay.bounce.whom_to_tell import whom_to_tell
 from relay.config.sections import BouncesTo
 from relay.mail.address import domain_of, lookup_key
 from relay.mail.message import Message
-from relay.mail.queue_id import QueueIds
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import QueueIds, id_text
 from relay.queue.retry_schedule import Patience
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import OWN_MESSAGE

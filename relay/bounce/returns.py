@@ -14,7 +14,7 @@ import structlog
 from relay.bounce.multipart import Unreadable
 from relay.bounce.rebuild import Site, rebuilt
 from relay.mail.message import Message
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import id_text
 from relay.queue.store import StoredMessage
 from relay.queue.stored_verdict import OWN_MESSAGE
 from relay.route.loops import is_looping, kept_marks, mark_fields

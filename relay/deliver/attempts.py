@@ -24,7 +24,7 @@ from relay.deliver.settlement import Result, concerns_sender, may_need_notificat
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.change import shown_hop
 from relay.queue.database import QueueUnavailable

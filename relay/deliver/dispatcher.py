@@ -24,7 +24,7 @@ from relay.deliver.concurrency_share import Place
 from relay.deliver.recorder import Recorder
 from relay.deliver.underway import Underway
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import id_text
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Delivery, Due, Key, Store, StoredMessage
 

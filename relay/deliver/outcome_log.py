@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import structlog
 
 from relay.deliver.settlement import Event
-from relay.mail.queue_id import given_at
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
 from relay.queue.store import Delivery, StoredMessage
 

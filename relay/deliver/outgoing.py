@@ -17,7 +17,7 @@ from relay.authenticate.trusted_results import find_trusted_results
 from relay.config.model import Config
 from relay.mail.address import domain_of
 from relay.mail.message import Message
-from relay.mail.off_loop import aside, read_header
+from relay.mail.off_loop import read_header, run_off_loop
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.from_field import author_addresses, with_rewritten_from
@@ -48,7 +48,7 @@ class OutgoingMessage:
         if self._signatures is None:
             async with self._turn:
                 if self._signatures is None:
-                    self._signatures = await aside(self.message, partial(self._make, self.message))
+                    self._signatures = await run_off_loop(self.message, partial(self._make, self.message))
                 await asyncio.sleep(0)
         return self._signatures + self._trace
 
@@ -104,18 +104,21 @@ class OutgoingMessages:
         await read_header(message)
         if rewrite_from:
             addresses = await self._reply_addresses(stored, author_addresses(message))
-            message = await aside(message, partial(with_rewritten_from, message, addresses, self._config.srs.domain))
+            message = await run_off_loop(
+                message, partial(with_rewritten_from, message, addresses, self._config.srs.domain)
+            )
             await read_header(message)
         testimony = self._testimony(stored)
-        octets = await aside(message, partial(self._octets, stored, testimony, message))
+        octets = await run_off_loop(message, partial(self._octets, stored, testimony, message))
         return OutgoingMessage(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
 
     def _octets(self, stored: StoredMessage, testimony: bytes, message: Message) -> int:
         now = self._clock()
-        signatures, octets = self._signer.octets(message, now, ours=stored.is_own)
+        signatures, octets = self._signer.estimate(message, now, ours=stored.is_own)
         key = self._signer.sealing_key(now)
         if testimony and key is not None:
-            octets += arc.octets(message, signatures, key) + 2 * len(testimony)  # folded, at worst at every other octet
+            # The results are folded, at worst at every other octet.
+            octets += arc.seal_octets(message, signatures, key) + 2 * len(testimony)
         return octets + len(message.content) + len(stored.trace)
 
     async def _reply_addresses(self, stored: StoredMessage, addresses: Sequence[str]) -> dict[str, str]:

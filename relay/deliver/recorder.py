@@ -14,7 +14,7 @@ from relay.bounce.notifier import Notifier
 from relay.deliver.outcome_log import log_outcome, log_queued
 from relay.deliver.settlement import Result, Settlement, concerns_sender, damaged, needs_sender, settle, shared, suspend
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import Patience

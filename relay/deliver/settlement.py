@@ -14,8 +14,7 @@ from typing import Any
 from relay.bounce.dsn import Action
 from relay.bounce.notifier import Happening, Notice, Notifier
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import given_at
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import given_at, id_text
 from relay.queue.retry_schedule import Patience
 from relay.queue.store import Change, Delivery, Key, StoredMessage
 from relay.route.router import Target

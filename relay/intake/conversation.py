@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from relay.authenticate import spf
-from relay.authenticate.control_characters import refuse_controls
+from relay.authenticate.control_characters import refuse_control_characters
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev, iprev
 from relay.authenticate.refusals import apply_spf
@@ -21,8 +21,8 @@ from relay.intake.intake import Intake
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
-from relay.mail.off_loop import aside, read_header
-from relay.mail.queue_id import text as id_text
+from relay.mail.off_loop import read_header, run_off_loop
+from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused, Reply
 from relay.metrics import refusal
 from relay.queue.database import QueueUnavailable
@@ -156,7 +156,7 @@ class Conversation:
     async def _arrival(self, client: Client, transaction: Transaction, message: Message) -> Arrival:
         name = await self._iprev if self._iprev is not None else None
         client = replace(client, ptr=name.name if name is not None else "")
-        whole = await aside(message, message.without_mbox_lines)
+        whole = await run_off_loop(message, message.without_mbox_lines)
         if whole is not message:
             octets = len(message.content) - len(whole.content)
             log.info("mbox_lines_removed", id=id_text(transaction.id), octets=octets)
@@ -175,7 +175,7 @@ class Conversation:
         routes = [routed for _, routed in self._accepted.routes]
         intake.refuse_loops(arrival.message, routes)
         if not client.trusted:
-            await aside(arrival.message, partial(refuse_controls, arrival.message))
+            await run_off_loop(arrival.message, partial(refuse_control_characters, arrival.message))
         spf_verdict = None if client.trusted else await self._spf(client, arrival.sender)
         name = await self._iprev if self._iprev is not None else None
         examination = await intake.examiner.examine(arrival, self._accepted.budget, spf_verdict, name)

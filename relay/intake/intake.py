@@ -17,7 +17,7 @@ from relay.intake.recipients import Recipients
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import RcptTo
 from relay.mail.message import Message
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.queue.retry_schedule import Patience

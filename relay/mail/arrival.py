@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from relay.mail.envelope import Client, MailFrom, RcptTo
 from relay.mail.message import Message
-from relay.mail.queue_id import text
+from relay.mail.queue_id import id_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Arrival:
     @property
     def queue_id(self) -> str:
         """The id that the log and the final reply show."""
-        return text(self.id)
+        return id_text(self.id)
 
     @property
     def sender(self) -> str:

@@ -14,8 +14,8 @@ _BLANK = b" \t\r\n"
 class _BodyHash:
     """SHA-256 of a canonical body, fed block by block as DATA arrives.
 
-    A block costs a few microseconds a KiB whatever is in it, so that no message, however large, holds the event loop at
-    its end. Blank lines count only if something follows them: they are hashed ahead, and forgotten at the end.
+    A block costs a few microseconds a KiB whatever its content, so that no message blocks the event loop at its end.
+    Blank lines count only if text follows them: they are hashed in `_ahead`, which the digest leaves out.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class _BodyHash:
         self._solid, self._solid_octets = self._ahead.copy(), 0
 
     def _hash(self, solid: bytes, blank: bytes) -> None:
-        """Take canonical text, and what may turn out to be the blank end of the body."""
+        """Hashes canonical text, and the blank text after it, which does not count if it is the end of the body."""
         if solid:
             self._ahead.update(solid)
             self._solid, self._solid_octets = self._ahead.copy(), self._ahead_octets + len(solid)
@@ -33,17 +33,18 @@ class _BodyHash:
 
     @property
     def _last(self) -> bytes:
+        """The octets that end the canonical body."""
         return b"\r\n"
 
     def digest(self) -> bytes:
-        """The hash of what was fed."""
+        """The hash of everything that was fed."""
         result = self._solid.copy()
         result.update(self._last)
         return result.digest()
 
     @property
     def octets(self) -> int:
-        """The length of what was hashed, as `l=` counts it (RFC 6376 section 3.5)."""
+        """The length of the canonical body, as `l=` counts it (RFC 6376 section 3.5)."""
         return self._solid_octets + len(self._last)
 
 
@@ -51,6 +52,7 @@ class SimpleBodyHash(_BodyHash):
     """The hash of the body in simple canonicalization (RFC 6376 section 3.4.3); the empty body is one empty line."""
 
     def feed(self, block: bytes) -> None:
+        """Takes the next octets of the body."""
         solid = block.rstrip(b"\r\n")
         self._hash(solid, block[len(solid) :])
 
@@ -63,6 +65,7 @@ class RelaxedBodyHash(_BodyHash):
         self._tail = b""
 
     def feed(self, block: bytes) -> None:
+        """Takes the next octets of the body."""
         block = self._tail + block
         solid = block.rstrip(_BLANK)
         ends, line_end, tail = block[len(solid) :].rpartition(b"\r\n")
@@ -75,7 +78,7 @@ class RelaxedBodyHash(_BodyHash):
 
 
 def relaxed(lines: bytes) -> bytes:
-    """Every run of white space as one space, and none before a CRLF (RFC 6376 sections 3.4.2 and 3.4.4)."""
+    """Lines with each run of white space as one space, and none before CRLF (RFC 6376 sections 3.4.2 and 3.4.4)."""
     lines = lines.replace(b"\t", b" ")
     while b"  " in lines:
         lines = lines.replace(b"  ", b" ")

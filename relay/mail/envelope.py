@@ -10,17 +10,17 @@ BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who speaks to us, as known before MAIL.
+    """The host that connects to us, as known before MAIL.
 
     Attributes:
-        ip: textual address (from PROXY where a proxy vouches for it), without zone or IPv4 mapping.
+        ip: its address as text, without zone or IPv4 mapping; behind a proxy the one in the PROXY header.
         helo: the argument of EHLO or HELO, as sent; empty before either.
-        ptr: the name of the address, confirmed by its own address records; empty where there is none.
-        trusted: one of `clients.trusted`.
-        known: False where the address is that of a proxy which does not say whom it speaks for.
-        protocol: the `with` word of RFC 3848 for Received: SMTP, ESMTP, ESMTPS.
-        tls: protocol version and cipher, for the log; empty in clear.
-        local: the address of ours that the connection came to; empty where there is no connection.
+        ptr: the name of the address, confirmed by its own address records (iprev); empty where there is none.
+        trusted: whether it is one of `clients.trusted`.
+        known: False where the address is that of a proxy which does not name its client.
+        protocol: the `with` keyword of Received (RFC 3848): SMTP, ESMTP or ESMTPS.
+        tls: protocol version and cipher, for the log; empty without TLS.
+        local: our address that it connected to; empty where there is no connection.
     """
 
     ip: str
@@ -36,7 +36,12 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class MailFrom:
-    """MAIL: the reverse-path in normal form (empty for `<>`) and its parameters."""
+    """The MAIL command: the envelope sender in normal form (empty for `<>`) and the parameters.
+
+    Attributes:
+        size: octets announced by SIZE= (RFC 1870); 0 where it is not given.
+        ret, envid: DSN parameters (RFC 3461).
+    """
 
     sender: str
     size: int = 0
@@ -48,11 +53,11 @@ class MailFrom:
 
 @dataclass(frozen=True, slots=True)
 class RcptTo:
-    """RCPT: the forward-path and its DSN parameters. `<postmaster>` alone has no domain (RFC 5321 section 4.5.1).
+    """The RCPT command: the recipient and its DSN parameters (RFC 3461).
 
     Attributes:
-        recipient: in normal form.
-        given: as the client wrote it.
+        recipient: in normal form; `postmaster` may stand without a domain (RFC 5321 section 4.5.1).
+        given: the recipient as the client wrote it.
     """
 
     recipient: str
@@ -63,7 +68,7 @@ class RcptTo:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One RCPT that was accepted: the address given, and its DSN parameters (RFC 3461)."""
+    """A recipient of an outgoing transaction: its address and DSN parameters (RFC 3461)."""
 
     address: str
     notify: str = ""

@@ -90,7 +90,7 @@ class Worker:
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files), name="tables"),
-            asyncio.create_task(self._limits.paces.run(), name="paces"),
+            asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
         ]
 
     async def problem(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, true, tuple_, update
 
-from relay.mail.queue_id import number, text
+from relay.mail.queue_id import id_from_text, id_text
 from relay.queue.change import State, forget, shown_hop
 from relay.queue.database import Database
 from relay.queue.schema import delivery, message
@@ -47,7 +47,7 @@ class Selector:
         name, slash, n = given.partition("/")
         if slash and not (n.isascii() and n.isdigit() and len(n) <= 9):
             raise ValueError(f"{given!r} is not a queue id (like 3F2KQ0Z81TWH, or 3F2KQ0Z81TWH/2 for one recipient)")
-        return cls(number(name), int(n) if slash else None)
+        return cls(id_from_text(name), int(n) if slash else None)
 
     @property
     def condition(self) -> ColumnElement[bool]:
@@ -101,7 +101,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
     """A delivery as the commands print it; times are seconds since 1970."""
     active = row.lease_owner is not None and row.state == "queued"
     described = {
-        "id": text(row.message_id),
+        "id": id_text(row.message_id),
         "n": row.n,
         "state": "active" if active else row.state,
         "sender": row.sender,

@@ -57,7 +57,7 @@ def seal(
     return signed_field("ARC-Seal", _seal_tags(instance, cv, key, now), sealed, key) + signature + results_field
 
 
-def octets(message: Message, signatures: int, key: SigningKey) -> int:
+def seal_octets(message: Message, signatures: int, key: SigningKey) -> int:
     """How long a set may get besides the results in it, to announce a message's size (RFC 1870).
 
     Args:

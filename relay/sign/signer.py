@@ -73,7 +73,7 @@ class Signer:
         keys = self.table.select("", "", now) if self.sealing is None else (self.sealing,)
         return next((key for key in keys if key.algorithm == "rsa-sha256"), None)
 
-    def octets(self, message: Message, now: float, *, ours: bool = False) -> tuple[int, int]:
+    def estimate(self, message: Message, now: float, *, ours: bool = False) -> tuple[int, int]:
         """How many fields `fields` makes, and their greatest length, to announce a message's size (RFC 1870) before it
         is signed."""
         keys = self.table.select(*self._author(message), now)

@@ -167,7 +167,7 @@ def reverse(address: str, scheme: Scheme, now: float) -> str | Token:
             raise forged from None  # limits count forged addresses, not malformed ones
 
 
-def claimed(address: str, scheme: Scheme, now: float) -> str | Token:
+def read_unverified(address: str, scheme: Scheme, now: float) -> str | Token:
     """What `reverse` returns if the hash is right, but without checking it. Never to be acted on alone.
 
     Raises:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.authenticate.forged_results import SCANNED_OCTETS, are_signed, strip_forged
+from relay.authenticate.forged_results import SCANNED_OCTETS, results_are_signed, strip_forged
 from relay.authenticate.results_field import MethodResult, results_field
 from relay.mail.message import Message
 
@@ -259,4 +259,4 @@ def test_fields_that_are_believed_stay() -> None:
     ],
 )
 def test_whether_a_signature_fails_without_them(names: str, signed: bool) -> None:
-    assert are_signed(Message(f"DKIM-Signature: v=1; {names}\r\nFrom: a@d.example\r\n\r\n".encode())) is signed
+    assert results_are_signed(Message(f"DKIM-Signature: v=1; {names}\r\nFrom: a@d.example\r\n\r\n".encode())) is signed

@@ -21,7 +21,6 @@ from relay.deliver.client_tls import client_context
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.receive.server_tls import ServerTls
 from tests.deliver.scripted import FINE, HANG_UP, STALL, Part, Play, ScriptedServer
 from tests.deliver.sending import CONTENT, Zone, agent, config, hop, job
 
@@ -455,56 +454,3 @@ async def test_no_way_to_log_in_that_we_know(
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **smarthost}) as sender:
         (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.0")
-
-
-# our own certificate
-
-
-def shown_by(context: ssl.SSLContext) -> bytes:
-    """The certificate that a client sees, DER; client and server talk through memory."""
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_context(False).wrap_bio(to_client, to_server, server_hostname="mx.fwd.test")
-    server = context.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(4):
-        for side in (client, server):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
-    shown = client.getpeercert(binary_form=True)
-    assert shown is not None
-    return shown
-
-
-def der(tls: TlsSection) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(tls.certificate.read_text())
-
-
-def test_a_renewed_certificate_is_shown_without_a_restart(certificates: Certificates) -> None:
-    files = certificates.authority.files("mx.fwd.test")
-    tls = ServerTls(files)
-    kept = tls.context()
-    assert shown_by(kept) == der(files)
-    certificates.authority.files("mx.fwd.test")
-    assert shown_by(tls.context()) == shown_by(kept) == der(files)
-
-
-def test_a_broken_certificate_keeps_the_old_one(certificates: Certificates) -> None:
-    files = certificates.authority.files("mx2.fwd.test")
-    tls = ServerTls(files)
-    first = der(files)
-    files.private_key.write_text("no key")
-    assert shown_by(tls.context()) == first
-    files.certificate.unlink()
-    assert shown_by(tls.context()) == first
-    certificates.authority.files("mx2.fwd.test")
-    assert shown_by(tls.context()) == der(files) != first
-
-
-@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("nothing")])
-def test_a_certificate_that_cannot_be_used_at_the_start(certificates: Certificates, spoil: object) -> None:
-    files = certificates.authority.files("mx3.fwd.test")
-    assert callable(spoil)
-    spoil(files.certificate)
-    with pytest.raises(OSError):
-        ServerTls(files)

@@ -34,9 +34,9 @@ def test_body_hash_is_dkimpys_however_the_body_comes_in(
 ) -> None:
     body += b"\r\n"
     canonical = judge.canonicalize_body(body)
-    found = fed(hasher(), body, sizes)
-    assert found.digest() == hashlib.sha256(canonical).digest()
-    assert found.octets == len(canonical)
+    fed_hasher = fed(hasher(), body, sizes)
+    assert fed_hasher.digest() == hashlib.sha256(canonical).digest()
+    assert fed_hasher.octets == len(canonical)
 
 
 @pytest.mark.parametrize(

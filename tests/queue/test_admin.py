@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.mail.queue_id import text
+from relay.mail.queue_id import id_text
 from relay.queue import admin
 from relay.queue.admin import Selector
 from relay.queue.change import own_hop
@@ -26,7 +26,7 @@ async def states(queue: Database) -> dict[str, int]:
 
 
 def chosen(change: Change, n: int | None = None) -> list[Selector]:
-    name = text(change.arrived[0].id)
+    name = id_text(change.arrived[0].id)
     return [Selector.parse(name.lower() if n is None else f"{name}/{n}")]
 
 
@@ -69,7 +69,7 @@ async def test_the_list_of_one_state(store: Store, queue: Database) -> None:
         await admin.hold(queue, chosen(change, 1))
     assert len([row async for row in admin.rows(queue, "queued")]) == 5
     held = [(row["id"], row["n"]) async for row in admin.rows(queue, "held")]
-    assert held == [(text(change.arrived[0].id), 1) for change in changes[1:]]
+    assert held == [(id_text(change.arrived[0].id), 1) for change in changes[1:]]
     assert [row async for row in admin.rows(queue, "dead")] == []
 
 
@@ -93,8 +93,8 @@ async def test_a_dead_letter_that_is_retried_has_a_new_life(store: Store, queue:
     assert await states(queue) == {"dead": 1, "queued": 1}
     assert await admin.retry(queue, [*chosen(dead), *chosen(waiting)], 2500.0, 100.0) == 2
     found = {row["id"]: (row["state"], row["next_attempt"], row["expires"]) async for row in admin.rows(queue)}
-    assert found[text(dead.arrived[0].id)] == ("queued", 2500.0, 2600.0)
-    assert found[text(waiting.arrived[0].id)] == ("queued", 2500.0, 7000.0)
+    assert found[id_text(dead.arrived[0].id)] == ("queued", 2500.0, 2600.0)
+    assert found[id_text(waiting.arrived[0].id)] == ("queued", 2500.0, 7000.0)
 
 
 async def test_an_attempt_under_way_is_shown_and_not_doubled(store: Store, queue: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, func, insert, select, update
 
 from relay.mail.message import Message
-from relay.mail.queue_id import first_at, number, text
+from relay.mail.queue_id import first_at, id_from_text, id_text
 from relay.queue import schema
 from relay.queue import sender_tokens as tokens
 from relay.queue.connect import connect
@@ -295,8 +295,8 @@ async def test_two_workers_store_a_sender_under_one_token(store: Store, url: str
 def test_queue_ids_are_unique_ordered_and_readable() -> None:
     made = [IDS.new() for _ in range(10_000)]
     assert made == sorted(set(made))
-    names = [text(n) for n in made]
+    names = [id_text(n) for n in made]
     assert names == sorted(names) and {len(n) for n in names} == {12}
-    assert [number(n.lower()) for n in names] == made
+    assert [id_from_text(n.lower()) for n in names] == made
     with pytest.raises(ValueError, match="not a queue id"):
-        number("I-am-no-id!!")
+        id_from_text("I-am-no-id!!")
