@@ -14,7 +14,7 @@ from pathlib import Path
 
 from relay.config.model import ConfigError
 from relay.config.opendkim import Installation, find
-from relay.config.opendkim_syntax import ITSELF, Key, Signing, domain_name
+from relay.config.opendkim_syntax import ITSELF, KeyTableEntry, SigningTableEntry, domain_name
 from relay.mail.address import DOMAIN, normal_domain
 from relay.sign import keys
 from relay.sign.keys import PrivateKey, SigningKey
@@ -39,19 +39,19 @@ def read_rules(folder: Path) -> list[Rule]:
 class _RuleReader:
     """Makes rules of the entries of a SigningTable; reads each key once."""
 
-    def __init__(self, installation: Installation, key_table: dict[str, Key]) -> None:
+    def __init__(self, installation: Installation, key_table: dict[str, KeyTableEntry]) -> None:
         self._base = installation.base
         self._ends = not installation.is_on("multiplesignatures")
         self._key_table = key_table
         self._private_keys: dict[str, PrivateKey] = {}
 
-    def rules(self, signing_table: list[Signing]) -> Iterator[Rule]:
+    def rules(self, signing_table: list[SigningTableEntry]) -> Iterator[Rule]:
         for entry in signing_table:
             for pattern, key in self._key_entries(entry):
                 for address_pattern, signing_key in self._signing_keys(pattern, key):
                     yield Rule(address_pattern, (signing_key,), self._ends)
 
-    def _key_entries(self, entry: Signing) -> Iterator[tuple[str, Key]]:
+    def _key_entries(self, entry: SigningTableEntry) -> Iterator[tuple[str, KeyTableEntry]]:
         """The entries of the KeyTable for an entry of the SigningTable; for `ITSELF`, those named like its domains."""
         rule = Rule(entry.pattern, ())
         if entry.key != ITSELF:
@@ -65,7 +65,7 @@ class _RuleReader:
                 raise ValueError(f"{entry.where}: the KeyTable has no key {name!r}")
             yield pattern, self._key_table[name]
 
-    def _signing_keys(self, pattern: str, key: Key) -> Iterator[tuple[str, SigningKey]]:
+    def _signing_keys(self, pattern: str, key: KeyTableEntry) -> Iterator[tuple[str, SigningKey]]:
         """The pattern with its key; if each domain has a file of its own, a pattern for each domain with a file."""
         rule = Rule(pattern, ())
         if key.domain != ITSELF:
@@ -79,7 +79,7 @@ class _RuleReader:
                 if matches(rule.domain, domain):
                     yield f"{rule.user}@{domain}", self._load(key, domain)
 
-    def _load(self, key: Key, domain: str) -> SigningKey:
+    def _load(self, key: KeyTableEntry, domain: str) -> SigningKey:
         is_file = key.private.startswith(("/", "./", "../"))
         private = key.private.replace(ITSELF, domain) if is_file else key.private
         if private not in self._private_keys:

@@ -17,6 +17,7 @@ from relay.authenticate.refusals import (
     override_doubt,
     overrides,
     refuse_forged,
+    refuse_many_authors,
 )
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
@@ -144,7 +145,6 @@ OURS_PASS = verdict("pass", "fwd.example")
             [],
             "550 5.7.1",
         ),
-        (proven(), False, [f"y{n}.example" for n in range(AUTHOR_DOMAINS + 1)], [], "550 5.7.1"),
     ],
 )
 def test_our_domains_in_the_hands_of_others(
@@ -349,3 +349,11 @@ def test_an_author_who_may_be_akin_to_us_is_waited_for_unless_proven(found: Verd
         return
     with pytest.raises(Refused, match=f"^{reply} .*a\\.example"):
         defer_unknown_owner(found, ["a.example"], ["a.example"])
+
+
+def test_a_from_with_more_domains_than_are_checked_is_refused() -> None:
+    many = [f"y{number}.example" for number in range(AUTHOR_DOMAINS + 1)]
+    refuse_many_authors(many[1:], many[1:])
+    for named, doubtful in ((many, []), (["y.example"], many)):
+        with pytest.raises(Refused, match=r"^550 5\.7\.1"):
+            refuse_many_authors(named, doubtful)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.config import opendkim_syntax as opendkim
-from relay.config.opendkim_syntax import Setting
+from relay.config.opendkim_syntax import ConfSetting
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,6 @@ from relay.config.opendkim_syntax import Setting
 def test_the_kinds_of_tables(value: str, expected: tuple[str, str] | None) -> None:
     if expected is None:
         with pytest.raises(ValueError, match="only text files"):
-            opendkim.dataset(Setting(value, "opendkim.conf:1"))
+            opendkim.dataset(ConfSetting(value, "opendkim.conf:1"))
     else:
-        assert opendkim.dataset(Setting(value, "opendkim.conf:1")) == expected
+        assert opendkim.dataset(ConfSetting(value, "opendkim.conf:1")) == expected
