@@ -217,7 +217,7 @@ def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdic
     sealers made all sets from the newest down to the one that saw DMARC pass (RFC 8617 section 7.2).
 
     Args:
-        known: hosts, see `config_values.host_pattern`.
+        known: hosts, see `relay.config.values.host_pattern`.
         sealers: domains whose seals are believed.
     """
     name = verdict.iprev.name if verdict.iprev is not None else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.srs.address import scheme_from_config
+from relay.srs.configured_scheme import scheme_from_config
 from tests.config.loading import MINIMAL, loaded, refusal
 
 
