@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 FAST   := -q -m 'not peer and not slow'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint coverage matrix dist format bench clean
+.PHONY: help install demo test check lint coverage matrix dist format bench reference docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,5 +54,12 @@ format: install ## rewrite in the house's format
 bench: install ## load figures on loopback
 	$(BIN)/python -m bench
 
+reference: install ## generate config/relay.toml, its page, and the manual pages
+	$(BIN)/python -m tools.reference
+
+docs: install ## the docs as a site, links checked
+	$(BIN)/python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean: ## remove what make made
-	rm -rf $(VENV) .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist
+	rm -rf $(VENV) .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist site

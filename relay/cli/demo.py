@@ -22,11 +22,11 @@ from rich.text import Text
 
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
-from relay.authenticate.verdict import Verdict, examine
+from relay.authenticate.iprev import iprev
+from relay.authenticate.verdict import Verdict, check_stranger
 from relay.cli.demo_hosts import Host, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
 from relay.cli.errors import Failure
-from relay.dns import iprev
 from relay.mail.message import Message
 from relay.mail.visible import visible
 from relay.sign.dkim_signature import sign
@@ -174,7 +174,7 @@ async def _spf(here: World, arrived: Received, sender: str) -> spf.SpfVerdict:
 async def _examined(here: World, arrived: Received) -> Verdict:
     message, now = Message(arrived.content), datetime.now(UTC).timestamp()
     passed, name = await _spf(here, arrived, arrived.sender), await iprev(here.resolver, arrived.client)
-    return await examine(Budget(here.resolver), message, arrived.sender, passed, name, now)
+    return await check_stranger(Budget(here.resolver), message, arrived.sender, passed, name, now)
 
 
 def _newsletter(key: SigningKey) -> bytes:

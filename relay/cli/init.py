@@ -23,7 +23,7 @@ import typer
 
 from relay.cli.errors import Failure
 from relay.cli.records import records
-from relay.config.values import moment
+from relay.config.values import point_in_time
 from relay.mail.address import DOMAIN, BadAddress, normal_domain, parse
 from relay.sign import keys
 from relay.sign.keys import SigningKey
@@ -190,7 +190,7 @@ def _hashes_before(folder: Path) -> tuple[date | None, int]:
         shortest = min(HASH, int(srs.get("hash_min", 4)))
         if srs.get("hash") != "framed":
             return _tomorrow(), shortest
-        return moment(srs["framed_since"]).date() if "framed_since" in srs else None, shortest
+        return point_in_time(srs["framed_since"]).date() if "framed_since" in srs else None, shortest
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return _tomorrow(), 4
 

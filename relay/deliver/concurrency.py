@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from relay.deliver.concurrency_share import Place, Share
 from relay.deliver.deadline import Bound
 from relay.mail.outcome import Outcome
-from relay.queue.change import is_ours
+from relay.queue.change import is_own_hop
 
 FIRST = 5  # transactions at once with a next hop that has not answered yet; Postfix initial_destination_concurrency
 SLOW = 30.0  # seconds after which a transaction is slow: a busy server with a scanner answers in a few
@@ -105,7 +105,7 @@ class Hops:
         return min(places - known.active, min(free for free, _ in left)), places
 
     def _shares(self, hop: str) -> tuple[Share, ...]:
-        return (self._all, self._ours) if is_ours(hop) else (self._all,)
+        return (self._all, self._ours) if is_own_hop(hop) else (self._all,)
 
     def _places(self, known: _Hop, now: float) -> int:
         if known.failure is not None:

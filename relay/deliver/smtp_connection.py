@@ -23,7 +23,8 @@ from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
 from relay.deliver.deadline import Bound
-from relay.deliver.mx import Hop, Host
+from relay.deliver.mx import Host
+from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, Reply, Wire
 from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import printable
@@ -87,7 +88,7 @@ class Connection:
     async def open(
         cls,
         host: Host,
-        hop: Hop,
+        hop: NextHop,
         hostname: str,
         delivery: DeliverySection,
         *,
@@ -123,7 +124,7 @@ class Connection:
     async def _open(
         cls,
         host: Host,
-        hop: Hop,
+        hop: NextHop,
         level: Level,
         hostname: str,
         delivery: DeliverySection,

@@ -20,7 +20,7 @@ from relay.deliver.deadline import Bound
 from relay.deliver.reply_parser import NoReply, Reply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.mail.address import normal_domain, split
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral, failure, temporary
 
 BLOCK = 65536  # octets written at a time: what a socket takes at once, and a stall that nobody notices

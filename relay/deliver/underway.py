@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay.deliver.attempts import Round, Transaction
+from relay.deliver.attempts import Attempt, Batch
 from relay.deliver.concurrency import SLOW, Hops
 from relay.deliver.concurrency_share import Place
 
@@ -27,8 +27,8 @@ _MAKE_ROOM = "given up for taking long, to make room for others"
 
 @dataclass(eq=False, slots=True)
 class _Message:
-    round: Round
-    places: dict[Transaction, Place]  # of the transactions that are not over
+    attempt: Attempt
+    places: dict[Batch, Place]  # of the transactions that are not over
     octets: int  # of its content, while it is held
     since: float  # by the monotonic clock
 
@@ -44,8 +44,8 @@ class Underway:
         self._hops = hops
         self._slow_memory = memory // 4
         self._memory = memory - self._slow_memory
-        self._young: dict[Round, _Message] = {}  # the oldest stand first, here and there
-        self._slow: dict[Round, _Message] = {}
+        self._young: dict[Attempt, _Message] = {}  # the oldest stand first, here and there
+        self._slow: dict[Attempt, _Message] = {}
         self._octets = 0  # of the young ones
         self._changed = asyncio.Event()
 
@@ -64,26 +64,26 @@ class Underway:
             self._changed.clear()
             await self._changed.wait()
 
-    def begin(self, round: Round) -> None:
+    def begin(self, attempt: Attempt) -> None:
         """The attempts at a message begin."""
         now = time.time()
-        places = {each: self._hops.started(each.hop, now, each.bound) for each in round.transactions}
-        octets = len(round.stored.message.content)
-        self._young[round] = _Message(round, places, octets, time.monotonic())
+        places = {each: self._hops.started(each.hop, now, each.bound) for each in attempt.batches}
+        octets = len(attempt.stored.message.content)
+        self._young[attempt] = _Message(attempt, places, octets, time.monotonic())
         self._octets += octets
 
-    def place_of(self, round: Round, transaction: Transaction) -> Place | None:
+    def place_of(self, attempt: Attempt, batch: Batch) -> Place | None:
         """The place of a transaction that is over, to be given back; None where `end` has done that."""
-        message = self._young.get(round) or self._slow.get(round)
-        return None if message is None else message.places.pop(transaction)
+        message = self._young.get(attempt) or self._slow.get(attempt)
+        return None if message is None else message.places.pop(batch)
 
-    def end(self, round: Round) -> None:
+    def end(self, attempt: Attempt) -> None:
         """The attempts at a message are over, what they came to is recorded."""
-        message = self._young.pop(round, None)
+        message = self._young.pop(attempt, None)
         if message is not None:
             self._octets -= message.octets
         else:
-            message = self._slow.pop(round)
+            message = self._slow.pop(attempt)
         for place in message.places.values():  # of those that were cancelled
             self._hops.released(place)
         self._changed.set()
@@ -97,16 +97,16 @@ class Underway:
                 age = time.monotonic() - message.since
                 if age < SLOW / SOONER:
                     break
-                if message.round in self._young and (age >= SLOW or (ours_wait and message.round.stored.is_ours)):
+                if message.attempt in self._young and (age >= SLOW or (ours_wait and message.attempt.stored.is_own)):
                     self._turn_slow(message)
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
             for message in self._slow.values():
-                self._let_go_of_content(message)
+                self._free_content(message)
 
     def _turn_slow(self, message: _Message) -> None:
-        del self._young[message.round]
-        self._slow[message.round] = message
+        del self._young[message.attempt]
+        self._slow[message.attempt] = message
         self._octets -= message.octets
         now = time.time()
         for place in list(message.places.values()):
@@ -126,11 +126,11 @@ class Underway:
             for place in each.places.values():
                 place.bound.end(_MAKE_ROOM)
 
-    def _let_go_of_content(self, message: _Message) -> None:
+    def _free_content(self, message: _Message) -> None:
         if message.octets and message.places and all(p.bound.final for p in message.places.values()):
             message.octets = 0
-            message.round.let_go_of_content()
+            message.attempt.free_content()
 
 
-def _may_end(places: Mapping[Transaction, Place]) -> bool:
+def _may_end(places: Mapping[Batch, Place]) -> bool:
     return any(place.bound.open for place in places.values())
