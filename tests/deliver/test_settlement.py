@@ -147,7 +147,7 @@ def test_never_drops_the_failure_and_the_log_does_not_speak_of_a_bounce() -> Non
     assert settlement.events[0].fields == {} and not settlement.change.arrived
 
 
-@pytest.mark.parametrize("notify", ["NEVER"])
+@pytest.mark.parametrize("notify", ["NEVER", "SUCCESS", "DELAY", "SUCCESS,DELAY"])
 def test_a_failure_that_nobody_wants_to_hear_of_is_no_bounce_in_the_log(notify: str) -> None:
     alone = settled(Result(delivery(0, notify=notify), FAILED))
     assert names(alone) == ["dropped"]
