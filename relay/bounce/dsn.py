@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Literal
 
-from relay.bounce.words import reason, span
+from relay.bounce.reasons import reason, span
 from relay.mail.address import BadAddress, is_ascii, parse
 from relay.mail.message import Message
 

@@ -49,7 +49,7 @@ _TELLING = frozenset(("delivered-to", "x-delivered-to", "x-original-to", "envelo
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ReportingMta:
     """Who we are.
 
     Attributes:
@@ -73,7 +73,7 @@ class _Taken:
     at: float | None = None
 
 
-def rebuilt(message: Message, site: Site, *, to: str, unique: str, now: float) -> bytes:
+def rebuilt(message: Message, site: ReportingMta, *, to: str, unique: str, now: float) -> bytes:
     """Our notification in place of another host's: header and body, CRLF line ends.
 
     It may take some milliseconds for each 10 KiB: a large message is for a thread.
@@ -164,7 +164,7 @@ class _Naming:
         hidden: addresses in the report that the sender need not know.
     """
 
-    def __init__(self, alias: str, came: Message, site: Site) -> None:
+    def __init__(self, alias: str, came: Message, site: ReportingMta) -> None:
         self._alias = alias
         self._known = {lookup_key(alias): alias} if alias else _written(came)
         self._unknown = f"{UNKNOWN}@{site.from_domain}"
@@ -231,7 +231,7 @@ def _xtext(text: str) -> str:
 # What comes back of the message.
 
 
-def _taken(returned: Message, site: Site, now: float) -> _Taken:
+def _taken(returned: Message, site: ReportingMta, now: float) -> _Taken:
     """How we took the message: the first time, where it came by twice, so that nothing behind us is shown."""
     received = [(n, field) for n, field in enumerate(returned.fields) if field.name == "received"]
     if len(received) > HOPS:

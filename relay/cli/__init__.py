@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from relay import __version__
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.mail.visible import visible
 
 PROGRAM = "srs-relay"
@@ -97,7 +97,7 @@ def run(args: Sequence[str]) -> int:
         # Nobody reads any more: what the interpreter still flushes at its exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Failure as error:
+    except CommandFailed as error:
         return _failed(str(error))
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))

@@ -18,7 +18,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table, Whitespace
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.config.file import parse
 from relay.mail.address import normal_domain
 
@@ -37,14 +37,14 @@ def with_successor(
         successor: the new entry.
 
     Raises:
-        Failure: there is no such entry in the file, or it is not written as `[[dkim]]`.
+        CommandFailed: there is no such entry in the file, or it is not written as `[[dkim]]`.
     """
     headers = list(_DKIM.finditer(text))
     meant = tomllib.loads(text)
     named = ((normal_domain(entry["domain"]), normal_domain(entry["selector"])) for entry in meant.get("dkim", ()))
     position = next((place for place, names in enumerate(named) if names == (domain, selector)), len(headers))
     if position >= len(headers):
-        raise Failure(f"the file has no entry [[dkim]] for {selector}._domainkey.{domain} that could be changed")
+        raise CommandFailed(f"the file has no entry [[dkim]] for {selector}._domainkey.{domain} that could be changed")
     start = headers[position].start()
     following = _HEADER.search(text, headers[position].end())
     end = following.start() if following else len(text)
@@ -56,7 +56,7 @@ def with_successor(
             return changed
     except (TOMLKitError, tomllib.TOMLDecodeError):
         pass  # what looks like a header stands within a value
-    raise Failure("the [[dkim]] entries of the file are written in a way that a command cannot change")
+    raise CommandFailed("the [[dkim]] entries of the file are written in a way that a command cannot change")
 
 
 def toml_entry(values: Mapping[str, Any]) -> str:
@@ -72,7 +72,7 @@ def replace_config(path: Path, before: str, text: str) -> None:
 
     Raises:
         ConfigError: the new one cannot be loaded; the old one stays.
-        Failure: somebody else has changed the old one meanwhile; it stays as they left it.
+        CommandFailed: somebody else has changed the old one meanwhile; it stays as they left it.
         OSError: it cannot be written; the old one stays.
     """
     parse(text, path)
@@ -88,7 +88,7 @@ def replace_config(path: Path, before: str, text: str) -> None:
             file.flush()
             os.fsync(handle)
         if path.read_bytes().decode("utf-8", errors="replace") != before:
-            raise Failure(f"{path} was changed meanwhile, and stays as it is; try again")
+            raise CommandFailed(f"{path} was changed meanwhile, and stays as it is; try again")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink()

@@ -23,9 +23,9 @@ from rich.text import Text
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.verdict import Verdict, examine
-from relay.cli.demo_hosts import Host, Received
+from relay.cli.demo_servers import MailServer, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, SENDER_IP, World, world
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.dns import iprev
 from relay.mail.message import Message
 from relay.mail.visible import visible
@@ -58,7 +58,7 @@ async def _demo(stay: bool) -> None:
         found = await tour(here)
         _print(found, console)
         if problems := found.problems:
-            raise Failure("\n".join(problems))
+            raise CommandFailed("\n".join(problems))
         if stay:
             await _stay(here, console)
 
@@ -131,18 +131,18 @@ async def tour(here: World) -> Findings:
     """Send a message through the relay, bounce it at the mailbox, and follow both.
 
     Raises:
-        Failure: the relay refused one of them, or it did not arrive.
+        CommandFailed: the relay refused one of them, or it did not arrive.
     """
     original = _newsletter(here.key)
     reply = await here.sender.send(here.relay, SENDER, ALIAS, original)
     if not reply.startswith("250"):
-        raise Failure(f"the relay refused the message: {reply}")
+        raise CommandFailed(f"the relay refused the message: {reply}")
     arrived = await _next(here.mailbox)
 
     bounce = _bounce(arrived)
     accepted = await here.mailbox.send(here.relay, "", arrived.sender, bounce)
     if not accepted.startswith("250"):
-        raise Failure(f"the relay refused the bounce: {accepted}")
+        raise CommandFailed(f"the relay refused the bounce: {accepted}")
     seen = await _examined(here, arrived)
     return Findings(
         original,
@@ -158,11 +158,11 @@ async def tour(here: World) -> Findings:
     )
 
 
-async def _next(host: Host) -> Received:
+async def _next(host: MailServer) -> Received:
     try:
         return await host.next_message(PATIENCE)
     except TimeoutError:
-        raise Failure(f"nothing reached {host.name} within {PATIENCE:g} s") from None
+        raise CommandFailed(f"nothing reached {host.name} within {PATIENCE:g} s") from None
 
 
 async def _spf(here: World, arrived: Received, sender: str) -> spf.SpfVerdict:
@@ -293,7 +293,7 @@ async def _stay(here: World, console: Console) -> None:
     await asyncio.gather(*watchers, return_exceptions=True)
 
 
-async def _watch(host: Host, console: Console) -> None:
+async def _watch(host: MailServer, console: Console) -> None:
     while True:
         message = await host.next_message()
         way = visible(f"<{message.sender}> to {', '.join(message.recipients)}")

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.cli.demo_hosts import Host
-from relay.cli.errors import Failure
+from relay.cli.demo_servers import MailServer
+from relay.cli.errors import CommandFailed
 from relay.cli.zone import ZoneServer
 from relay.dns import CachingResolver, Resolver
 from relay.sign import keys
@@ -36,8 +36,8 @@ class World:
 
     folder: Path
     relay: tuple[str, int]
-    sender: Host
-    mailbox: Host
+    sender: MailServer
+    mailbox: MailServer
     resolver: Resolver
     key: keys.SigningKey
 
@@ -54,14 +54,14 @@ async def world() -> AsyncIterator[World]:
         zone = ZoneServer(_zone(public_keys))
         stack.push_async_callback(zone.close)
         dns = "{}:{}".format(*await zone.start())
-        sender, mailbox = Host("mx.shop.example", SENDER_IP), Host("mx.mailbox.example", MAILBOX_IP)
+        sender, mailbox = MailServer("mx.shop.example", SENDER_IP), MailServer("mx.mailbox.example", MAILBOX_IP)
         port = 0
         for host in (sender, mailbox):
             stack.push_async_callback(host.close)
             try:
                 port = await host.start(port)  # one port for all hosts, as 25 is elsewhere
             except OSError as error:
-                raise Failure(f"the demo needs {host.ip} on loopback: {error.strerror}") from None
+                raise CommandFailed(f"the demo needs {host.ip} on loopback: {error.strerror}") from None
         _write(folder / "relay1.pem", relay_pem.decode("ascii"))
         _write(folder / "srs.secret", secrets.token_hex(16) + "\n")
         _write(folder / "aliases", f"{ALIAS} {MAILBOX}\n")
@@ -126,7 +126,7 @@ async def _relay(folder: Path, port: int) -> AsyncIterator[None]:
         async with asyncio.timeout(PATIENCE):
             while not await _greets(RELAY_IP, port):
                 if process.returncode is not None:
-                    raise Failure(f"the relay did not start:\n{(folder / 'log').read_text(errors='replace')}")
+                    raise CommandFailed(f"the relay did not start:\n{(folder / 'log').read_text(errors='replace')}")
                 await asyncio.sleep(0.02)
         yield
     finally:

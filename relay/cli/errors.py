@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class Failure(Exception):
+class CommandFailed(Exception):
     """The command failed for a reason that its text says in one line; the exit status is 1."""

@@ -21,7 +21,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.records import records
 from relay.config.values import moment
 from relay.mail.address import DOMAIN, BadAddress, normal_domain, parse
@@ -77,14 +77,14 @@ def init(
     }
     there = {path for path in files if path.exists()}
     if there and not force:
-        raise Failure(f"{min(there)} is there already; nothing was written (--force replaces relay.toml alone)")
+        raise CommandFailed(f"{min(there)} is there already; nothing was written (--force replaces relay.toml alone)")
     if alias and aliases in there:
-        raise Failure(f"{aliases} is there already and stays as it is; write the alias into it")
+        raise CommandFailed(f"{aliases} is there already and stays as it is; write the alias into it")
     pem = key_file.read_bytes() if key_file in there else files[key_file].encode("ascii")
     try:
         key = SigningKey(site.domain, SELECTOR, keys.parse(pem))
     except ValueError as error:
-        raise Failure(f"{key_file}: {error}") from None
+        raise CommandFailed(f"{key_file}: {error}") from None
     written = {path: content for path, content in files.items() if path == config or path not in there}
     _write(written)
     print("\n".join(records(site.hostname, site.domain, site.addresses, key)))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.sign import keys
 from relay.sign.keys import KeyType, SigningKey
 from relay.sign.rotation import next_selector
@@ -32,7 +32,7 @@ def make_key(path: Path, kind: KeyType, domain: str, selector: str) -> SigningKe
     """A new key in a new file, for its owner alone: where root makes it, the owner of the folder that it is made in.
 
     Raises:
-        Failure: the file is there already, and stays as it is.
+        CommandFailed: the file is there already, and stays as it is.
         OSError: it cannot be written; nothing is left of it.
     """
     pem = keys.generate(kind)
@@ -41,7 +41,7 @@ def make_key(path: Path, kind: KeyType, domain: str, selector: str) -> SigningKe
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise Failure(f"{path} is there already, and stays as it is") from None
+        raise CommandFailed(f"{path} is there already, and stays as it is") from None
     try:
         with os.fdopen(handle, "wb") as file:
             _give(handle, folder)

@@ -16,7 +16,7 @@ import typer
 
 from relay.authenticate import public_key
 from relay.cli import config_edit, key_files, keys_view
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
@@ -66,7 +66,7 @@ def new(
     domain = domain or loaded.srs.domain
     taken = _selectors(read_signer(loaded).keys, domain)
     if selector in taken:
-        raise Failure(f"{selector}._domainkey.{domain} is configured already; take another --selector")
+        raise CommandFailed(f"{selector}._domainkey.{domain} is configured already; take another --selector")
     selector = selector or key_files.free_selector(config, domain, taken)
     path = out or key_files.default_path(config, domain, selector)
     key = key_files.make_key(path, algorithm, domain, selector)
@@ -169,20 +169,20 @@ def _to_rotate(config: Config, domain: str, taken: list[str], now: float) -> Ite
     """The active keys of a domain.
 
     Raises:
-        Failure: it has none, or the next one waits already.
+        CommandFailed: it has none, or the next one waits already.
     """
     entries = [(entry, keys.load(entry)) for entry in config.dkim if entry.domain == domain]
     if taken and not entries:
-        raise Failure(
+        raise CommandFailed(
             f"the keys of {domain} are not in [[dkim]], and only those are rotated;"
             f" one of `srs-relay keys new --domain {domain}` comes before OpenDKIM's"
         )
     for _, key in entries:
         if key.state(now) == "waiting":
-            raise Failure(f"{key.record_name} waits already, and signs from {keys_view.date(key.active_from)} on")
+            raise CommandFailed(f"{key.record_name} waits already, and signs from {keys_view.date(key.active_from)} on")
     active = [(entry, key) for entry, key in entries if key.state(now) == "active"]
     if not active:
-        raise Failure(f"{domain} has no active key in [[dkim]]; `srs-relay keys new` makes one")
+        raise CommandFailed(f"{domain} has no active key in [[dkim]]; `srs-relay keys new` makes one")
     yield from active
 
 

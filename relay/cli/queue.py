@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
@@ -63,7 +63,7 @@ def show(
     selector = _selector(queue_id)
     rows = _run(load(config), lambda q: admin.show(q, selector))
     if not rows:
-        raise Failure(f"{queue_id}: not in the queue")
+        raise CommandFailed(f"{queue_id}: not in the queue")
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -122,7 +122,7 @@ def _act(
     """Do it to each id, or to everything, and say how many deliveries it was done to.
 
     Raises:
-        Failure: there were none to do it to for some of the ids; the others are done.
+        CommandFailed: there were none to do it to for some of the ids; the others are done.
     """
     if bool(ids) == everything:
         raise typer.BadParameter("name queue ids, or --all")
@@ -136,7 +136,7 @@ def _act(
     print(json.dumps({"deliveries": total}) if as_json else f"{_deliveries(total)} {done}")
     missed = [given for given, count in counts.items() if given and not count]
     if missed:
-        raise Failure(f"{', '.join(missed)}: no delivery in a state for that; see `srs-relay queue list`")
+        raise CommandFailed(f"{', '.join(missed)}: no delivery in a state for that; see `srs-relay queue list`")
 
 
 def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
@@ -150,7 +150,7 @@ def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -
     try:
         return asyncio.run(run())
     except database.QueueUnavailable as error:
-        raise Failure(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 async def _print_list(found: AsyncIterator[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 
 from relay import log as logging
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load, loosely_guarded, open_folders, unread_hosts
 from relay.config.model import Config
@@ -67,7 +67,7 @@ def serve(config: ConfigFile = None) -> None:
     try:
         sys.exit(Supervisor(read, checked, work).run())
     except (CannotStart, database.QueueUnavailable, ValueError) as error:
-        raise Failure(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 def has_postmaster(config: Config, files: Files) -> bool:

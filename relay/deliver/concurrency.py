@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.deliver.concurrency_share import Place, Share
+from relay.deliver.concurrency_share import Place, Places
 from relay.deliver.deadline import Bound
 from relay.mail.outcome import Outcome
 from relay.queue.change import is_ours
@@ -26,7 +26,7 @@ REMEMBERED = 10_000  # next hops without anything under way
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Unreachable:
     """The last try that reached no host: when it began, and what it came to."""
 
     began: float
@@ -41,7 +41,7 @@ class _Hop:
     answered: float = -math.inf
     quick_answers: int = 0
     lags_until: float = 0.0
-    failure: Failure | None = None
+    failure: Unreachable | None = None
     again: float = 0.0  # when it may be tried once more
 
 
@@ -61,9 +61,9 @@ class Hops:
         self._unproven_places = max(1, total // 2)
         self._pause = pause
         self._hops: dict[str, _Hop] = {}
-        self._all = Share(total, most=2 * total)
+        self._all = Places(total, most=2 * total)
         ours = max(2, total // 10)  # one for a slow transaction, and one for the others
-        self._ours = Share(ours, most=ours)
+        self._ours = Places(ours, most=ours)
         self._unproven = 0  # transactions with next hops that have not answered
 
     @property
@@ -104,7 +104,7 @@ class Hops:
             places = min(places, max(1, (spare + known.active + 1) // 2))
         return min(places - known.active, min(free for free, _ in left)), places
 
-    def _shares(self, hop: str) -> tuple[Share, ...]:
+    def _shares(self, hop: str) -> tuple[Places, ...]:
         return (self._all, self._ours) if is_ours(hop) else (self._all,)
 
     def _places(self, known: _Hop, now: float) -> int:
@@ -114,7 +114,7 @@ class Hops:
         # At its full width as many again wait for their turn, so that a place that falls free is taken at once.
         return known.window if known.window < self._concurrency else 2 * self._concurrency
 
-    def failure(self, hop: str) -> Failure | None:
+    def failure(self, hop: str) -> Unreachable | None:
         """Why a next hop cannot be reached; None where it can, or nobody knows."""
         known = self._hops.get(hop)
         return None if known is None else known.failure
@@ -166,7 +166,7 @@ class Hops:
         if any(one.remote or one.status != "deferred" for one in outcomes if not one.unreachable):
             self._has_answered(known, now, quickly=now - began < SLOW)
         elif outcomes and outcomes[0].unreachable:
-            self._was_unreachable(known, Failure(began, outcomes[0]), now)
+            self._was_unreachable(known, Unreachable(began, outcomes[0]), now)
         self.released(place)
 
     def _has_answered(self, known: _Hop, now: float, *, quickly: bool) -> None:
@@ -178,7 +178,7 @@ class Hops:
             known.quick_answers += 1
             known.lags_until = 0.0
 
-    def _was_unreachable(self, known: _Hop, failure: Failure, now: float) -> None:
+    def _was_unreachable(self, known: _Hop, failure: Unreachable, now: float) -> None:
         """While others get through, a server only takes fewer connections at once than we had."""
         if known.answered > failure.began:
             known.window = max(1, known.window // 2)

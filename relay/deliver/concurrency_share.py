@@ -28,7 +28,7 @@ class Place:
     quick_answers: int
 
 
-class Share:
+class Places:
     """How the places are taken.
 
     Args:

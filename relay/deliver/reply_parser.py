@@ -12,12 +12,12 @@ import re
 import ssl
 from typing import cast
 
-from aiosmtplib import SMTPResponse as Reply
+from aiosmtplib import SMTPResponse as ServerReply
 from aiosmtplib.protocol import SMTPProtocol
 
 from relay.deliver.classify import Silence
 
-__all__ = ["NoReply", "Reply", "Wire"]
+__all__ = ["ClientProtocol", "NoReply", "ServerReply"]
 
 REPLY_OCTETS = 32 * 1024  # of one reply with all its lines: a long EHLO reply has two or three KiB
 UNREAD_OCTETS = 1024 * 1024  # of replies not read yet: a thousand pipelined RCPT fit several times over
@@ -33,7 +33,7 @@ class NoReply(Exception):
         super().__init__(kind)
 
 
-class Wire(SMTPProtocol):
+class ClientProtocol(SMTPProtocol):
     """One connection's octets. Whoever writes commands reads as many replies."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Wire(SMTPProtocol):
         """Whether the server has said something that was not read."""
         return bool(self._received or self._lines)
 
-    async def read_response(self, timeout: float | None = None) -> Reply:
+    async def read_response(self, timeout: float | None = None) -> ServerReply:
         """The next reply, waited for at most `timeout` seconds.
 
         Raises:
@@ -102,7 +102,7 @@ class Wire(SMTPProtocol):
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _next(self) -> Reply | None:
+    def _next(self) -> ServerReply | None:
         while (end := self._received.find(b"\n", self._scanned)) >= 0:
             found = _LINE.match(self._received[:end])
             del self._received[: end + 1]
@@ -114,7 +114,7 @@ class Wire(SMTPProtocol):
             if not found[2]:
                 text = b"\n".join(self._lines).decode(errors="replace")
                 self._lines, self._octets = [], 0
-                return Reply(int(found[1]), text)
+                return ServerReply(int(found[1]), text)
         self._scanned = len(self._received)
         if self._octets + self._scanned > REPLY_OCTETS:
             raise NoReply("garbage")
@@ -132,7 +132,7 @@ class Wire(SMTPProtocol):
 
     async def start_tls(
         self, tls_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> Reply:
+    ) -> ServerReply:
         """STARTTLS and the handshake. What came in clear behind the 220 is forgotten (RFC 3207 section 4.2).
 
         Raises:

@@ -24,7 +24,7 @@ from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silenc
 from relay.deliver.client_tls import Level, client_context
 from relay.deliver.deadline import Bound
 from relay.deliver.mx import Hop, Host
-from relay.deliver.reply_parser import NoReply, Reply, Wire
+from relay.deliver.reply_parser import ClientProtocol, NoReply, ServerReply
 from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import printable
 from relay.tls import describe
@@ -79,7 +79,7 @@ class Connection:
         self.used = 0
         self.in_transaction = False
         self._phase: Phase = "connect"  # what is waited for
-        self._wire = Wire()
+        self._wire = ClientProtocol()
         self._offers: dict[str, str] = {}
         self._auth_methods: list[str] = []
 
@@ -211,7 +211,7 @@ class Connection:
             if level == "may" and error.code != CLOSING:
                 self.fallback = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
                 return False
-            raise self._refused("starttls", Reply(error.code, error.message)) from error
+            raise self._refused("starttls", ServerReply(error.code, error.message)) from error
         except NoReply as problem:
             raise _HandshakeFailed(self.stamp(silence("starttls", problem.kind))) from problem
         except OSError as error:
@@ -234,7 +234,7 @@ class Connection:
             if reply.code != (_AUTHENTICATED if line is lines[-1] else _CONTINUE):
                 raise self._refused("auth", reply)
 
-    async def _command(self, phase: Phase, line: str, patience: float) -> Reply:
+    async def _command(self, phase: Phase, line: str, patience: float) -> ServerReply:
         self._phase = phase
         try:
             self.send(line.encode())
@@ -246,7 +246,7 @@ class Connection:
         tls = self._wire.transport.get_extra_info("ssl_object") if self._wire.transport else None
         self.tls = describe(tls.cipher(), tls.version()) if tls else ""
 
-    def _refused(self, phase: Phase, reply: Reply) -> HostFailed:
+    def _refused(self, phase: Phase, reply: ServerReply) -> HostFailed:
         if not is_negative(reply.code):
             return self._failed(silence(phase, "garbage"))
         return self._failed(classify(phase, reply.code, reply.message))
@@ -299,7 +299,7 @@ class Connection:
         except OSError as error:
             raise NoReply("lost") from error
 
-    async def reply(self, timeout: float) -> Reply:
+    async def reply(self, timeout: float) -> ServerReply:
         """The next reply.
 
         Raises:

@@ -17,7 +17,7 @@ import structlog
 from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, refuses_session, silence
 from relay.deliver.deadline import Bound
-from relay.deliver.reply_parser import NoReply, Reply
+from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.mail.address import normal_domain, split
 from relay.mail.message import Recipient
@@ -164,7 +164,7 @@ class _Transaction:
     def _failed(self, outcome: Outcome) -> HostFailed:
         return HostFailed(self._connection.stamp(outcome), self._outcomes)
 
-    def _refusal(self, reply: Reply, awaited: int = 2) -> Outcome | None:
+    def _refusal(self, reply: ServerReply, awaited: int = 2) -> Outcome | None:
         """The outcome of a 4xx or 5xx reply; None for the awaited one, named by its first digit.
 
         Raises:
@@ -180,10 +180,10 @@ class _Transaction:
             raise NoReply("garbage")
         return None
 
-    def _classified(self, reply: Reply) -> Outcome:
+    def _classified(self, reply: ServerReply) -> Outcome:
         return classify(self._phase, reply.code, reply.message, fallback=bool(self._connection.fallback))
 
-    def _refuses_session(self, reply: Reply) -> bool:
+    def _refuses_session(self, reply: ServerReply) -> bool:
         return refuses_session(self._phase, reply.code, reply.message, fallback=bool(self._connection.fallback))
 
     def _rule_out(self) -> None:
@@ -226,7 +226,7 @@ class _Transaction:
         elif accepted or self._pipelining:
             await self._data(accepted)
 
-    async def _envelope(self, rset: Sequence[bytes], mail: bytes, rcpt: dict[int, bytes]) -> dict[int, Reply]:
+    async def _envelope(self, rset: Sequence[bytes], mail: bytes, rcpt: dict[int, bytes]) -> dict[int, ServerReply]:
         """The recipients that were accepted, with the reply to each."""
         for command in rset:
             if self._refusal(await self._answer(command)) is not None:
@@ -251,7 +251,7 @@ class _Transaction:
                 self._settle([index], refusal)
         return accepted
 
-    async def _answer(self, command: bytes) -> Reply:
+    async def _answer(self, command: bytes) -> ServerReply:
         if not self._pipelining:
             self._connection.send(command)
         patience = self._timeouts.data_timeout if self._phase == "data" else self._timeouts.command_timeout

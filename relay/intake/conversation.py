@@ -21,7 +21,7 @@ from relay.authenticate.dns_budget import Budget
 from relay.authenticate.examiner import Examiner
 from relay.authenticate.verdict import Verdict
 from relay.bounce.notifier import Happening, Notice, Notifier, from_domain
-from relay.bounce.rebuild import Site
+from relay.bounce.rebuild import ReportingMta
 from relay.bounce.returns import Returns
 from relay.config.model import Config
 from relay.deliver.attempts import Attempts, log_queued
@@ -215,7 +215,7 @@ class Relay:
             own_addresses=self._addresses_of_our_name,
         )
         mailer_daemon_at = from_domain([key.domain for key in files.signer.table.forwarder], config.srs.domain)
-        self._returns = Returns(Site(config.hostname, mailer_daemon_at, self._scheme.secrets))
+        self._returns = Returns(ReportingMta(config.hostname, mailer_daemon_at, self._scheme.secrets))
         self._patience = Patience(
             config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
         )

@@ -53,7 +53,7 @@ class CannotStart(Exception):
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerProcess:
     """A child process.
 
     Attributes:
@@ -135,7 +135,7 @@ class Supervisor:
         self._check = check
         self._work = work
         self._ports = Ports()
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._generation = 0
         self._missing: list[tuple[float, int]] = []  # (when to start it, index)
         self._young_deaths = 0
@@ -180,7 +180,7 @@ class Supervisor:
         if pid == 0:
             os._exit(self._be_worker(index, row, owner))
         self._rows.pop(0)
-        self._workers[pid] = Worker(pid, index, row, owner, self._generation, time.monotonic())
+        self._workers[pid] = WorkerProcess(pid, index, row, owner, self._generation, time.monotonic())
         log.info("worker_started", pid=pid, worker=index)
 
     def _be_worker(self, index: int, row: int, owner: str) -> int:
@@ -230,7 +230,7 @@ class Supervisor:
         if owners:
             self._free_leases(owners)
 
-    def _replace(self, worker: Worker, status: int) -> None:
+    def _replace(self, worker: WorkerProcess, status: int) -> None:
         young = time.monotonic() - worker.since < YOUNG
         self._young_deaths = self._young_deaths + 1 if young else 0
         wait = min(RESPAWN_AFTER * 2 ** (self._young_deaths - 1), RESPAWN_AT_MOST) if self._young_deaths > 1 else 0.0

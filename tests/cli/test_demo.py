@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli.demo import Findings, Signature
-from relay.cli.demo_hosts import Host, Received
+from relay.cli.demo_servers import MailServer, Received
 from tests.peers import wait_until
 
 
@@ -137,7 +137,7 @@ def test_what_is_not_as_it_must_be_is_named(bad: Findings, said: str) -> None:
 
 
 async def test_a_host_shows_what_it_got_octet_for_octet() -> None:
-    host, other = Host("mx.a.example", "127.0.0.2"), Host("mx.b.example", "127.0.0.4")
+    host, other = MailServer("mx.a.example", "127.0.0.2"), MailServer("mx.b.example", "127.0.0.4")
     port = await host.start(0)
     try:
         reply = await other.send(("127.0.0.2", port), "", "b@a.example", b"Subject: x\r\n\r\n.\r\n..dots\r\n\xe9\r\n")
@@ -150,7 +150,7 @@ async def test_a_host_shows_what_it_got_octet_for_octet() -> None:
 
 
 async def test_a_host_that_closes_hangs_up() -> None:
-    host = Host("mx.a.example", "127.0.0.2")
+    host = MailServer("mx.a.example", "127.0.0.2")
     reader, writer = await asyncio.open_connection("127.0.0.2", await host.start(0))
     assert (await reader.readline()).startswith(b"220 ")
     async with asyncio.timeout(5):
@@ -161,4 +161,4 @@ async def test_a_host_that_closes_hangs_up() -> None:
 
 async def test_a_host_says_when_nothing_comes() -> None:
     with pytest.raises(TimeoutError):
-        await Host("mx.a.example", "127.0.0.2").next_message(0.01)
+        await MailServer("mx.a.example", "127.0.0.2").next_message(0.01)

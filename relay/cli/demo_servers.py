@@ -23,7 +23,7 @@ class Received:
     content: bytes
 
 
-class Host:
+class MailServer:
     """A mail server of that name and address."""
 
     def __init__(self, name: str, ip: str) -> None:
