@@ -20,7 +20,8 @@ from relay.dns import CachingResolver
 from relay.mail.address import domain_of
 from relay.process import health
 from relay.process.files import Files, read_files
-from relay.process.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
+from relay.process.queue_lock import CannotStart
+from relay.process.supervisor import STOP_PATIENCE, Supervisor, WorkerSetup
 from relay.process.worker import Worker
 from relay.queue import database
 from relay.queue.connect import connect
