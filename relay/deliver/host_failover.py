@@ -11,9 +11,11 @@ from dataclasses import replace
 from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
+from relay.deliver.job import Job
 from relay.deliver.mx import Hop, HostFinder, Unroutable
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.smtp_transaction import Job, probe, transact
+from relay.deliver.smtp_opening import open_connection
+from relay.deliver.smtp_transaction import probe, transact
 from relay.dns import Resolver
 from relay.mail.address import normal_domain
 from relay.mail.message import Recipient
@@ -106,7 +108,7 @@ class Agent:
                 return
             patience = bound.left / (len(hosts) - number)  # a host that says nothing leaves the others their time
             try:
-                connection = await Connection.open(
+                connection = await open_connection(
                     host,
                     hop,
                     self._hostname,

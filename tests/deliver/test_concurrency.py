@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.deliver.concurrency import FIRST, LAGGING, REMEMBERED, SLOW, Hops
-from relay.deliver.concurrency_share import Place
+from relay.deliver.places import Place
 from relay.mail.outcome import Outcome
 from relay.queue.change import for_ours
 

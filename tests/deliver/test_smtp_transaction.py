@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.deliver.smtp_transaction import BLOCK, stuffed
+from relay.deliver.dot_stuffing import BLOCK, stuffed
 from relay.mail.message import Recipient
 from tests.deliver.scripted import ESMTP, FINE, HANG_UP, STALL, ScriptedServer
 from tests.deliver.sending import CONTENT, agent, hop, job

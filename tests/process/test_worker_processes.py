@@ -108,8 +108,7 @@ def test_a_new_generation_takes_over_from_the_old_one(started: Callable[..., Wor
     assert len({worker.row for worker in workers.alive}) == 3, "no two count in one row"
     terminate(old)
     with capture_logs() as logs:
-        gone = wait_until(lambda: len(workers.alive) == 1 or (not workers.reap() and None), "the end of the old ones")
-    assert gone
+        reap_until(workers, 1)
     assert logs == [], "they were told to end"
     assert workers.next_start() is None
     assert workers.free_rows == 3
