@@ -95,7 +95,7 @@ class Connection:
         """STARTTLS and the handshake.
 
         Raises:
-            as `ClientProtocol.start_tls`.
+            SMTPResponseException, OSError, NoReply: see `ClientProtocol.start_tls`.
         """
         await self._wire.start_tls(context, self.host.name, timeout)
         self._note_tls()
