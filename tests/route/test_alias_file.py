@@ -7,15 +7,9 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from relay.route.alias_file import (
-    CHAIN_LIMIT,
-    EXPANSION_LIMIT,
-    AliasError,
-    AliasLoop,
-    AliasTable,
-    parse_toml,
-    parse_virtual,
-)
+from relay.route.alias_entries import AliasError
+from relay.route.alias_file import parse_toml, parse_virtual
+from relay.route.alias_table import CHAIN_LIMIT, EXPANSION_LIMIT, AliasLoop, AliasTable
 
 TABLE = """\
 # what the relay serves
