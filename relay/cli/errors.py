@@ -1,4 +1,4 @@
-"""How a command says that it cannot do what was asked. `relay.cli.run` turns it into the line on stderr."""
+"""The exception of a command that cannot do what was asked; `relay.cli.run` prints its text on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`srs-relay serve`: the relay in the foreground, as systemd, Docker and a terminal want it."""
+"""`srs-relay serve`: runs the relay in the foreground, for systemd, Docker and a terminal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def serve(config: ConfigFile = None) -> None:
 
 
 def has_postmaster(config: Config, files: Files) -> bool:
-    """Whether <postmaster> may lead somewhere, as it has to (RFC 5321 section 4.5.1)."""
+    """Whether mail for <postmaster> is accepted, as RFC 5321 section 4.5.1 requires."""
     address, file = f"postmaster@{config.hostname}", files.tables.aliases
     table = AliasTable({}, frozenset(), frozenset()) if file is None else file.value
     elsewhere = False
@@ -83,7 +83,7 @@ def has_postmaster(config: Config, files: Files) -> bool:
 
 
 def work(setup: WorkerSetup) -> int:
-    """The life of one worker process; returns its exit status."""
+    """Run one worker process until it is told to stop; returns its exit status."""
     return uvloop.run(_work(setup))
 
 

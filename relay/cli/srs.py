@@ -1,6 +1,6 @@
-"""`srs-relay srs`: the rewriting alone, to try a scheme, to read an address from a log, or to help another tool out.
+"""`srs-relay srs`: rewrites single addresses, to try a scheme, to read an address from a log, or for another tool.
 
-The scheme is that of the configuration, the options on top; without a configuration `--domain` and `--secrets-file`
+The scheme is that of the configuration, changed by options; without a configuration, `--domain` and `--secrets-file`
 are enough.
 """
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.cli.demo import Findings, Signature
 from relay.cli.demo_servers import MailServer, Received
+from relay.cli.demo_tour import DemoSignature, Findings
 from tests.peers import wait_until
 
 
@@ -100,7 +100,10 @@ GOOD = Findings(
     ),
     spf_without="fail",
     spf_with="pass",
-    signatures=(Signature("fwd.example", "a", "rsa-sha256", True), Signature("shop.example", "b", "rsa-sha256", True)),
+    signatures=(
+        DemoSignature("fwd.example", "a", "rsa-sha256", True),
+        DemoSignature("shop.example", "b", "rsa-sha256", True),
+    ),
     dmarc="pass",
     arc="pass",
     accepted="250 2.0.0 Ok",
