@@ -123,18 +123,6 @@ def test_the_records_are_a_zone_file(folder: Path, capsys: pytest.CaptureFixture
     assert answers(found, key.record_name, "TXT") == [key.public_record()]
 
 
-def test_no_string_of_a_record_is_longer_than_dns_allows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["init", str(folder)]) == 0
-    (record,) = zone(capsys.readouterr().out).find_rdataset("relay1._domainkey.fwd.example.", dns.rdatatype.TXT)
-    assert [len(string) for string in record.strings][:-1] == [255]
-
-
-def test_a_host_named_like_its_domain_has_one_spf_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # RFC 7208 section 4.5: two are a permanent error
-    assert cli.run(["init", str(folder), "--domain", "fwd.example", "--hostname", "fwd.example"]) == 0
-    assert answers(zone(capsys.readouterr().out), "fwd.example", "TXT") == ["v=spf1 a mx -all"]
-
-
 @pytest.mark.parametrize(
     ("full_name", "args", "hostname", "domain"),
     [

@@ -114,17 +114,6 @@ def test_a_new_key_signs_with_the_lines_that_are_printed(
     assert verdict == ("relay1", "new.example", "pass")
 
 
-def test_a_new_key_is_for_its_owner_alone_whatever_the_umask(folder: Path) -> None:
-    before = os.umask(0)
-    try:
-        assert ran(folder, "new") == 0
-    finally:
-        os.umask(before)
-    made = folder / "dkim" / "fwd.example.relay2.pem"
-    assert stat.S_IMODE(made.stat().st_mode) == 0o600
-    assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for others")
 def test_root_makes_keys_for_the_owner_of_the_folder(folder: Path) -> None:
     os.chown(folder, 2525, 2526)
