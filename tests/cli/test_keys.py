@@ -86,10 +86,10 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], *args: str) -> str
 
 def texts(zone: str) -> dict[str, str]:
     """The TXT records in a zone file."""
-    found = dns.zone.from_text(zone, origin="example", relativize=False, check_origin=False)
+    parsed = dns.zone.from_text(zone, origin="example", relativize=False, check_origin=False)
     return {
         name.to_text(omit_final_dot=True): b"".join(rdata.strings).decode()
-        for name, _, rdata in found.iterate_rdatas(dns.rdatatype.TXT)
+        for name, _, rdata in parsed.iterate_rdatas(dns.rdatatype.TXT)
     }
 
 
@@ -151,8 +151,8 @@ OTHER = SigningKey("x", "y", keys.parse(GENERATE("rsa2048"))).public_record()
 async def listed(folder: Path, records: Mapping[str, list[str]], capsys: pytest.CaptureFixture[str]) -> list[Any]:
     """`keys list --json` with these TXT records in DNS, where the selector `silent` gets SERVFAIL."""
     zone = {
-        (name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2] for text in found]
-        for name, found in records.items()
+        (name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2] for text in values]
+        for name, values in records.items()
     }
     server = ZoneServer(zone, {"silent._domainkey.brand.example": "servfail"})
     host, port = await server.start()

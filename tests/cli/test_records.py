@@ -18,15 +18,15 @@ def zone(hostname: str = "mx.fwd.example", addresses: tuple[str, ...] = ()) -> d
     return dns.zone.from_text(text, origin="fwd.example", relativize=False, check_origin=False)
 
 
-def strings(found: dns.zone.Zone, name: str) -> list[bytes]:
-    (record,) = found.find_rdataset(f"{name}.", dns.rdatatype.TXT)
+def strings(published: dns.zone.Zone, name: str) -> list[bytes]:
+    (record,) = published.find_rdataset(f"{name}.", dns.rdatatype.TXT)
     return list(record.strings)
 
 
 def test_spf_is_for_rewritten_senders_and_for_bounces() -> None:
-    found = zone()
-    assert strings(found, "fwd.example") == [b"v=spf1 mx -all"]
-    assert strings(found, "mx.fwd.example") == [b"v=spf1 a -all"]
+    published = zone()
+    assert strings(published, "fwd.example") == [b"v=spf1 mx -all"]
+    assert strings(published, "mx.fwd.example") == [b"v=spf1 a -all"]
 
 
 def test_a_host_named_like_its_domain_has_one_spf_record() -> None:

@@ -92,8 +92,8 @@ CASES = [
 
 @pytest.mark.parametrize(("address", "targets"), CASES)
 def test_expansion(table: AliasTable, address: str, targets: str | None) -> None:
-    found = table.expand(address)
-    assert (found and " & ".join(found)) == targets
+    expanded = table.expand(address)
+    assert (expanded and " & ".join(expanded)) == targets
     assert table.matches(address) is (targets is not None)
 
 
