@@ -33,6 +33,7 @@ from relay.queue.connect import connect
 from relay.queue.database import Database
 from relay.queue.schema import delivery, message
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
+from relay.queue.stored_verdict import StoredVerdict
 
 CONTENT = b"From: ann@sender.example\r\nSubject: hello\r\n\r\n" + b"x" * 500 + b"\r\n"
 SESSIONS = 20
@@ -43,7 +44,9 @@ IDS = QueueIds(time.time)
 def arrival(hop: str, next_attempt: float) -> Change:
     """A new message with one delivery."""
     number = IDS.new()
-    stored = StoredMessage(number, time.time(), "ann@sender.example", b"Received: x\r\n", Message(CONTENT), {})
+    stored = StoredMessage(
+        number, time.time(), "ann@sender.example", b"Received: x\r\n", Message(CONTENT), StoredVerdict()
+    )
     waiting = Delivery(number, 0, f"r@{hop}", "r@fwd.example", hop=hop, next_attempt=next_attempt, expires=9e9)
     return Change(arrived=[stored], deliveries=[waiting])
 

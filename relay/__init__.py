@@ -1,3 +1,3 @@
-"""A forwarding SMTP relay that makes forwarding safe: SPF, SRS, DKIM, a durable queue, and bounces that come home."""
+"""A forwarding SMTP relay with SPF, SRS, DKIM, DMARC, ARC, a durable queue, and bounces that reach the true sender."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
-"""The one resolver: asynchronous, caching, injected. Nothing else in the relay asks DNS.
+"""The DNS resolver. Nothing else in the relay asks DNS.
 
-`Resolver` is what every stage sees; `CachingResolver` asks real servers, `StaticResolver` answers from a mapping.
+`Resolver` is the interface for every stage, `CachingResolver` asks name servers, and `StaticResolver` answers from a
+mapping.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import dns.asyncquery
 import dns.exception
@@ -27,33 +28,33 @@ from relay.mail.address import normal_domain
 from relay.network import host_port
 
 DNS_PORT = 53
-MAX_TTL = 86400.0  # seconds an answer is kept at most: a mistake of a zone's owner ends within a day
+MAX_TTL = 86400.0  # seconds that an answer is kept at most, so that a mistake in a zone ends within a day
 MAX_NEGATIVE_TTL = 10800.0  # seconds; RFC 2308 section 5 found one to three hours sensible
-MIN_TTL = 1.0  # seconds; TTL 0 is "for the transaction in progress" (RFC 1035 section 3.2.1), which is about that long
-EDNS_PAYLOAD = 1232  # octets that cross any path unfragmented (dnsflagday.net/2020)
-TCP_OCTETS = 16384  # of one answer: the longest that are of use have half of it, and reading one costs 0.2 s at worst
-CHAIN_LENGTH = 8  # CNAMEs followed across answers; a server follows within its own
-ROUNDS = 2  # times that each server is asked within the timeout: a datagram may get lost
-ENTRY_OCTETS = 512  # mean size that the cache is laid out for: the memory it may take is entries x this
+MIN_TTL = 1.0  # seconds; TTL 0 is for "the transaction in progress" (RFC 1035 section 3.2.1), about that long
+EDNS_PAYLOAD = 1232  # octets that are not fragmented on any path (dnsflagday.net/2020)
+TCP_OCTETS = 16384  # of one answer: twice the longest useful one; parsing takes 0.2 s at worst
+CHAIN_LENGTH = 8  # answers followed from CNAME to CNAME; within an answer the server has followed them
+ROUNDS = 2  # times that each server is asked within the timeout, because datagrams get lost
+ENTRY_OCTETS = 512  # mean size of an answer: the cache may take entries x this
 
 
 class DnsFailure(Exception):
-    """No answer for now: a timeout, SERVFAIL, REFUSED. The question may be asked again later."""
+    """DNS gives no answer now: a timeout, SERVFAIL, REFUSED. A later try may succeed."""
 
 
 class TooManyQuestions(DnsFailure):
-    """Not asked: who wants to know has asked enough (see `authenticate.budget`). Later it would be the same."""
+    """The question was not asked, because a check has used up its questions (see `authenticate.dns_budget`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What DNS says of a name and a type, CNAMEs followed.
+    """The records of a name and a type, CNAMEs followed.
 
     Attributes:
         records: addresses (`str`) for A, AAAA; names (`str`, lower case, no final dot) for PTR, NS, CNAME;
             `(preference, name)` for MX, where the null MX of RFC 7505 is the name `""`;
-            the character-strings as a `tuple[bytes, ...]` for TXT. Octets that no host name has stay escaped in names
-            as in a zone file (RFC 1035 section 5.1).
+            the character-strings as a `tuple[bytes, ...]` for TXT. Octets that host names do not have are escaped in
+            names as in a zone file (RFC 1035 section 5.1).
         exists: False for NXDOMAIN; True with no records for NODATA.
     """
 
@@ -62,13 +63,15 @@ class Answer:
 
 
 class Resolver(Protocol):
-    """A question to DNS.
+    """Answers questions to DNS."""
 
-    Raises:
-        DnsFailure: temporary; the caller defers.
-    """
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """The records of a name and a type (`"A"`, `"MX"`, …).
 
-    async def query(self, name: str, rdtype: str) -> Answer: ...
+        Raises:
+            DnsFailure: there is no answer now; the caller defers.
+        """
+        ...
 
 
 class StaticResolver:
@@ -80,10 +83,10 @@ class StaticResolver:
 
     async def query(self, name: str, rdtype: str) -> Answer:
         name = normal_domain(name)
-        found = self._zone.get((name, rdtype))
-        if isinstance(found, Exception):
-            raise found
-        return Answer(tuple(found or ()), exists=name in self._names)
+        records = self._zone.get((name, rdtype))
+        if isinstance(records, Exception):
+            raise records
+        return Answer(tuple(records or ()), exists=name in self._names)
 
 
 class _Cached(NamedTuple):
@@ -96,17 +99,17 @@ _Key = tuple[str, str]
 
 
 class CachingResolver:
-    """Asks recursive name servers over UDP, then TCP where an answer is truncated, and keeps what they say.
+    """Asks recursive name servers over UDP, and over TCP where an answer is truncated, and caches the answers.
 
-    Answers are kept for their TTL, negative ones by their SOA (RFC 2308); failures are never kept. However many ask
-    for a name and a type at the same time, one query is under way, and none of them can cancel it for the others.
+    Answers are cached for their TTL, negative ones as their SOA says (RFC 2308), failures never. Callers that ask for
+    the same name and type at the same time share one query, which none of them can cancel for the others.
 
     Args:
-        nameservers: addresses, or `address:port`, in the order they are asked; empty: those of /etc/resolv.conf. One
-            that did not answer is asked last from then on.
-        timeout: seconds for one whole question, every retry and CNAME included.
-        cache_entries: answers kept, the least recently used go first; 0 keeps none.
-        clock: seconds that only ever grow.
+        nameservers: addresses, or `address:port`, in the order in which they are asked; empty for those of
+            /etc/resolv.conf. A server that did not answer is asked last from then on.
+        timeout: seconds for a question with all its retries and CNAMEs.
+        cache_entries: answers in the cache, from which the least recently used are dropped; 0 for no cache.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class CachingResolver:
         self._asking: dict[_Key, asyncio.Task[Answer]] = {}
 
     async def query(self, name: str, rdtype: str) -> Answer:
-        """The answer for a name and a type (`"A"`, `"MX"`, …). A name that DNS cannot hold does not exist.
+        """The records of a name and a type (`"A"`, `"MX"`, …). A name that DNS cannot encode does not exist.
 
         Raises:
             DnsFailure: no server gave a usable answer in time.
@@ -142,20 +145,20 @@ class CachingResolver:
                 return Answer(exists=False)
             task = asyncio.get_running_loop().create_task(self._ask(key, wire_name))
             self._asking[key] = task
-            task.add_done_callback(lambda done: self._asked(key, done))
+            task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Give up the questions under way."""
+        """Cancels the questions under way."""
         tasks = tuple(self._asking.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _asked(self, key: _Key, task: asyncio.Task[Answer]) -> None:
+    def _finished(self, key: _Key, task: asyncio.Task[Answer]) -> None:
         del self._asking[key]
         if not task.cancelled():
-            task.exception()  # those who wait have it; where nobody waits any more it is nobody's loss
+            task.exception()  # marks it as retrieved, where no caller waits any more
 
     async def _ask(self, key: _Key, name: dns.name.Name) -> Answer:
         try:
@@ -170,7 +173,7 @@ class CachingResolver:
         return answer
 
     async def _resolve(self, name: dns.name.Name, rdtype: str) -> tuple[Answer, float, int]:
-        """The answer, its TTL in seconds, and the octets it took."""
+        """The answer, its TTL in seconds, and its size in octets."""
         ttl, octets = MAX_TTL, 0
         for _ in range(CHAIN_LENGTH):
             response = await self._exchange(name, rdtype)
@@ -178,11 +181,11 @@ class CachingResolver:
             chain = response.resolve_chaining()
             ttl = min(ttl, chain.minimum_ttl)
             exists = response.rcode() == dns.rcode.NOERROR
-            # An authoritative server stops where a CNAME leaves its zones, and then sends no SOA.
+            # An authoritative server stops at a CNAME that leaves its zones, and sends no SOA then.
             unfinished = exists and chain.cnames and chain.answer is None and not _has_soa(response)
             if not unfinished:
-                read = _READ.get(rdtype, str)
-                return Answer(tuple(read(rdata) for rdata in chain.answer or ()), exists), ttl, octets
+                decode = _DECODE.get(rdtype, str)
+                return Answer(tuple(decode(rdata) for rdata in chain.answer or ()), exists), ttl, octets
             name = chain.canonical_name
         raise DnsFailure(f"{name} {rdtype}: more than {CHAIN_LENGTH} CNAMEs")
 
@@ -195,7 +198,7 @@ class CachingResolver:
                 query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD)  # a fresh random id
                 host, port = server
                 try:
-                    response = await _asked(query, host, port, patience)
+                    response = await _ask_server(query, host, port, patience)
                 except (OSError, EOFError, dns.exception.DNSException) as error:
                     problem = f"{host}: {error}"
                     self._ask_last(server)
@@ -226,14 +229,14 @@ class CachingResolver:
             self._octets -= cached.octets
 
 
-async def _asked(query: dns.message.Message, host: str, port: int, patience: float) -> dns.message.Message:
-    """One server's answer, over UDP, or TCP where that is too short (RFC 7766 section 5).
+async def _ask_server(query: dns.message.Message, host: str, port: int, patience: float) -> dns.message.Message:
+    """The answer of one server over UDP, or over TCP where that is truncated (RFC 7766 section 5).
 
-    What comes over TCP may be long, and is read in a thread: whoever writes to us chooses whose zones we ask.
+    Answers over TCP may be long and are parsed in a thread, because a sender chooses whose zones we ask.
 
     Raises:
-        OSError, EOFError, dns.exception.DNSException: there is none of use; TimeoutError is an OSError.
-        DnsFailure: it is longer than any that is of use.
+        OSError, EOFError, dns.exception.DNSException: there is no usable answer; TimeoutError is an OSError.
+        DnsFailure: the answer is longer than any useful one.
     """
     try:
         return await dns.asyncquery.udp(
@@ -274,11 +277,11 @@ def _system_nameservers() -> Sequence[str]:
     try:
         return [str(server) for server in dns.resolver.Resolver().nameservers]
     except dns.resolver.NoResolverConfiguration:
-        return ("127.0.0.1",)  # what resolv.conf(5) says of a file that names none
+        return ("127.0.0.1",)  # the default of resolv.conf(5)
 
 
 def _wire_name(name: str) -> dns.name.Name | None:
-    """The name's labels as they are: here a backslash is an octet like any other, as SPF macros may bring it."""
+    """The name, or None where DNS cannot encode it. A backslash, which SPF macros may bring, is an octet."""
     try:
         return dns.name.Name([label.encode("utf-8", "surrogateescape") for label in name.split(".")] + [b""])
     except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong):
@@ -293,7 +296,7 @@ def _name(name: dns.name.Name) -> str:
     return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
 
 
-_READ: dict[str, Callable[[Any], Any]] = {
+_DECODE: dict[str, Callable[[Any], Any]] = {
     "A": lambda rdata: rdata.address,
     "AAAA": lambda rdata: rdata.address,
     "CNAME": lambda rdata: _name(rdata.target),
@@ -302,58 +305,3 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "PTR": lambda rdata: _name(rdata.target),
     "TXT": lambda rdata: tuple(rdata.strings),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Iprev:
-    """Whether an address has a name that has the address (RFC 8601 section 2.7.3).
-
-    Attributes:
-        result: `pass`: there is such a name; `fail`: names there are, and none of them leads back; `permerror`: the
-            address has no name; `temperror`: DNS does not answer.
-        name: that is confirmed; empty unless `pass`.
-        problem: why it is no pass.
-        unconfirmed: on `temperror`, the names for whose addresses there was no answer; none where the names themselves
-            are not known.
-    """
-
-    result: Literal["pass", "fail", "temperror", "permerror"]
-    name: str = ""
-    problem: str = ""
-    unconfirmed: tuple[str, ...] = ()
-
-
-PTR_NAMES = 10  # of one address that are looked up: as many as RFC 7208 section 4.6.4 allows SPF
-IPREV_SECONDS = 10.0  # for all of it
-
-
-async def iprev(resolver: Resolver, ip: str) -> Iprev:
-    """The name of an address, confirmed by its own address records. Never raises for what DNS says."""
-    try:
-        async with asyncio.timeout(IPREV_SECONDS):
-            return await _confirmed(resolver, ip)
-    except TimeoutError:
-        return Iprev("temperror", problem=f"no result within {IPREV_SECONDS:g} s")
-
-
-async def _confirmed(resolver: Resolver, ip: str) -> Iprev:
-    address = ipaddress.ip_address(ip)
-    rdtype = "A" if address.version == 4 else "AAAA"
-    try:
-        names = (await resolver.query(address.reverse_pointer, "PTR")).records[:PTR_NAMES]
-    except DnsFailure as failure:
-        return Iprev("temperror", problem=str(failure))
-    if not names:
-        return Iprev("permerror", problem=f"{ip} has no name")
-    unanswered: dict[str, str] = {}
-    for name in names:
-        try:
-            forward = await resolver.query(name, rdtype)
-        except DnsFailure as failure:
-            unanswered[str(name)] = str(failure)
-            continue
-        if any(ipaddress.ip_address(record) == address for record in forward.records):
-            return Iprev("pass", str(name))
-    if unanswered:
-        return Iprev("temperror", problem=next(iter(unanswered.values())), unconfirmed=tuple(unanswered))
-    return Iprev("fail", problem=f"{names[0]} does not lead back to {ip}")

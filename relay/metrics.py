@@ -1,10 +1,9 @@
-"""What the relay counts, in memory that its worker processes share.
+"""Prometheus metrics, in memory that the worker processes share.
 
-Workers are forked from one supervisor, and one of these processes answers for all of them. Each worker has a row of
-numbers in an anonymous shared mapping made before the fork, and only ever writes to its own; the reader adds the rows
-up. Counting costs no system call and no lock, what a worker counted outlives it, and its successor counts on in the
-same row. (The multiprocess mode of prometheus-client needs a folder and an environment variable set before its import,
-and leaves a file behind for every worker that ever was.)
+Each worker has a row of numbers in an anonymous shared mapping, made before the supervisor forks it, and writes to its
+own row only. The process that answers a scrape adds the rows up. Counting needs no system call and no lock. The row of
+a dead worker is kept, and its successor goes on counting in it. (The multiprocess mode of prometheus-client needs a
+folder and an environment variable set before its import, and leaves a file behind for every worker.)
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from relay.mail.reply import Reply
 
-# Seconds from acceptance to delivery: a queue that flows is at the left, one that retries (5 min … 5 d) at the right.
+# Seconds from acceptance to delivery: the left ones for mail without delay, the right ones for retries (5 min … 5 d).
 TRANSIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400, 432000)
 
 SPF_RESULTS = ("none", "neutral", "pass", "fail", "softfail", "temperror", "permerror")  # RFC 7208 section 2.6
@@ -47,75 +46,84 @@ def refusal(reply: Reply) -> str:
     return subjects.get(detail.partition(".")[0], "other")
 
 
-class _Shared(ABC):
-    """One metric: some cells of every row, of which `cells` are this worker's."""
+class _SharedMetric(ABC):
+    """A metric, which has some cells of every row.
+
+    Attributes:
+        cells: those of this worker.
+        size: the number of cells.
+    """
 
     cells: memoryview[float]
 
-    def __init__(self, name: str, help: str, size: int) -> None:
-        self.name, self.help, self.size = f"srs_relay_{name}", help, size
+    def __init__(self, name: str, documentation: str, size: int) -> None:
+        self.name, self.documentation, self.size = f"srs_relay_{name}", documentation, size
 
     @abstractmethod
     def family(self, totals: Sequence[float]) -> Metric:
-        """The metric as Prometheus reads it, from the sums over all rows."""
+        """The metric for prometheus-client, from the sums over all rows."""
 
 
-class Counter(_Shared):
-    """A number that only grows, or one for each value of a label; values that were not named count as the last."""
+class Counter(_SharedMetric):
+    """A number that only grows, or one for each value of a label. Unknown values count as the last one."""
 
-    def __init__(self, name: str, help: str, label: str = "", values: Sequence[str] = ("",)) -> None:
-        super().__init__(name, help, len(values))
+    def __init__(self, name: str, documentation: str, label: str = "", values: Sequence[str] = ("",)) -> None:
+        super().__init__(name, documentation, len(values))
         self._label, self._cell = label, {value: number for number, value in enumerate(values)}
 
     def add(self, value: str = "", amount: float = 1) -> None:
+        """Counts `amount` for a value of the label."""
         self.cells[self._cell.get(value, self.size - 1)] += amount
 
     def family(self, totals: Sequence[float]) -> Metric:
         if not self._label:
-            return CounterMetricFamily(self.name, self.help, value=totals[0])
-        family = CounterMetricFamily(self.name, self.help, labels=[self._label])
+            return CounterMetricFamily(self.name, self.documentation, value=totals[0])
+        family = CounterMetricFamily(self.name, self.documentation, labels=[self._label])
         for value, number in self._cell.items():
             family.add_metric([value], totals[number])
         return family
 
 
-class Gauge(_Shared):
-    """A number that rises and falls with the worker, and is gone with it."""
+class Gauge(_SharedMetric):
+    """A number that rises and falls, and is 0 again when its worker has ended."""
 
-    def __init__(self, name: str, help: str) -> None:
-        super().__init__(name, help, 1)
+    def __init__(self, name: str, documentation: str) -> None:
+        super().__init__(name, documentation, 1)
 
     def add(self, amount: float) -> None:
+        """Adds an amount, which may be negative."""
         self.cells[0] += amount
 
     def set(self, value: float) -> None:
+        """Sets the value of this worker."""
         self.cells[0] = value
 
     def family(self, totals: Sequence[float]) -> Metric:
-        return GaugeMetricFamily(self.name, self.help, value=totals[0])
+        return GaugeMetricFamily(self.name, self.documentation, value=totals[0])
 
 
-class Histogram(_Shared):
-    """How often a length of time fell into each bucket, and their sum; the last cell holds the sum."""
+class Histogram(_SharedMetric):
+    """How many durations fell into each bucket, and their sum, which is in the last cell."""
 
-    def __init__(self, name: str, help: str, buckets: Sequence[float]) -> None:
-        super().__init__(name, help, len(buckets) + 2)
+    def __init__(self, name: str, documentation: str, buckets: Sequence[float]) -> None:
+        super().__init__(name, documentation, len(buckets) + 2)
         self._buckets = buckets
 
     def observe(self, seconds: float) -> None:
+        """Counts a duration."""
         self.cells[bisect_left(self._buckets, seconds)] += 1
         self.cells[-1] += seconds
 
     def family(self, totals: Sequence[float]) -> Metric:
         bounds = [*map(str, map(float, self._buckets)), "+Inf"]
         buckets = list(zip(bounds, accumulate(totals[:-1]), strict=True))
-        return HistogramMetricFamily(self.name, self.help, buckets=buckets, sum_value=totals[-1])
+        return HistogramMetricFamily(self.name, self.documentation, buckets=buckets, sum_value=totals[-1])
 
 
 class Metrics:
-    """All metrics, for a fixed number of workers. Make it before forking, then `attach` in each worker.
+    """All metrics, for a fixed number of workers. Create it before forking, then `attach` in each worker.
 
-    Cells are aligned doubles, written by one thread of one process each, so that a reader sees whole values.
+    Cells are aligned doubles, each written by one thread of one process, so that a reader sees whole values.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -144,34 +152,34 @@ class Metrics:
         self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
         self.transit = Histogram("transit_seconds", "Seconds from acceptance to delivery", TRANSIT_BUCKETS)
 
-        self._metrics = [metric for metric in vars(self).values() if isinstance(metric, _Shared)]
+        self._metrics = [metric for metric in vars(self).values() if isinstance(metric, _SharedMetric)]
         width = sum(metric.size for metric in self._metrics)
         cells = memoryview(mmap.mmap(-1, workers * width * 8)).cast("d")
         self._rows = [cells[number * width : (number + 1) * width] for number in range(workers)]
         self.attach(0)
 
     def attach(self, worker: int) -> None:
-        """Count in the row of this worker (0 … workers - 1) from now on; its counters go on where they stood."""
+        """Counts in the row of this worker (0 … workers - 1) from now on. Counters go on from their values."""
         self.detach(worker)
-        for metric, place in self._places():
+        for metric, place in self._cells_of_metrics():
             metric.cells = self._rows[worker][place]
 
     def detach(self, worker: int) -> None:
-        """Forget what a worker that is gone had open."""
-        for metric, place in self._places():
+        """Sets the gauges of a worker that has ended to 0."""
+        for metric, place in self._cells_of_metrics():
             if isinstance(metric, Gauge):
                 self._rows[worker][place.start] = 0
 
     def render(self, queue: Mapping[str, int] | None = None, bad_lines: Mapping[str, int] | None = None) -> bytes:
-        """The text format of Prometheus.
+        """All metrics in the text format of Prometheus.
 
         Args:
-            queue: the number of deliveries by their state.
-            bad_lines: the number of lines of each table that cannot be used, by its path.
+            queue: the number of deliveries in each state.
+            bad_lines: the number of unusable lines of each table, by its path.
         """
         families = [
             metric.family([sum(column) for column in zip(*(row[place] for row in self._rows), strict=True)])
-            for metric, place in self._places()
+            for metric, place in self._cells_of_metrics()
         ]
         if queue is not None:
             states = GaugeMetricFamily("srs_relay_queue_deliveries", "Deliveries in the queue", labels=["state"])
@@ -185,7 +193,7 @@ class Metrics:
             families.append(lines)
         return generate_latest(_Collected(families))
 
-    def _places(self) -> Iterator[tuple[_Shared, slice]]:
+    def _cells_of_metrics(self) -> Iterator[tuple[_SharedMetric, slice]]:
         start = 0
         for metric in self._metrics:
             yield metric, slice(start, start + metric.size)

@@ -1,4 +1,4 @@
-"""Where hosts are, as the configuration writes it: networks, listening addresses, next hops."""
+"""Network addresses: next hops, listening addresses, and the networks that count as one client."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_SHORTEST_PREFIX = {4: 8, 6: 16}  # nobody has more of the addresses than that
-# Prefix lengths that registries and hosters give to one customer, and how many times the limit of a client each has.
+_SHORTEST_PREFIX = {4: 8, 6: 16}  # no organization has a larger network
+# Prefix lengths that registries and hosters give to one customer, and the limit of each, in limits of one client.
 _WIDER = ((56, 4), (48, 16), (32, 64))
 
 
 class Endpoint(BaseModel):
-    """A next hop: `smtp://`, `smtps://` or `lmtp://`, host and port. Brackets hold an IPv6 address."""
+    """A next hop with its protocol, written as a URL. An IPv6 address stands in brackets."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,10 +32,10 @@ class Endpoint(BaseModel):
 
 
 def endpoint(value: object) -> Endpoint:
-    """An `Endpoint` from its URL; the port is 25, 465 or 24 where none is given.
+    """Reads an `Endpoint` from its URL. The port defaults to 25, 465 or 24.
 
     Raises:
-        ValueError: another scheme, no host, a path or credentials in the URL.
+        ValueError: the URL has another scheme, no host, a path or credentials.
     """
     if isinstance(value, Endpoint):
         return value
@@ -51,20 +51,23 @@ def endpoint(value: object) -> Endpoint:
 
 
 def too_wide(networks: Iterable[IPNetwork]) -> IPNetwork | None:
-    """A network that is so large, of those given or of several together, that to trust it is to be an open relay."""
-    found = list(networks)
+    """A network that is so large that trusting it makes an open relay; None if there is none.
+
+    Adjacent networks count as one.
+    """
+    given = list(networks)
     collapsed: list[IPNetwork] = [
-        *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv4Network)),
-        *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv6Network)),
+        *ipaddress.collapse_addresses(n for n in given if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in given if isinstance(n, ipaddress.IPv6Network)),
     ]
-    return next((one for one in collapsed if one.prefixlen < _SHORTEST_PREFIX[one.version]), None)
+    return next((n for n in collapsed if n.prefixlen < _SHORTEST_PREFIX[n.version]), None)
 
 
 def host_port(value: str) -> tuple[str, int]:
     """Host and port of `"0.0.0.0:25"`, `"[::]:25"`, `"127.0.0.1:5353"`.
 
     Raises:
-        ValueError: no port, a port outside 0…65535, or a host that is no IP address.
+        ValueError: the port is missing or outside 0…65535, or the host is no IP address.
     """
     host, _, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -81,7 +84,7 @@ def network(value: object) -> IPNetwork:
     """A network from `"192.0.2.0/24"` or a single address.
 
     Raises:
-        ValueError: neither.
+        ValueError: the text is neither.
     """
     try:
         return ipaddress.ip_network(str(value), strict=False)
@@ -90,7 +93,7 @@ def network(value: object) -> IPNetwork:
 
 
 def plain_ip(ip: str) -> str:
-    """The address without a zone, and an IPv4-mapped one as the IPv4 address that it is."""
+    """The address without its zone; an IPv4-mapped IPv6 address becomes the IPv4 address."""
     if ":" not in ip:
         return ip
     address = ipaddress.IPv6Address(ip.partition("%")[0])
@@ -98,7 +101,7 @@ def plain_ip(ip: str) -> str:
 
 
 def literal_ip(domain: str) -> str:
-    """The address in an address literal (RFC 5321 section 4.1.3), as `plain_ip` writes it; empty where it is none."""
+    """The address in an address literal (RFC 5321 section 4.1.3), as `plain_ip` returns it; empty for other domains."""
     if domain[:1] + domain[-1:] != "[]":
         return ""
     inner = domain[1:-1]
@@ -112,21 +115,22 @@ def literal_ip(domain: str) -> str:
 
 @lru_cache(maxsize=4096)
 def client_network(ip: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, within which a host may choose.
+    """The network that counts as one client: an IPv4 address itself, or the /64 of an IPv6 address.
 
-    What it has returned it returns again.
+    A host may choose any address in its /64. A network that this function returned stays the same.
     """
     return ip if ":" not in ip else str(ipaddress.ip_network((ip.partition("/")[0], 64), strict=False))
 
 
 @lru_cache(maxsize=4096)
 def wider_networks(client: str) -> tuple[tuple[str, int], ...]:
-    """The networks around an IPv6 client, and how many times the limit of a client each of them has; none for IPv4.
+    """The networks around an IPv6 client with the limit of each, in limits of one client; none for IPv4.
 
-    Whoever has a /48 has 65,536 clients to be, so these count as well: /56 four times, /48 sixteen, /32 sixty-four.
+    The owner of a /48 can appear as 65,536 clients, so networks have limits as well: a /56 that of four clients, a /48
+    that of sixteen, a /32 that of sixty-four.
 
     Args:
-        client: an address, or a network as `client_network` tells it.
+        client: an address, or a network that `client_network` returned.
     """
     if ":" not in client:
         return ()

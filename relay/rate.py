@@ -1,8 +1,8 @@
-"""How often somebody may do something: token buckets, one for each name that is met, shared by all processes of a host.
+"""Rate limits: token buckets by name (a client, a sender, a domain), shared by all processes of a host.
 
-A burst is let through at once and a steady rate for ever, so that an honest peak is only slowed down, while what never
-stops is held to the rate. A bucket is one number, the time at which it is full again (GCRA, ITU-T I.371), in memory
-mapped before the workers are forked. There are no locks: that two of them now and then take the same token is harmless.
+A bucket allows a burst at once and a steady rate after it, so that a short peak passes and lasting traffic is held to
+the rate. A bucket is one number, the time at which it is full again (GCRA, ITU-T I.371), in memory mapped before the
+workers are forked. There are no locks: it is harmless if two workers take the same token now and then.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from relay.config.sections import SrsSection
 from relay.known_clients import KnownClients
 from relay.network import client_network, wider_networks
 
-CLIENTS = 4  # how much of what one client may send to a person all of them together may
-FORGERIES = 20  # from one client at once: a host that returns a wave of forged mail brings some, and is no guesser
-UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and a minute
-NOTICES, NOTICES_AN_HOUR = 10, 10  # to one domain without SPF, at once and then
+CLIENTS = 4  # the limit of all clients together for mail to one person, in limits of one client
+FORGERIES = 20  # from one client at once: an honest host that returns forged mail brings some
+UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and then a minute
+NOTICES, NOTICES_AN_HOUR = 10, 10  # to one domain without SPF, at once and then an hour
 
-_BUCKETS = 1 << 16  # names share one by chance: then both count together
+_BUCKETS = 1 << 16  # two names that share a bucket by chance count together
 
 
 class TokenBuckets:
-    """A bucket for each name: full at first with `burst` tokens, refilled with `per_minute`.
+    """A bucket for each name, which starts with `burst` tokens and is refilled with `per_minute`.
 
-    Make them before forking. Times are in seconds and may jump back, which only delays the refill.
+    Create it before forking. Times are in seconds and may jump back, which only delays the refill.
     """
 
     def __init__(self, per_minute: float, burst: int) -> None:
         self._interval = 60 / per_minute
         self._horizon = burst * self._interval
         self._full_at = memoryview(mmap.mmap(-1, _BUCKETS * 8)).cast("d")
-        self._salt = secrets.token_bytes(16)  # nobody outside can know who shares a bucket
+        self._salt = secrets.token_bytes(16)  # so that nobody outside can tell which names share a bucket
 
     def has(self, name: str, now: float) -> bool:
-        """Whether there is a token to take."""
+        """Whether there is a token for this name."""
         return all(full_at <= now + self._horizon for _, full_at in self._after(name, now))
 
     def take(self, name: str, now: float) -> bool:
-        """Take a token; False where there is none."""
+        """Takes a token. Returns False where there is none."""
         after = self._after(name, now)
         if any(full_at > now + self._horizon for _, full_at in after):
             return False
@@ -50,16 +50,16 @@ class TokenBuckets:
         return True
 
     def _charged(self, name: str) -> Iterable[tuple[str, int]]:
-        """The names whose buckets pay for what this one does, and how many times its limit each has."""
+        """The names whose buckets a token is taken from, with the limit of each as a multiple of this one's."""
         return ((name, 1),)
 
     def _after(self, name: str, now: float) -> list[tuple[int, float]]:
-        """The buckets that pay, and when each would be full again if it had; a microsecond is no matter."""
+        """The buckets to take a token from, and when each is full again after it, less a microsecond for rounding."""
         buckets = ((self._bucket(charged, now), times) for charged, times in self._charged(name))
         return [(bucket, max(self._full_at[bucket], now) + self._interval / times - 1e-6) for bucket, times in buckets]
 
     def _bucket(self, name: str, now: float) -> int:
-        """The number of the name's bucket, which is empty at worst, also after the clock has jumped back."""
+        """The number of the name's bucket, which counts as empty where the clock has jumped back."""
         digest = blake2b(name.encode(), digest_size=8, key=self._salt).digest()
         bucket = int.from_bytes(digest) % _BUCKETS
         self._full_at[bucket] = min(self._full_at[bucket], now + self._horizon)
@@ -67,9 +67,9 @@ class TokenBuckets:
 
 
 class ClientBuckets(TokenBuckets):
-    """Buckets for what clients try. The name is the client's address, or its network as `network.client_network` tells.
+    """Buckets for clients. The name is the client's address, or its network as `network.client_network` returns it.
 
-    An IPv6 client that had no mail accepted within a day draws on its /56, /48 and /32 as well.
+    An IPv6 client without accepted mail within a day also takes tokens from its /56, /48 and /32.
     """
 
     def __init__(self, per_minute: float, burst: int, known: KnownClients) -> None:
@@ -83,40 +83,40 @@ class ClientBuckets(TokenBuckets):
 
 
 class PersonBuckets:
-    """Buckets for messages to one person: one for each client that brings some, and one for all of them together.
+    """Buckets for messages to one person: one for each client that sends them, and one for all clients together.
 
-    No client can use up what the others have, unless `CLIENTS` of them try. Make them before forking.
+    It takes `CLIENTS` clients to use up the limit for the others. Create it before forking.
     """
 
     def __init__(self, per_minute: int) -> None:
         self._by_client = TokenBuckets(per_minute, per_minute)
-        self._in_all = TokenBuckets(CLIENTS * per_minute, CLIENTS * per_minute)
+        self._all_clients = TokenBuckets(CLIENTS * per_minute, CLIENTS * per_minute)
 
     def has(self, person: str, client: str, now: float) -> bool:
-        """Whether there is a token to take. A client without a name draws on what there is in all."""
-        return self._in_all.has(person, now) and (not client or self._by_client.has(f"{client} {person}", now))
+        """Whether there is a token. A client without a name takes from the common bucket only."""
+        return self._all_clients.has(person, now) and (not client or self._by_client.has(f"{client} {person}", now))
 
     def take(self, person: str, client: str, now: float) -> None:
-        """Take one where there is one: of the client, and of all."""
+        """Takes a token, where there is one, from the client's bucket and the common one."""
         if self.has(person, client, now):
-            self._in_all.take(person, now)
+            self._all_clients.take(person, now)
             if client:
                 self._by_client.take(f"{client} {person}", now)
 
 
 class Rates:
-    """Every rate there is.
+    """All rate limits.
 
     Args:
-        known: the clients that do not count with their neighbours; outlives a reload.
+        known: the clients that do not count with their networks; kept over a reload.
 
     Attributes:
-        mail, bounces: messages to one sender or author behind addresses of ours, from other senders and from the null
-            sender.
-        forgeries: SRS and reply addresses that a client makes up.
-        veiled: bounces that are taken from a client past that, the good and the forged ones alike.
-        unknown_users: that a client has the mailbox host asked for.
-        notices: to the senders of a domain that publishes no SPF.
+        mail, bounces: messages to one sender or author behind our SRS and reply addresses, from other senders and from
+            the null sender.
+        forgeries: forged SRS and reply addresses of a client.
+        veiled: bounces of a client past that limit, to good and to forged addresses alike.
+        unknown_users: unknown users that the mailbox host is asked for on behalf of a client.
+        notices: DSNs to senders of a domain without SPF.
     """
 
     def __init__(self, srs: SrsSection, known: KnownClients | None = None) -> None:

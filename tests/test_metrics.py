@@ -14,13 +14,13 @@ from relay.metrics import REFUSALS, TRANSIT_BUCKETS, Metrics, refusal
 
 def samples(metrics: Metrics, queue: dict[str, int] | None = None) -> dict[str, float]:
     """Every sample by its name and labels, as a scraper parses them."""
-    found = {}
+    values = {}
     for family in text_string_to_metric_families(metrics.render(queue).decode()):
         assert family.documentation
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return found
+            values[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return values
 
 
 def in_a_child(work: Callable[[], object]) -> None:
@@ -40,10 +40,10 @@ def test_counters_start_at_zero_and_add_up_by_label() -> None:
     metrics.deliveries.add("deferred")
     metrics.deliveries.add("delivered", 3)
     metrics.connections.add()
-    found = samples(metrics)
-    assert found["srs_relay_deliveries_total{outcome=deferred}"] == 2
-    assert found["srs_relay_deliveries_total{outcome=delivered}"] == 3
-    assert found["srs_relay_connections_total"] == 1
+    values = samples(metrics)
+    assert values["srs_relay_deliveries_total{outcome=deferred}"] == 2
+    assert values["srs_relay_deliveries_total{outcome=delivered}"] == 3
+    assert values["srs_relay_connections_total"] == 1
 
 
 def test_an_unknown_reason_is_counted_all_the_same() -> None:
@@ -62,19 +62,19 @@ def test_workers_count_into_one_sum_and_outlive_their_death() -> None:
 
     for number in range(3):
         in_a_child(lambda number=number: worker(number))  # type: ignore[misc]
-    found = samples(metrics)
-    assert found["srs_relay_messages_accepted_total"] == 111
-    assert found["srs_relay_sessions"] == 6
+    values = samples(metrics)
+    assert values["srs_relay_messages_accepted_total"] == 111
+    assert values["srs_relay_sessions"] == 6
 
     metrics.detach(1)
-    found = samples(metrics)
-    assert found["srs_relay_messages_accepted_total"] == 111
-    assert found["srs_relay_sessions"] == 4
+    values = samples(metrics)
+    assert values["srs_relay_messages_accepted_total"] == 111
+    assert values["srs_relay_sessions"] == 4
 
     in_a_child(lambda: worker(1))
-    found = samples(metrics)
-    assert found["srs_relay_messages_accepted_total"] == 121
-    assert found["srs_relay_sessions"] == 6
+    values = samples(metrics)
+    assert values["srs_relay_messages_accepted_total"] == 121
+    assert values["srs_relay_sessions"] == 6
 
 
 def test_gauges_rise_and_fall() -> None:
@@ -83,29 +83,29 @@ def test_gauges_rise_and_fall() -> None:
     metrics.sessions.add(1)
     metrics.sessions.add(-1)
     metrics.message_memory.set(4096)
-    found = samples(metrics)
-    assert found["srs_relay_sessions"] == 1
-    assert found["srs_relay_message_memory_bytes"] == 4096
+    values = samples(metrics)
+    assert values["srs_relay_sessions"] == 1
+    assert values["srs_relay_message_memory_bytes"] == 4096
 
 
 def test_the_histogram_is_cumulative() -> None:
     metrics = Metrics()
     for seconds in (0.004, 0.01, 0.02, 7.0, 1e9):
         metrics.transit.observe(seconds)
-    found = samples(metrics)
-    assert found["srs_relay_transit_seconds_bucket{le=0.01}"] == 2
-    assert found["srs_relay_transit_seconds_bucket{le=0.025}"] == 3
-    assert found["srs_relay_transit_seconds_bucket{le=10.0}"] == 4
-    assert found[f"srs_relay_transit_seconds_bucket{{le={float(TRANSIT_BUCKETS[-1])}}}"] == 4
-    assert found["srs_relay_transit_seconds_bucket{le=+Inf}"] == 5
-    assert found["srs_relay_transit_seconds_count"] == 5
-    assert found["srs_relay_transit_seconds_sum"] == pytest.approx(1e9 + 7.034)
+    values = samples(metrics)
+    assert values["srs_relay_transit_seconds_bucket{le=0.01}"] == 2
+    assert values["srs_relay_transit_seconds_bucket{le=0.025}"] == 3
+    assert values["srs_relay_transit_seconds_bucket{le=10.0}"] == 4
+    assert values[f"srs_relay_transit_seconds_bucket{{le={float(TRANSIT_BUCKETS[-1])}}}"] == 4
+    assert values["srs_relay_transit_seconds_bucket{le=+Inf}"] == 5
+    assert values["srs_relay_transit_seconds_count"] == 5
+    assert values["srs_relay_transit_seconds_sum"] == pytest.approx(1e9 + 7.034)
 
 
 def test_the_queue_appears_by_state_when_it_is_known() -> None:
-    found = samples(Metrics(), {"due": 3, "dead": 1})
-    assert found["srs_relay_queue_deliveries{state=due}"] == 3
-    assert found["srs_relay_queue_deliveries{state=dead}"] == 1
+    values = samples(Metrics(), {"due": 3, "dead": 1})
+    assert values["srs_relay_queue_deliveries{state=due}"] == 3
+    assert values["srs_relay_queue_deliveries{state=dead}"] == 1
     assert not any(name.startswith("srs_relay_queue") for name in samples(Metrics()))
 
 

@@ -54,11 +54,11 @@ def test_each_client_has_a_rate_towards_a_person_and_all_have_one_together() -> 
     buckets = PersonBuckets(per_minute=5)
 
     def brought(client: str, person: str = "joe", tries: int = 10) -> int:
-        found = 0
+        tokens = 0
         for _ in range(tries):
-            found += buckets.has(person, client, NOW)
+            tokens += buckets.has(person, client, NOW)
             buckets.take(person, client, NOW)
-        return found
+        return tokens
 
     assert [brought(f"192.0.2.{number}") for number in range(CLIENTS)] == [5] * CLIENTS
     assert brought("192.0.2.99") == brought("") == 0, "together they have used it up"

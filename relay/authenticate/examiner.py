@@ -1,61 +1,67 @@
-"""The stage between receiving and the queue: what is known of a message, and whether it may go on.
+"""Examines messages: makes the checks, and decides by the configuration whether a message may come in.
 
-The checks themselves and the decisions over them are pure or ask DNS alone; here they meet the configuration, the log
-and the metrics.
+The checks ask DNS, and the decisions over their results (`refusals`) are pure; here both meet the configuration.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import partial
 
-import structlog
-
-from relay.authenticate import forged_results as forged
-from relay.authenticate import refusals as policy
-from relay.authenticate import results, spf
+from relay.authenticate import refusals, results, spf
 from relay.authenticate.author import author_domains, doubtful_domains
 from relay.authenticate.dns_budget import Budget
+from relay.authenticate.examination import Examination, Watch, report
+from relay.authenticate.forged_results import strip_forged
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import belongs_to_us
 from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
-from relay.authenticate.verdict import Verdict, examine, hear
+from relay.authenticate.verdict import Verdict, check_stranger, read_trusted_results
 from relay.config.model import Config
-from relay.dns import Iprev, Resolver
+from relay.dns import Resolver
 from relay.mail.address import domain_of
+from relay.mail.arrival import Arrival
 from relay.mail.domains import is_same_or_below
-from relay.mail.message import Client, Message
-from relay.mail.off_loop import aside
+from relay.mail.envelope import Client
+from relay.mail.message import HeaderField, Message
+from relay.mail.off_loop import run_off_loop
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.network import within
-from relay.sign.signer import Signer
-
-log = structlog.get_logger()
 
 
 class Examiner:
-    """Examines for one worker.
+    """Examines the messages of one worker.
 
     Args:
-        signer: mail that it signs in the author's own name survives any way.
+        signing_domains: the domains that we sign for; with those of the configuration nobody else may write in their
+            name.
+        watch: is told of every examination; by default it is logged and counted.
     """
 
-    def __init__(self, config: Config, resolver: Resolver, metrics: Metrics, signer: Signer) -> None:
+    def __init__(
+        self,
+        config: Config,
+        resolver: Resolver,
+        metrics: Metrics,
+        signing_domains: Collection[str],
+        watch: Watch | None = None,
+    ) -> None:
         self._config = config
         self._resolver = resolver
         self._metrics = metrics
-        self._signer = signer
-        self._own_domains = config.own_domains | signer.table.domains
+        self._own_domains = config.own_domains.union(signing_domains)
+        self._watch = watch or partial(report, metrics=metrics)
 
     def budget(self) -> Budget:
-        """The questions to DNS of a new transaction, for all that is asked here of it."""
+        """The questions to DNS that the checks of a new transaction may ask."""
         return Budget(self._resolver)
 
     async def spf(self, budget: Budget, client: Client, sender: str) -> SpfVerdict:
-        """The SPF verdict on a transaction; `none` for who comes unnamed through a proxy, or from `spf.skip`."""
+        """Check SPF of a transaction. The result is `none` for an unnamed client behind a proxy, and for `spf.skip`."""
         if not client.known:
             return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
         if within(client.ip, self._config.spf.skip):
@@ -66,136 +72,82 @@ class Examiner:
         self._metrics.spf.add(verdict.result)
         return verdict
 
-    async def verdict(
-        self,
-        budget: Budget,
-        client: Client,
-        sender: str,
-        message: Message,
-        found: SpfVerdict | None,
-        name: Iprev | None,
-    ) -> Verdict:
-        """Everything that is known of a message.
+    async def examine(
+        self, arrival: Arrival, budget: Budget, spf_verdict: SpfVerdict | None, iprev: Iprev | None
+    ) -> Examination:
+        """Make the checks that are left at the end of DATA, and decide.
 
         Args:
-            found: by `spf`; None for a trusted client.
-            name: of the client's address, where it was asked for.
+            spf_verdict: of `spf`; None for a trusted client.
+            iprev: of the client's address, where it was asked for.
 
         Raises:
-            Refused: 550 5.7.1, for more authors than are looked at.
+            Refused: 550 5.7.1, From names more domains than we check. No check was made.
         """
-        now = time.time()
-        if client.trusted or found is None:
-            return await hear(self._resolver, message, sender, self._config.clients.authserv_ids, now)
-        policy.refuse_many_authors(author_domains(message), doubtful_domains(message))
-        return await examine(budget, message, sender, found, name, now)
+        verdict = await self._verdict(arrival, budget, spf_verdict, iprev)
+        message, forged, override = arrival.message, tuple[HeaderField, ...](), ""
+        questions, refusal = budget.asked, None
+        try:
+            if not arrival.client.trusted:
+                override = await self._decide(arrival, budget, verdict)
+            message, forged = await self._without_forged_results(arrival.message, verdict)
+        except Refused as refused:
+            refusal = refused
+        examination = Examination(arrival, verdict, message, forged, override, refusal, questions)
+        self._watch(examination)
+        return examination
 
-    async def judge(
-        self, budget: Budget, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str
-    ) -> str:
-        """What the verdict leads to; returns why a DMARC failure does not count, where that is so.
+    async def _verdict(
+        self, arrival: Arrival, budget: Budget, spf_verdict: SpfVerdict | None, iprev: Iprev | None
+    ) -> Verdict:
+        now = time.time()
+        if arrival.client.trusted or spf_verdict is None:
+            authserv_ids = self._config.clients.authserv_ids
+            return await read_trusted_results(self._resolver, arrival.message, arrival.sender, authserv_ids, now)
+        refusals.refuse_many_authors(author_domains(arrival.message), doubtful_domains(arrival.message))
+        return await check_stranger(budget, arrival.message, arrival.sender, spf_verdict, iprev, now)
+
+    async def _decide(self, arrival: Arrival, budget: Budget, verdict: Verdict) -> str:
+        """Why a DMARC failure of a stranger's message does not count; empty where there is none.
 
         Raises:
             Refused: 550 5.7.1, 5.7.23, 5.7.26, or the like for now.
         """
-        self._note(verdict, queue_id, budget.asked)
-        if client.trusted:
-            return ""
-        authors, doubtful = author_domains(message), doubtful_domains(message)
+        ip = arrival.client.ip
+        authors, doubtful = author_domains(arrival.message), doubtful_domains(arrival.message)
         named = (*authors, *doubtful)
-        kin = await asyncio.gather(*(belongs_to_us(budget.authors, self._own_domains, domain) for domain in named))
-        ours = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin]
-        unknown = [domain for domain, is_kin in zip(named, kin, strict=True) if is_kin is None]
-        sender_is_ours = is_same_or_below(self._own_domains, domain_of(sender))
-        policy.refuse_forged(verdict, sender_is_ours, authors, ours, client.ip, doubtful)
-        failed = verdict.dmarc is not None and verdict.dmarc.result in ("fail", "temperror")
-        # Who is passed over by SPF forwards, or is our backup MX: DMARC has nothing to hold on to there either.
-        known = (*self._config.dmarc.skip, *self._config.spf.skip)
+        belongs = await asyncio.gather(*(belongs_to_us(budget.authors, self._own_domains, domain) for domain in named))
+        ours = [domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours]
+        unknown = [domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours is None]
+        sender_is_ours = is_same_or_below(self._own_domains, domain_of(arrival.sender))
+        refusals.refuse_forged(verdict, sender_is_ours, authors, ours, ip, doubtful)
+        # A host in spf.skip forwards to us, or is our backup MX: its mail cannot pass DMARC either.
+        known_hosts = (*self._config.dmarc.skip, *self._config.spf.skip)
         sealers = self._config.arc.trusted_sealers
-        override = policy.overrides(known, sealers, verdict, client.ip)
+        override = refusals.overrides(known_hosts, sealers, verdict, ip)
         if not override:
             waits = self._config.dmarc.temperror == "defer"
-            doubt = policy.override_doubt(known, sealers, verdict) if waits else ""
-            policy.apply_spf_unless_dkim(self._config.spf, verdict, client.ip, doubt)
+            doubt = refusals.override_doubt(known_hosts, sealers, verdict) if waits else ""
+            refusals.apply_spf_unless_dkim(self._config.spf, verdict, ip, doubt)
             if verdict.dmarc is not None:
-                policy.apply_dmarc(self._config.dmarc, verdict.dmarc, client.ip, doubt)
-        elif failed and verdict.dmarc is not None:
-            log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=override)
-        policy.defer_unknown_owner(verdict, authors, unknown)
+                refusals.apply_dmarc(self._config.dmarc, verdict.dmarc, ip, doubt)
+        refusals.defer_unknown_owner(verdict, authors, unknown)
+        failed = verdict.dmarc is not None and verdict.dmarc.result in ("fail", "temperror")
         return override if failed else ""
 
-    def _note(self, verdict: Verdict, queue_id: str, questions: int) -> None:
-        """One log line, and the metrics, for all that was checked."""
-        if verdict.spf is None or verdict.dmarc is None:
-            return
-        log.info(
-            "authenticated",
-            id=queue_id,
-            spf=verdict.spf.result,
-            domain=verdict.spf.domain,
-            identity=verdict.spf.identity,
-            dkim=[f"{one.domain}:{one.result}" for one in verdict.dkim],
-            arc=verdict.arc.result,
-            dmarc=verdict.dmarc.result,
-            author=verdict.dmarc.domain,
-            policy=verdict.dmarc.policy or None,
-            problem=verdict.dmarc.problem or None,
-            aligned=list(verdict.aligned),
-            word=verdict.word.authserv_id if verdict.word is not None else None,
-            questions=questions,
-        )
-        for one in verdict.dkim:
-            self._metrics.dkim.add(one.result)
-        self._metrics.arc.add(verdict.arc.result)
-        self._metrics.dmarc.add(verdict.dmarc.result)
+    async def _without_forged_results(
+        self, message: Message, verdict: Verdict
+    ) -> tuple[Message, tuple[HeaderField, ...]]:
+        believed = verdict.trusted_results.fields if verdict.trusted_results is not None else ()
+        other_ids = () if verdict.trusted else self._config.clients.authserv_ids
+        return await run_off_loop(message, partial(strip_forged, message, self._config.authserv, believed, other_ids))
 
-    def rejects_unforwardable(self, recipients: Iterable[str]) -> bool:
-        """Whether a message for these recipients is refused if DMARC would fail behind us."""
-        return any(self._config.unforwardable(domain_of(recipient)) == "reject" for recipient in recipients)
-
-    def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
-        """Why DMARC would fail behind us; empty where it passes, be it by what we sign or send in the author's name."""
-        author, reason = policy.breaks_when_forwarded(verdict)
-        ours = domain_of(sender) in self._config.senders.local_domains or self._signer.signs_as(author, time.time())
-        return "" if ours else reason
-
-    def treat_unforwardable(self, verdict: Verdict, sender: str, queue_id: str, recipients: Iterable[str]) -> str:
-        """`unforwardable_reason`, noted with what is done about it.
-
-        Raises:
-            Refused: 550 5.7.1, the way to a recipient wants such mail refused.
-        """
-        reason = self.unforwardable_reason(verdict, sender)
-        if not reason:
-            return ""
-        treatments = {self._config.unforwardable(domain_of(recipient)) for recipient in recipients}
-        for treatment in treatments:
-            self._metrics.unforwardable.add(treatment)
-        log.info("unforwardable", id=queue_id, treatment=sorted(treatments), reason=reason)
-        if "reject" in treatments:
-            raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
-        return reason
-
-    async def without_mbox_lines(self, message: Message, queue_id: str) -> Message:
-        """The message without the first lines that only a mailbox file has."""
-        kept = await aside(message, message.without_mbox_lines)
-        if kept is not message:
-            log.info("mbox_lines_removed", id=queue_id, octets=len(message.content) - len(kept.content))
-        return kept
-
-    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
-        """The message without Authentication-Results that pretend to be ours."""
-        believed = verdict.word.fields if verdict.word is not None else ()
-        others = () if verdict.trusted else self._config.clients.authserv_ids
-        strip = partial(forged.strip_forged, message, self._config.authserv, believed, others)
-        message, removed = await aside(message, strip)
-        if removed:
-            log.info("forged_results_removed", id=queue_id, fields=len(removed), signed=forged.are_signed(message))
-        return message
-
-    def results_field(self, client: Client, sender: str, verdict: Verdict, override: str) -> bytes:
-        """Our Authentication-Results with its CRLF; nothing of a trusted client's mail, which its own MTA knows."""
-        if client.trusted:
+    def results_field(self, examination: Examination) -> bytes:
+        """Our Authentication-Results with its CRLF; empty for a trusted client, whose own MTA writes one."""
+        arrival = examination.arrival
+        if arrival.client.trusted:
             return b""
-        found = results.all_results(verdict, ip=client.ip, sender=sender, override=override)
+        found = results.all_results(
+            examination.verdict, ip=arrival.client.ip, sender=arrival.sender, override=examination.override
+        )
         return results_field(self._config.authserv, found)

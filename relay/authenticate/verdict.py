@@ -1,7 +1,7 @@
-"""All that is known of where a message comes from: every check that it went through, gathered once, for all who ask.
+"""The results of all checks of one message: SPF, DKIM, ARC, DMARC and iprev.
 
-An untrusted client's mail is examined by ourselves. Of a trusted client's mail the client's own MTA knows more than we
-can see: what it vouches for in Authentication-Results is taken for what we would have found.
+We check a stranger's mail ourselves. A trusted client's MTA knows more of its mail than we can see, so the results in
+its Authentication-Results stand in the place of ours.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from relay.authenticate import arc, dkim, dmarc
 from relay.authenticate.arc import ArcVerdict
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.dns_budget import Budget
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import same_organization
 from relay.authenticate.spf import SpfVerdict
-from relay.authenticate.trusted_results import Vouched, vouched
-from relay.dns import Iprev, Resolver
+from relay.authenticate.trusted_results import TrustedResults, find_trusted_results
+from relay.dns import Resolver
 from relay.mail.address import domain_of
 from relay.mail.domains import are_nested
 from relay.mail.message import Message
@@ -30,7 +30,7 @@ _CUT_SHORT = "a line of the header is no field, and some readers show what follo
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the checks say of one message.
+    """The result of every check of one message.
 
     Attributes:
         trusted: the client is one of `clients.trusted`.
@@ -39,8 +39,8 @@ class Verdict:
         arc: the chain that came with the message.
         dmarc: None where nobody knows: a trusted client's mail that nobody vouches for.
         iprev: of the client's address; None where it was not asked for.
-        word: what a trusted client's MTA vouches for.
-        sender_signed: a passing DKIM signature speaks for MAIL FROM, because its domain is akin to the sender's.
+        trusted_results: the Authentication-Results of a trusted client's MTA.
+        sender_signed: a passing DKIM signature has the organizational domain of MAIL FROM.
     """
 
     trusted: bool
@@ -49,17 +49,17 @@ class Verdict:
     arc: ArcVerdict = _NO_CHAIN
     dmarc: DmarcVerdict | None = None
     iprev: Iprev | None = None
-    word: Vouched | None = None
+    trusted_results: TrustedResults | None = None
     sender_signed: bool = False
 
     @property
     def aligned(self) -> tuple[str, ...]:
-        """The methods, of `spf` and `dkim`, that pass for the author's domain or one akin to it."""
+        """The methods, of `spf` and `dkim`, that pass in alignment with the author's domain (RFC 9989 section 4.4)."""
         return self.dmarc.aligned if self.dmarc is not None else ()
 
     @property
     def author_proven(self) -> bool:
-        """Whether the author's domain is known to be the true one, whichever way From is read."""
+        """Whether the author's domain is proven, whichever way From is read."""
         return self.dmarc is not None and self._proves(self.dmarc)
 
     @property
@@ -68,50 +68,37 @@ class Verdict:
         return () if self.dmarc is None else (self.dmarc, *self.dmarc.others)
 
     def _proves(self, dmarc: DmarcVerdict) -> bool:
-        """DMARC passes, or would if there were a record.
+        """Whether DMARC passes, or would pass if there were a record.
 
-        Without a record nothing says which domains are one organization; then one above or below the author's counts.
+        Without a record nothing says where the organization ends; then a domain above or below the author's counts.
         """
         if dmarc.result != "none":
             return dmarc.result == "pass"
-        return any(are_nested(dmarc.domain, one) for one in self._authenticated())
+        return any(are_nested(dmarc.domain, domain) for domain in self._authenticated_domains())
 
-    def _authenticated(self) -> Iterator[str]:
+    def _authenticated_domains(self) -> Iterator[str]:
         if self.spf is not None and self.spf.result == "pass":
             yield self.spf.domain
-        yield from (one.domain for one in self.dkim if one.result == "pass")
+        yield from (signature.domain for signature in self.dkim if signature.result == "pass")
 
-    def to_json(self, *, unforwardable: bool) -> dict[str, Any]:
-        """What later stages need of it, as it is stored with the message.
+    @property
+    def proven_authors(self) -> tuple[str, ...]:
+        """The author domains that are proven."""
+        return tuple(dmarc.domain for dmarc in self.authors if self._proves(dmarc))
 
-        Args:
-            unforwardable: DMARC would fail behind us unless From is rewritten.
-        """
-        return {
-            "trusted": self.trusted,
-            "spf": self.spf.result if self.spf is not None else "",
-            "dmarc": self.dmarc.result if self.dmarc is not None else "",
-            "aligned": list(self.aligned),
-            "sender_aligned": self.sender_signed,
-            "unforwardable": unforwardable,
-            "authors": [one.domain for one in self.authors if self._proves(one)],
-            "seal": self._seal(),
-        }
-
-    def _seal(self) -> dict[str, Any] | None:
-        """The next ARC set: its `cv` and its instance. None where the chain must not be extended (a failed one, RFC
-        8617 section 5.1.2), and where there is nothing that we could testify to."""
-        if self.arc.result == "fail" or (self.trusted and self.word is None):
-            return None
-        if self.word is not None and self.word.result_of("arc") == "fail":
-            return None
-        return {"cv": self.arc.result, "instance": self.arc.sets[0].instance + 1 if self.arc.sets else 1}
+    @property
+    def may_be_sealed(self) -> bool:
+        """Whether we may extend the ARC chain: not a failed one (RFC 8617 section 5.1.2), and not without results
+        that we could testify to."""
+        if self.arc.result == "fail" or (self.trusted and self.trusted_results is None):
+            return False
+        return self.trusted_results is None or self.trusted_results.result_of("arc") != "fail"
 
 
-async def examine(
+async def check_stranger(
     budget: Budget, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev | None, now: float
 ) -> Verdict:
-    """The verdict on a message of a client that is not trusted.
+    """Check the message of a client that is not trusted.
 
     Args:
         budget: of the transaction; `spf` and `iprev` have had their share of it.
@@ -120,49 +107,53 @@ async def examine(
     """
     verifications = dkim.verify(message, budget.dkim, now), arc.verify(message, budget.arc, now)
     signatures, chain = await asyncio.gather(*verifications)
-    found = await dmarc.check(budget.authors, message, spf, signatures)
-    if message.is_cut_short and not all("spf" in one.aligned for one in (found, *found.others)):
-        # Who puts such a line into what others signed shows a text of his own to readers who end the header there.
+    dmarc_verdict = await dmarc.check(budget.authors, message, spf, signatures)
+    if message.is_cut_short and not all("spf" in dm.aligned for dm in (dmarc_verdict, *dmarc_verdict.others)):
+        # Somebody can insert such a line into a signed message: readers that end the header there see another text.
         signatures = tuple(
-            replace(one, result="policy", problem=_CUT_SHORT) if one.result in ("pass", "temperror") else one
-            for one in signatures
+            replace(signature, result="policy", problem=_CUT_SHORT)
+            if signature.result in ("pass", "temperror")
+            else signature
+            for signature in signatures
         )
         if chain.result == "pass" or chain.temporary:
             chain = replace(chain, result="fail", problem=_CUT_SHORT, temporary=False)
-        found = await dmarc.check(budget.authors, message, spf, signatures)
+        dmarc_verdict = await dmarc.check(budget.authors, message, spf, signatures)
     return Verdict(
         trusted=False,
         spf=spf,
         dkim=signatures,
         arc=chain,
-        dmarc=found,
+        dmarc=dmarc_verdict,
         iprev=iprev,
         sender_signed=await _is_signed(budget.authors, sender, signatures),
     )
 
 
-async def hear(resolver: Resolver, message: Message, sender: str, authserv_ids: Collection[str], now: float) -> Verdict:
-    """The verdict on a message of a trusted client: what its own MTA says, and nothing else.
+async def read_trusted_results(
+    resolver: Resolver, message: Message, sender: str, authserv_ids: Collection[str], now: float
+) -> Verdict:
+    """Take the results for a trusted client's message from its own MTA.
 
-    The chain is looked at by ourselves, if it is to go on: it has to be whole as we received it.
+    We verify the ARC chain ourselves, because we may extend it: it has to be whole as we received it.
     """
-    word = vouched(message, authserv_ids)
-    if word is None:
+    trusted_results = find_trusted_results(message, authserv_ids)
+    if trusted_results is None:
         return Verdict(trusted=True)
     budget = Budget(resolver)
     chain = await arc.verify(message, budget.arc, now)
-    spf, stated = word.spf_verdict(sender), word.dkim_verdicts()
+    spf, stated = trusted_results.spf_verdict(sender), trusted_results.dkim_verdicts()
     signatures = stated or ()
-    found = word.dmarc_verdict(await dmarc.check(budget.authors, message, spf, signatures))
+    dmarc_verdict = trusted_results.dmarc_verdict(await dmarc.check(budget.authors, message, spf, signatures))
     if stated is None and message.all("dkim-signature"):
-        found = replace(found, aligned=())  # a signature that it does not speak of may be in alignment, too
+        dmarc_verdict = replace(dmarc_verdict, aligned=())  # an unmentioned signature may be aligned, too
     return Verdict(
         trusted=True,
         spf=spf,
         dkim=signatures,
         arc=chain,
-        dmarc=found,
-        word=word,
+        dmarc=dmarc_verdict,
+        trusted_results=trusted_results,
         sender_signed=await _is_signed(budget.authors, sender, signatures),
     )
 
@@ -171,5 +162,5 @@ async def _is_signed(resolver: Resolver, sender: str, signatures: tuple[DkimVerd
     domain = domain_of(sender)
     if not domain:
         return False
-    passing = {one.domain for one in signatures if one.result == "pass"}
-    return any([await same_organization(resolver, domain, one) for one in sorted(passing)])
+    signers = {signature.domain for signature in signatures if signature.result == "pass"}
+    return any([await same_organization(resolver, domain, signer) for signer in sorted(signers)])

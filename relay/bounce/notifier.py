@@ -1,7 +1,7 @@
-"""Turns what happened to deliveries into notifications that enter the queue like any other message.
+"""Writes notifications about deliveries: bounces, delay warnings and success DSNs, as messages for the queue.
 
-Who is told is decided in `policy`, what it says in `dsn`; here the two meet the queue. The letter is from
-MAILER-DAEMON at a domain whose key we hold, with the null sender, so that it is signed and never answered.
+`whom_to_tell` decides who is told, and `dsn` writes the text. A notification is from MAILER-DAEMON at a domain that we
+sign for, with the null sender, so that it is signed and nobody answers it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from relay.bounce.dsn import Action, RecipientReport, Report, build, names_a_mailbox
-from relay.bounce.whom_to_tell import fate
+from relay.bounce.whom_to_tell import whom_to_tell
 from relay.config.sections import BouncesTo
 from relay.mail.address import domain_of, lookup_key
 from relay.mail.message import Message
-from relay.mail.queue_id import QueueIds
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import QueueIds, id_text
 from relay.queue.retry_schedule import Patience
-from relay.queue.store import OURS, Delivery, StoredMessage
+from relay.queue.store import Delivery, StoredMessage
+from relay.queue.stored_verdict import OWN_MESSAGE
 from relay.rate import TokenBuckets
 from relay.route.router import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """What became of one delivery: the remote's codes, never its words, which may name the mailbox."""
+    """What became of one delivery. It has the next hop's codes, and not its words, which may name the mailbox."""
 
     delivery: Delivery
     code: int
@@ -35,10 +35,12 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is to be told: a message and its deliveries, or nothing.
+    """A notification to store, or nothing.
 
     Attributes:
-        dead: what failed and may be told to nobody; it is kept in the queue for the administrator.
+        report: the message; None where nobody is told.
+        deliveries: of the report.
+        dead: the failures that nobody may be told of; they become dead letters.
     """
 
     report: StoredMessage | None = None
@@ -47,12 +49,13 @@ class Notice:
 
 
 class Notifier:
-    """Writes notifications.
+    """Writes the notifications of one worker.
 
     Args:
         from_domain: MAILER-DAEMON's domain, one that we sign for.
-        hop_of: the key of a recipient's next hop, see `Delivery.hop`.
-        allowance: how many letters a sender's domain without SPF may have.
+        patience: when a notification expires.
+        next_hop_key: the key of a recipient's next hop for an own message, see `Delivery.hop`.
+        allowance: how many notifications a sender's domain without SPF may have.
         to: who is told, `bounces.to`.
     """
 
@@ -62,63 +65,68 @@ class Notifier:
         from_domain: str,
         patience: Patience,
         ids: QueueIds,
-        hop_of: Callable[[str], str],
+        next_hop_key: Callable[[str], str],
         allowance: TokenBuckets,
         to: BouncesTo = "verified",
     ) -> None:
         self._hostname = hostname
         self._from_domain = from_domain
-        self.patience = patience
+        self._patience = patience
         self._ids = ids
-        self._hop_of = hop_of
+        self._next_hop_key = next_hop_key
         self._allowance = allowance
         self._to = to
 
     def notice(
-        self, action: Action, stored: StoredMessage, happened: Sequence[Happening], home: Sequence[Target], now: float
+        self,
+        action: Action,
+        stored: StoredMessage,
+        happened: Sequence[Happening],
+        sender_targets: Sequence[Target],
+        now: float,
     ) -> Notice:
-        """One notification about all of `happened`, as far as the sender is to be told.
+        """One notification about all of `happened`, as far as the sender may be told.
 
         Args:
-            home: where mail for the sender goes; empty where it would be refused.
+            sender_targets: where mail for the sender goes; empty where it would be refused.
             now: seconds since 1970.
         """
         told: list[Happening] = []
         dead: list[Happening] = []
-        # One letter takes one allowance, however many recipients it names.
+        # One notification takes one allowance, however many recipients it names.
         allowance = cache(lambda domain: self._allowance.take(domain, now))
-        for one in happened:
-            match self._fate(action, stored, one, allowance):
-                case "send" if home:
-                    told.append(one)
-                case "send" | "dead" if action == "failed":
-                    dead.append(one)
-                case _:
-                    pass
+        for happening in happened:
+            telling = whom_to_tell(
+                action,
+                sender=stored.sender,
+                notify=happening.delivery.notify,
+                verdict=stored.verdict,
+                to=self._to,
+                allowance=allowance,
+            )
+            if telling == "send" and sender_targets:
+                told.append(happening)
+            elif telling != "none" and action == "failed":
+                dead.append(happening)
         if not told:
             return Notice(dead=dead)
-        report, deliveries = self._letter(action, stored, told, home, now)
+        report, deliveries = self._report(action, stored, told, sender_targets, now)
         return Notice(report, deliveries, dead)
 
-    def _fate(self, action: Action, stored: StoredMessage, one: Happening, allowance: Callable[[str], bool]) -> str:
-        return fate(
-            action,
-            sender=stored.sender,
-            notify=one.delivery.notify,
-            verdict=stored.verdict,
-            to=self._to,
-            allowance=allowance,
-        )
-
-    def _letter(
-        self, action: Action, stored: StoredMessage, told: Sequence[Happening], home: Sequence[Target], now: float
+    def _report(
+        self,
+        action: Action,
+        stored: StoredMessage,
+        told: Sequence[Happening],
+        sender_targets: Sequence[Target],
+        now: float,
     ) -> tuple[StoredMessage, tuple[Delivery, ...]]:
         number = self._ids.new()
         by_address: dict[str, Happening] = {}
-        for one in told:  # an alias with several mailboxes behind it is one recipient to its sender
-            by_address.setdefault(one.delivery.original, one)
-        # Whom we do not know gets no text of his own under our signature but the header of his message.
-        known = bool(stored.verdict.get("trusted"))
+        for happening in told:  # an alias with several mailboxes behind it is one recipient to its sender
+            by_address.setdefault(happening.delivery.original, happening)
+        # Under our signature a stranger gets no text of his own back but the header of his message.
+        known = stored.verdict.trusted
         content = build(
             Report(
                 hostname=self._hostname,
@@ -129,41 +137,41 @@ class Notifier:
                 now=now,
                 original=stored.message,
                 unique=id_text(number),
-                recipients=tuple(_recipient(action, one, now, known) for one in by_address.values()),
+                recipients=tuple(_recipient(action, happening, now, known) for happening in by_address.values()),
                 ret=stored.ret if known else "HDRS",
                 envid=stored.envid,
             )
         )
         message = Message(content)
-        letter = StoredMessage(number, now, "", b"", message, dict(OURS), smtputf8=message.has_utf8_header)
+        report = StoredMessage(number, now, "", b"", message, OWN_MESSAGE, smtputf8=message.has_utf8_header)
         deliveries = tuple(
             Delivery(
                 number,
                 n,
                 recipient=target.address,
                 original=stored.sender,
-                hop=self._hop_of(target.address),
+                hop=self._next_hop_key(target.address),
                 srs=target.srs,
                 next_attempt=now,
-                expires=self.patience.expires(now, ""),
+                expires=self._patience.expires(now, ""),
             )
-            for n, target in enumerate(home)
+            for n, target in enumerate(sender_targets)
         )
-        return letter, deliveries
+        return report, deliveries
 
 
-def _recipient(action: Action, one: Happening, now: float, known: bool) -> RecipientReport:
-    orcpt = one.delivery.orcpt
+def _recipient(action: Action, happening: Happening, now: float, known: bool) -> RecipientReport:
+    delivery = happening.delivery
     return RecipientReport(
-        address=one.delivery.original,
+        address=delivery.original,
         action=action,
-        code=one.code,
-        enhanced=one.enhanced,
-        expired=one.expired,
-        aliased=lookup_key(one.delivery.recipient) != lookup_key(one.delivery.original),
-        orcpt=orcpt if known or names_a_mailbox(orcpt) else "",
+        code=happening.code,
+        enhanced=happening.enhanced,
+        expired=happening.expired,
+        aliased=lookup_key(delivery.recipient) != lookup_key(delivery.original),
+        orcpt=delivery.orcpt if known or names_a_mailbox(delivery.orcpt) else "",
         last_attempt=now,
-        retry_until=one.delivery.expires if action == "delayed" else None,
+        retry_until=delivery.expires if action == "delayed" else None,
     )
 
 

@@ -1,7 +1,7 @@
-"""Bounces of other hosts on their way home, where `srs.bounces = "rebuild"`: which of them become one of ours.
+"""Replaces bounces of other hosts that come back to a sender, where `srs.bounces = "rebuild"`, by bounces of ours.
 
-What cannot be read passes as it came, and the log says why. So does what would go round: an address to which bounces
-go may lead back here, and since a new message has no hops to count, it bears a mark of that address.
+A bounce that cannot be read passes as it came, and the log says why. So does one that would loop: the sender's address
+may lead back here. A new message has no Received fields to count, so it bears a loop mark of the sender's address.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import structlog
 from relay.bounce.multipart import Unreadable
 from relay.bounce.rebuild import ReportingMta, rebuilt
 from relay.mail.message import Message
-from relay.mail.queue_id import text as id_text
-from relay.queue.store import OURS, StoredMessage
+from relay.mail.queue_id import id_text
+from relay.queue.store import StoredMessage
+from relay.queue.stored_verdict import OWN_MESSAGE
 from relay.route.loops import is_looping, kept_marks, mark_fields
 
 log = structlog.get_logger()
@@ -25,21 +26,21 @@ AT_ONCE = 16 << 10  # octets that are read without a thread, in a few millisecon
 
 
 class Returns:
-    """Puts reports of ours in the place of others'."""
+    """Rebuilds the bounces that come back through one worker."""
 
     def __init__(self, site: ReportingMta) -> None:
         self._site = site
 
-    async def rebuilt(self, message: Message, number: int, home: str, now: float) -> StoredMessage | None:
-        """Our report, as it is stored; None for a message that passes as it came.
+    async def rebuilt(self, message: Message, number: int, person: str, now: float) -> StoredMessage | None:
+        """Our bounce, as it is stored; None for a message that passes as it came.
 
         Args:
-            number: the queue id of what came; it becomes that of the report.
-            home: the sender behind the SRS address that it came to.
+            number: the id of the bounce that came; it becomes that of ours.
+            person: the sender behind the SRS address that it came to.
             now: seconds since 1970.
         """
         octets = len(message.content)
-        work = partial(self._content, message, number, home, now)
+        work = partial(self._content, message, number, person, now)
         try:
             if octets > OCTETS:
                 raise Unreadable(f"larger than {OCTETS} octets")
@@ -47,12 +48,12 @@ class Returns:
         except Unreadable as error:
             log.info("bounce_passed", id=id_text(number), reason=str(error))
             return None
-        log.info("bounce_rebuilt", id=id_text(number), home=home, size=octets)
-        trace = kept_marks(message) + mark_fields([[home]], self._site.secrets)
+        log.info("bounce_rebuilt", id=id_text(number), home=person, size=octets)
+        trace = kept_marks(message) + mark_fields([[person]], self._site.secrets)
         report = Message(content)
-        return StoredMessage(number, now, "", trace, report, dict(OURS), smtputf8=report.has_utf8_header)
+        return StoredMessage(number, now, "", trace, report, OWN_MESSAGE, smtputf8=report.has_utf8_header)
 
-    def _content(self, message: Message, number: int, home: str, now: float) -> bytes:
-        if is_looping(message, [[home]], self._site.secrets):
+    def _content(self, message: Message, number: int, person: str, now: float) -> bytes:
+        if is_looping(message, [[person]], self._site.secrets):
             raise Unreadable("it has been rebuilt for the same sender before")
-        return rebuilt(message, self._site, to=home, unique=id_text(number), now=now)
+        return rebuilt(message, self._site, to=person, unique=id_text(number), now=now)

@@ -1,20 +1,21 @@
-"""Who is told of a failure, a delay or a success: the sender who can be believed, and nobody else.
+"""Decides who is told of a failure, a delay or a success: a sender who is proven, and nobody else.
 
-A notification to a forged sender is spam of our own making (backscatter). The envelope sender is believed where the
-client is trusted, SPF passed, or a signature speaks for it; a domain that publishes no SPF gets a few, by an allowance.
-What proves the author (DMARC) proves nothing here: whoever owns a domain can sign for it under anyone's MAIL FROM.
+A notification to a forged sender is backscatter. The envelope sender is proven where the client is trusted, SPF passed,
+or a DKIM signature has the sender's organizational domain. A domain without SPF gets a few notifications, by an
+allowance. DMARC proves the author, and not the sender: the owner of a domain can sign mail under anybody's MAIL FROM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 from relay.bounce.dsn import Action
 from relay.config.sections import BouncesTo
 from relay.mail.address import domain_of
+from relay.queue.stored_verdict import StoredVerdict
 
-Fate = Literal["send", "dead", "none"]
+Telling = Literal["send", "dead", "none"]
 
 _KEYWORDS: dict[Action, str] = {
     "failed": "FAILURE",
@@ -25,44 +26,39 @@ _KEYWORDS: dict[Action, str] = {
 }
 
 
-def fate(
+def whom_to_tell(
     action: Action,
     *,
     sender: str,
     notify: str,
-    verdict: Mapping[str, Any],
+    verdict: StoredVerdict,
     to: BouncesTo,
     allowance: Callable[[str], bool],
-) -> Fate:
+) -> Telling:
     """What becomes of the notification about one recipient.
 
     Args:
         sender: the envelope sender as received, empty for the null sender.
         notify: the NOTIFY parameter of the recipient (RFC 3461 section 4.1), empty where there was none.
-        verdict: what is stored of the message's checks (`Verdict.to_json`); a key that is missing proves nothing.
+        verdict: what is stored of the message's examination.
         to: `bounces.to`.
         allowance: whether a sender domain without SPF may have one more; asked only where the answer decides.
 
     Returns:
         `send` it; keep the message as `dead`, since it failed and nobody may be told (the null sender, RFC 5321
-        section 4.5.5, or one that is not to be believed); or `none`, since nobody asked.
+        section 4.5.5, or one that is not proven); or `none`, since nobody asked.
     """
-    if sender and not _wanted(action, notify.upper(), bool(verdict.get("trusted"))):
+    if sender and not _wanted(action, notify.upper(), verdict.trusted):
         return "none"
-    if sender and (to == "all" or _is_proven(verdict)):
+    if sender and (to == "all" or verdict.sender_proven):
         return "send"
-    if sender and verdict.get("spf") == "none" and allowance(domain_of(sender)):
+    if sender and verdict.spf == "none" and allowance(domain_of(sender)):
         return "send"
     return "dead" if action == "failed" else "none"
 
 
-def _is_proven(verdict: Mapping[str, Any]) -> bool:
-    """Whether the envelope sender is its owner's: by our trust, by SPF, or by a signature of a domain akin to it."""
-    return bool(verdict.get("trusted") or verdict.get("spf") == "pass" or verdict.get("sender_aligned"))
-
-
 def _wanted(action: Action, notify: str, trusted: bool) -> bool:
-    """Without NOTIFY, everyone is told of failures and only our own clients of delays."""
+    """Whether the sender wants to know. Without NOTIFY all senders hear of failures, and trusted clients of delays."""
     if notify:
         return _KEYWORDS[action] in notify.split(",")
     return action == "failed" or (action == "delayed" and trusted)

@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 from relay import __version__
 from relay.cli.errors import CommandFailed
@@ -33,7 +33,7 @@ COMMANDS = {
     "srs": ("relay.cli.srs", "app", "Rewrite one address, there or back."),
 }
 
-_STYLE: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+_STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
 class LazyGroup(TyperGroup):
@@ -47,7 +47,7 @@ class LazyGroup(TyperGroup):
 def _imported(name: str) -> Any:
     module, attribute, text = COMMANDS[name]
     command = getattr(import_module(module), attribute)
-    parent = typer.Typer(**_STYLE)
+    parent = typer.Typer(add_completion=False, **_STYLE)
     if isinstance(command, typer.Typer):
         parent.add_typer(command, name=name, no_args_is_help=True)
     else:
@@ -73,19 +73,20 @@ def _not_imported() -> None:
     """The placeholder of a command in the help, until it is called."""
 
 
-def _application() -> TyperGroup:
+def application() -> TyperGroup:
+    """The command line, with the commands that are imported when they are called."""
     settings = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(cls=LazyGroup, no_args_is_help=True, context_settings=settings, **_STYLE)
     app.callback()(_options)
     for name, (_, _, text) in COMMANDS.items():
         app.command(name, help=text)(_not_imported)
-    return get_group(app)
+    return cast(TyperGroup, get_command(app))  # unlike get_group, with --install-completion and --show-completion
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command line, given without the program's name; returns the exit status."""
     try:
-        status = _application().main(args, prog_name=PROGRAM, standalone_mode=False)
+        status = application().main(args, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         return _wrong_call(error)

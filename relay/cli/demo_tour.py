@@ -13,11 +13,11 @@ from email.utils import format_datetime, make_msgid
 
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
-from relay.authenticate.verdict import Verdict, examine
+from relay.authenticate.iprev import iprev
+from relay.authenticate.verdict import Verdict, check_stranger
 from relay.cli.demo_servers import MailServer, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, World
 from relay.cli.errors import CommandFailed
-from relay.dns import iprev
 from relay.mail.message import Message
 from relay.sign.dkim_signature import sign
 from relay.sign.keys import SigningKey
@@ -139,7 +139,7 @@ async def _examined(demo_world: World, arrived: Received) -> Verdict:
     message, now = Message(arrived.content), datetime.now(UTC).timestamp()
     spf_verdict = await _spf(demo_world, arrived, arrived.sender)
     name = await iprev(demo_world.resolver, arrived.client)
-    return await examine(Budget(demo_world.resolver), message, arrived.sender, spf_verdict, name, now)
+    return await check_stranger(Budget(demo_world.resolver), message, arrived.sender, spf_verdict, name, now)
 
 
 def _newsletter(key: SigningKey) -> bytes:

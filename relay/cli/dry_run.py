@@ -1,38 +1,36 @@
-"""A message's way without sending anything: the conversation of the door, a resolver that takes notes, a queue that
-keeps nothing.
+"""Shows the way of a message without sending or storing anything.
 
-What it finds is what the relay would do, because the relay does it: only what would be stored is caught on its way to
-the queue, and what would leave is made and looked at instead.
+The message takes the very way that it takes in `serve`: the same conversation, the same stages. They are handed other
+ends: a resolver that notes what is asked, a queue that keeps nothing, and a watch on the examination.
 """
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
+import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
-from relay.authenticate.examiner import Examiner
-from relay.authenticate.verdict import Verdict, examine
+from relay.authenticate.examination import Examination
+from relay.authenticate.iprev import iprev
+from relay.authenticate.verdict import Verdict, check_stranger
 from relay.bounce.notifier import Notice
 from relay.config.model import Config
-from relay.dns import Answer, DnsFailure, Resolver, iprev
-from relay.intake.conversation import Conversation, Relay
-from relay.mail.message import Client, Message
+from relay.dns import Answer, DnsFailure, Resolver
+from relay.intake.conversation import Conversation
+from relay.mail.envelope import Client, MailFrom, RcptTo
+from relay.mail.message import Message
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.network import within
-from relay.process.files import Files, read_files
-from relay.queue import database
+from relay.process.files import read_files
+from relay.process.stages import Stages, build_stages
 from relay.queue.connect import connect
 from relay.queue.store import Delivery, Store, StoredMessage
 from relay.rate import Rates
-from relay.receive.command import MailFrom, RcptTo, Transaction
+from relay.receive.command import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +64,9 @@ class NotingResolver:
 
     def noted(self) -> tuple[Asked, ...]:
         """What was asked since this was called last."""
-        found = tuple(self._noted.values())
+        questions = tuple(self._noted.values())
         self._noted.clear()
-        return found
+        return questions
 
 
 def _text(record: object) -> str:
@@ -124,7 +122,7 @@ class Way:
 
 @dataclass(slots=True)
 class Rehearsal:
-    """All that came to light.
+    """What would become of a message.
 
     Attributes:
         verdict: None where the message was refused before it was looked at.
@@ -148,11 +146,10 @@ class Rehearsal:
         return bool(self.steps) and self.steps[-1].reply.startswith("2")
 
 
-class _Apart(Store):
-    """A queue of its own that knows the senders which the real one has stored."""
+class _StoredSenders:
+    """Finds stored senders in the queue of the configuration, and stores none."""
 
-    def __init__(self, own: database.Database, url: str) -> None:
-        super().__init__(own, "explain")
+    def __init__(self, url: str) -> None:
         self._url = url
 
     async def sender_of(self, token: str, now: float) -> str | None:
@@ -162,39 +159,25 @@ class _Apart(Store):
         finally:
             await queue.close()
 
+    async def token_for(self, sender: str, now: float, lifetime: float) -> str:
+        return secrets.token_hex(8)
 
-class _Noting(Examiner):
-    """The examiner, taking notes."""
-
-    def __init__(self, config: Config, resolver: Resolver, files: Files, notes: Rehearsal) -> None:
-        super().__init__(config, resolver, Metrics(), files.signer)
-        self._notes = notes
-
-    async def judge(
-        self, budget: Budget, client: Client, sender: str, message: Message, verdict: Verdict, queue_id: str
-    ) -> str:
-        self._notes.verdict = verdict
-        self._notes.override = await super().judge(budget, client, sender, message, verdict, queue_id)
-        return self._notes.override
-
-    def unforwardable_reason(self, verdict: Verdict, sender: str) -> str:
-        self._notes.unforwardable = super().unforwardable_reason(verdict, sender)
-        return self._notes.unforwardable
-
-    async def without_forged(self, message: Message, verdict: Verdict, queue_id: str) -> Message:
-        kept = await super().without_forged(message, verdict, queue_id)
-        self._notes.forged = len(message.fields) - len(kept.fields)
-        return kept
+    async def keep_author(self, author: str, token: str, now: float, lifetime: float) -> str:
+        return token
 
 
-class _Rehearsed(Relay):
-    """The relay; nothing reaches its queue."""
+class _NoQueue:
+    """Keeps the message for a look at it. There is always room."""
 
-    stored: StoredMessage | None = None
-    caught: Sequence[Delivery] = ()
+    def __init__(self) -> None:
+        self.stored: StoredMessage | None = None
+        self.deliveries: Sequence[Delivery] = ()
 
-    async def enqueue(self, stored: StoredMessage, deliveries: list[Delivery], notice: Notice) -> None:
-        self.stored, self.caught = stored, deliveries
+    async def enough(self) -> bool:
+        return True
+
+    async def put(self, stored: StoredMessage, deliveries: Sequence[Delivery], notice: Notice) -> None:
+        self.stored, self.deliveries = stored, deliveries
 
 
 async def rehearse(
@@ -221,89 +204,93 @@ async def rehearse(
         QueueUnavailable: the queue is asked for a stored sender, and does not answer.
         DnsFailure: the next hop is to be looked at, and our own name cannot be looked up.
     """
-    noting = NotingResolver(resolver)
+    noting, queue = NotingResolver(resolver), _NoQueue()
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
-    notes = Rehearsal(client)
-    async with _relay(config, noting, notes) as relay:
-        await _converse(relay, notes, message, sender, recipients)
-        notes.asked = noting.noted()
-        if relay.stored is not None:
-            for one in relay.caught:
-                notes.ways.append(await _way(relay, relay.stored, one))
+    rehearsal, examinations = Rehearsal(client), list[Examination]()
+    senders = _StoredSenders(config.queue.url)
+    stages = build_stages(
+        config, senders, noting, Metrics(), read_files(config), Rates(config.srs), watch=examinations.append
+    )
+    try:
+        await _converse(stages, queue, rehearsal, message, sender, recipients)
+        for examination in examinations:
+            _note(rehearsal, examination, stages, queue)
+        rehearsal.asked = noting.noted()
+        if queue.stored is not None:
+            rehearsal.ways = [await _way(stages, queue.stored, delivery) for delivery in queue.deliveries]
             noting.noted()
             if next_hop_view:
-                ips = await relay.senders.our_addresses()
-                notes.ways = [replace(way, views=await _views(config, noting, way, ips)) for way in notes.ways]
-    return notes
+                ips = await stages.senders.our_addresses()
+                rehearsal.ways = [replace(way, views=await _views(config, noting, way, ips)) for way in rehearsal.ways]
+    finally:
+        await stages.agent.close()
+    return rehearsal
+
+
+def _note(rehearsal: Rehearsal, examination: Examination, stages: Stages, queue: _NoQueue) -> None:
+    rehearsal.verdict = examination.verdict
+    rehearsal.override = examination.override
+    rehearsal.forged = len(examination.forged)
+    is_rebuilt = queue.stored is not None and queue.stored.is_own
+    if examination.refusal is None and not is_rebuilt:
+        sender = examination.arrival.sender
+        rehearsal.unforwardable = stages.from_decisions.why_unforwardable(examination.verdict, sender)
 
 
 async def _converse(
-    relay: _Rehearsed, notes: Rehearsal, message: Message, sender: str, recipients: Sequence[str]
+    stages: Stages,
+    queue: _NoQueue,
+    rehearsal: Rehearsal,
+    message: Message,
+    sender: str,
+    recipients: Sequence[str],
 ) -> None:
-    transaction = Transaction(relay.ids.new(), MailFrom(sender, smtputf8=message.has_utf8_header))
-    with Conversation(relay, notes.client) as conversation:
+    client, steps = rehearsal.client, rehearsal.steps
+    transaction = Transaction(stages.ids.new(), MailFrom(sender, smtputf8=message.has_utf8_header))
+    with Conversation(stages.intake(queue, queue), client) as conversation:
         command = f"MAIL FROM:<{sender}>"
         try:
-            await conversation.mail(notes.client, transaction)
-            notes.steps.append(Step(command, "250 2.1.0 Ok"))
+            await conversation.mail(client, transaction)
+            steps.append(Step(command, "250 2.1.0 Ok"))
             for recipient in recipients:
                 command, rcpt = f"RCPT TO:<{recipient}>", RcptTo(recipient)
                 try:
-                    await conversation.rcpt(notes.client, transaction, rcpt)
+                    await conversation.rcpt(client, transaction, rcpt)
                 except Refused as refused:
-                    notes.steps.append(Step(command, str(refused.reply)))
+                    steps.append(Step(command, str(refused.reply)))
                 else:
                     transaction.recipients.append(rcpt)
-                    notes.steps.append(Step(command, "250 2.1.5 Ok"))
+                    steps.append(Step(command, "250 2.1.5 Ok"))
             if transaction.recipients:
                 command = "DATA"
-                notes.steps.append(Step(command, str(await conversation.data(notes.client, transaction, message))))
+                steps.append(Step(command, str(await conversation.data(client, transaction, message))))
         except Refused as refused:
-            notes.steps.append(Step(command, str(refused.reply)))
+            steps.append(Step(command, str(refused.reply)))
 
 
-async def _way(relay: _Rehearsed, stored: StoredMessage, one: Delivery) -> Way:
-    rewrite_from = relay.departures.rewrites(stored, one)
-    leaving = await relay.departures.prepare(stored, rewrite_from=rewrite_from)
-    decision = await relay.senders.decide(stored, one, smtputf8=True)
+async def _way(stages: Stages, stored: StoredMessage, delivery: Delivery) -> Way:
+    rewrites_from = stages.messages.rewrites_from(stored, delivery)
+    outgoing = await stages.messages.prepare(stored, rewrite_from=rewrites_from)
+    decision = await stages.senders.decide(stored, delivery, smtputf8=True)
     return Way(
-        recipient=one.recipient,
-        original=one.original,
-        hop=one.hop,
-        sender=await relay.senders.address(decision),
+        recipient=delivery.recipient,
+        original=delivery.original,
+        hop=delivery.hop,
+        sender=await stages.senders.address(decision),
         sender_reason=decision.reason,
-        from_rewritten=rewrite_from,
-        on_top=await leaving.on_top(),
-        message=leaving.message,
+        from_rewritten=rewrites_from,
+        on_top=await outgoing.on_top(),
+        message=outgoing.message,
     )
 
 
 async def _views(config: Config, resolver: NotingResolver, way: Way, ips: Sequence[str]) -> tuple[NextHopView, ...]:
-    found = []
+    views = []
     message = Message(b"".join(way.message.wire(way.on_top)))
     for ip in ips:
         budget = Budget(resolver)
         passed = await spf.check(budget.spf, ip=ip, helo=config.hostname, sender=way.sender, receiver="next hop")
         name = await iprev(budget.iprev, ip)
-        verdict = await examine(budget, message, way.sender, passed, name, time.time())
-        found.append(NextHopView(ip, verdict, resolver.noted()))
-    return tuple(found)
-
-
-@asynccontextmanager
-async def _relay(config: Config, resolver: Resolver, notes: Rehearsal) -> AsyncIterator[_Rehearsed]:
-    """A relay whose queue is an empty one of its own, gone in the end; stored senders are those of the real one."""
-    files = read_files(config)
-    with tempfile.TemporaryDirectory(prefix="srs-relay-explain-") as folder:
-        url = f"sqlite:///{Path(folder, 'queue.db')}"
-        queue = config.queue.model_copy(update={"url": url, "min_free": 0})
-        apart = config.model_copy(update={"queue": queue})
-        store = _Apart(await connect(url, owner="explain"), config.queue.url)
-        relay = _Rehearsed(apart, store, resolver, Metrics(), files, Rates(config.srs))
-        relay.examiner = _Noting(apart, resolver, files, notes)
-        try:
-            yield relay
-        finally:
-            await relay.agent.close()
-            await store.close()
-            await asyncio.sleep(0)
+        verdict = await check_stranger(budget, message, way.sender, passed, name, time.time())
+        views.append(NextHopView(ip, verdict, resolver.noted()))
+    return tuple(views)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.config.values import moment
+from relay.config.values import point_in_time
 
 SELECTOR = "relay1"
 HASH = 8  # characters of the hash in SRS addresses: 2^40 to try, where the 4 of other forwarders are 2^20
@@ -52,7 +52,7 @@ def _hashes_before(folder: Path) -> tuple[date | None, int]:
         shortest = min(HASH, int(srs.get("hash_min", 4)))
         if srs.get("hash") != "framed":
             return _tomorrow(), shortest
-        return moment(srs["framed_since"]).date() if "framed_since" in srs else None, shortest
+        return point_in_time(srs["framed_since"]).date() if "framed_since" in srs else None, shortest
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return _tomorrow(), 4
 

@@ -14,7 +14,7 @@ import uvloop
 from relay import log as logging
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
-from relay.config.file import load, loosely_guarded, open_folders, unread_hosts
+from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
 from relay.config.model import Config
 from relay.dns import CachingResolver
 from relay.mail.address import domain_of
@@ -47,13 +47,13 @@ def serve(config: ConfigFile = None) -> None:
     def read() -> Config:
         loaded = load(config)
         logging.configure(loaded.log.format, loaded.log.level, sys.stdout)
-        for path in loosely_guarded(loaded, config):
+        for path in files_open_to_others(loaded, config):
             log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
-        for path in open_folders(loaded):
+        for path in folders_open_to_others(loaded):
             log.warning("folder_writable_by_others", folder=str(path), mend=f"chmod o-w {path}")
         if os.geteuid() == 0:
             log.warning("running_as_root", problem=ROOT, mend=NOT_AS_ROOT)
-        for entry in unread_hosts(loaded):
+        for entry in untrusted_host_names(loaded):
             log.warning("host_not_trusted", host=entry.key, file=entry.where, mend="put its address there")
         return loaded
 

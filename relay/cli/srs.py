@@ -23,6 +23,7 @@ from relay.mail.address import DOMAIN
 from relay.mail.visible import visible
 from relay.srs import address as srs
 from relay.srs import reply_address as replies
+from relay.srs.configured_scheme import read_secrets, scheme_from_config
 
 app = typer.Typer(help="Rewrite one address, there or back.")
 
@@ -105,11 +106,11 @@ def _scheme(
 ) -> srs.Scheme:
     try:
         if config is None and domain is not None and secrets_file is not None:
-            scheme = srs.Scheme(domain, srs.read_secrets(secrets_file))
+            scheme = srs.Scheme(domain, read_secrets(secrets_file))
         else:
-            scheme = srs.scheme_from_config(load(config))
+            scheme = scheme_from_config(load(config))
             if secrets_file is not None:
-                scheme = replace(scheme, secrets=srs.read_secrets(secrets_file))
+                scheme = replace(scheme, secrets=read_secrets(secrets_file))
     except ConfigError:
         if config is not None:
             raise

@@ -1,69 +1,57 @@
-"""The attempts at one message: the sender it leaves with, its signature, what the next hops say, and what follows.
+"""Attempts to deliver messages: the sender and the signatures they leave with, and the outcome of each delivery.
 
-Deliveries of a message that are claimed together are attempted together, a transaction for each next hop, and its
-sender hears of those that failed in one notification.
+Deliveries of a message that are leased together are attempted together: in one batch for each next hop, that is one
+outgoing transaction. The sender hears in one notification of all that failed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
-from relay.bounce.notifier import Notifier
 from relay.config.model import Config
 from relay.deliver.deadline import Bound
 from relay.deliver.host_failover import Job
-from relay.deliver.outgoing import Departures, Leaving
-from relay.deliver.settlement import (
-    Attempt,
-    Event,
-    Settlement,
-    concerns_sender,
-    damaged,
-    needs_letter,
-    needs_sender,
-    settle,
-    shared_fate,
-    suspend,
-)
-from relay.mail.address import domain_of
-from relay.mail.message import Message, Recipient
+from relay.deliver.next_hop import NextHop, NextHops
+from relay.deliver.outgoing import OutgoingMessage, OutgoingMessages
+from relay.deliver.recorder import Observer, Recorder
+from relay.deliver.settlement import Result, concerns_sender, may_need_notification
+from relay.mail.envelope import Recipient
+from relay.mail.message import Message
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import given_at
-from relay.mail.queue_id import text as id_text
+from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
-from relay.network import Endpoint
 from relay.queue.change import shown_hop
 from relay.queue.database import QueueUnavailable
-from relay.queue.store import Damaged, Delivery, Store, StoredMessage
+from relay.queue.retry_schedule import Patience
+from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.sender import Decision
 from relay.rewrite.senders import Senders
-from relay.route.router import Target
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
-RECIPIENTS = 100  # of one transaction: what RFC 5321 section 4.5.3.1.8 lets every server refuse beyond
-TOGETHER = 30.0  # seconds for which the failures of a message wait for its other transactions, to be told of at once
-SETTLE_RETRY = 5.0  # seconds between tries to record an outcome in a queue that cannot be written
+RECIPIENTS = 100  # of one batch: RFC 5321 section 4.5.3.1.8 lets every server refuse more
+TOGETHER = 30.0  # seconds for which the failures of a message wait for its other batches, to share a notification
 
 
 class Deliverer(Protocol):
-    """What carries a job to its next hop (`relay.deliver.host_failover.Agent`)."""
+    """What carries a job to its next hop (`deliver.host_failover.DeliveryAgent`)."""
 
-    async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]: ...
+    async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]: ...
 
 
 @dataclass(eq=False, slots=True)
-class Transaction:
-    """Deliveries that share a next hop and a sender, and the time that their attempt may take."""
+class Batch:
+    """Deliveries of a message that leave in one outgoing transaction: they share a next hop and a sender.
+
+    Attributes:
+        bound: the time that the batch may take.
+    """
 
     deliveries: Sequence[Delivery]
     bound: Bound = field(default_factory=Bound)
@@ -75,323 +63,212 @@ class Transaction:
 
 
 @dataclass(eq=False, slots=True)
-class Round:
-    """One message and the deliveries of it that were claimed together.
+class Attempt:
+    """One try at those deliveries of a message that were leased together.
 
     Attributes:
-        stored: the message, its content empty once that was let go.
-        waits: whether failures are kept back until its other transactions are over.
-        kept_back: the attempts that its sender may have to be told of.
-        leaving: the message as it leaves, with From as it is and rewritten, each made for the first transaction that
-            needs it.
+        stored: the message; its content is empty once it was freed.
+        waits: whether failures are kept back until the other batches are over.
+        kept_back: the results that the sender may have to be told of.
+        outgoing: the message as it leaves, by whether From is rewritten; each is made for the first batch that needs
+            it.
     """
 
     stored: StoredMessage
-    transactions: Sequence[Transaction]
+    batches: Sequence[Batch]
     waits: bool = False
-    kept_back: list[Attempt] = field(default_factory=list)
-    leaving: dict[bool, Leaving] = field(default_factory=dict)
+    kept_back: list[Result] = field(default_factory=list)
+    outgoing: dict[bool, OutgoingMessage] = field(default_factory=dict)
     has_content: bool = True
 
     @classmethod
     def of(
         cls, stored: StoredMessage, deliveries: Iterable[Delivery], variant: Callable[[Delivery], Hashable]
-    ) -> Round:
-        """The transactions of a message: deliveries with equal next hop and variant, sender included, share one."""
+    ) -> Attempt:
+        """Sort deliveries into batches: those with the same next hop and variant share one.
+
+        Args:
+            variant: what the sender and the form of the message depend on.
+        """
         groups: dict[Hashable, list[Delivery]] = {}
-        for one in deliveries:
-            groups.setdefault((one.hop, variant(one)), []).append(one)
+        for delivery in deliveries:
+            groups.setdefault((delivery.hop, variant(delivery)), []).append(delivery)
         return cls(
             stored,
-            [Transaction(g[at : at + RECIPIENTS]) for g in groups.values() for at in range(0, len(g), RECIPIENTS)],
+            [Batch(g[start : start + RECIPIENTS]) for g in groups.values() for start in range(0, len(g), RECIPIENTS)],
         )
 
-    def let_go_of_content(self) -> None:
-        """Free the memory of a message that every next hop has; nothing of it is tried again in this round."""
+    def free_content(self) -> None:
+        """Free the memory of a message that every next hop has received. No delivery is tried again in this attempt."""
         self.has_content = False
         self.stored = replace(self.stored, message=Message(b""))
-        for transaction in self.transactions:
-            transaction.bound.end("its content was let go")
-        for leaving in self.leaving.values():
-            leaving.let_go()
-        self.leaving.clear()
+        for batch in self.batches:
+            batch.bound.end("its content was let go")
+        for outgoing in self.outgoing.values():
+            outgoing.free()
+        self.outgoing.clear()
 
 
-Ended = Callable[[Round, Transaction, float, Sequence[Outcome]], None]
-"""Is told of a transaction that is over: when it began (seconds since 1970), and its outcomes."""
+class AttemptObserver(Observer, Protocol):
+    """Is told how attempts go (`deliver.dispatcher`)."""
+
+    def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
+        """A batch is over; it began at `began` (seconds since 1970)."""
 
 
 class Attempts:
-    """Makes the attempts of one worker and records what they came to.
+    """Makes the attempts of one worker.
 
     Args:
-        route: where mail for an address goes; empty where it would be refused.
-
-    Attributes:
-        news: is set when a notification has entered the queue.
-        late: whether an outcome was recorded long after it was decided, so that what it deferred may be due already.
+        patience: when the sender is told of a delay.
     """
 
     def __init__(
         self,
         config: Config,
-        store: Store,
         agent: Deliverer,
-        departures: Departures,
+        next_hops: NextHops,
+        messages: OutgoingMessages,
         senders: Senders,
-        notifier: Notifier,
-        route: Callable[[str], Awaitable[Sequence[Target]]],
+        recorder: Recorder,
+        patience: Patience,
         metrics: Metrics,
     ) -> None:
         self._config = config
-        self._store = store
         self._agent = agent
-        self._departures = departures
+        self._next_hops = next_hops
+        self._messages = messages
         self._senders = senders
-        self._notifier = notifier
-        self._patience = notifier.patience
-        self._route = route
+        self._recorder = recorder
+        self._patience = patience
         self._metrics = metrics
-        self._stopping = False
-        self.news = asyncio.Event()
-        self.late = False
 
-    def round(self, stored: StoredMessage, deliveries: Iterable[Delivery]) -> Round:
-        """The deliveries of a message that are attempted together."""
-        return Round.of(
-            stored, deliveries, lambda one: (self._senders.mode(one), self._departures.rewrites(stored, one))
+    def prepare(self, stored: StoredMessage, deliveries: Iterable[Delivery]) -> Attempt:
+        """The attempt at deliveries of a message, sorted into batches."""
+        return Attempt.of(
+            stored,
+            deliveries,
+            lambda delivery: (self._senders.mode(delivery), self._messages.rewrites_from(stored, delivery)),
         )
 
-    def stop(self) -> None:
-        """Give up on what cannot be recorded: its lease ends, and it is attempted again."""
-        self._stopping = True
+    async def make(self, attempt: Attempt, observer: AttemptObserver) -> None:
+        """Deliver all batches at once, and record the outcomes as they come.
 
-    async def make(self, round: Round, ended: Ended) -> None:
-        """Attempt every transaction of a round at once, and record the outcomes as they come."""
-        if len(round.transactions) == 1:
-            await self._attempt(round, round.transactions[0], ended)
+        Raises:
+            QueueUnavailable: the relay stops, and the outcomes cannot be recorded.
+        """
+        if len(attempt.batches) == 1:
+            await self._deliver(attempt, attempt.batches[0], observer)
             return
-        round.waits = True
-        tasks = [asyncio.create_task(self._attempt(round, group, ended)) for group in round.transactions]
+        attempt.waits = True
+        tasks = [asyncio.create_task(self._deliver(attempt, batch, observer)) for batch in attempt.batches]
         try:
             await asyncio.wait(tasks, timeout=TOGETHER)
-            round.waits = False
-            await self._settle_round(round, round.kept_back)
+            attempt.waits = False
+            await self._settle(attempt, attempt.kept_back, observer)
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _attempt(self, round: Round, group: Transaction, ended: Ended) -> None:
+    async def _deliver(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> None:
         began = time.time()
         outcomes: Sequence[Outcome] = ()
         try:
-            outcomes = await self._outcomes(round, group)
+            outcomes = await self._outcomes(attempt, batch)
         finally:
-            ended(round, group, began, outcomes)
-        attempts = [Attempt(d, o) for d, o in zip(group.deliveries, outcomes, strict=True)]
-        if round.waits:
+            observer.batch_ended(attempt, batch, began, outcomes)
+        results = [Result(delivery, outcome) for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)]
+        if attempt.waits:
             now = time.time()
-            round.kept_back += [a for a in attempts if concerns_sender(a, self._patience, now)]
-            attempts = [a for a in attempts if not concerns_sender(a, self._patience, now)]
-        await self._settle_round(round, attempts)
+            attempt.kept_back += [result for result in results if concerns_sender(result, self._patience, now)]
+            results = [result for result in results if not concerns_sender(result, self._patience, now)]
+        await self._settle(attempt, results, observer)
 
-    async def _outcomes(self, round: Round, group: Transaction) -> Sequence[Outcome]:
+    async def _settle(self, attempt: Attempt, results: Sequence[Result], observer: Observer) -> None:
+        stored, now = attempt.stored, time.time()
+        if not attempt.has_content and any(may_need_notification(result, self._patience, now) for result in results):
+            stored = await self._recorder.whole(stored, observer)
+        await self._recorder.settle(stored, results, observer)
+
+    async def _outcomes(self, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
         try:
-            return await self._deliver(round, group)
+            return await self._send(attempt, batch)
         except QueueUnavailable as error:
-            return _all_deferred(group, f"queue: {error}")
+            return _all_deferred(batch, f"queue: {error}")
         except Exception:
-            log.exception("attempt_failed", id=id_text(round.stored.id))
-            return _all_deferred(group, "internal error")
+            log.exception("attempt_failed", id=id_text(attempt.stored.id))
+            return _all_deferred(batch, "internal error")
 
-    async def _deliver(self, round: Round, group: Transaction) -> Sequence[Outcome]:
-        first = group.deliveries[0]
-        decision = await self._senders.decide(round.stored, first, smtputf8=True)
-        outcomes = await self._deliver_as(decision, round, group)
-        if all(o.status == "failed" and o.enhanced == "5.6.7" for o in outcomes):
-            plain = await self._senders.decide(round.stored, first, smtputf8=False)
-            if plain.token_for is not None and decision.token_for is None:
-                if group.bound.over:
-                    return _all_deferred(group, group.bound.over)
-                outcomes = await self._deliver_as(plain, round, group)
+    async def _send(self, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
+        """Send with the sender that a next hop with SMTPUTF8 gets, and again with another where the next hop has
+        none."""
+        first = batch.deliveries[0]
+        decision = await self._senders.decide(attempt.stored, first, smtputf8=True)
+        outcomes = await self._send_as(decision, attempt, batch)
+        if all(outcome.status == "failed" and outcome.enhanced == "5.6.7" for outcome in outcomes):
+            ascii_decision = await self._senders.decide(attempt.stored, first, smtputf8=False)
+            if ascii_decision.token_for is not None and decision.token_for is None:
+                if batch.bound.over:
+                    return _all_deferred(batch, batch.bound.over)
+                outcomes = await self._send_as(ascii_decision, attempt, batch)
         return outcomes
 
-    async def _deliver_as(self, decision: Decision, round: Round, group: Transaction) -> Sequence[Outcome]:
-        first = group.deliveries[0]
-        leaving = await self._leaving(round, first)
+    async def _send_as(self, decision: Decision, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
+        first = batch.deliveries[0]
+        outgoing = await self._outgoing(attempt, first)
         if decision.token_for is not None or decision.reason == "srs":
             self._metrics.srs.add("rewritten")
-        job = self._job(round.stored, leaving, group, decision, await self._senders.address(decision))
-        domain = domain_of(first.recipient)
-        return await self._agent.deliver(domain, self._config.next_hop(domain), job)
-
-    async def _leaving(self, round: Round, one: Delivery) -> Leaving:
-        rewrite_from = self._departures.rewrites(round.stored, one)
-        found = round.leaving.get(rewrite_from)
-        if found is None:
-            if rewrite_from:
-                self._metrics.replies.add("written")
-            found = await self._departures.prepare(round.stored, rewrite_from=rewrite_from)
-        return round.leaving.setdefault(rewrite_from, found)
-
-    def _job(self, stored: StoredMessage, leaving: Leaving, group: Transaction, decision: Decision, sender: str) -> Job:
-        message, deliveries = leaving.message, group.deliveries
+        sender = await self._senders.address(decision)
+        job = _job(attempt.stored, outgoing, batch, sender)
         log.info(
             "attempt",
-            id=id_text(stored.id),
-            hop=shown_hop(group.hop),
+            id=job.id,
+            hop=shown_hop(batch.hop),
             sender=sender,
             rewriting=decision.reason,
-            from_rewritten=True if message is not stored.message else None,
-            to=[d.recipient for d in deliveries],
-            attempt=deliveries[0].attempts + 1,
+            from_rewritten=True if outgoing.message is not attempt.stored.message else None,
+            to=[delivery.recipient for delivery in batch.deliveries],
+            attempt=first.attempts + 1,
         )
-        return Job(
-            sender=sender,
-            recipients=tuple(_shown(d) for d in deliveries),
-            size=leaving.octets,
-            is_8bit=message.is_8bit,
-            # A raw 8-bit header of mail that came without SMTPUTF8 goes on as it came: to bounce it would serve nobody.
-            needs_smtputf8=stored.smtputf8 and message.has_utf8_header,
-            ret=stored.ret,
-            envid=stored.envid,
-            content=leaving.wire,
-            id=id_text(stored.id),
-            bound=group.bound,
-        )
+        return await self._agent.deliver(self._next_hops.of(first.recipient), job)
 
-    # what follows from it
-
-    async def suspend(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
-        """Defer deliveries, under a lease, that share the fate of another's attempt at their next hop."""
-        now, shared = time.time(), shared_fate(outcome)
-        quiet: list[Delivery] = []
-        by_message: dict[int, list[Attempt]] = {}
-        for one in deliveries:
-            attempt = Attempt(one, shared)
-            if concerns_sender(attempt, self._patience, now):
-                by_message.setdefault(one.message_id, []).append(attempt)
-            else:
-                quiet.append(one)
-        if quiet:
-            await self._record(suspend(quiet, shared, self._patience, random.random, now))
-        for message_id, attempts in by_message.items():
-            stored = await self.load(message_id, [a.delivery for a in attempts])
-            if stored is not None:
-                await self._settle(stored, attempts)
-
-    async def load(self, message_id: int, deliveries: Sequence[Delivery]) -> StoredMessage | None:
-        """A message to attempt; None where it is gone, cannot be read now, or is not whole, and then is buried."""
-        try:
-            try:
-                return await self._store.load(message_id)
-            except Damaged as error:
-                log.error("message_damaged", id=id_text(message_id), problem=str(error))
-                await self._store.apply(damaged(deliveries, str(error), time.time()))
-        except QueueUnavailable as error:
-            log.error("message_unreadable", id=id_text(message_id), problem=str(error))
-        return None
-
-    async def _settle_round(self, round: Round, attempts: Sequence[Attempt]) -> None:
-        stored = round.stored
-        if not round.has_content and any(needs_letter(a, self._patience, time.time()) for a in attempts):
-            stored = await self._patiently(lambda: self._whole(stored))
-        await self._settle(stored, attempts)
-
-    async def _whole(self, stored: StoredMessage) -> StoredMessage:
-        """A message with its content, which a letter about it returns; as it is where that is lost. Raises
-        QueueUnavailable."""
-        try:
-            return await self._store.load(stored.id) or stored
-        except Damaged as error:
-            log.error("message_damaged", id=id_text(stored.id), problem=str(error))
-            return stored
-
-    async def _settle(self, stored: StoredMessage, attempts: Sequence[Attempt]) -> None:
-        if not attempts:
-            return
-        home: Sequence[Target] = ()
-        if needs_sender(stored, attempts):
-            home = await self._patiently(lambda: self._route(stored.sender))
-        await self._record(settle(stored, attempts, self._notifier, home, random.random, time.time()))
-
-    async def _record(self, settlement: Settlement) -> None:
-        await self._patiently(lambda: self._store.apply(settlement.change))
-        for report in settlement.change.arrived:
-            log_queued(report, settlement.change.deliveries)
-            self.news.set()
-        now = time.time()
-        for event in settlement.events:
-            age = now - given_at(event.attempt.delivery.message_id)
-            self._metrics.deliveries.add(event.attempt.outcome.status)
-            match event.name:
-                case "delivered":
-                    self._metrics.transit.observe(age)
-                case "bounced":
-                    self._metrics.bounces.add("sent")
-                case "dead":
-                    self._metrics.bounces.add("dead")
-            _log_event(event, age)
-
-    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
-        """What `act` returns, as soon as the queue answers.
-
-        Raises:
-            QueueUnavailable: the relay stops and it still does not.
-        """
-        failed = False
-        while True:
-            try:
-                done = await act()
-            except QueueUnavailable as error:
-                log.error("queue_unavailable", problem=str(error))
-                failed = True
-                if self._stopping:
-                    raise
-            else:
-                self.late = self.late or failed
-                return done
-            await asyncio.sleep(SETTLE_RETRY)
+    async def _outgoing(self, attempt: Attempt, delivery: Delivery) -> OutgoingMessage:
+        rewrites_from = self._messages.rewrites_from(attempt.stored, delivery)
+        outgoing = attempt.outgoing.get(rewrites_from)
+        if outgoing is None:
+            if rewrites_from:
+                self._metrics.replies.add("written")
+            outgoing = await self._messages.prepare(attempt.stored, rewrite_from=rewrites_from)
+        return attempt.outgoing.setdefault(rewrites_from, outgoing)
 
 
-def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
-    """A message is safe now; `deliveries` may be those of others, too."""
-    log.info(
-        "queued",
+def _job(stored: StoredMessage, outgoing: OutgoingMessage, batch: Batch, sender: str) -> Job:
+    return Job(
+        sender=sender,
+        recipients=tuple(_shown(delivery) for delivery in batch.deliveries),
+        size=outgoing.octets,
+        is_8bit=outgoing.message.is_8bit,
+        # Mail that came with a raw 8-bit header and without SMTPUTF8 goes on as it came: a bounce would help nobody.
+        needs_smtputf8=stored.smtputf8 and outgoing.message.has_utf8_header,
+        ret=stored.ret,
+        envid=stored.envid,
+        content=outgoing.wire,
         id=id_text(stored.id),
-        sender=stored.sender,
-        to=[d.recipient for d in deliveries if d.message_id == stored.id],
-        size=len(stored.message.content),
+        bound=batch.bound,
     )
 
 
-def _shown(one: Delivery) -> Recipient:
-    """The recipient as the next hop gets to see it.
+def _shown(delivery: Delivery) -> Recipient:
+    """The recipient as the next hop sees it.
 
     Behind an alias, success and delay are never asked of the next hop: its notice would show the sender the mailbox.
     """
-    if one.recipient == one.original or not one.notify:
-        return Recipient(one.recipient, one.notify, one.orcpt if one.recipient == one.original else "")
-    return Recipient(one.recipient, "FAILURE" if "FAILURE" in one.notify else "NEVER")
+    if delivery.recipient == delivery.original or not delivery.notify:
+        orcpt = delivery.orcpt if delivery.recipient == delivery.original else ""
+        return Recipient(delivery.recipient, delivery.notify, orcpt)
+    return Recipient(delivery.recipient, "FAILURE" if "FAILURE" in delivery.notify else "NEVER")
 
 
-def _all_deferred(group: Transaction, text: str) -> Sequence[Outcome]:
-    return tuple(Outcome("deferred", 451, "4.3.0", text) for _ in group.deliveries)
-
-
-def _log_event(event: Event, age: float) -> None:
-    one, outcome = event.attempt.delivery, event.attempt.outcome
-    log.info(
-        event.name,
-        id=id_text(one.message_id),
-        to=one.recipient,
-        code=outcome.code,
-        status=outcome.enhanced,
-        text=outcome.text,
-        host=outcome.host,
-        address=outcome.address,
-        tls=outcome.tls or None,
-        delay=round(age, 3),
-        **event.extra,
-    )
+def _all_deferred(batch: Batch, text: str) -> Sequence[Outcome]:
+    return tuple(Outcome("deferred", 451, "4.3.0", text) for _ in batch.deliveries)

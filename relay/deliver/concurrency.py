@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from relay.deliver.deadline import Bound
 from relay.deliver.places import Place, Places
 from relay.mail.outcome import Outcome
-from relay.queue.change import is_ours
+from relay.queue.change import is_own_hop
 
 FIRST = 5  # transactions at once with a next hop that has not answered yet; Postfix initial_destination_concurrency
 SLOW = 30.0  # seconds after which a transaction is slow: a busy server with a scanner answers in a few
@@ -104,7 +104,7 @@ class Hops:
         return min(most - state.active, min(free for free, _ in left)), most
 
     def _places_for(self, hop: str) -> tuple[Places, ...]:
-        return (self._all, self._ours) if is_ours(hop) else (self._all,)
+        return (self._all, self._ours) if is_own_hop(hop) else (self._all,)
 
     def _most(self, state: _Hop, now: float) -> int:
         """How many transactions a next hop may have by its own record."""

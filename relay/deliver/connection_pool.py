@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from relay.config.sections import DeliverySection
-from relay.deliver.mx import Hop
+from relay.deliver.next_hop import NextHop
 from relay.deliver.smtp_connection import Connection
 from relay.mail.outcome import Outcome
 
@@ -102,9 +102,9 @@ class Pool:
 
     def __init__(self, delivery: DeliverySection) -> None:
         self._delivery = delivery
-        self._lanes: dict[Hop, Lane] = {}
+        self._lanes: dict[NextHop, Lane] = {}
 
-    def lane(self, hop: Hop) -> Lane:
+    def lane(self, hop: NextHop) -> Lane:
         """The lane of a next hop. The caller takes its turn at once, before the lane can become empty."""
         lane = self._lanes.get(hop)
         if lane is None:

@@ -1,8 +1,8 @@
-"""From the queue to the next hops: what is due is leased, attempted as soon as there is room for it, and let go.
+"""Leases due deliveries and starts their attempts as soon as there is room for them.
 
-A message that was just stored is attempted from memory; whatever does not fit there, was deferred, or was left behind
-by a dead worker is found again in the queue. A next hop without room is passed over, so that one that is slow or dead
-does not slow the others; what waits for it is fetched by its name once there is room again.
+A message that was just stored is attempted from memory. A message that does not fit there, was deferred, or was leased
+by a dead worker is found again in the queue. A next hop without room is passed over, so that a slow or dead one does
+not slow the others; its deliveries are fetched by its key once there is room again.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
 import structlog
 
 from relay.config.model import Config
-from relay.deliver.attempts import Attempts, Round, Transaction
+from relay.deliver.attempts import Attempt, Attempts, Batch
 from relay.deliver.concurrency import Hops
 from relay.deliver.places import Place
+from relay.deliver.recorder import Recorder
 from relay.deliver.underway import Underway
-from relay.mail.address import domain_of
 from relay.mail.outcome import Outcome
-from relay.mail.queue_id import text as id_text
-from relay.queue.change import for_ours
+from relay.mail.queue_id import id_text
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Delivery, Due, Key, Store, StoredMessage
 
@@ -41,43 +40,42 @@ FULL_SCAN = 3600.0  # seconds after which it begins at the beginning, whatever t
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
 
 
-def hop_of(config: Config, recipient: str, *, ours: bool = False) -> str:
-    """The key by which deliveries share places and fate: the configured next hop, or the recipient's domain; one of its
-    own for what we write ourselves (`ours`)."""
-    next_hop, smarthost = config.next_hop(domain_of(recipient)), config.delivery.smarthost
-    if next_hop is None and smarthost is not None:
-        next_hop = smarthost.url
-    hop = domain_of(recipient) if next_hop is None else str(next_hop)
-    return for_ours(hop) if ours else hop
-
-
 class Dispatcher:
-    """Runs the attempts of one worker.
+    """Runs the attempts of one worker; it is told how they go, as an `AttemptObserver`.
 
     Args:
         memory: octets of message content that may be held for attempts.
     """
 
-    def __init__(self, config: Config, store: Store, attempts: Attempts, memory: int) -> None:
+    def __init__(self, config: Config, store: Store, attempts: Attempts, recorder: Recorder, memory: int) -> None:
         delivery = config.delivery
         self._store = store
         self._attempts = attempts
+        self._recorder = recorder
         self._lease = config.queue.lease
         self._hops = Hops(delivery.concurrency, delivery.concurrency_total, min(PAUSE, config.queue.retry_min / 10))
         self._underway = Underway(self._hops, memory)
         self._leased: dict[tuple[int, int], Key] = {}
-        self._rounds: set[asyncio.Task[None]] = set()
-        self._passed_over: dict[str, float] = {}  # hops, and until when what fell due for them has been put off
-        self._ready: set[str] = set()  # those of them that have given places back
+        self._running: set[asyncio.Task[None]] = set()
+        # Next hops without room, each with the time up to which its due deliveries were put off.
+        self._passed_over: dict[str, float] = {}
+        self._ready: set[str] = set()  # those of them that have room again
         self._position: Due | None = None
         self._rescan_at = 0.0
         self._full_scan_at = 0.0
-        self._starved = False  # whether something is due that there was no place or memory for, whatever its hop
-        self._wake = attempts.news
+        self._starved = False  # whether a delivery is due that there is no room for, whatever its next hop
+        self._wake = asyncio.Event()
         self._stopping = False
 
-    def has_room(self, hops: Collection[str], octets: int) -> bool:
-        """Whether a message for these next hops may be attempted from memory right now."""
+    # a message that was just accepted
+
+    def lease_at_once(self, deliveries: Sequence[Delivery], octets: int) -> list[Delivery]:
+        """The deliveries of a new message, leased by this worker, where they may be attempted from memory.
+
+        They are not stored yet; `take` follows once they are. Where one of them has no room, the result is empty, and
+        the dispatcher remembers that deliveries wait in the queue for room in general, or for a next hop.
+        """
+        hops = {delivery.hop for delivery in deliveries}
         now = time.time()
         room = self._hops.free >= len(hops) and self._underway.room_for(octets) and not self._stopping
         self._starved = self._starved or not room
@@ -87,42 +85,45 @@ class Dispatcher:
             elif not self._hops.room(hop, now):
                 self._passed_over[hop] = -math.inf
                 room = False
-        return room
-
-    def leased(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """The same deliveries, not yet stored, as leased by this worker."""
-        until = time.time() + self._lease
-        token = secrets.randbits(62)
-        return [
-            replace(one, lease_owner=self._store.owner, lease_token=token, next_attempt=until) for one in deliveries
-        ]
+        if not room:
+            return []
+        owner, token, until = self._store.owner, secrets.randbits(62), now + self._lease
+        return [replace(delivery, lease_owner=owner, lease_token=token, next_attempt=until) for delivery in deliveries]
 
     def take(self, stored: StoredMessage, deliveries: Sequence[Delivery]) -> None:
         """Attempt deliveries of one message that this worker holds leases on."""
-        for one in deliveries:
-            self._leased[one.message_id, one.n] = one.key
-        round = self._attempts.round(stored, deliveries)
-        self._underway.begin(round)
-        task = asyncio.create_task(self._conduct(round, deliveries))
-        self._rounds.add(task)
-        task.add_done_callback(self._rounds.discard)
+        for delivery in deliveries:
+            self._leased[delivery.message_id, delivery.n] = delivery.key
+        attempt = self._attempts.prepare(stored, deliveries)
+        self._underway.begin(attempt)
+        task = asyncio.create_task(self._run_attempt(attempt, deliveries))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
-    async def _conduct(self, round: Round, deliveries: Sequence[Delivery]) -> None:
+    async def _run_attempt(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:
         try:
-            await self._attempts.make(round, self._ended)
+            await self._attempts.make(attempt, self)
         except QueueUnavailable:
             pass  # it was logged, and the relay stops
         except Exception:
-            log.exception("attempt_failed", id=id_text(round.stored.id))
+            log.exception("attempt_failed", id=id_text(attempt.stored.id))
         finally:
-            self._underway.end(round)
-            self._let_go(deliveries)
+            self._underway.end(attempt)
+            self._stop_renewing(deliveries)
             if self._starved and self._hops.free >= self._hops.young:
                 self._wake.set()
 
-    def _ended(self, round: Round, transaction: Transaction, began: float, outcomes: Sequence[Outcome]) -> None:
-        now, hop = time.time(), transaction.hop
-        place = self._underway.place_of(round, transaction)
+    def _stop_renewing(self, deliveries: Iterable[Delivery]) -> None:
+        """Renew these leases no more. The lease of a delivery that was not settled runs out, and it is due again."""
+        for delivery in deliveries:
+            self._leased.pop((delivery.message_id, delivery.n), None)
+
+    # what attempts tell
+
+    def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
+        """Give the place of a batch back, and look at the next hop again where it has room now."""
+        now, hop = time.time(), batch.hop
+        place = self._underway.place_of(attempt, batch)
         if place is None:
             return
         self._hops.ended(place, began, now, outcomes)
@@ -130,15 +131,18 @@ class Dispatcher:
             self._ready.add(hop)
             self._wake.set()
 
-    def _let_go(self, deliveries: Iterable[Delivery]) -> None:
-        """Renew these leases no more; those of what was not settled run out, and it is looked at again."""
-        for one in deliveries:
-            self._leased.pop((one.message_id, one.n), None)
+    def notification_queued(self) -> None:
+        """Look at the queue now, where a notification is due."""
+        self._wake.set()
 
-    # what is due
+    def recorded_late(self) -> None:
+        """Begin the next look at the beginning of the queue: deliveries may be due that it has passed."""
+        self._full_scan_at = 0.0
+
+    # due deliveries
 
     async def run(self) -> None:
-        """Find what is due and attempt it, until `stop`."""
+        """Find due deliveries and attempt them, until `stop`."""
         beside = [asyncio.create_task(self._renew_leases()), asyncio.create_task(self._underway.look_after())]
         try:
             while not self._stopping:
@@ -148,7 +152,7 @@ class Dispatcher:
                 except QueueUnavailable as error:
                     log.error("queue_unavailable", problem=str(error))
                     more = False
-                except Exception:  # mail would be taken, and never leave
+                except Exception:  # without the loop, mail would be accepted and never leave
                     log.exception("dispatcher_failed")
                     more = False
                 await (asyncio.sleep(0) if more else self._sleep(IDLE))
@@ -164,7 +168,7 @@ class Dispatcher:
             pass
 
     async def _look(self) -> bool:
-        """One look at the queue. Returns whether another one right away may find more."""
+        """Look at the queue once. Returns whether another look right away may find more."""
         more = False
         for hop in self._next_passed_over():
             more = await self._look_again(hop) or more
@@ -179,7 +183,7 @@ class Dispatcher:
         return more or (len(page) == PAGE and not self._starved)
 
     def _next_passed_over(self) -> Iterable[str]:
-        """The next hops to look at again: those that have given places back, and some of the others in turn."""
+        """The next hops to look at again: those with room again, and some of the others in turn."""
         ready = [hop for hop in self._ready if hop in self._passed_over]
         self._ready.clear()
         hops = dict.fromkeys([*ready, *islice(self._passed_over, LOOKS)])
@@ -192,8 +196,8 @@ class Dispatcher:
         return self._hops.free > 0 and not self._underway.full
 
     async def _look_again(self, hop: str) -> bool:
-        """See to what waits for a next hop that was passed over: put it off where the hop has been tried in vain since,
-        or attempt what there is room for. Returns whether there is more to put off."""
+        """Look at the deliveries that wait for a passed over next hop: defer them where the next hop has failed
+        since they were due, or attempt those that there is room for. Returns whether there are more to defer."""
         failure = self._hops.failure(hop)
         if failure is not None and failure.began > self._passed_over[hop]:
             due = await self._store.due(failure.began, SUSPENDED, hop=hop)
@@ -207,22 +211,20 @@ class Dispatcher:
             due = await self._store.due(now, room, hop=hop)
             if len(due) < room:
                 del self._passed_over[hop]
-            await self._claim([(one, self._hops.started(hop, now)) for one in due])
+            await self._claim([(delivery, self._hops.started(hop, now)) for delivery in due])
         return False
 
     async def _suspend(self, due: Sequence[Due], outcome: Outcome) -> None:
         if not due:
             return
         leased = await self._store.lease(due, time.time() + self._lease)
-        self._leased |= {(one.message_id, one.n): one.key for one in leased}
+        self._leased |= {(delivery.message_id, delivery.n): delivery.key for delivery in leased}
         try:
-            await self._attempts.suspend(leased, outcome)
+            await self._recorder.suspend(leased, outcome, self)
         finally:
-            self._let_go(leased)
+            self._stop_renewing(leased)
 
     def _go_back(self, now: float) -> None:
-        if self._attempts.late:
-            self._attempts.late, self._full_scan_at = False, now
         if now >= self._full_scan_at:
             self._position = None
             self._full_scan_at, self._rescan_at = now + FULL_SCAN, now + RESCAN
@@ -233,7 +235,8 @@ class Dispatcher:
             self._rescan_at = now + RESCAN
 
     def _choose(self, page: Sequence[Due], now: float) -> list[tuple[Due, Place]]:
-        """What of the page there is room for, its places taken. The look goes on behind it, or where they ran out."""
+        """The deliveries of a page that there is room for, with their places taken. The next look goes on behind the
+        page, or where the room ended."""
         chosen: list[tuple[Due, Place]] = []
         for due in page:
             if due.hop in self._passed_over:
@@ -249,7 +252,7 @@ class Dispatcher:
         return chosen
 
     async def _claim(self, chosen: Sequence[tuple[Due, Place]]) -> None:
-        """Lease what was chosen and attempt it: deliveries of one message share places, and some may be gone."""
+        """Lease the chosen deliveries and attempt them. Those of one message share places; some may be gone."""
         if not chosen:
             return
         try:
@@ -258,16 +261,16 @@ class Dispatcher:
             for _, place in chosen:
                 self._hops.released(place)
         by_message: dict[int, list[Delivery]] = {}
-        for one in leased:
-            self._leased[one.message_id, one.n] = one.key
-            by_message.setdefault(one.message_id, []).append(one)
+        for delivery in leased:
+            self._leased[delivery.message_id, delivery.n] = delivery.key
+            by_message.setdefault(delivery.message_id, []).append(delivery)
         for message_id, deliveries in by_message.items():
             await self._underway.wait_for_memory()
-            stored = await self._attempts.load(message_id, deliveries)
+            stored = await self._recorder.load(message_id, deliveries)
             if stored is not None:
                 self.take(stored, deliveries)
             else:
-                self._let_go(deliveries)
+                self._stop_renewing(deliveries)
 
     async def _renew_leases(self) -> None:
         while True:
@@ -278,15 +281,15 @@ class Dispatcher:
                 log.error("lease_renewal_failed", problem=str(error))
 
     async def stop(self, patience: float) -> None:
-        """Start nothing more; wait `patience` seconds for what is under way, then give it up.
+        """Start no more attempts; wait `patience` seconds for those that run, then give them up.
 
         A delivery that is given up keeps its lease, which the supervisor frees: it is attempted again.
         """
         self._stopping = True
-        self._attempts.stop()
+        self._recorder.stop()
         self._wake.set()
-        if self._rounds:
-            _, late = await asyncio.wait(self._rounds, timeout=patience)
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=patience)
             for task in late:
                 task.cancel()
             if late:

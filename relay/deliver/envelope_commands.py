@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from relay.deliver.job import Job
 from relay.mail.address import normal_domain, split
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 
 Offers = Callable[[str], bool]
 """Whether the EHLO reply names an extension (lower case)."""

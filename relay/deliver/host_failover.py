@@ -1,6 +1,6 @@
-"""Hands a job to its next hop: which hosts, over which connection, and what to do when one of them fails.
+"""Delivers a job to its next hop: tries the hosts in order, and goes on to the next one when a host fails.
 
-The facade of this folder: the rest of the relay knows `Agent` and `Job`, and neither MX nor sockets.
+The rest of the relay knows `DeliveryAgent` and `Job`, and neither MX nor sockets.
 """
 
 from __future__ import annotations
@@ -12,50 +12,44 @@ from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
 from relay.deliver.job import Job
-from relay.deliver.mx import Hop, HostFinder, Unroutable
+from relay.deliver.mx import HostFinder, Unroutable
+from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
 from relay.deliver.smtp_transaction import probe, transact
 from relay.dns import Resolver
-from relay.mail.address import normal_domain
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
 from relay.network import Endpoint
 
-__all__ = ["Agent", "Job"]
+__all__ = ["DeliveryAgent", "Job"]
 
 _UNTRIED = deferral("4.4.1", "no host was tried")
 _Action = Callable[[Connection, Job, DeliverySection], Awaitable[tuple[Outcome, ...]]]
 
 
-class Agent:
-    """Delivers for one worker.
+class DeliveryAgent:
+    """Delivers for one worker."""
 
-    Args:
-        password: for the smarthost, where it wants one.
-    """
-
-    def __init__(self, config: Config, resolver: Resolver, password: str = "") -> None:
+    def __init__(self, config: Config, resolver: Resolver, next_hops: NextHops) -> None:
         self._hostname = config.hostname
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._pool = Pool(config.delivery)
-        self._smarthost = _smarthost(config.delivery, password)
+        self._next_hops = next_hops
 
-    async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
-        """Deliver to the route's own next hop, or else the smarthost, or else the MX of `domain`.
+    async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
+        """Deliver a job to the first host of a next hop that takes it.
 
         Returns:
             One outcome for each recipient of the job, in their order. Never raises for what a server does.
         """
-        hop = self._hop(domain, next_hop)
-        smarthost = self._delivery.smarthost
-        if not job.sender and hop is self._smarthost and smarthost is not None and smarthost.null_sender:
-            job = replace(job, sender=smarthost.null_sender)
-        return await self._run(hop, job, transact)
+        if not job.sender and next_hop.null_sender:
+            job = replace(job, sender=next_hop.null_sender)
+        return await self._run(next_hop, job, transact)
 
-    async def probe(self, next_hop: Endpoint, recipient: str) -> Outcome:
-        """Whether a mailbox host would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
+    async def probe(self, endpoint: Endpoint, recipient: str) -> Outcome:
+        """Ask a mailbox host whether it would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
 
         `failed` is a 5xx to RCPT that refuses no session, and nothing else; every other way of not accepting it is
         `deferred`.
@@ -63,23 +57,19 @@ class Agent:
         job = Job(
             "", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=_no_content
         )
-        return (await self._run(self._hop("", next_hop), job, probe))[0]
+        return (await self._run(self._next_hops.at(endpoint), job, probe))[0]
 
     async def close(self) -> None:
         """Say goodbye to every server."""
         await self._pool.close()
 
-    def _hop(self, domain: str, next_hop: Endpoint | None) -> Hop:
-        if next_hop is not None:
-            return Hop(endpoint=next_hop, tls=self._delivery.tls)
-        return self._smarthost or Hop(domain=normal_domain(domain), tls=self._delivery.tls)
-
-    async def _run(self, hop: Hop, job: Job, action: _Action) -> tuple[Outcome, ...]:
-        """One attempt, in the time that it has from its turn on; what is certain when it is given up stays so."""
+    async def _run(self, next_hop: NextHop, job: Job, action: _Action) -> tuple[Outcome, ...]:
+        """Make one attempt within its time limit, which begins with its turn. Outcomes that are known when it is
+        given up stay as they are."""
         progress = _Progress(job)
         if not job.bound.over:
             with job.bound:
-                lane = self._pool.lane(hop)
+                lane = self._pool.lane(next_hop)
                 async with lane.turn() as unreachable:
                     if unreachable is not None:
                         return (unreachable,) * len(job.recipients)
@@ -88,15 +78,15 @@ class Agent:
                     if connection is not None:  # what fails here may only have been closed while it was idle
                         await self._use(lane, connection, progress, action)
                     if not progress.complete:
-                        await self._try_hosts(hop, lane, progress, action)
+                        await self._try_hosts(next_hop, lane, progress, action)
         if job.bound.over:
             progress.given_up(job.bound.over)
         return progress.outcomes
 
-    async def _try_hosts(self, hop: Hop, lane: Lane, progress: _Progress, action: _Action) -> None:
-        """The hosts of the next hop in their order, until every recipient has an outcome."""
+    async def _try_hosts(self, next_hop: NextHop, lane: Lane, progress: _Progress, action: _Action) -> None:
+        """Try the hosts of a next hop in their order, until every recipient has an outcome."""
         try:
-            hosts = await self._finder.find(hop)
+            hosts = await self._finder.find(next_hop)
         except Unroutable as unroutable:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
@@ -110,7 +100,7 @@ class Agent:
             try:
                 connection = await open_connection(
                     host,
-                    hop,
+                    next_hop,
                     self._hostname,
                     self._delivery,
                     for_id=progress.job.id,
@@ -176,10 +166,3 @@ class _Progress:
 
 async def _no_content() -> Iterable[bytes]:
     return ()
-
-
-def _smarthost(delivery: DeliverySection, password: str) -> Hop | None:
-    smarthost = delivery.smarthost
-    if smarthost is None:
-        return None
-    return Hop(endpoint=smarthost.url, tls=smarthost.tls_level, user=smarthost.user, password=password)

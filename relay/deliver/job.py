@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from relay.deliver.deadline import Bound
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import itertools
 import random
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config.model import Config
-from relay.deliver.client_tls import Level
+from relay.deliver.next_hop import NextHop
 from relay.dns import DnsFailure, Resolver
 from relay.mail.address import DOMAIN, normal_domain
 from relay.mail.outcome import Outcome, deferral, failure
@@ -32,22 +32,6 @@ _UNICAST = ipaddress.IPv6Network("2000::/3")  # all that IANA gives to networks 
 _SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("3fff::/20"))
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """A next hop. Deliveries to it share connections, a limit of transactions at once, and the outcome of failed tries.
-
-    Attributes:
-        domain: the domain whose MX it is; empty for a configured endpoint.
-        user, password: for AUTH; empty without credentials.
-    """
-
-    domain: str = ""
-    endpoint: Endpoint | None = None
-    tls: Level = "may"
-    user: str = ""
-    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +102,7 @@ class HostFinder:
             (ipaddress.ip_address(host), port) for host, port in (host_port(each.address) for each in config.listen)
         ]
 
-    async def find(self, hop: Hop) -> tuple[Host, ...]:
+    async def find(self, hop: NextHop) -> tuple[Host, ...]:
         """The hosts of a next hop in the order to try them, at most `HOSTS`, never none.
 
         Raises:

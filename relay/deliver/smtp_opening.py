@@ -13,7 +13,8 @@ from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
 from relay.deliver.deadline import Bound
-from relay.deliver.mx import Hop, Host
+from relay.deliver.mx import Host
+from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.mail.outcome import deferral
@@ -34,7 +35,7 @@ class _HandshakeFailed(HostFailed):
 
 async def open_connection(
     host: Host,
-    hop: Hop,
+    hop: NextHop,
     hostname: str,
     delivery: DeliverySection,
     *,
@@ -70,7 +71,7 @@ async def open_connection(
 class _Opening:
     """The steps before MAIL; `_phase` is that of the reply that is awaited."""
 
-    def __init__(self, hop: Hop, hostname: str, delivery: DeliverySection, bound: Bound, patience: float) -> None:
+    def __init__(self, hop: NextHop, hostname: str, delivery: DeliverySection, bound: Bound, patience: float) -> None:
         self._hop = hop
         self._hostname = hostname
         self._delivery = delivery

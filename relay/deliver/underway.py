@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay.deliver.attempts import Round, Transaction
+from relay.deliver.attempts import Attempt, Batch
 from relay.deliver.concurrency import SLOW, Hops
 from relay.deliver.places import Place
 
@@ -27,8 +27,8 @@ _MAKE_ROOM = "given up for taking long, to make room for others"
 
 @dataclass(eq=False, slots=True)
 class _Message:
-    attempted: Round
-    places: dict[Transaction, Place]  # of the batches whose transactions are not over
+    attempt: Attempt
+    places: dict[Batch, Place]  # of the batches whose transactions are not over
     octets: int  # of its content; 0 once that is freed
     since: float  # by the monotonic clock
 
@@ -44,8 +44,8 @@ class Underway:
         self._hops = hops
         self._slow_memory = memory // 4
         self._memory = memory - self._slow_memory
-        self._young: dict[Round, _Message] = {}  # the oldest stand first, in both
-        self._slow: dict[Round, _Message] = {}
+        self._young: dict[Attempt, _Message] = {}  # the oldest stand first, in both
+        self._slow: dict[Attempt, _Message] = {}
         self._octets = 0  # of the young messages
         self._changed = asyncio.Event()
 
@@ -64,26 +64,26 @@ class Underway:
             self._changed.clear()
             await self._changed.wait()
 
-    def begin(self, attempted: Round) -> None:
+    def begin(self, attempt: Attempt) -> None:
         """Take places and memory for the attempts at a message."""
         now = time.time()
-        places = {batch: self._hops.started(batch.hop, now, batch.bound) for batch in attempted.transactions}
-        octets = len(attempted.stored.message.content)
-        self._young[attempted] = _Message(attempted, places, octets, time.monotonic())
+        places = {batch: self._hops.started(batch.hop, now, batch.bound) for batch in attempt.batches}
+        octets = len(attempt.stored.message.content)
+        self._young[attempt] = _Message(attempt, places, octets, time.monotonic())
         self._octets += octets
 
-    def place_of(self, attempted: Round, batch: Transaction) -> Place | None:
+    def place_of(self, attempt: Attempt, batch: Batch) -> Place | None:
         """The place of a batch whose transaction is over, for the caller to give back; None where `end` has done so."""
-        message = self._young.get(attempted) or self._slow.get(attempted)
+        message = self._young.get(attempt) or self._slow.get(attempt)
         return None if message is None else message.places.pop(batch)
 
-    def end(self, attempted: Round) -> None:
+    def end(self, attempt: Attempt) -> None:
         """Give back what the attempts at a message still hold; their outcomes are recorded."""
-        message = self._young.pop(attempted, None)
+        message = self._young.pop(attempt, None)
         if message is not None:
             self._octets -= message.octets
         else:
-            message = self._slow.pop(attempted)
+            message = self._slow.pop(attempt)
         for place in message.places.values():  # of batches that were cancelled
             self._hops.released(place)
         self._changed.set()
@@ -97,9 +97,7 @@ class Underway:
                 age = time.monotonic() - message.since
                 if age < SLOW / SOONER:
                     break
-                if message.attempted in self._young and (
-                    age >= SLOW or (ours_wait and message.attempted.stored.is_ours)
-                ):
+                if message.attempt in self._young and (age >= SLOW or (ours_wait and message.attempt.stored.is_own)):
                     self._turn_slow(message)
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -107,8 +105,8 @@ class Underway:
                 self._free_content_if_sent(message)
 
     def _turn_slow(self, message: _Message) -> None:
-        del self._young[message.attempted]
-        self._slow[message.attempted] = message
+        del self._young[message.attempt]
+        self._slow[message.attempt] = message
         self._octets -= message.octets
         now = time.time()
         for place in list(message.places.values()):
@@ -131,8 +129,8 @@ class Underway:
     def _free_content_if_sent(self, message: _Message) -> None:
         if message.octets and message.places and all(place.bound.final for place in message.places.values()):
             message.octets = 0
-            message.attempted.let_go_of_content()
+            message.attempt.free_content()
 
 
-def _may_end(places: Mapping[Transaction, Place]) -> bool:
+def _may_end(places: Mapping[Batch, Place]) -> bool:
     return any(place.bound.open for place in places.values())

@@ -1,4 +1,4 @@
-"""From the recipients of a message to its deliveries: one for each address that they lead to, each address once."""
+"""From the recipients of a message to its deliveries: one for each address that they lead to, and each address once."""
 
 from __future__ import annotations
 
@@ -6,50 +6,51 @@ from collections.abc import Callable, Sequence
 
 from relay.deliver.settlement import recorded
 from relay.mail.address import lookup_key
+from relay.mail.envelope import RcptTo
 from relay.mail.outcome import Outcome
 from relay.queue.store import Delivery, StoredMessage
-from relay.receive.command import RcptTo
 from relay.route.router import Routed
 
 FORGED = "forged SRS address, from a client that has tried many"
 
 
 def fan_out(
-    stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]], hop_of: Callable[[str], str], expires: float
+    stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]], next_hop_key: Callable[[str], str], expires: float
 ) -> list[Delivery]:
-    """The deliveries of a message that was just taken.
+    """The deliveries of a message that was just accepted.
 
-    What came for a forged address is dead from the start. It keeps that address, so that a retry brings it here again
-    and nowhere else.
+    A delivery to a forged address is dead from the start. It keeps the forged address, so that `queue retry` routes it
+    to this relay again and to nobody else.
 
     Args:
         routes: the recipients, and what each of them is.
-        hop_of: the next hop of an address.
-        expires: when a delivery becomes undeliverable.
+        next_hop_key: the key of an address' next hop, see `Delivery.hop`.
+        expires: when a delivery becomes undeliverable, in seconds since 1970.
     """
-    found: dict[str, Delivery] = {}
+    deliveries: dict[str, Delivery] = {}
     for rcpt, routed in routes:
-        if routed.home is not None and routed.home.forged:
-            key = lookup_key(rcpt.recipient)
-            found.setdefault(key, _dead(stored, len(found), rcpt.recipient, hop_of(rcpt.recipient), expires))
+        if routed.returned is not None and routed.returned.forged:
+            hop = next_hop_key(rcpt.recipient)
+            dead = _dead(stored, len(deliveries), rcpt.recipient, hop, expires)
+            deliveries.setdefault(lookup_key(rcpt.recipient), dead)
             continue
         for target in routed.targets:
-            found.setdefault(
+            deliveries.setdefault(
                 lookup_key(target.address),
                 Delivery(
                     stored.id,
-                    len(found),
+                    len(deliveries),
                     recipient=target.address,
                     original=rcpt.recipient,
-                    hop=hop_of(target.address),
+                    hop=next_hop_key(target.address),
                     srs=target.srs,
-                    notify=_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
+                    notify=_notify_behind_list(rcpt.notify) if len(routed.targets) > 1 else rcpt.notify,
                     orcpt=rcpt.orcpt,
                     next_attempt=stored.received,
                     expires=expires,
                 ),
             )
-    return list(found.values())
+    return list(deliveries.values())
 
 
 def _dead(stored: StoredMessage, number: int, forged: str, hop: str, expires: float) -> Delivery:
@@ -66,7 +67,7 @@ def _dead(stored: StoredMessage, number: int, forged: str, hop: str, expires: fl
     )
 
 
-def _behind_list(notify: str) -> str:
-    """What is left of NOTIFY for the members of a list, whose success is not reported; not even failure was asked for
-    where success was all."""
+def _notify_behind_list(notify: str) -> str:
+    """NOTIFY for the members of a list: their success is not reported, and where only success was asked for,
+    nothing."""
     return ",".join(word for word in notify.split(",") if word != "SUCCESS") or ("NEVER" if notify else "")

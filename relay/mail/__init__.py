@@ -1,1 +1,1 @@
-"""What every stage shares: messages, addresses, mailbox lists, tag lists, domain names, SMTP replies, queue ids."""
+"""What every stage shares: message, envelope, addresses, mailbox and tag lists, SMTP reply, outcome, queue id."""

@@ -1,9 +1,9 @@
-r"""Mail addresses as RFC 5321 writes them, split and compared without guessing.
+r"""Mail addresses of RFC 5321: parsing, quoting, and the normal forms for comparison.
 
-An address is a `str` (`local@domain`, the null sender is the empty string) everywhere in the relay. One address may be
-written in many ways: `"joe\.user"@x.example`, `"joe.user"@x.example` and `joe.user@x.example.` are the same. `parse`
-makes the normal form of what comes in, with the least quoting and no final dot, and only that form is stored and sent.
-Where an address is a key, `lookup_key` or `normal_address` makes it.
+An address is a `str` everywhere in the relay (`local@domain`; the null sender is the empty string). The same address
+may be written in several ways: `"joe\.user"@x.example`, `"joe.user"@x.example` and `joe.user@x.example.` are equal.
+`parse` returns the normal form, with the least quoting and no final dot; only that form is stored and sent.
+`normal_address` and `lookup_key` return the form for comparison and look-up.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _LABEL = r"(?!-)[A-Za-z0-9_\u0080-\U0010ffff-]{1,63}(?<!-)"
 DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 ADDRESS_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z", re.IGNORECASE)
 
-LOCAL_PART_OCTETS = 64  # RFC 5321 section 4.5.3.1.1: what everybody has to take, and so the most that we make up
-LOCAL_PART_TAKEN = 640  # what others make up may be longer, as far as a line of a header holds the whole address
+LOCAL_PART_OCTETS = 64  # RFC 5321 section 4.5.3.1.1: every host accepts that many, so we never write more
+LOCAL_PART_TAKEN = 640  # accepted from others, as long as a header line holds the whole address
 DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 
-DETAIL_SEPARATOR = "+"  # RFC 5233 section 1 leaves it to the site: this is what Postfix sites set and users type
+DETAIL_SEPARATOR = "+"  # RFC 5233 section 1 leaves it to the site; Postfix sites use this one
 
 
 T = TypeVar("T")
 
-_REMEMBERED = 1024  # short texts, by each function: at most a megabyte
+_CACHE_ENTRIES = 1024  # of each function, for short texts: at most a megabyte
 
 
-def _remembered(function: Callable[[str], T]) -> Callable[[str], T]:
-    """Keeps results: every stage of a message asks the same of the same few addresses."""
-    kept = lru_cache(maxsize=_REMEMBERED)(function)
+def _cached(function: Callable[[str], T]) -> Callable[[str], T]:
+    """Caches the results of short texts, because every stage of a message asks for the same few addresses."""
+    from_cache = lru_cache(maxsize=_CACHE_ENTRIES)(function)
 
     @wraps(function)
     def look_up(text: str) -> T:
-        return kept(text) if len(text) <= LOCAL_PART_OCTETS + 1 + DOMAIN_OCTETS else function(text)
+        return from_cache(text) if len(text) <= LOCAL_PART_OCTETS + 1 + DOMAIN_OCTETS else function(text)
 
     return look_up
 
@@ -52,7 +52,7 @@ class BadAddress(ValueError):
 
 
 class Mailbox(NamedTuple):
-    """An address in its two parts."""
+    """The two parts of an address."""
 
     local: str
     domain: str
@@ -61,9 +61,9 @@ class Mailbox(NamedTuple):
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
 
-@_remembered
+@_cached
 def split(address: str) -> Mailbox:
-    """Split at the last `@` outside quotes, both parts as they are written; the domain is empty where there is none.
+    """Splits at the last `@` outside quotes. Both parts stay as written; the domain is empty where there is no `@`.
 
     Nothing is validated.
     """
@@ -76,6 +76,7 @@ def split(address: str) -> Mailbox:
 
 
 def _closing_quote(text: str) -> int:
+    """The position of the quote that ends a quoted string; 0 where there is none."""
     position = 1
     while position < len(text):
         if text[position] == "\\":
@@ -90,11 +91,11 @@ def parse(address: str) -> Mailbox:
     """The two parts of a full address in normal form: a local part without needless quotes, a domain without final dot.
 
     Dots may stand anywhere in a local part, as in Postfix: older mobile carriers of Japan have given out addresses like
-    `taro..y.@docomo.example`. Such a one is quoted, as RFC 5321 section 4.1.2 has it. The case of both parts stays.
+    `taro..y.@docomo.example`. The normal form quotes them (RFC 5321 section 4.1.2). The case of both parts stays.
 
     Raises:
-        BadAddress: no `@` or two, an empty or malformed part, one over `LOCAL_PART_TAKEN` or `DOMAIN_OCTETS`, or what
-            UTF-8 cannot hold.
+        BadAddress: there is no `@` or one too many, a part is empty, malformed, or longer than `LOCAL_PART_TAKEN` or
+            `DOMAIN_OCTETS`, or the text cannot be encoded in UTF-8.
     """
     local, domain = split(address)
     domain = domain.removesuffix(".")
@@ -121,37 +122,37 @@ def is_domain(text: str) -> bool:
 
 
 def is_local_part(text: str) -> bool:
-    """Whether the text is a local part that we take: a quoted string, or atoms and dots in any order."""
+    """Whether the text is a local part that we accept: a quoted string, or atoms and dots in any order."""
     return bool(_ATOMS_AND_DOTS.match(text) or QUOTED_STRING.match(text))
 
 
 def unquote(local: str) -> str:
-    """The local part's value: a quoted string loses its quotes and backslashes (RFC 5321 section 4.1.2)."""
+    """The value of a local part: a quoted string without its quotes and backslashes (RFC 5321 section 4.1.2)."""
     if QUOTED_STRING.match(local):
         return re.sub(r"\\(.)", r"\1", local[1:-1])
     return local
 
 
 def quote(local: str) -> str:
-    """The local part as it must be written: as it is where that is a Dot-string, otherwise quoted."""
+    """The written form of a local part's value: unchanged where it is a Dot-string, otherwise quoted."""
     if DOT_STRING.match(local):
         return local
     return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
 
 
 def normal_local(local: str) -> str:
-    """The local part with the least quoting: one form of all that RFC 5321 section 4.1.2 calls equivalent.
+    """The local part with the least quoting: the same for all forms that RFC 5321 section 4.1.2 calls equivalent.
 
-    What is no local part stays as it is.
+    Text that is no local part stays as it is.
     """
     return quote(unquote(local)) if is_local_part(local) else local
 
 
-@_remembered
+@_cached
 def normal_domain(domain: str) -> str:
-    """The domain for comparison and look-up: lower-case A-labels (RFC 5890), no final dot.
+    """The domain for comparison and look-up, in lower-case A-labels (RFC 5890), no final dot.
 
-    A domain that IDNA refuses stays as it is, lowered: it then simply equals nothing.
+    A domain that IDNA refuses is only lower-cased; it then equals no valid domain.
     """
     domain = domain.rstrip(".").lower()
     if domain.isascii():
@@ -163,29 +164,29 @@ def normal_domain(domain: str) -> str:
 
 
 def normal_address(address: str) -> str:
-    """The address in normal form, as `parse` makes it, but with its domain normal, too: equal for equal mailboxes.
+    """The address in the form of `parse`, with its domain normal, too: the same for equal mailboxes.
 
-    Nothing is validated; the null sender stays what it is.
+    Nothing is validated; the null sender stays empty.
     """
     local, domain = split(address)
     return str(Mailbox(normal_local(local), normal_domain(domain)))
 
 
-@_remembered
+@_cached
 def lookup_key(address: str) -> str:
-    """The address, or a local part alone, for tables and comparison: the normal form in NFC and without case.
+    """The key of an address, or of a local part alone, in tables: the normal form in NFC and lower case.
 
     RFC 5321 section 2.4 leaves the case of a local part to the host that owns it; here we are that host.
     """
     if address.isascii() and '"' not in address and ".@" not in address and ".." not in f".{address}.":
-        return address.lower()  # what nearly every address looks like
+        return address.lower()  # nearly every address
     return normal_address(unicodedata.normalize("NFC", address.lower()))
 
 
 def split_detail(local: str) -> tuple[str, str]:
-    """User and detail of a local part (RFC 5233), both without quotes, the detail with its `+` or empty.
+    """User and detail of a local part (RFC 5233), both without quotes. The detail begins with its `+`, or is empty.
 
-    A separator that comes first separates nothing: there would be no user left.
+    A separator at the beginning does not count, because the user would be empty.
     """
     value = unquote(local)
     position = value.find(DETAIL_SEPARATOR)
@@ -198,5 +199,5 @@ def domain_of(address: str) -> str:
 
 
 def is_ascii(*addresses: str) -> bool:
-    """Whether all of them can be written without SMTPUTF8 (RFC 6531)."""
+    """Whether all the addresses can be written without SMTPUTF8 (RFC 6531)."""
     return all(address.isascii() for address in addresses)

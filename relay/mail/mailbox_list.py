@@ -1,7 +1,7 @@
-"""The mailboxes of a From field, read as mail programs read them, and written so that each of them reads the same.
+"""Mailbox lists (RFC 5322 section 3.4): read from From fields, and written so that all mail programs agree on them.
 
-What comes in may be anything; what can be made sense of without a guess is kept. What goes out is plain: one way to
-quote, one way to encode, a display name in which nothing looks like an address or turns the text around.
+Reading is lenient and keeps every mailbox that can be told without a guess. Writing is strict: one way to quote, one
+way to encode, and display names without anything that looks like an address or changes the direction of the text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from relay.mail.address import BadAddress, normal_address, parse
 
-AUTHORS = 20  # mailboxes of one message that are kept: RFC 5322 sets no limit, and nobody reads that many
-NAME_CHARACTERS = 100  # of a display name: what any program still shows
-_LINE_CHARACTERS = 76  # RFC 2047 section 2: what a line with encoded words may have
-READ_CHARACTERS = 4096  # of a message's authors: what so many fill, and read within milliseconds at the worst
+AUTHORS = 20  # mailboxes of one message that are kept; RFC 5322 sets no limit
+NAME_CHARACTERS = 100  # of a display name: every mail program shows that many
+_LINE_CHARACTERS = 76  # RFC 2047 section 2: the longest line with encoded words
+READ_CHARACTERS = 4096  # of a message's From fields: enough for `AUTHORS`, and read within milliseconds at worst
 
-# An encoded word is one token, since some are written with commas inside. None of these can backtrack.
+# An encoded word is one token, because some contain commas. None of these patterns can backtrack.
 _TOKEN = re.compile(
     r"""  "(?:[^"\\]|\\.)*+"                    # a quoted string
         | =\?[^?\s"]++\?[BQbq]\?[^?"<>]*+\?=  # an encoded word
@@ -32,24 +32,24 @@ _TOKEN = re.compile(
 )
 IN_COMMENT = re.compile(r"\\.|[()]|[^\\()]++|.", re.DOTALL)
 _AROUND = re.compile(r"(?<!\s)\s*+([.@])\s*+")  # RFC 5322 section 4.4: white space around dots and the at sign
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+:\s*+(?=[^:]*@)")  # `mailto:` (RFC 6068), and `SMTP:` as Exchange writes
-_WRAPPING = "'\"[]{},; "  # around a whole address, where some programs put it
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+:\s*+(?=[^:]*@)")  # `mailto:` (RFC 6068), and `SMTP:` of Exchange
+_WRAPPING = "'\"[]{},; "  # some programs put these around a whole address
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|\\.|\S)++', re.DOTALL)
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([BQbq])\?([^?]*+)\?=")  # RFC 2047, RFC 2231 section 5
 _AT = re.compile(r"\s*+[@\N{FULLWIDTH COMMERCIAL AT}\N{SMALL COMMERCIAL AT}]\s*+")
-_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))  # controls, and what changes the direction of the text
+_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))  # controls, and characters that change the direction of text
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # Persian and emoji need them
 
 
 class Author(NamedTuple):
-    """One mailbox: the display name as a person reads it, which may be empty, and the address."""
+    """One mailbox: the decoded display name, which may be empty, and the address."""
 
     name: str
     address: str
 
 
 def text_of(value: bytes) -> str:
-    """A field's value as text: UTF-8 (RFC 6532), else what is most often meant by other octets."""
+    """The value of a field as text: UTF-8 (RFC 6532), otherwise Windows-1252, the most common other charset."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
@@ -59,13 +59,13 @@ def text_of(value: bytes) -> str:
 def read(value: str) -> list[Author]:
     """The mailboxes of an address list (RFC 5322 section 3.4), at most `AUTHORS`.
 
-    Members of groups count, names of groups do not. What is no mailbox of RFC 5321 is passed over.
+    Members of groups count, names of groups do not. Entries that are no mailbox of RFC 5321 are skipped.
     """
     return list(islice(_read(value[:READ_CHARACTERS]), AUTHORS))
 
 
 def clean(name: str) -> str:
-    """A display name on one line, without controls and at signs, at most `NAME_CHARACTERS` long."""
+    """The display name on one line, without controls and at signs, at most `NAME_CHARACTERS` long."""
     words = name[:READ_CHARACTERS].split()
     visible = "".join(c for c in " ".join(words) if c in _JOINERS or unicodedata.category(c) not in _HIDDEN)
     name = " ".join(_AT.sub(" at ", visible).split())
@@ -73,10 +73,11 @@ def clean(name: str) -> str:
 
 
 def field(name: str, authors: list[Author]) -> bytes:
-    """A header field with its CRLF for at least one mailbox: ASCII, unless an address is not."""
+    """A header field, with its CRLF, that lists at least one mailbox. It is ASCII unless an address is not."""
     parts = []
-    for shown, address in authors:
-        parts += [*_phrase(shown, _LINE_CHARACTERS - len(f"{name}: ")), f"<{address}>," if shown else f"{address},"]
+    for display_name, address in authors:
+        phrase = _phrase(display_name, _LINE_CHARACTERS - len(f"{name}: "))
+        parts += [*phrase, f"<{address}>," if display_name else f"{address},"]
     parts[-1] = parts[-1].removesuffix(",")
     lines = [f"{name}: {parts[0]}"]
     for part in parts[1:]:
@@ -95,7 +96,7 @@ def _read(value: str) -> Iterator[Author]:
         if in_comment:
             comment.append(token)
         elif token == "<":
-            angle = []  # also within another: of `<<a@b>>` the address is meant
+            angle = []  # also within another: `<<a@b>>` means `a@b`
         elif angle is not None and token != ">":
             angle.append(token)
         elif token == ":":
@@ -111,7 +112,7 @@ def _read(value: str) -> Iterator[Author]:
 
 
 def _tokens(value: str) -> Iterator[tuple[str, bool]]:
-    """Each token, and whether it is part of a comment; without the outer parentheses.
+    """Yields each token and whether it is part of a comment. The outer parentheses of comments are left out.
 
     Comments nest, and quotation marks have no meaning in them (RFC 5322 section 3.2.2).
     """
@@ -124,15 +125,15 @@ def _tokens(value: str) -> Iterator[tuple[str, bool]]:
 
 
 def _mailbox(phrase: list[str], angle: list[str] | None, comment: list[str]) -> Iterator[Author]:
-    """What stands between two separators, if it is a mailbox."""
+    """Yields the mailbox between two separators, if it is one."""
     if angle is not None:
-        address = _joined(angle)
+        address = _without_space_around_dots(angle)
         if address.startswith("@"):  # a source route, to be ignored (RFC 5321 appendix C)
             address = address.rpartition(":")[2]
     else:
-        *phrase, address = _WORD.findall(_joined(phrase)) or [""]
+        *phrase, address = _WORD.findall(_without_space_around_dots(phrase)) or [""]
     try:
-        address = _meant(address)
+        address = _lenient_parse(address)
     except BadAddress:
         return
     words = (re.sub(r"\\(.)", r"\1", token[1:-1]) if token[0] == '"' else token for token in phrase)
@@ -140,8 +141,8 @@ def _mailbox(phrase: list[str], angle: list[str] | None, comment: list[str]) -> 
     yield Author(decoded(name), address)
 
 
-def _meant(address: str) -> str:
-    """The address in normal form, also of one that stands in quotes or brackets or is a URI. Raises BadAddress."""
+def _lenient_parse(address: str) -> str:
+    """The address in normal form, also where it stands in quotes or brackets or is a URI. Raises BadAddress."""
     try:
         return str(parse(normal_address(address)))
     except BadAddress:
@@ -151,14 +152,14 @@ def _meant(address: str) -> str:
         return str(parse(normal_address(address)))
 
 
-def _joined(tokens: list[str]) -> str:
+def _without_space_around_dots(tokens: list[str]) -> str:
     return "".join(token if token[0] == '"' else _AROUND.sub(r"\1", token) for token in tokens).strip()
 
 
 def decoded(text: str) -> str:
-    """The text with its encoded words (RFC 2047) read; one that cannot be read stays as it is.
+    """The text with its encoded words (RFC 2047) decoded; malformed ones stay as they are.
 
-    White space between two of them is none, and a character may be divided between them, as some programs do.
+    White space between two encoded words is dropped, and a character may be split between them, as some programs do.
     """
     pieces: list[tuple[str, bytes]] = []
     position = 0
@@ -186,12 +187,12 @@ def _octets(word: re.Match[str]) -> bytes:
 def _text(charset: str, octets: bytes) -> str:
     try:
         return octets.decode(charset, "replace")
-    except (LookupError, ValueError):  # a charset that nobody knows, or one that is none
+    except (LookupError, ValueError):  # an unknown charset, or a codec that is no charset
         return octets.decode("ascii", "replace")
 
 
 def _phrase(name: str, longest: int) -> list[str]:
-    """A display name as one quoted string, or where it has to be as encoded words, none longer than that."""
+    """A display name as one quoted string or, where it must be, as encoded words of at most `longest` characters."""
     if not name:
         return []
     if name.isascii() and "=?" not in name:

@@ -1,4 +1,4 @@
-"""What became of one recipient in one attempt: delivered, deferred or failed, and what the server said."""
+"""The outcome of an attempt for one recipient: delivered, deferred or failed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Status = Literal["delivered", "deferred", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one recipient in one attempt.
+    """The result of one attempt for one recipient.
 
     Attributes:
-        status: final (`delivered`, `failed`) or to be tried again (`deferred`).
-        code: the remote's reply code; ours where it gave none.
-        enhanced: RFC 3463 status, its class always that of `status`, whatever class `code` is of.
-        text: one line of printable ASCII without the codes.
-        host, address: the name and IP address of the server; empty where none was reached or tried.
-        tls: protocol version and cipher; empty in clear.
-        dsn: whether the server has taken over the DSN parameters (RFC 3461 section 5.2.2).
-        remote: whether code and text are the server's words (RFC 3464 section 2.3.6, Diagnostic-Code) or ours.
-        unreachable: whether it speaks of the next hop as a whole, no host of which got as far as answering MAIL.
+        status: `delivered` and `failed` are final; `deferred` is tried again.
+        code: the reply code of the server, or ours where it gave none.
+        enhanced: the enhanced status code (RFC 3463), always of the class of `status`, even where `code` is not.
+        text: one line of printable ASCII, without the codes.
+        host, address: name and IP address of the server; empty where none was reached or tried.
+        tls: protocol version and cipher; empty without TLS.
+        dsn: whether the server accepted the DSN parameters (RFC 3461 section 5.2.2).
+        remote: whether code and text are those of the server (RFC 3464 section 2.3.6, Diagnostic-Code) and not ours.
+        unreachable: whether no host of the next hop answered MAIL: then the outcome is about the next hop as a whole.
     """
 
     status: Status
@@ -39,17 +39,17 @@ class Outcome:
 
 
 def deferral(enhanced: str, text: str) -> Outcome:
-    """A temporary condition that we found ourselves."""
+    """A deferral that we decided ourselves, without a reply."""
     return Outcome("deferred", 451, enhanced, printable(text))
 
 
 def failure(code: int, enhanced: str, text: str) -> Outcome:
-    """A permanent condition that we found ourselves."""
+    """A failure that we decided ourselves, without a reply."""
     return Outcome("failed", code, enhanced, printable(text))
 
 
 def temporary(outcome: Outcome) -> Outcome:
-    """The same outcome, a failure taken as a deferral: it speaks of something that is not the recipient's fault."""
+    """The outcome with a failure turned into a deferral, for failures that are not about the recipient."""
     if outcome.status != "failed":
         return outcome
     return replace(outcome, status="deferred", enhanced="4" + outcome.enhanced[1:])

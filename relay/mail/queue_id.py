@@ -1,7 +1,7 @@
 """Queue ids: twelve characters, unique over workers and hosts, in the order of arrival.
 
-An id is a 60-bit integer (the primary key of a message) and its text is that integer in Crockford's base 32, which
-sorts as the integers do and survives being read aloud over a telephone.
+An id is a 60-bit integer, the primary key of a message. Its text is that integer in Crockford's base 32, which sorts
+like the integers and has no letters that are easily confused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _NODE_BITS = 9
 
 
 class QueueIds:
-    """Makes ids from the microsecond and nine bits for this process; never twice the same, never backwards.
+    """Makes ids from the time in microseconds and nine bits for this process. Ids never repeat and always grow.
 
-    The bits are the process number, offset by the name of the host: workers of one host differ, hosts nearly always.
+    The nine bits are the process number plus a hash of the host's name: they differ between workers of one host, and
+    nearly always between hosts.
 
     Args:
         clock: seconds since 1970, like `time.time`.
@@ -34,23 +35,24 @@ class QueueIds:
         self._last = 0
 
     def new(self) -> int:
+        """The next id."""
         self._last = max(self._last + 1, int((self._clock() - _EPOCH) * 1_000_000))
         return (self._last << _NODE_BITS | self._node) & ((1 << 60) - 1)
 
 
 def first_at(now: float) -> int:
-    """The smallest id that can be given at a time (seconds since 1970)."""
+    """The smallest id of a time (seconds since 1970)."""
     return int((now - _EPOCH) * 1_000_000) << _NODE_BITS
 
 
 def given_at(queue_id: int) -> float:
-    """When an id was given (seconds since 1970): at the MAIL command of its message."""
+    """The time of an id (seconds since 1970), which is that of its message's MAIL command."""
     return _EPOCH + (queue_id >> _NODE_BITS) / 1_000_000
 
 
-@lru_cache(maxsize=4096)  # each step of a message names it again
-def text(queue_id: int) -> str:
-    """The id as logs, Received fields and the queue commands show it."""
+@lru_cache(maxsize=4096)  # each log line of a message asks for it
+def id_text(queue_id: int) -> str:
+    """The text of an id, as in the log, in Received fields and in the queue commands."""
     characters = []
     for _ in range(_LENGTH):
         characters.append(_ALPHABET[queue_id & 31])
@@ -58,11 +60,11 @@ def text(queue_id: int) -> str:
     return "".join(reversed(characters))
 
 
-def number(queue_id: str) -> int:
-    """The integer behind a text.
+def id_from_text(queue_id: str) -> int:
+    """The id of a text, in upper or lower case.
 
     Raises:
-        ValueError: not twelve characters of the alphabet (lower case is read as well).
+        ValueError: the text is not twelve characters of the alphabet.
     """
     if len(queue_id) != _LENGTH or any(character not in _VALUE for character in queue_id.upper()):
         raise ValueError(f"{queue_id!r} is not a queue id")

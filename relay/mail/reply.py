@@ -1,4 +1,4 @@
-"""An SMTP reply as the relay itself gives it: code, enhanced status code (RFC 3463) and text."""
+"""SMTP replies that the relay gives to clients: code, enhanced status code (RFC 3463) and text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _UNPRINTABLE = re.compile("[^ -~]")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply.
+    """One reply to a command.
 
     Attributes:
-        code: three digits of RFC 5321 section 4.2.
-        enhanced: `class.subject.detail` of RFC 3463; empty only where the protocol allows none (220, 354, EHLO).
-        text: printable ASCII, one line an element.
+        code: the reply code (RFC 5321 section 4.2).
+        enhanced: `class.subject.detail` (RFC 3463); empty only where the protocol has none (220, 354, EHLO).
+        text: one line of printable ASCII.
     """
 
     code: int
@@ -27,15 +27,17 @@ class Reply:
 
     @property
     def positive(self) -> bool:
+        """Whether the reply accepts the command (2yz) or asks to go on (3yz)."""
         return self.code < 400
 
     @property
     def permanent(self) -> bool:
+        """Whether the reply refuses the command for good (5yz)."""
         return self.code >= 500
 
 
 class Refused(Exception):
-    """A stage refuses the command at hand; the session answers with `reply` and goes on."""
+    """A stage refuses the current command. The session answers with `reply` and goes on."""
 
     def __init__(self, code: int, enhanced: str, text: str) -> None:
         self.reply = Reply(code, enhanced, printable(text))
@@ -43,5 +45,5 @@ class Refused(Exception):
 
 
 def printable(text: str, limit: int = 400) -> str:
-    """Text from elsewhere made safe for a reply line: printable ASCII, `?` for the rest, at most `limit` octets."""
+    """The text made safe for a reply line: printable ASCII, with `?` for other characters, at most `limit` long."""
     return _UNPRINTABLE.sub("?", text[:limit])

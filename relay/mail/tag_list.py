@@ -1,6 +1,6 @@
-"""Tag lists (RFC 6376 section 3.2): how DKIM and ARC write their header fields and their key records.
+"""Tag lists (RFC 6376 section 3.2): the syntax of header fields and key records of DKIM and ARC.
 
-An attacker writes both. Whatever is wrong with them is an `Unverified` that says so to a person.
+Anybody may write them, so every error in them raises `Unverified` with a text for a person.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from relay.mail.reply import printable
 
 Result = Literal["pass", "fail", "policy", "neutral", "temperror", "permerror"]  # RFC 8601 section 2.7.1
 
-TAGS = 100  # of one list; honest ones have up to 15
+TAGS = 100  # the most of one list; usual ones have up to 15
 
 _FWS = " \t\r\n"
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
-_DIGITS = re.compile(r"[0-9]{1,76}\Z")  # RFC 6376 section 3.5: `l=` has the most
+_DIGITS = re.compile(r"[0-9]{1,76}\Z")  # RFC 6376 section 3.5: the digits of `l=`
 
 
 class Unverified(Exception):
-    """Why a signature does not count, for a person, as printable ASCII; `result` says it to programs."""
+    """A signature does not count. The message, in printable ASCII, tells a person why; `result` tells programs."""
 
     def __init__(self, result: Result, problem: str) -> None:
         self.result: Result = result
@@ -33,10 +33,10 @@ class Unverified(Exception):
 
 
 def tag_list(text: str) -> dict[str, str]:
-    """The tags in their order, without the white space around their values.
+    """The tags and their values in the order of the list, without the white space around them.
 
     Raises:
-        Unverified: it is malformed, has a tag twice, or more of them than `TAGS`.
+        Unverified: the list is malformed, has a tag twice, or has more than `TAGS` tags.
     """
     if text.count(";") > TAGS:
         raise Unverified("permerror", f"more than {TAGS} tags")
@@ -67,22 +67,26 @@ def field_tags(field: HeaderField) -> dict[str, str]:
 
 
 def require(tags: Mapping[str, str], *names: str) -> None:
-    """Raises: Unverified, if one of these tags is missing or empty."""
+    """Checks that tags are there.
+
+    Raises:
+        Unverified: one of them is missing or empty.
+    """
     for name in names:
         if not tags.get(name):
             raise Unverified("permerror", f"{name}= is missing")
 
 
 def words(value: str) -> list[str]:
-    """The elements of a colon-separated value; white space around them does not count."""
-    return [word.strip(_FWS) for word in value.split(":")]
+    """The elements of a colon-separated value, without the white space around them."""
+    return [element.strip(_FWS) for element in value.split(":")]
 
 
 def octets(tags: Mapping[str, str], name: str) -> bytes:
-    """The octets that a tag, which has to be there, holds in base64, folded anywhere.
+    """The octets of a tag in base64, which may be folded anywhere. The tag must be there.
 
     Raises:
-        Unverified: it is no base64.
+        Unverified: the value is no base64.
     """
     try:
         return base64.b64decode(tags[name].encode().translate(None, _FWS.encode()), validate=True)
@@ -91,10 +95,10 @@ def octets(tags: Mapping[str, str], name: str) -> bytes:
 
 
 def number(tags: Mapping[str, str], name: str) -> int | None:
-    """The number that a tag holds; None where the tag is not there.
+    """The number in a tag; None where the tag is missing.
 
     Raises:
-        Unverified: it is no number.
+        Unverified: the value is no number.
     """
     value = tags.get(name)
     if value is None:
@@ -105,10 +109,10 @@ def number(tags: Mapping[str, str], name: str) -> int | None:
 
 
 def domain(text: str) -> str:
-    """The normal form of a domain name in A- or U-labels (RFC 8616 section 5), or of a selector.
+    """The normal form of a selector or of a domain name in A- or U-labels (RFC 8616 section 5).
 
     Raises:
-        Unverified: it is none.
+        Unverified: the text is neither.
     """
     normal = normal_domain(text) if len(text) <= DOMAIN_OCTETS and DOMAIN.match(text) else ""
     if not normal or not normal.isascii():

@@ -1,6 +1,4 @@
-"""The life of one worker: it listens, lets every client converse with the relay, keeps what goes on beside that going,
-and stops in order.
-"""
+"""One worker: it listens, answers clients, delivers from the queue, and stops in order."""
 
 from __future__ import annotations
 
@@ -14,9 +12,10 @@ import structlog
 from relay.config.model import Config
 from relay.config.sections import ListenSection
 from relay.dns import Resolver
-from relay.intake.conversation import Conversation, Relay
+from relay.intake.conversation import Conversation
 from relay.metrics import Metrics
 from relay.process.files import Files
+from relay.process.stages import build_relay, build_stages
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.queue.upkeep import Upkeep
@@ -52,7 +51,7 @@ class Worker:
         self._config = config
         self._store = store
         self._metrics = metrics
-        self._relay = Relay(config, store, resolver, metrics, files, rates)
+        self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store)
         self._limits = Limits(
             counts,
             number,
@@ -77,7 +76,13 @@ class Worker:
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
-                sock, listen, self._config, self._limits, self._relay.ids, partial(Conversation, self._relay), tls
+                sock,
+                listen,
+                self._config,
+                self._limits,
+                self._relay.stages.ids,
+                partial(Conversation, self._relay.intake),
+                tls,
             )
             listener.start()
             self._listeners.append(listener)
@@ -85,7 +90,7 @@ class Worker:
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files), name="tables"),
-            asyncio.create_task(self._limits.paces.run(), name="paces"),
+            asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
         ]
 
     async def problem(self) -> str:
@@ -127,5 +132,5 @@ class Worker:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._relay.agent.close()
+        await self._relay.stages.agent.close()
         await self._store.close()

@@ -16,26 +16,26 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select, up
 from relay.mail.message import Message
 from relay.queue.prepared import run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
+from relay.queue.stored_verdict import StoredVerdict
 
 State = Literal["queued", "held", "dead"]
 
-OURS = {"trusted": True, "ours": True}  # the verdict on what we wrote ourselves
-_OURS = "!"  # neither a domain nor a URL begins with it
+_OWN = "!"  # neither a domain nor a URL begins with it
 
 
-def for_ours(hop: str) -> str:
-    """The key of a next hop for what we write ourselves, which has places of its own."""
-    return _OURS + hop
+def own_hop(hop: str) -> str:
+    """The key of a next hop for own messages, which have a share of the concurrency limit to themselves."""
+    return _OWN + hop
 
 
-def is_ours(hop: str) -> bool:
-    """Whether a key is one for what we write ourselves."""
-    return hop.startswith(_OURS)
+def is_own_hop(hop: str) -> bool:
+    """Whether a key is one of `own_hop`."""
+    return hop.startswith(_OWN)
 
 
 def shown_hop(hop: str) -> str:
-    """The next hop that a key stands for, as people know it."""
-    return hop.removeprefix(_OURS)
+    """The next hop that a key stands for, as the log and the queue commands show it."""
+    return hop.removeprefix(_OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class StoredMessage:
         received: seconds since 1970.
         sender: the true sender, before any rewriting; empty for the null sender.
         trace: the fields that go on top of the content: Received, our loop marks, Authentication-Results.
-        verdict: what the checks found, by method, and whether the client was trusted.
+        verdict: what is kept of its examination.
     """
 
     id: int
@@ -55,15 +55,15 @@ class StoredMessage:
     sender: str
     trace: bytes
     message: Message
-    verdict: dict[str, Any]
+    verdict: StoredVerdict
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
 
     @property
-    def is_ours(self) -> bool:
+    def is_own(self) -> bool:
         """Whether we wrote it: a notification, or a bounce that was rebuilt."""
-        return bool(self.verdict.get("ours"))
+        return self.verdict.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class Delivery:
     Attributes:
         recipient: where it goes, after aliases.
         original: the address that the sender gave; all that reports ever show.
-        hop: what the delivery shares its fate with: the URL of a configured next hop, or the recipient's domain, and
-            apart from the others (`for_ours`) what we write ourselves. Where an attempt leads is decided anew by the
-            configuration of its time.
+        hop: the key of its next hop: the URL of a configured one, or the recipient's domain; `own_hop` of that for an
+            own message. Deliveries with the same key share a concurrency limit. Each attempt decides anew where it
+            goes.
         srs: whether the route wants the sender rewritten.
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.
@@ -227,7 +227,7 @@ def _message_row(stored: StoredMessage) -> dict[str, Any]:
         "smtputf8": stored.smtputf8,
         "ret": stored.ret,
         "envid": stored.envid,
-        "verdict": json.dumps(stored.verdict),
+        "verdict": json.dumps(stored.verdict.to_json()),
         "trace": stored.trace,
         "content": stored.message.content[:CHUNK],
     }

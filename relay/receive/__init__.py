@@ -1,1 +1,1 @@
-"""SMTP in: listeners, sessions, the DATA stream and the limits on all of them."""
+"""The receiving side of SMTP: listeners, sessions, the DATA stream, and the limits on all of them."""

@@ -1,7 +1,7 @@
-"""SMTP command lines and their arguments, read strictly and without any state (RFC 5321 section 4.1.1).
+"""Parses SMTP command lines and their arguments (RFC 5321 section 4.1.1).
 
-What is malformed is refused with a text that says what was expected. Addresses come out in the one form that
-`relay.mail.address` makes of all that mean the same.
+Parsing is strict; a malformed command is refused with a text that says what was expected. Addresses are returned in the
+normal form of `relay.mail.address`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.mail.address import BadAddress, Mailbox, normal_domain, parse
-from relay.mail.message import BodyType
+from relay.mail.envelope import MailFrom, RcptTo
 from relay.mail.reply import Refused
 
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # those of Unicode too: they break lines elsewhere
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # Unicode's too: other programs end lines there
 _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
 _SPACE = " \t"
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^">]++)*+)>', re.DOTALL)
@@ -26,44 +26,17 @@ _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*\Z")  # RFC 3461 section 
 
 
 class Command(NamedTuple):
-    """One line: the verb in upper case and what follows it."""
+    """A command line: the verb in upper case, and the text after it."""
 
     verb: str
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
-class MailFrom:
-    """MAIL: the reverse-path in normal form (empty for `<>`) and its parameters."""
-
-    sender: str
-    size: int = 0
-    body: BodyType = "7BIT"
-    smtputf8: bool = False
-    ret: str = ""
-    envid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RcptTo:
-    """RCPT: the forward-path and its DSN parameters. `<postmaster>` alone has no domain (RFC 5321 section 4.5.1).
-
-    Attributes:
-        recipient: in normal form.
-        given: as the client wrote it.
-    """
-
-    recipient: str
-    notify: str = ""
-    orcpt: str = ""
-    given: str = field(default="", compare=False)
-
-
 def parse_line(line: bytes) -> Command:
-    """A command from its line, CRLF included.
+    """Parses a command line with its CRLF.
 
     Raises:
-        Refused: a bare line end, control characters, octets that are no UTF-8.
+        Refused: the line has a bare line end, control characters, or octets that are no UTF-8.
     """
     if not line.endswith(b"\r\n"):
         raise Refused(500, "5.5.2", "Error: a command line must end with CRLF")
@@ -74,12 +47,12 @@ def parse_line(line: bytes) -> Command:
     if _CONTROL.search(text):
         raise Refused(500, "5.5.2", "Error: control characters in the command")
     verb, _, argument = text.partition(" ")
-    # A letter beyond ASCII may have an ASCII capital: that would make commands of what others pass over.
+    # Some non-ASCII letters have an ASCII capital, which would make a command of an unknown verb.
     return Command(verb.upper() if verb.isascii() else verb, argument.strip(_SPACE))
 
 
 def parse_mail(argument: str) -> MailFrom:
-    """The argument of MAIL.
+    """Parses the argument of MAIL.
 
     Raises:
         Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
@@ -106,7 +79,7 @@ def parse_mail(argument: str) -> MailFrom:
 
 
 def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
-    """The argument of RCPT; `smtputf8` says whether MAIL asked for it.
+    """Parses the argument of RCPT. `smtputf8` says whether MAIL asked for that extension.
 
     Raises:
         Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
@@ -114,13 +87,13 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
     path, parameters = _path(argument, "TO", "RCPT TO:<address>")
     values = _parameters(parameters, _RCPT_PARAMETERS)
     notify = values.get("NOTIFY", "").upper()
-    words = notify.split(",") if "NOTIFY" in values else []
-    if words != ["NEVER"] and not set(words) <= {"SUCCESS", "FAILURE", "DELAY"}:
+    conditions = notify.split(",") if "NOTIFY" in values else []
+    if conditions != ["NEVER"] and not set(conditions) <= {"SUCCESS", "FAILURE", "DELAY"}:
         raise Refused(501, "5.5.4", "NOTIFY takes NEVER or a list of SUCCESS, FAILURE, DELAY")
     orcpt = values.get("ORCPT", "")
-    kind, semicolon, original = orcpt.partition(";")
+    address_type, semicolon, original = orcpt.partition(";")
     if "ORCPT" in values and not (
-        _ATOM.match(kind) and semicolon and len(orcpt) <= 500 and (smtputf8 or _XTEXT.match(original))
+        _ATOM.match(address_type) and semicolon and len(orcpt) <= 500 and (smtputf8 or _XTEXT.match(original))
     ):
         raise Refused(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
     if not path:
@@ -131,12 +104,13 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
 
 
 def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
+    """The path between the angle brackets, without its source route, and the text of the parameters."""
     head, colon, rest = argument.partition(":")
     rest = rest.lstrip(" ")
-    found = _PATH.match(rest)
-    if head.strip(_SPACE).upper() != keyword or not colon or found is None:
+    match = _PATH.match(rest)
+    if head.strip(_SPACE).upper() != keyword or not colon or match is None:
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
-    path, parameters = found[1], rest[found.end() :]
+    path, parameters = match[1], rest[match.end() :]
     if parameters and not parameters.startswith(" "):
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
     route = _SOURCE_ROUTE.match(path)  # accepted and ignored: RFC 5321 section 4.1.1.3 and appendix C
@@ -146,17 +120,18 @@ def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
 
 
 def _parameters(text: str, known: frozenset[str]) -> dict[str, str]:
+    """The values of the parameters by their keywords."""
     values: dict[str, str] = {}
-    for word in filter(None, text.split(" ")):
-        found = _PARAMETER.match(word)
-        if found is None:
+    for parameter in filter(None, text.split(" ")):
+        match = _PARAMETER.match(parameter)
+        if match is None:
             raise Refused(501, "5.5.4", "a parameter is written KEYWORD or KEYWORD=value")
-        keyword = found.group(1).upper()
+        keyword = match.group(1).upper()
         if keyword not in known:
             raise Refused(555, "5.5.4", f"Unsupported parameter: {keyword[:40]}")
         if keyword in values:
             raise Refused(501, "5.5.4", f"{keyword} is given twice")
-        values[keyword] = found.group(2) or ""
+        values[keyword] = match.group(2) or ""
     return values
 
 
@@ -174,7 +149,13 @@ def _address(path: str, smtputf8: bool, role: str, enhanced: str) -> Mailbox:
 
 @dataclass(slots=True)
 class Transaction:
-    """What MAIL and RCPT have said so far; forgotten at RSET, EHLO and the end of DATA."""
+    """The mail transaction of a session, from MAIL to the end of DATA (RFC 5321 section 3.3); RSET and EHLO end it too.
+
+    Attributes:
+        id: the queue id of the message.
+        recipients: those that were accepted so far.
+        refused: the number of recipients that were refused so far.
+    """
 
     id: int
     mail: MailFrom

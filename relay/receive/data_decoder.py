@@ -1,34 +1,37 @@
-"""The DATA stream, block by block: where it ends, its transparency dots and line ends, and the message it makes.
+"""Decodes the DATA stream block by block: its end, transparency dots and line ends, and the message it carries.
 
-Only CRLF.CRLF ends a message (RFC 5321 section 4.1.1.4); a bare CR or LF is never a line end, so that nothing that we
-take for one message can be taken for two by the next hop. For the same reason no line may be a single dot for a host
-that drops NUL. Other control characters end no line anywhere that we know of.
+Only CRLF.CRLF ends a message (RFC 5321 section 4.1.1.4). A bare CR or LF is never a line end, so that the next hop
+cannot read two messages where we read one (SMTP smuggling). For the same reason a line that is a single dot for hosts
+that drop NUL is refused. We know of no program that ends lines at other control characters.
 """
 
 from __future__ import annotations
 
 import re
 
-from relay.mail.message import FIRST_FIELD_WITHIN, Message, RelaxedBodyHash
+from relay.mail.body_hash import RelaxedBodyHash
+from relay.mail.message import FIRST_FIELD_WITHIN, Message
 from relay.mail.reply import Refused
 
 _END = b"\r\n.\r\n"
-# A line that is a single dot once NULs are dropped, theirs or those in the line ends around it; runs of NUL are one.
-# `.NUL.` is among them: without its transparency dot it leaves as `NUL.`.
+# A line that is a single dot without its NULs, or without those in the line ends around it. A run of NULs is one NUL
+# here. `.NUL.` is such a line, because it is sent without its transparency dot as `NUL.`.
 _HIDDEN_DOT = re.compile(rb"[\r\n](?:\0\.\0?|\.\0(?:\.\0?)?)[\r\n]|\r\0\n\.[\r\n]|[\r\n]\.\r\0\n")
-_HIDDEN_DOT_OCTETS = 5  # of the longest, without the last one
-HEADER_FIELDS = 10_000  # in one message: they cost microseconds each, and nobody writes a thousand
+_HIDDEN_DOT_OCTETS = 5  # the longest match without its last octet
+HEADER_FIELDS = 10_000  # in one message: each costs microseconds, and usual mail has fewer than a thousand
 
 
 class DataDecoder:
-    """Turns the octets after 354 into message content, with no more than four octets held back.
+    """Decodes the octets after 354 into message content. It holds back at most four octets.
 
-    `feed` takes blocks as they arrive and returns decoded content; `finished` then tells whether the end was seen,
-    `rest` what came after it, and `hides_end` whether a host that drops NUL sees an end where there is none.
+    Attributes:
+        finished: whether the end of the message has come.
+        rest: the octets after the end.
+        hides_end: whether a host that drops NUL would see an end where there is none.
     """
 
     def __init__(self) -> None:
-        self._carry = b"\r\n"  # DATA begins at the beginning of a line
+        self._carry = b"\r\n"  # DATA begins with a new line
         self._seen = b"\r\n"  # the last octets, with one NUL for each run of them
         self._first = True
         self.finished = False
@@ -36,26 +39,27 @@ class DataDecoder:
         self.rest = b""
 
     def feed(self, block: bytes) -> bytes:
+        """Takes a block as it arrives and returns the decoded content."""
         data = self._carry + block
         end = data.find(_END)
         if end >= 0:
             self.finished = True
             self.rest = data[end + len(_END) :]
             data = data[: end + 2]
-            self._look_at(block[: len(block) - len(self.rest)])
+            self._search_hidden_end(block[: len(block) - len(self.rest)])
         else:
-            held = next(n for n in range(4, -1, -1) if data.endswith(_END[:n]))
-            self._carry = data[len(data) - held :]
-            data = data[: len(data) - held]
-            self._look_at(block)
+            held_back = next(n for n in range(4, -1, -1) if data.endswith(_END[:n]))
+            self._carry = data[len(data) - held_back :]
+            data = data[: len(data) - held_back]
+            self._search_hidden_end(block)
         data = data.replace(b"\r\n.", b"\r\n")
         if self._first and data:
             self._first = False
             data = data[2:]
         return data
 
-    def _look_at(self, block: bytes) -> None:
-        """Look for a hidden end; without NUL there is none."""
+    def _search_hidden_end(self, block: bytes) -> None:
+        """Sets `hides_end` where the block has a hidden end; there is none without NUL."""
         if b"\0" in block or b"\0" in self._seen:
             block = self._seen + block
             while b"\0\0" in block:
@@ -67,25 +71,25 @@ class DataDecoder:
 
 
 def has_bare_newline(data: bytes) -> bool:
-    """Whether a CR stands without LF or a LF without CR (never split over two pieces that `feed` returned)."""
+    """Whether there is a CR without LF or a LF without CR. `DataDecoder.feed` never splits a CRLF."""
     pairs = data.count(b"\r\n")
     return data.count(b"\r") != pairs or data.count(b"\n") != pairs
 
 
 def normalize_newlines(data: bytes) -> bytes:
-    """Every bare CR or LF as CRLF."""
+    """The data with every bare CR or LF as CRLF."""
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 class MessageBuilder:
-    """Collects decoded content: looks at the header once it is there, and hashes the body while it arrives.
+    """Collects decoded content: checks the header once it is complete, and hashes the body while it arrives.
 
     Args:
-        max_header: octets of header that are taken, the blank line included.
+        max_header: octets of header that are accepted, including the blank line.
 
     Attributes:
-        held: the content that was not taken away yet.
-        size: octets of content in all.
+        held: the content that `take` has not returned yet.
+        size: octets of content so far.
     """
 
     def __init__(self, max_header: int) -> None:
@@ -95,7 +99,11 @@ class MessageBuilder:
         self._max_header = max_header
 
     def add(self, piece: bytes) -> None:
-        """Raises: Refused, for a header past the limits."""
+        """Takes more content.
+
+        Raises:
+            Refused: the header is past the limits.
+        """
         seen = max(0, self.size - 3)
         self.held += piece
         self.size += len(piece)
@@ -108,11 +116,11 @@ class MessageBuilder:
 
     @property
     def in_body(self) -> bool:
-        """Whether it is known where the body begins; until then all content is needed here."""
+        """Whether the body has begun. Until then all content is needed here."""
         return self._hasher is not None
 
     def take(self) -> bytearray:
-        """The content that is held, which is kept elsewhere from now on."""
+        """Returns the content that is held; from now on the caller keeps it."""
         taken, self.held = self.held, bytearray()
         return taken
 
@@ -128,7 +136,7 @@ class MessageBuilder:
         self._hasher.feed(start[offset:])
 
     def digest(self) -> bytes:
-        """The hash of the body, which is at its end.
+        """The hash of the body, after its end.
 
         Raises:
             Refused: the header is past the limits.

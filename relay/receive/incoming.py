@@ -1,8 +1,8 @@
-"""One message on its way in: decoded, held against every limit, and kept or refused.
+"""The message that a session receives: read, decoded, checked against the limits, and kept or refused.
 
-What has to be refused is still read to its end, without being kept: a reply before the final dot would be taken for
-the answer to something else. A large message waits for its end on disk, where there is room, and comes back into memory
-to be judged and stored: so nobody who sends slowly holds memory for long.
+A message that must be refused is still read to its end, without being kept, because a client expects no reply before
+the final dot. A large message is kept on disk until its end, where there is room, and is then read into memory, so that
+a slow client does not hold memory for long.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from relay.mail.off_loop import LARGE
 from relay.mail.reply import Refused
 from relay.receive.data_decoder import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
 from relay.receive.limits import Account
-from relay.receive.memory import SPOOL_FROM
+from relay.receive.room import SPOOL_FROM
 from relay.receive.spool import SpoolFile
+from relay.receive.stream import Stream, TimedOut
 
 log = structlog.get_logger()
 
+SLOWEST = 1000  # octets a second below which a DATA transfer may not last longer than twice `limits.data_timeout`
+
 
 class Incoming:
-    """What has become of the message that is being read. To be used in a `with`: at its end the memory is given back.
+    """The message that is being received, for the time of a `with`, at whose end its room is given back.
 
     Args:
-        account: what the connection may hold.
+        account: the room that the connection takes.
         normalizes: whether bare CR and LF become CRLF, instead of being refused.
+
+    Attributes:
+        size: octets of content so far, also of a refused message.
     """
 
     def __init__(self, receive: ReceiveSection, account: Account, *, normalizes: bool) -> None:
@@ -39,32 +45,49 @@ class Incoming:
         self._builder = MessageBuilder(receive.max_header_size)
         self._refusal: Refused | None = None
         self._file: SpoolFile | None = None
-        self._kept: list[bytearray] = []  # in memory for good, in pieces: a large one would be copied as it grows
+        self._kept: list[bytearray] = []  # not on disk; in pieces, because one that grows would be copied
         self.size = 0
 
     def __enter__(self) -> Incoming:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._let_go()
+        self._free_room()
 
     @property
     def kept(self) -> int:
-        """Octets of it that are held; none once it has to be refused."""
+        """Octets that are kept; 0 once the message must be refused."""
         return self._builder.size
 
     @property
     def finished(self) -> bool:
-        """Whether the final dot has come."""
+        """Whether the final dot was received."""
         return self._decoder.finished
 
-    @property
-    def rest(self) -> bytes:
-        """What came after the final dot."""
-        return self._decoder.rest
+    async def read_from(self, stream: Stream, patience: float) -> None:
+        """Reads the message to its final dot.
+
+        Args:
+            patience: seconds that the client may send nothing.
+
+        Raises:
+            TimedOut: the client sent nothing for that time, or the whole transfer took too long (see `SLOWEST`).
+            TooSlow: the client is too slow while the room for messages is short.
+            Disconnected: the connection is lost.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        with self._account.transfer(stream.interrupt) as transfer:
+            while not self.finished:
+                block = await stream.read_block(patience)
+                if loop.time() - started > 2 * patience + self.kept / SLOWEST:
+                    raise TimedOut
+                transfer.received += len(block)
+                await self.feed(block)
+        stream.unread(self._decoder.rest)
 
     async def feed(self, block: bytes) -> None:
-        """Take a block as it came from the client."""
+        """Takes a block as the client sent it."""
         piece = self._decoder.feed(block)
         self.size += len(piece)
         if self._refusal is None and (piece or self._decoder.hides_end):
@@ -93,16 +116,16 @@ class Incoming:
         self._refusal = refused
         self._builder = MessageBuilder(0)
         self._kept.clear()
-        self._let_go()
+        self._free_room()
 
-    def _let_go(self) -> None:
+    def _free_room(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
         self._account.release()
 
     async def _spool(self) -> None:
-        """Write what is in memory to disk. Where that cannot be, it stays, with all that follows."""
+        """Moves the content in memory to disk. If that fails, it stays in memory, as does the rest of the message."""
         octets = len(self._builder.held)
         if self._kept or not self._account.disk.fits(octets):
             self._kept.append(self._builder.take())
@@ -121,10 +144,10 @@ class Incoming:
             self._account.memory.take(-octets)
 
     async def message(self) -> Message:
-        """The whole message. One that waited on disk waits for memory, too, where that is short.
+        """The whole message. A message on disk waits for memory where that is short.
 
         Raises:
-            Refused: it was one to refuse, or there is no memory for it.
+            Refused: the message must be refused, or there is no memory for it.
         """
         if self._refusal is not None:
             raise self._refusal
@@ -135,7 +158,7 @@ class Incoming:
 
     async def _read_back(self, file: SpoolFile) -> bytes:
         if self._builder.held:
-            await self._spool()  # of its end nothing is in memory while it waits
+            await self._spool()  # so that it holds no memory while it waits
         await self._account.wait_to_hold(file.size)
         try:
             content = await file.read()

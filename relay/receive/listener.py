@@ -1,7 +1,7 @@
-"""Listening sockets and the connections they bring: PROXY, implicit TLS, limits, then a session.
+"""Listening sockets, and what a new connection passes: PROXY, limits, implicit TLS, then a session.
 
-The supervisor binds; each worker gets sockets of its own for every address (SO_REUSEPORT), which the supervisor keeps
-open, so that connections waiting for a worker that died are served by the one that follows it.
+The supervisor binds the sockets: each worker has its own for every address (SO_REUSEPORT). The supervisor keeps them
+open, so that connections that wait for a dead worker are served by its successor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 
 from relay.config.model import Config
 from relay.config.sections import ListenSection
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.queue_id import QueueIds
 from relay.network import host_port, plain_ip, within
 from relay.receive import proxy_protocol as proxy
@@ -36,10 +36,10 @@ _OUT_OF_FILES_PAUSE = 1.0  # seconds without accepting
 
 
 def bind(address: str) -> socket.socket:
-    """A listening socket for `"host:port"` that other workers may share.
+    """Opens a listening socket for `"host:port"`, an address that the sockets of other workers may share.
 
     Raises:
-        OSError: the address is taken, not ours, or needs a privilege; the text names it.
+        OSError: the address is in use, not ours, or needs a privilege; the text names it.
     """
     host, port = host_port(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -62,8 +62,8 @@ class Listener:
     """Accepts on one socket and runs a session for each client.
 
     Args:
-        handler: gives the handler of a connection, for as long as it lasts.
-        tls: makes the server's TLS context; None without a certificate.
+        handler: makes the handler of a connection, for the time of a `with`.
+        tls: returns the TLS context of the next handshake; None without a certificate.
     """
 
     def __init__(
@@ -90,23 +90,24 @@ class Listener:
         self._sessions: set[Session] = set()
 
     def start(self) -> None:
+        """Accepts connections from now on."""
         if not self._stopping:
             self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def stop(self) -> None:
-        """Accept no more; sessions end as soon as nothing is under way in them."""
+        """Accepts no more connections. Sessions end as soon as they have no transaction."""
         self._stopping = True
         self._loop.remove_reader(self._socket.fileno())
         for session in tuple(self._sessions):
             session.drain()
 
     async def finished(self) -> None:
-        """Wait until every connection is closed."""
+        """Waits until every connection is closed."""
         while self._connections:
             await asyncio.wait(self._connections)
 
     def abort(self) -> None:
-        """Drop what is still connected."""
+        """Drops all connections."""
         for task in tuple(self._connections):
             task.cancel()
 
@@ -116,7 +117,7 @@ class Listener:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # the network's troubles with that one client too (accept(2))
+            except OSError as error:  # also network errors of that one client (accept(2))
                 log.error("accept_failed", problem=error.strerror)
                 if error.errno in _OUT_OF_FILES:
                     self._loop.remove_reader(self._socket.fileno())
@@ -130,7 +131,7 @@ class Listener:
     async def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
         with contextlib.closing(sock):
             try:
-                client = await self._who(sock, ip, port)
+                client = await self._identify(sock, ip, port)
                 with Account(self._limits, client.ip, trusted=client.trusted) as account:
                     await self._admit(sock, client, account)
             except proxy.BadProxyHeader as error:
@@ -140,12 +141,12 @@ class Listener:
             except Exception:
                 log.exception("session_failed", ip=ip)
 
-    async def _who(self, sock: socket.socket, ip: str, port: int) -> Client:
-        """The client of a fresh connection.
+    async def _identify(self, sock: socket.socket, ip: str, port: int) -> Client:
+        """The client of a new connection.
 
         Raises:
-            BadProxyHeader: it should come through a proxy, and did not.
-            OSError
+            BadProxyHeader: the listener expects a proxy, and the connection is not from one.
+            OSError: the connection is lost.
         """
         local = plain_ip(sock.getsockname()[0])
         if self._listen.proxy_protocol:
@@ -153,7 +154,7 @@ class Listener:
                 raise proxy.BadProxyHeader("not one of the listener's proxies")
             proxied = await proxy.read_header(sock)
             if proxied is None:
-                return Client(ip, port, known=False, local=local)  # whoever it is, nobody to trust
+                return Client(ip, port, known=False, local=local)  # never trusted
             ip, port = plain_ip(proxied.ip), proxied.port
         return Client(ip, port, trusted=within(ip, self._config.clients.trusted), local=local)
 
@@ -162,9 +163,9 @@ class Listener:
         refusal = account.refusal
         if refusal:
             log.info("refused", ip=client.ip, problem=refusal)
-            if tls is not None:  # a handshake only to say so would be the larger burden
+            if tls is not None:  # not worth a handshake
                 return
-        stream = Stream()  # made here, because with TLS uvloop does not return the protocol that its factory made
+        stream = Stream()  # made here: with TLS, uvloop does not return the protocol that its factory makes
         try:
             await self._loop.connect_accepted_socket(
                 lambda: stream, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT if tls is not None else None

@@ -1,8 +1,8 @@
-"""Who sends too slowly while others want the room: strangers below `limits.min_rate`, the slowest first.
+"""Ends the slowest transfers of strangers below `limits.min_rate` while the room for messages is short.
 
-Every worker looks at the messages that it is being sent, and ends transfers once more than half of the memory, or of
-the room on disk, is taken: those that hold some of it, until it is half. Each tells the others how slow its slowest is,
-so that none of them ends a transfer while another has a slower one.
+Once more than half of the memory, or of the room on disk, is taken, every worker ends transfers that hold some of it
+until half is free. Each worker tells the others how slow its slowest transfer is, so that none ends a transfer while
+another worker has a slower one.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from relay.receive.memory import Room, Share
+from relay.receive.room import Reservation, Room
 from relay.receive.shared_counts import SLOWEST, SharedCounts
 
-WINDOW = 60.0  # seconds over which a rate is taken; nobody is ended sooner
-EVERY = 2.0  # seconds between two looks
-_CLASSES = 16  # of rates, as workers tell them to one another
+WINDOW = 60.0  # seconds over which a rate is measured; no transfer is ended sooner
+EVERY = 2.0  # seconds between two checks
+_CLASSES = 16  # of rates, in which workers tell them to one another
 
 
 class TooSlow(Exception):
-    """The client sent less than it has to while others wait for the room.
+    """The client sent more slowly than `limits.min_rate` while the room for messages is short.
 
     Attributes:
         rate: octets a second.
@@ -32,36 +32,43 @@ class TooSlow(Exception):
 
 
 class Transfer:
-    """A message that a client sends, to be used in a `with`.
+    """The transfer of a message from a client, for the time of a `with`.
 
     Args:
-        shares: what it holds of each room.
+        reservations: what the message takes of each room.
         end: raises an exception in the session.
 
     Attributes:
-        received: octets that have come so far.
+        received: octets received so far.
     """
 
-    __slots__ = ("_end", "_paces", "_samples", "_trusted", "received", "shares")
+    __slots__ = ("_end", "_monitor", "_samples", "_trusted", "received", "reservations")
 
-    def __init__(self, paces: Paces, shares: Sequence[Share], end: Callable[[Exception], None], *, trusted: bool):
+    def __init__(
+        self,
+        monitor: TransferMonitor,
+        reservations: Sequence[Reservation],
+        end: Callable[[Exception], None],
+        *,
+        trusted: bool,
+    ) -> None:
         self.received = 0
-        self.shares = shares
-        self._paces = paces
+        self.reservations = reservations
+        self._monitor = monitor
         self._end = end
         self._trusted = trusted
         self._samples: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> Transfer:
         if not self._trusted:
-            self._paces.transfers.add(self)
+            self._monitor.transfers.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._paces.transfers.discard(self)
+        self._monitor.transfers.discard(self)
 
     def rate(self, now: float) -> float | None:
-        """Octets a second over the last `WINDOW`, asked at times that grow; None as long as it cannot be known."""
+        """Octets a second over the last `WINDOW`; None until it has passed. `now` must not go back between calls."""
         self._samples.append((now, self.received))
         while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW:
             self._samples.popleft()
@@ -69,11 +76,12 @@ class Transfer:
         return (self.received - received) / (now - since) if now - since >= WINDOW else None
 
     def end(self, rate: float) -> None:
+        """Raises `TooSlow` in the session."""
         self._end(TooSlow(rate))
 
 
-class Paces:
-    """The transfers of one worker.
+class TransferMonitor:
+    """Watches the transfers of strangers in one worker, and ends those that are too slow.
 
     Args:
         min_rate: octets a second, at least 1.
@@ -87,35 +95,35 @@ class Paces:
         self._min_rate = min_rate
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Checks the transfers until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(EVERY)
-            self.look(loop.time())
+            self.check(loop.time())
 
-    def look(self, now: float) -> None:
-        """End what is too slow, as far as there is need.
+    def check(self, now: float) -> None:
+        """Ends as many of the slow transfers as necessary.
 
         Args:
             now: monotonic seconds.
         """
         rates = [(transfer.rate(now), transfer) for transfer in self.transfers]
         slow = [(rate, transfer) for rate, transfer in rates if rate is not None and rate < self._min_rate]
-        slow.sort(key=lambda one: one[0])
+        slow.sort(key=lambda pair: pair[0])
         for number, room in enumerate(self._rooms):
-            self._look_at(room, [(rate, one, one.shares[number].held) for rate, one in slow])
+            self._check_room(room, [(rate, transfer, transfer.reservations[number].held) for rate, transfer in slow])
 
-    def _look_at(self, room: Room, slow: Sequence[tuple[float, Transfer, int]]) -> None:
+    def _check_room(self, room: Room, slow: Sequence[tuple[float, Transfer, int]]) -> None:
         excess = room.excess
         slower_elsewhere = min(filter(None, self._counts.others(self._worker, SLOWEST[room.part])), default=_CLASSES)
-        left = 0  # none
+        slowest = 0  # the class of the slowest transfer that goes on; 0 where there is none
         for rate, transfer, held in slow:
             if not held:
                 continue
-            left = 1 + int(_CLASSES * rate / self._min_rate)
-            if excess <= 0 or left > slower_elsewhere:
+            slowest = 1 + int(_CLASSES * rate / self._min_rate)
+            if excess <= 0 or slowest > slower_elsewhere:
                 break
             transfer.end(rate)
             excess -= held
-            left = 0
-        self._counts.put(self._worker, SLOWEST[room.part], left)
+            slowest = 0
+        self._counts.put(self._worker, SLOWEST[room.part], slowest)

@@ -1,7 +1,6 @@
-"""The PROXY protocol, versions 1 and 2: who the client of a load balancer is (HAProxy's proxy-protocol.txt).
+"""The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): a proxy tells the address of its client.
 
-`read_header` takes exactly the header's octets from the socket, so that the TLS handshake or the SMTP greeting that
-follows stays there for the transport.
+`read_header` reads exactly the octets of the header, so that the TLS handshake that may follow stays in the socket.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ from typing import NamedTuple
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V1_LONGEST = 107  # octets with CRLF, section 2.1
 _V2_FIXED = 16
-_V2_LONGEST = 4096  # octets of addresses and TLVs that we are willing to read
-TIMEOUT = 5.0  # seconds; the header comes first and at once
+_V2_LONGEST = 4096  # octets of addresses and TLVs that we read
+TIMEOUT = 5.0  # seconds; a proxy sends the header at once
 
 
 class BadProxyHeader(Exception):
-    """What came is no PROXY header; the connection has to be dropped (section 2)."""
+    """The connection does not begin with a valid PROXY header and must be dropped (section 2)."""
 
 
 class ProxiedClient(NamedTuple):
-    """The real client. None in its place means UNKNOWN or LOCAL: the proxy vouches for nobody."""
+    """The client of the proxy."""
 
     ip: str
     port: int
 
 
 async def read_header(sock: socket.socket) -> ProxiedClient | None:
-    """Take the header from a fresh connection.
+    """Reads the header from a new connection. Returns None for UNKNOWN and LOCAL, where the proxy names no client.
 
     Raises:
-        BadProxyHeader: no valid header within five seconds.
-        OSError
+        BadProxyHeader: there is no valid header within five seconds.
+        OSError: the connection is lost.
     """
     loop = asyncio.get_running_loop()
 
@@ -79,10 +78,10 @@ async def _read_v1(start: bytes, exactly: Callable[[int], Awaitable[bytes]]) -> 
 
 
 def parse_v1(line: bytes) -> ProxiedClient | None:
-    """A version 1 line with its CRLF (section 2.1).
+    """Parses a version 1 line with its CRLF (section 2.1).
 
     Raises:
-        BadProxyHeader
+        BadProxyHeader: the line is malformed.
     """
     words = line.removesuffix(b"\r\n").split(b" ")
     if len(words) >= 2 and words[1] == b"UNKNOWN":
@@ -100,10 +99,10 @@ def parse_v1(line: bytes) -> ProxiedClient | None:
 
 
 def parse_v2(header: bytes) -> ProxiedClient | None:
-    """A whole version 2 header (section 2.2); TLVs are passed over.
+    """Parses a whole version 2 header (section 2.2), without its TLVs.
 
     Raises:
-        BadProxyHeader
+        BadProxyHeader: the header is malformed.
     """
     version_command, family = header[12], header[13]
     body = header[_V2_FIXED:]

@@ -1,7 +1,4 @@
-"""The certificate that listeners show to clients.
-
-It is read again when its files change, so that a renewed certificate needs no restart.
-"""
+"""The TLS certificate of the listeners, which is read again when its files change: renewal needs no restart."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ log = structlog.get_logger()
 
 
 class ServerTls:
-    """The listeners' certificate, read again when one of its files changes; a broken new file keeps the old one.
+    """The listeners' certificate. Where the changed files cannot be used, the old certificate stays.
 
     Raises:
-        OSError, ssl.SSLError: the files cannot be used at the start (later that is logged).
+        OSError, ssl.SSLError: the files cannot be used at the start. Later such an error is logged.
     """
 
     def __init__(self, tls: TlsSection) -> None:
@@ -31,7 +28,7 @@ class ServerTls:
     def context(self) -> ssl.SSLContext:
         """The context for the next handshake.
 
-        A listener that keeps one for its whole life (implicit TLS) shows the renewed certificate all the same.
+        A listener with implicit TLS keeps one context; it shows a renewed certificate nevertheless.
         """
         try:
             seen = self._state()
@@ -54,10 +51,10 @@ class ServerTls:
         except ssl.SSLError as error:
             certificate, key = self._files
             reason = error.reason or "it is no PEM"
-            what = f"{certificate} with {key}: not a certificate with its key: {reason}"
-            raise ssl.SSLError(error.errno, what) from None
-        context.sni_callback = self._latest
+            problem = f"{certificate} with {key}: not a certificate with its key: {reason}"
+            raise ssl.SSLError(error.errno, problem) from None
+        context.sni_callback = self._use_latest
         return context
 
-    def _latest(self, connection: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
+    def _use_latest(self, connection: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
         connection.context = self.context()

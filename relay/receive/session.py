@@ -1,12 +1,11 @@
-"""One SMTP conversation: greeting to QUIT (RFC 5321), with PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN and STARTTLS.
+"""An SMTP session from greeting to QUIT (RFC 5321), with PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN and STARTTLS.
 
-The session knows the protocol and nothing of mail policy: it asks its `Handler` at MAIL, RCPT and the end of DATA, and
-gives the answer to the client. It never raises; whatever a client sends ends in a reply or in a closed connection.
+The session implements the protocol, not the policy: at MAIL, RCPT and the end of DATA it asks its `Handler` and gives
+the answer to the client. It never raises: any input ends in a reply or in a closed connection.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -15,11 +14,11 @@ from typing import ClassVar, Protocol
 import structlog
 
 from relay.config.model import Config
-from relay.mail.message import Client, Message
-from relay.mail.queue_id import QueueIds
-from relay.mail.queue_id import text as id_text
+from relay.mail.envelope import Client, RcptTo
+from relay.mail.message import Message
+from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
-from relay.receive.command import Command, RcptTo, Transaction, parse_line, parse_mail, parse_rcpt
+from relay.receive.command import Command, Transaction, parse_line, parse_mail, parse_rcpt
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
 from relay.receive.min_rate import TooSlow
@@ -28,12 +27,11 @@ from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
 log = structlog.get_logger()
 
 COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUTF8 and DSN parameters add
-SLOWEST = 1000  # octets a second below which a DATA transfer may not stay past twice `limits.data_timeout`
 HANDSHAKE_TIMEOUT = 60.0  # seconds
-IDLE_COMMANDS = 100  # commands without a message, past which each counts as an error
+IDLE_COMMANDS = 100  # commands without a message, after which each counts as an error
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
 NOT_IMPLEMENTED = frozenset({"AUTH", "BDAT", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
-IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required: RFC 3207 section 4
+IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required (RFC 3207 section 4)
 
 OK = Reply(250, "2.0.0", "Ok")
 SENDER_OK = Reply(250, "2.1.0", "Ok")
@@ -43,42 +41,42 @@ GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
 
 class Handler(Protocol):
-    """What decides about mail: one for each connection, told of everything in order.
+    """Decides about the mail of one connection. It is called in the order of the commands."""
 
-    `mail` and `rcpt` raise `Refused` to say no. `data` returns the final reply: a positive one means that the message
-    is safe with us.
-    """
+    async def mail(self, client: Client, transaction: Transaction) -> None:
+        """Decides about MAIL. Raises: Refused."""
 
-    async def mail(self, client: Client, transaction: Transaction) -> None: ...
+    async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
+        """Decides about RCPT. Raises: Refused."""
 
-    async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None: ...
-
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply: ...
+    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
+        """Returns the reply to the message. A positive one means that the message is stored."""
+        ...
 
     def refused(self, reply: Reply) -> None:
-        """A command or message was refused, by the handler or by the protocol."""
+        """Is called when a command or message was refused, by the handler or by the protocol."""
 
     def reset(self) -> None:
-        """The transaction at hand is over or given up."""
+        """Is called when the transaction is over or given up."""
 
 
 class _Draining(Exception):
-    """The relay stops and this session has nothing under way."""
+    """The relay stops, and this session has no transaction."""
 
 
 class _Close(Exception):
-    """The session ends after the reply that was given."""
+    """The session ends after the last reply."""
 
 
 class Session:
-    """Speaks with one client until it leaves.
+    """An SMTP session with one client.
 
     Args:
-        stream: the connection, past PROXY and implicit TLS.
-        client: who it is; EHLO and STARTTLS complete it.
-        account: what it may take.
-        tls: makes the context for STARTTLS; None where it is not offered.
-        require_tls: refuse mail in clear (RFC 3207 section 4).
+        stream: the connection, after PROXY and implicit TLS.
+        client: the client, without what EHLO and STARTTLS will tell.
+        account: the connection, memory and disk space that the client takes.
+        tls: returns the context for STARTTLS; None where it is not offered.
+        require_tls: whether mail without TLS is refused (RFC 3207 section 4).
     """
 
     def __init__(
@@ -110,7 +108,7 @@ class Session:
         self._log = log.bind(ip=client.ip)
 
     async def run(self) -> None:
-        """The whole conversation; the last reply may be left for `Stream.close` to send."""
+        """Runs the session to its end. The last reply may be left for `Stream.close` to send."""
         self._log.info("connect", port=self._client.port, tls=self._client.tls or None)
         self._stream.write(f"220 {self._config.hostname} ESMTP srs-relay\r\n".encode())
         try:
@@ -134,7 +132,7 @@ class Session:
             self._forget_transaction()
 
     def drain(self) -> None:
-        """End the conversation as soon as no message is under way."""
+        """Ends the session as soon as it has no transaction."""
         self._draining = True
         if self._at_rest:
             self._stream.interrupt(_Draining())
@@ -199,7 +197,7 @@ class Session:
         self._stream.write(f"250 {self._config.hostname}\r\n".encode())
 
     def _greet(self, argument: str, protocol: str) -> None:
-        name = argument.partition(" ")[0]  # any: RFC 5321 section 4.1.4 forbids to refuse mail for it
+        name = argument.partition(" ")[0]  # any name: RFC 5321 section 4.1.4 forbids to refuse mail because of it
         if not name:
             raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
         self._forget_transaction()
@@ -222,7 +220,7 @@ class Session:
         except OSError as error:  # ssl.SSLError is one
             self._log.info("tls_failed", problem=str(error))
             raise _Close from None
-        # RFC 3207 section 4.2: nothing that was said before counts
+        # RFC 3207 section 4.2: what the client said before TLS does not count
         self._client = replace(self._client, helo="", protocol="SMTP", tls=self._stream.tls)
 
     # transactions
@@ -232,14 +230,14 @@ class Session:
             raise Refused(503, "5.5.1", "Error: send EHLO first")
         if self._transaction is not None:
             raise Refused(503, "5.5.1", "Error: nested MAIL command")
-        number, mail = self._ids.new(), None
-        bound = self._log.bind(id=id_text(number))
+        queue_id, mail = self._ids.new(), None
+        bound = self._log.bind(id=id_text(queue_id))
         try:
             mail = parse_mail(argument)
             if mail.size > self._config.receive.max_message_size:
                 raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
             self._account.check(mail.size)
-            transaction = Transaction(number, mail)
+            transaction = Transaction(queue_id, mail)
             await self._handler.mail(self._client, transaction)
         except Refused as refused:
             self._handler.reset()
@@ -283,8 +281,7 @@ class Session:
         normalizes = self._client.trusted or self._config.receive.bare_newline == "normalize"
         try:
             with Incoming(self._config.receive, self._account, normalizes=normalizes) as incoming:
-                await self._read(incoming, transaction)
-                reply = await self._finish(transaction, incoming)
+                reply = await self._receive(incoming, transaction)
         finally:
             self._forget_transaction()
         if not reply.positive:
@@ -294,33 +291,22 @@ class Session:
         self._account.accepted()
         self._reply(reply)
 
-    async def _read(self, incoming: Incoming, transaction: Transaction) -> None:
-        loop, patience = asyncio.get_running_loop(), self._config.limits.data_timeout
-        started = loop.time()
-        with self._account.transfer(self._stream.interrupt) as transfer:
-            try:
-                while not incoming.finished:
-                    block = await self._stream.read_block(patience)
-                    if loop.time() - started > 2 * patience + incoming.kept / SLOWEST:
-                        raise TimedOut
-                    transfer.received += len(block)
-                    await incoming.feed(block)
-            except TooSlow as slow:
-                self._log.info("too_slow", id=id_text(transaction.id), size=incoming.size, octets_a_second=slow.rate)
-                raise
-        self._stream.unread(incoming.rest)
-
-    async def _finish(self, transaction: Transaction, incoming: Incoming) -> Reply:
+    async def _receive(self, incoming: Incoming, transaction: Transaction) -> Reply:
+        """Reads the message and asks the handler for the reply."""
         bound = self._log.bind(id=id_text(transaction.id))
         try:
+            await incoming.read_from(self._stream, self._config.limits.data_timeout)
             message = await incoming.message()
+        except TooSlow as slow:
+            bound.info("too_slow", size=incoming.size, octets_a_second=slow.rate)
+            raise
         except Refused as refused:
             bound.info("data", size=incoming.size, reply=str(refused.reply))
             return refused.reply
         bound.info("data", size=len(message.content))
         return await self._handler.data(self._client, transaction, message)
 
-    # the rest
+    # other commands
 
     async def _rset(self, argument: str) -> None:
         if argument:
@@ -373,7 +359,7 @@ class Session:
         self._count_error()
 
     def _count_error(self) -> None:
-        """A client that only makes errors, and none of whose mail was taken, is sent away."""
+        """Counts an error since the last accepted message, and ends the session after too many."""
         self._errors += 1
         if self._errors >= self._config.limits.errors and not self._client.trusted:
             self._farewell("4.7.0", "Error: too many errors")

@@ -1,7 +1,7 @@
-"""What clients take, counted over every worker process.
+"""Counters of what clients take, shared by all worker processes.
 
-The counts stand in memory that the supervisor maps before it forks. Each worker writes only its own row and reads the
-sum of all, so there are no locks, and what a dead worker held is given back by clearing its row.
+The counters are in memory that the supervisor maps before it forks. Each worker writes its own row only and reads the
+sum of all rows, so there are no locks. Clearing the row of a dead worker gives back what it had taken.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import mmap
 import secrets
 from hashlib import blake2b
 
-_SALT = secrets.token_bytes(16)  # drawn before the fork: no client can know who shares its bucket
-_BUCKETS = 1 << 14  # names share a bucket by chance one time in 16,000: then both count together
-ALL = _BUCKETS  # the bucket in which everybody counts
+_SALT = secrets.token_bytes(16)  # drawn before the fork, so that no client can tell which clients share its bucket
+_BUCKETS = 1 << 14  # two names that share a bucket by chance (one time in 16,000) count together
+ALL = _BUCKETS  # the bucket of all clients together
 
-# Each of these begins a part of the row, with a counter for every bucket; networks have one for each length, so that a
-# small one never shares a bucket with a large one.
+# Where each part of the row begins. A part has a counter for every bucket. Networks have a part for each prefix length,
+# so that a small one never shares a bucket with a large one.
 CONNECTIONS, MEMORY, DISK, *NETWORKS = (part * (_BUCKETS + 1) for part in range(7))
 _PARTS_END = 7 * (_BUCKETS + 1)
-SLOWEST = {MEMORY: _PARTS_END, DISK: _PARTS_END + 1}  # one counter each, see `receive.pace`
+SLOWEST = {MEMORY: _PARTS_END, DISK: _PARTS_END + 1}  # one counter each, see `receive.min_rate`
 _ROW = _PARTS_END + len(SLOWEST)
 
 
@@ -28,28 +28,31 @@ def bucket(name: str) -> int:
 
 
 class SharedCounts:
-    """One row of 64-bit counters for each worker. Made in the supervisor, used in the workers."""
+    """A row of 64-bit counters for each worker. The supervisor creates it, the workers use it."""
 
     def __init__(self, workers: int) -> None:
         self._counters = memoryview(mmap.mmap(-1, workers * _ROW * 8)).cast("q")
 
     def add(self, worker: int, counter: int, amount: int) -> None:
+        """Adds to a counter of one worker."""
         self._counters[worker * _ROW + counter] += amount
 
     def put(self, worker: int, counter: int, value: int) -> None:
+        """Sets a counter of one worker."""
         self._counters[worker * _ROW + counter] = value
 
     def total(self, counter: int) -> int:
+        """The sum of a counter over all workers."""
         return sum(self._counters[counter::_ROW])
 
     def others(self, worker: int, counter: int) -> list[int]:
         """The counter of every other worker."""
-        found = self._counters[counter::_ROW].tolist()
-        del found[worker]
-        return found
+        values = self._counters[counter::_ROW].tolist()
+        del values[worker]
+        return values
 
     def clear(self, worker: int) -> None:
-        """Give back all that a worker held which is no more."""
+        """Sets all counters of a dead worker to 0."""
         start = worker * _ROW * 8
         octets = self._counters.cast("B")
         octets[start : start + _ROW * 8] = bytes(_ROW * 8)

@@ -1,7 +1,7 @@
-"""Where the content of large messages waits for its end: a file without a name for each, gone with whoever wrote it.
+"""Unnamed temporary files that hold large messages while they are received. They vanish with their process.
 
-Writing mostly goes to the page cache, in microseconds. Where the disk is behind, the kernel makes writers wait, so it
-is done in threads: the event loop never waits for a disk.
+Writes mostly go to the page cache, in microseconds. Where the disk is slow, the kernel makes writers wait, so threads
+write: the event loop never waits for a disk.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-THREADS = 4  # in each worker: who waits for a slow disk keeps no threads from other work
+THREADS = 4  # in each worker, apart from those for other work, which do not wait for a slow disk
 
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="spool")  # starts no thread before it is used
+_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="spool")  # starts its threads on first use
 
 
 def temporary_folder() -> Path:
-    """Where the system keeps temporary files that are large: `/tmp` is often memory."""
+    """The folder for large temporary files; `/tmp` is often in memory."""
     return Path(os.environ.get("TMPDIR") or "/var/tmp")
 
 
 class Spool:
-    """The folder of these files.
+    """The folder of the temporary files.
 
     Args:
-        folder: where they are; None where there is none.
+        folder: None where there is none.
         minimum: octets of its disk that must stay free (`queue.min_free`).
     """
 
@@ -41,21 +41,22 @@ class Spool:
         self._minimum = minimum
 
     def free(self) -> int:
-        """Octets that could still be written: none where the folder is missing."""
+        """Octets that may still be written; 0 where the folder is missing."""
         if self._folder is None:
             return 0
         try:
-            found = os.statvfs(self._folder)
+            disk = os.statvfs(self._folder)
         except OSError:
             return 0
-        return max(0, found.f_bavail * found.f_frsize - self._minimum)
+        return max(0, disk.f_bavail * disk.f_frsize - self._minimum)
 
     def file(self) -> SpoolFile:
+        """A file for one message, which is created at the first write."""
         return SpoolFile(self._folder)
 
 
 class SpoolFile:
-    """Content of one message, written piece after piece. One call at a time; `close` at any time."""
+    """The content of one message, written piece by piece. One call at a time; `close` may come at any time."""
 
     def __init__(self, folder: Path | None) -> None:
         self.size = 0
@@ -64,24 +65,24 @@ class SpoolFile:
         self._working: Future[Any] | None = None
 
     async def write(self, piece: bytes | bytearray) -> None:
-        """Append.
+        """Appends a piece.
 
         Raises:
-            OSError: it could not be written; what was there before stands.
+            OSError: the piece could not be written; what was written before is still there.
         """
         await self._in_thread(lambda: self._write(piece))
         self.size += len(piece)
 
     async def read(self) -> bytes:
-        """All of it.
+        """The whole content.
 
         Raises:
-            OSError
+            OSError: it could not be read.
         """
         return await self._in_thread(self._read)
 
     def close(self) -> None:
-        """Give the disk back, as soon as no thread works on the file: another may get its number."""
+        """Closes the file and frees its disk space, once no thread uses its descriptor, which another file may get."""
         if self._working is not None:
             self._working.add_done_callback(lambda _: _pool.submit(self._close))
             self._working = None
@@ -94,7 +95,7 @@ class SpoolFile:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115
         written = 0
-        with memoryview(piece) as whole:  # given back also where writing fails: a piece that is in use cannot grow
+        with memoryview(piece) as whole:  # released also where writing fails: a bytearray with a view cannot grow
             while written < len(piece):
                 with whole[written:] as rest:
                     written += os.pwrite(self._file.fileno(), rest, self.size + written)
@@ -108,7 +109,7 @@ class SpoolFile:
                 raise OSError(errno.EIO, "a spool file has lost its end")
             pieces.append(piece)
             at += len(piece)
-        return b"".join(pieces)  # of one piece no copy is made
+        return b"".join(pieces)  # a single piece is not copied
 
     def _close(self) -> None:
         if self._file is not None:

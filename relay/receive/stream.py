@@ -1,7 +1,7 @@
-"""The octets of one client connection, with bounds on how much is buffered and how long is waited.
+"""The octets of one client connection, with limits on buffers and waiting times.
 
-The session above reads command lines and DATA blocks from here; it never sees the transport. Data that a client sends
-ahead stays in the buffer (pipelining, RFC 2920), and reading from the socket pauses while the buffer is full.
+The session reads command lines and DATA blocks from here and never uses the transport. Data that a client sends ahead
+(pipelining, RFC 2920) stays in the buffer, and reading from the socket pauses while the buffer is full.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import cast
 from relay.tls import describe
 
 HIGH_WATER = 64 * 1024  # octets buffered before reading from the socket pauses
-BLOCK = 64 * 1024  # octets of DATA worked on at a time, whatever the socket brings: a few milliseconds at most
-REPLIES_HELD = 16 * 1024  # octets of replies to pipelined commands that may wait for one another
-LINES_IN_A_ROW = 16  # pipelined commands after which other sessions get their turn
+BLOCK = 64 * 1024  # octets of DATA that are processed at a time, which takes a few milliseconds at most
+REPLIES_HELD = 16 * 1024  # octets of replies to pipelined commands that may be sent together
+LINES_IN_A_ROW = 16  # pipelined commands after which other sessions run
 WRITE_PATIENCE = 60.0  # seconds that a client may leave our replies unread
 CLOSE_PATIENCE = 5.0  # seconds that a client may take to receive the last replies
 
 
 class Disconnected(Exception):
-    """The client is gone."""
+    """The connection is lost."""
 
 
 class TimedOut(Exception):
-    """The client sent nothing for as long as it was given."""
+    """The client did not send in time."""
 
 
 class LineTooLong(Exception):
-    """A command line passed the limit; it was read to its end and dropped."""
+    """A command line was longer than the limit; it was read to its end and dropped."""
 
 
 class Stream(asyncio.Protocol):
-    """One connection as the session reads and writes it."""
+    """One client connection, for the session to read from and write to."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._out = bytearray()
-        self._lines = 0  # read since the last wait
+        self._lines = 0  # that were read since the last wait
         self._eof = False
         self._paused = False
         self._loop = asyncio.get_running_loop()
@@ -47,7 +47,7 @@ class Stream(asyncio.Protocol):
         self._closed = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
 
-    # the transport's side
+    # called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -62,7 +62,7 @@ class Stream(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._eof = True
         self._wake()
-        return not self.tls  # a client that only stops sending still gets its replies; TLS cannot be half closed
+        return not self.tls  # a client that closes its side still gets replies; not with TLS, which has no half close
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._eof = True
@@ -84,28 +84,28 @@ class Stream(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # the session's side
+    # called by the session
 
     @property
     def tls(self) -> str:
-        """Protocol version and cipher, like `TLSv1.3 TLS_AES_256_GCM_SHA384`; empty in clear."""
-        found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
-        return describe(found.cipher(), found.version()) if found is not None else ""
+        """Protocol version and cipher, like `TLSv1.3 TLS_AES_256_GCM_SHA384`; empty without TLS."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return describe(tls.cipher(), tls.version()) if tls is not None else ""
 
     @property
     def corked(self) -> bool:
-        """Whether replies may wait for those to commands that are here already (RFC 2920 section 3.2)."""
+        """Whether replies may wait, because the next command is in the buffer already (RFC 2920 section 3.2)."""
         return b"\n" in self._buffer and len(self._out) < REPLIES_HELD
 
     def write(self, data: bytes) -> None:
-        """Queue a reply; `flush` sends it."""
+        """Adds a reply to those that `flush` sends."""
         self._out += data
 
     async def flush(self) -> None:
-        """Send what was written and wait while the client does not take it.
+        """Sends the replies, and waits as long as the client does not read.
 
         Raises:
-            Disconnected: also where the client leaves our replies unread for a minute.
+            Disconnected: the connection is lost, or the client has read nothing for a minute.
         """
         self._send()
         if self._transport is None or self._transport.is_closing():
@@ -122,7 +122,7 @@ class Stream(asyncio.Protocol):
             self._transport.write(bytes(self._out))
         self._out.clear()
 
-    async def _more(self, timeout: float) -> None:
+    async def _wait_for_data(self, timeout: float) -> None:
         if self._eof:
             raise Disconnected
         if self._paused and self._transport is not None:
@@ -138,12 +138,12 @@ class Stream(asyncio.Protocol):
             self._lines = 0
 
     async def read_line(self, limit: int, timeout: float) -> bytes:
-        """The next line with its line end, whatever that is.
+        """The next line up to its LF.
 
         Raises:
-            LineTooLong: more than `limit` octets; the next line can be read.
-            TimedOut: no whole line within `timeout` seconds.
-            Disconnected
+            LineTooLong: it had more than `limit` octets; the next line can be read.
+            TimedOut: there was no whole line within `timeout` seconds.
+            Disconnected: the connection is lost.
         """
         deadline = self._loop.time() + timeout
         start = 0
@@ -154,9 +154,9 @@ class Stream(asyncio.Protocol):
                 self._buffer.clear()
             start = len(self._buffer)
             left = deadline - self._loop.time()
-            if left <= 0:  # data that never stops would always be earlier than a timer
+            if left <= 0:  # checked here, because data that never stops always comes before a timer
                 raise TimedOut
-            await self._more(left)
+            await self._wait_for_data(left)
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         self._lines += 1
@@ -168,26 +168,26 @@ class Stream(asyncio.Protocol):
         return line
 
     async def read_block(self, timeout: float) -> bytes:
-        """What has arrived, from one octet to `BLOCK`.
+        """The octets that have arrived, at least one and at most `BLOCK`.
 
         Raises:
-            TimedOut: nothing within `timeout` seconds.
-            Disconnected
+            TimedOut: there were none within `timeout` seconds.
+            Disconnected: the connection is lost.
         """
         if self._buffer:
             await asyncio.sleep(0)
         while not self._buffer:
-            await self._more(timeout)
+            await self._wait_for_data(timeout)
         block = bytes(self._buffer[:BLOCK])
         del self._buffer[:BLOCK]
         return block
 
     def unread(self, rest: bytes) -> None:
-        """Put back what was read past the end of DATA."""
+        """Puts octets that were read past the end of DATA back into the buffer."""
         self._buffer[:0] = rest
 
     async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
-        """Turn to TLS as the server. What was sent ahead in clear is dropped (RFC 3207 section 4.2).
+        """Starts TLS as the server. Data that was sent ahead in clear is dropped (RFC 3207 section 4.2).
 
         Raises:
             OSError: the handshake failed, and the connection is closed. ssl.SSLError is one.
@@ -204,17 +204,17 @@ class Stream(asyncio.Protocol):
             raise ConnectionResetError("connection lost during the TLS handshake")
 
     def interrupt(self, error: Exception) -> None:
-        """Raise `error` in the read that is waiting for the client."""
+        """Raises `error` in the read that waits for the client, if one does."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
     def abort(self) -> None:
-        """Drop the connection and what was not sent."""
+        """Drops the connection and the replies that were not sent."""
         if self._transport is not None:
             self._transport.abort()
 
     async def close(self) -> None:
-        """Send what is left and close. A client that does not take it keeps the connection for seconds at most."""
+        """Sends the last replies and closes the connection. A client that does not read has `CLOSE_PATIENCE`."""
         self._send()
         if self._transport is None:
             return

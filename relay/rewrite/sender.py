@@ -1,7 +1,7 @@
-"""Which envelope sender a delivery leaves with: decided once for each delivery, after routing, from what is known then.
+"""Decides which envelope sender a delivery leaves with, and whether it is rewritten by SRS.
 
-SPF at the next hop looks at this address, and bounces come back to it. Only a sender that we may not send for is
-rewritten; the reason goes into the log line of the attempt.
+SPF at the next hop checks this address, and bounces come back to it. Only a sender that we may not send for is
+rewritten; the reason stands in the log line of the attempt.
 """
 
 from __future__ import annotations

@@ -1,33 +1,51 @@
-"""The envelope sender of each delivery: the decision of `rewrite.sender`, with what it wants to know looked up.
+"""The envelope sender of each delivery: looks up what the decision in `rewrite.sender` depends on.
 
-That is whether SPF would pass for the sender from our addresses, for routes that rewrite only when it is needed, and
-the token of a sender that has to be stored.
+That is whether SPF would pass for the sender from our addresses, on routes with `srs = "when-needed"`, and the token of
+a sender that has to be stored.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from relay.authenticate import spf
 from relay.config.model import Config
 from relay.config.sections import SrsMode
 from relay.dns import DnsFailure, Resolver
 from relay.mail.address import domain_of
-from relay.queue.store import Delivery, Store, StoredMessage
+from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.sender import Decision, leaving_sender
 from relay.srs.address import Scheme, forward_token
 
 
+class TokenStore(Protocol):
+    """Stores senders under tokens (`queue.store`)."""
+
+    async def token_for(self, sender: str, now: float, lifetime: float) -> str:
+        """The token of a sender; it is good for `lifetime` seconds from now.
+
+        Raises:
+            QueueUnavailable
+        """
+        ...
+
+
 class Senders:
-    """Decides for one worker.
+    """Decides on the envelope senders of one worker.
 
     Args:
         clock: seconds since 1970.
     """
 
     def __init__(
-        self, config: Config, scheme: Scheme, store: Store, resolver: Resolver, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        scheme: Scheme,
+        store: TokenStore,
+        resolver: Resolver,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._scheme = scheme
@@ -35,22 +53,22 @@ class Senders:
         self._resolver = resolver
         self._clock = clock
 
-    def mode(self, one: Delivery) -> SrsMode:
-        """Whether senders are rewritten on the way of a delivery, by the route of today."""
-        return self._config.srs_mode(domain_of(one.recipient)) if one.srs else False
+    def mode(self, delivery: Delivery) -> SrsMode:
+        """Whether senders are rewritten on the way of a delivery, by the current configuration."""
+        return self._config.srs_mode(domain_of(delivery.recipient)) if delivery.srs else False
 
-    async def decide(self, stored: StoredMessage, one: Delivery, *, smtputf8: bool) -> Decision:
-        """The sender of one delivery, to a next hop that offers SMTPUTF8 or does not.
+    async def decide(self, stored: StoredMessage, delivery: Delivery, *, smtputf8: bool) -> Decision:
+        """The sender of a delivery to a next hop that offers SMTPUTF8, or does not.
 
         Raises:
             BadSyntax: as `leaving_sender`.
         """
-        mode = self.mode(one)
+        mode = self.mode(delivery)
         return leaving_sender(
             stored.sender,
-            authorised=bool(stored.verdict.get("trusted")) or stored.verdict.get("spf") == "pass",
+            authorised=stored.verdict.sender_allowed,
             srs_wanted=mode is not False,
-            srs_needed=mode != "when-needed" or not await self._may_stay(stored.sender, one),
+            srs_needed=mode != "when-needed" or not await self._may_stay(stored.sender, delivery),
             smtputf8=smtputf8,
             local_domains=self._config.senders.local_domains,
             scheme=self._scheme,
@@ -76,25 +94,23 @@ class Senders:
         Raises:
             DnsFailure: our name cannot be looked up.
         """
-        delivery, found = self._config.delivery, list[str]()
+        delivery, addresses = self._config.delivery, list[str]()
         for family, rdtype, source in (("ipv4", "A", delivery.source_ipv4), ("ipv6", "AAAA", delivery.source_ipv6)):
             if family not in delivery.families:
                 continue
             if source is not None:
-                found.append(str(source))
+                addresses.append(str(source))
             else:
-                found += (await self._resolver.query(self._config.hostname, rdtype)).records
-        return found
+                addresses += (await self._resolver.query(self._config.hostname, rdtype)).records
+        return addresses
 
-    async def _may_stay(self, sender: str, one: Delivery) -> bool:
-        """Whether SPF will pass for a sender beyond us. A smarthost sends from addresses that we do not know."""
-        behind_smarthost = (
-            self._config.delivery.smarthost is not None and self._config.next_hop(domain_of(one.recipient)) is None
-        )
+    async def _may_stay(self, sender: str, delivery: Delivery) -> bool:
+        """Whether SPF will pass for a sender at the next hop. A smarthost sends from addresses that we do not know."""
+        behind_smarthost = self._config.leaves_by_smarthost(domain_of(delivery.recipient))
         return bool(sender) and not behind_smarthost and await self._passes(sender)
 
     async def _passes(self, sender: str) -> bool:
-        """Whether SPF passes for a sender from every address of ours; where that cannot be told it does not."""
+        """Whether SPF passes for a sender from every address of ours; a DNS failure counts as no."""
         host = self._config.hostname
         try:
             ours = await self.our_addresses()

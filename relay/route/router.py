@@ -1,8 +1,8 @@
-"""Who may send to whom, decided at RCPT: what a recipient is to us, and where its mail goes.
+"""Decides about each RCPT: what the recipient is to us, where its mail goes, and whether the client may send there.
 
-The order is the policy: SRS and reply addresses of ours, then postmaster, aliases and domain routes, then
-whatever a trusted client asks for, and for everyone else nothing. No step looks at the client before the last, and no
-configuration of tables leads past it to other hosts.
+The order is the policy: return addresses (SRS and reply addresses of ours), then postmaster, aliases and domain routes,
+then whatever a trusted client asks for, and nothing for strangers. Only the last step depends on the client, so that no
+table opens the relay to other hosts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from relay.config.model import Config
 from relay.dns import DnsFailure
 from relay.mail.address import domain_of, lookup_key, split, unquote
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates
@@ -26,7 +26,14 @@ from relay.route.alias_table import AliasLoop, AliasTable
 from relay.route.bad_lines import TryLater
 from relay.route.callout import Probe
 from relay.route.domain_routes import DomainTable, NoSuchUser
-from relay.route.srs_reverse import Home, Question, TokenLookup, WayHome, counted_as, stands_for_another
+from relay.route.srs_reverse import (
+    ReturnAddresses,
+    Returned,
+    RouteRequest,
+    TokenLookup,
+    counted_as,
+    has_return_syntax,
+)
 from relay.route.tables import Tables
 from relay.srs.address import Scheme, SrsError
 from relay.srs.reply_address import is_reply
@@ -68,13 +75,13 @@ class Routed:
     Attributes:
         targets: at least one, each address once.
         chain: the aliases that every target was reached through, to be marked (`relay.route.loops`).
-        home: who is behind an SRS or reply address of ours; None for other recipients.
+        returned: who is behind a return address of ours; None for other recipients.
     """
 
     kind: Kind
     targets: tuple[Target, ...]
     chain: tuple[str, ...] = ()
-    home: Home | None = None
+    returned: Returned | None = None
 
 
 class Router:
@@ -82,7 +89,7 @@ class Router:
 
     Args:
         probe: asks a mailbox host about a user, see `relay.route.callout.Probe`.
-        token_lookup: finds stored senders, see `relay.route.srs_reverse.TokenLookup`.
+        token_lookup: finds stored senders, see `srs_reverse.TokenLookup`.
         own_addresses: asked for an address literal that is none of the configured addresses.
     """
 
@@ -103,7 +110,7 @@ class Router:
         self._own_domains = config.own_domains
         self._addresses = _configured_addresses(config)
         self._own_addresses = own_addresses
-        self._way_home = WayHome(config.srs, scheme, rates, token_lookup)
+        self._return_addresses = ReturnAddresses(config.srs, scheme, rates, token_lookup)
         self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
         self._no_aliases = AliasTable({}, frozenset(), frozenset())
@@ -117,65 +124,75 @@ class Router:
         """Whether a normal domain is one of `served_domains`: an unknown user there is refused, whoever asks."""
         return domain in self._table.domains or self._domains.route_for(domain) is not None
 
-    async def route(self, asked: Question) -> Routed:
+    async def route(self, request: RouteRequest) -> Routed:
         """Decide about one RCPT: a valid address without source route, or `postmaster` alone.
+
+        Rates of the person behind a return address are for `refuse_over_rate`, after the sender was checked.
 
         Raises:
             Refused: 550 5.1.1 for an unknown user and for an SRS or reply address that is malformed, forged or expired;
                 550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.3.5, 451 4.4.1, 451 4.4.3, 451 4.4.6
                 for now.
         """
-        recipient = await self._by_name(asked)
-        if self._way_home.leads_home(recipient):
-            home = await self._way_home.admit(recipient, asked)  # anyone, or one of our own addresses
-            inner = await self._ours(home.address, asked) or Routed("trusted", (Target(home.address),))
-            if inner.home is not None:  # another address of ours, behind an alias
-                home = replace(home, veiled=home.veiled or inner.home.veiled, forged=home.forged or inner.home.forged)
-            return replace(inner, kind="reply" if is_reply(recipient) else "srs", home=home)
-        if asked.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
+        recipient = await self._by_name(request)
+        if self._return_addresses.includes(recipient):
+            returned = await self._return_addresses.reverse(recipient, request)
+            inner = await self._ours(returned.address, request) or Routed("trusted", (Target(returned.address),))
+            if inner.returned is not None:  # the person is an alias of another return address of ours
+                returned = replace(
+                    inner.returned,
+                    hidden=returned.hidden or inner.returned.hidden,
+                    forged=returned.forged or inner.returned.forged,
+                )
+            return replace(inner, kind="reply" if is_reply(recipient) else "srs", returned=returned)
+        if request.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
-        routed = await self._ours(recipient, asked)
+        routed = await self._ours(recipient, request)
         if routed is not None:
             return routed
-        if not asked.stranger:
+        if not request.stranger:
             return Routed("trusted", (Target(recipient),))
         domain = domain_of(recipient)
         if self._answers_for(domain) or (domain in self._table.local_domains and self._table.bad.hide(domain)):
             raise self._unknown(recipient)
         raise Refused(550, "5.7.1", f"<{recipient}>: relaying denied")
 
-    async def _by_name(self, asked: Question) -> str:
+    async def _by_name(self, request: RouteRequest) -> str:
         """The recipient; `postmaster` alone, and a role at an address literal of ours, as an address of the host name.
 
         Raises:
             Refused: 451 4.4.3, what our host name has for addresses cannot be found out now.
         """
-        recipient = asked.recipient
+        recipient = request.recipient
         if recipient.lower() == "postmaster":
             return f"{recipient}@{self._hostname}"
         local, domain = split(recipient)
         ip = literal_ip(domain)
-        if ip and _role(recipient) and not self._is_listed(recipient) and await self._is_own(ip, asked):
+        if ip and _role(recipient) and not self._is_listed(recipient) and await self._is_own(ip, request):
             return f"{local}@{self._hostname}"
         return recipient
 
-    async def _is_own(self, ip: str, asked: Question) -> bool:
-        if ip in self._addresses or (asked.client is not None and ip == asked.client.local):
+    async def _is_own(self, ip: str, request: RouteRequest) -> bool:
+        if ip in self._addresses or (request.client is not None and ip == request.client.local):
             return True
         try:
             return ip in map(plain_ip, await self._own_addresses())
         except DnsFailure:
-            raise Refused(451, "4.4.3", f"<{asked.recipient}>: our own name cannot be looked up, try later") from None
+            raise Refused(451, "4.4.3", f"<{request.recipient}>: our own name cannot be looked up, try later") from None
+
+    def refuse_over_rate(self, routed: Routed, request: RouteRequest) -> None:
+        """Refuse a message to a person behind a return address who gets too many. Raises Refused 450 4.7.1."""
+        if routed.returned is not None:
+            self._return_addresses.refuse_over_rate(routed.returned, request)
 
     def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
-        """Count a message with these recipients that is about to be taken; False where a rate is used up, see
-        `WayHome.count`."""
-        homes = [routed.home for routed in routes if routed.home is not None]
-        return not homes or self._way_home.count(homes, sender, counted_as(client), now)
+        """Count a message that is about to be accepted; False where a rate is used up, see `ReturnAddresses.count`."""
+        persons = [routed.returned for routed in routes if routed.returned is not None]
+        return not persons or self._return_addresses.count(persons, sender, counted_as(client), now)
 
-    def leads_home(self, address: str) -> bool:
+    def is_return_address(self, address: str) -> bool:
         """Whether an address is an SRS or reply address of ours, good or bad."""
-        return self._way_home.leads_home(address)
+        return self._return_addresses.includes(address)
 
     @property
     def _table(self) -> AliasTable:
@@ -200,7 +217,7 @@ class Router:
             return self._postmaster
         return next(filter(self._table.matches, (f"postmaster@{domain}", f"postmaster@{self._hostname}")), "")
 
-    async def _ours(self, recipient: str, asked: Question) -> Routed | None:
+    async def _ours(self, recipient: str, request: RouteRequest) -> Routed | None:
         """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
 
         Raises:
@@ -208,19 +225,19 @@ class Router:
         """
         reader = self._reader(recipient)
         if reader:
-            targets, _ = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), asked)
+            targets, _ = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), request)
             return Routed("postmaster", targets, (recipient, *self._table.chain(reader)))
         addresses = self._expanded(recipient, recipient)
         if addresses is not None:
-            targets, home = await self._targets(recipient, addresses, asked)
-            kind: Kind = "alias" if home is None else "reply" if is_reply(recipient) else "srs"
-            return Routed(kind, targets, self._table.chain(recipient), home)
+            targets, returned = await self._targets(recipient, addresses, request)
+            kind: Kind = "alias" if returned is None else "reply" if is_reply(recipient) else "srs"
+            return Routed(kind, targets, self._table.chain(recipient), returned)
         domain = domain_of(recipient)
         if (route := self._domains.route_for(domain)) is not None:
             if route.recipients == "any" and domain in self._table.bad.domains:
                 raise TryLater(recipient)  # as the catch-all of the alias table
             try:
-                await self._domains.accepts(recipient, asked.stranger)
+                await self._domains.accepts(recipient, request.stranger)
             except NoSuchUser:
                 raise self._unknown(recipient) from None
             return Routed("domain", (self._target(recipient),))
@@ -243,32 +260,32 @@ class Router:
             Refused: 451 4.4.6, aliases lead to each other.
         """
         try:
-            found = self._table.expand(address)
+            targets = self._table.expand(address)
         except AliasLoop as error:
             log.error("alias_loop", alias=address, error=str(error))
             raise Refused(451, "4.4.6", f"<{recipient}>: its alias leads back to itself, try later") from None
-        if found == ():
+        if targets == ():
             raise TryLater(recipient)
-        return found
+        return targets
 
     async def _targets(
-        self, recipient: str, addresses: Iterable[str], asked: Question
-    ) -> tuple[tuple[Target, ...], Home | None]:
+        self, recipient: str, addresses: Iterable[str], request: RouteRequest
+    ) -> tuple[tuple[Target, ...], Returned | None]:
         """The deliveries for the addresses behind a recipient. One that cannot exist does not keep the others back.
-        Who is behind an address of ours that came with the recipient is told, too.
+        Who is behind a return address among them comes with them, where `_finals` tells it.
 
         Raises:
             NoSuchUser, TryLater: none of them exists, or can be known to; the text names the recipient, never what
                 stands behind it.
             Refused: as `_finals`.
         """
-        found: dict[str, Target] = {}
+        targets: dict[str, Target] = {}
         refusal: Refused = NoSuchUser(recipient)
-        home: Home | None = None
+        returned: Returned | None = None
         for address in addresses:
             try:
-                finals, admitted = await self._finals(address, asked)
-                home = home or admitted
+                finals, person = await self._finals(address, request)
+                returned = returned or person
             except TryLater:
                 refusal, finals = TryLater(recipient), ()
                 log.warning("alias_target_bad", alias=recipient, target=address)
@@ -278,31 +295,32 @@ class Router:
                         refusal = TryLater(recipient)
                     log.warning("alias_target_unknown", alias=recipient, target=final)
                 else:
-                    found.setdefault(lookup_key(final), self._target(final))
-        if not found:
+                    targets.setdefault(lookup_key(final), self._target(final))
+        if not targets:
             raise TryLater(recipient) if self._table.lacks_targets(recipient) else refusal
-        return tuple(found.values()), home
+        return tuple(targets.values()), returned
 
-    async def _finals(self, address: str, asked: Question) -> tuple[tuple[str, ...], Home | None]:
-        """What an alias may still lead to without being an alias: who is behind an address of ours, our postmaster.
-        Who was admitted comes with it.
+    async def _finals(self, address: str, request: RouteRequest) -> tuple[tuple[str, ...], Returned | None]:
+        """What an alias may lead to that is no alias itself: the person behind a return address, our postmaster.
+
+        The person comes as `Returned` where the recipient itself has the syntax of a return address: by
+        `@domain @srs.domain` it reaches the return address, and has no more right than without that detour.
 
         Raises:
-            Refused: an SRS or reply address that came with the recipient, by `@domain @srs.domain`, has no more right
-                than it would have without that detour.
+            Refused: as `ReturnAddresses.reverse`, for such a recipient.
         """
-        if self._way_home.leads_home(address):
-            home = None
-            if stands_for_another(asked.recipient):
-                home = await self._way_home.admit(address, asked)
-                behind = home.address
+        if self._return_addresses.includes(address):
+            returned = None
+            if has_return_syntax(request.recipient):
+                returned = await self._return_addresses.reverse(address, request)
+                person = returned.address
             else:
                 try:
-                    behind = await self._way_home.target(address, asked.now)
+                    person = await self._return_addresses.target(address, request.now)
                 except SrsError as error:
                     log.warning("alias_target_unknown", target=address, error=str(error))
                     return (), None
-            return self._expanded(behind, behind) or (behind,), home
+            return self._expanded(person, person) or (person,), returned
         if reader := self._reader(address):
             return self._expanded(reader, reader) or (reader,), None
         return (address,), None
@@ -327,5 +345,5 @@ def _configured_addresses(config: Config) -> frozenset[str]:
     """The addresses of ours that the configuration names: of listeners, and those that mail leaves from."""
     listeners = (host_port(listener.address)[0] for listener in config.listen)
     sources = (config.delivery.source_ipv4, config.delivery.source_ipv6)
-    found = {*map(plain_ip, listeners), *(str(source) for source in sources if source is not None)}
-    return frozenset(str(ip) for ip in map(ipaddress.ip_address, found) if not ip.is_unspecified)
+    addresses = {*map(plain_ip, listeners), *(str(source) for source in sources if source is not None)}
+    return frozenset(str(ip) for ip in map(ipaddress.ip_address, addresses) if not ip.is_unspecified)

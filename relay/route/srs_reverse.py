@@ -1,21 +1,22 @@
-"""Bounces and replies on their way home: an SRS or reply address at our domain becomes the sender or author behind it.
+"""Bounces and replies to return addresses: which sender or author stands behind one, and who may write to it.
 
-Whoever holds such an address may write to it, so the other rules of routing do not apply; what protects the person
-behind it is the hash, the age, and rates: of messages to one person, and of addresses that a client makes up.
+A return address is an SRS or reply address at our domain. Whoever holds one may write to it, so the other rules of
+routing do not apply. The person behind it is protected by the hash, the age, and rates: of messages to one person, and
+of addresses that a client makes up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from relay.config.sections import SrsSection
 from relay.mail.address import domain_of, lookup_key
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.network import client_network
 from relay.rate import PersonBuckets, Rates
-from relay.srs import reply_address as replies
+from relay.srs import reply_address
 from relay.srs.address import (
     BadSyntax,
     Expired,
@@ -23,32 +24,27 @@ from relay.srs.address import (
     Scheme,
     SrsError,
     Token,
-    claimed,
     is_guessable,
     is_srs,
+    read_unverified,
     reverse,
 )
 
 TokenLookup = Callable[[str], Awaitable[str | None]]
-"""The sender or author stored under the id of a token; None where there is none (any more)."""
+"""Finds the sender or author that is stored under the id of a token; None where there is none (any more)."""
 
-_STEPS = 2  # SRS1 over an SRS0 that was ours, then the sender: no more can lie inside each other at one host
-
-
-async def _nothing() -> None: ...
+_STEPS = 2  # SRS1 around an SRS0 of ours, then the sender: no more can be nested at one host
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One RCPT as it is decided.
+class RouteRequest:
+    """One RCPT to decide.
 
     Attributes:
         recipient: in normal form.
         sender: the envelope sender, empty for the null sender.
-        client: who asks; None for mail of our own, which may go anywhere and is held up by no rate.
+        client: who asks; None for an own message, which may go anywhere and is held up by no rate.
         now: seconds since 1970.
-        check_sender: raises Refused where the client may not write in the sender's name; awaited before a rate is
-            looked at, so that nobody learns from it.
         given: the recipient as the client wrote it, where it is another form.
     """
 
@@ -56,42 +52,41 @@ class Question:
     sender: str
     client: Client | None
     now: float
-    check_sender: Callable[[], Awaitable[None]] = field(default=_nothing)
     given: str = ""
 
     @property
     def stranger(self) -> str:
-        """The client as rates count it; empty for mail of our own and of trusted clients, whom they leave alone."""
+        """The client as rates count it; empty for own messages and trusted clients, which no rate holds up."""
         return counted_as(self.client)
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """Who is behind an SRS or reply address of ours that was admitted.
+class Returned:
+    """Who is behind a return address.
 
     Attributes:
         address: the sender or author.
-        veiled: the client has made up too many addresses to be told whether this one is good.
-        forged: it is not: its mail goes nowhere.
+        hidden: the client has made up too many addresses to be told whether this one is good.
+        forged: the address is forged: its mail is not delivered.
     """
 
     address: str
-    veiled: bool = False
+    hidden: bool = False
     forged: bool = False
 
 
 def counted_as(client: Client | None) -> str:
-    """See `Question.stranger`."""
+    """See `RouteRequest.stranger`."""
     return "" if client is None or client.trusted else client_network(client.ip)
 
 
-def stands_for_another(address: str) -> bool:
-    """Whether the local part is one of SRS or of a reply address, at whatever domain."""
-    return is_srs(address) or replies.is_reply(address)
+def has_return_syntax(address: str) -> bool:
+    """Whether the local part is one of an SRS or reply address, at whatever domain."""
+    return is_srs(address) or reply_address.is_reply(address)
 
 
-class WayHome:
-    """The way back from SRS and reply addresses at our domain.
+class ReturnAddresses:
+    """The return addresses at our domain.
 
     Args:
         srs: the domain, and who may write.
@@ -104,124 +99,134 @@ class WayHome:
         self._token_lookup = token_lookup
         self._rates = rates
 
-    def leads_home(self, address: str) -> bool:
-        """Whether an address is an SRS or reply address at our domain, good or bad."""
-        return stands_for_another(address) and domain_of(address) == self._srs.domain
+    def includes(self, address: str) -> bool:
+        """Whether an address is a return address of ours, good or bad."""
+        return has_return_syntax(address) and domain_of(address) == self._srs.domain
 
     async def target(self, address: str, now: float) -> str:
-        """The address behind one of ours: a sender, another forwarder's SRS0 address, or an author.
+        """The address behind a return address: a sender, another forwarder's SRS0 address, or an author.
 
         Raises:
             SrsError: malformed, forged or expired; the text says which.
         """
         for _ in range(_STEPS):
             behind = await self._stored(self._step(address, now), address)
-            if not self.leads_home(behind):
+            if not self.includes(behind):
                 return behind
             address = behind
         raise BadSyntax(f"malformed {_kind(address)} address: it leads back to itself")
 
     def _step(self, address: str, now: float) -> str | Token:
-        return reverse(address, self._scheme, now) if is_srs(address) else replies.reverse(address, self._scheme)
+        return reverse(address, self._scheme, now) if is_srs(address) else reply_address.reverse(address, self._scheme)
 
-    async def _stored(self, found: str | Token, address: str) -> str:
-        behind = await self._token_lookup(found.id) if isinstance(found, Token) else found
-        if behind is None:
+    async def _stored(self, behind: str | Token, address: str) -> str:
+        person = await self._token_lookup(behind.id) if isinstance(behind, Token) else behind
+        if person is None:
             raise Expired(f"expired {_kind(address)} address: who is behind it is no longer stored")
-        return behind
+        return person
 
-    async def _claimed(self, address: str, now: float) -> Home:
-        """The same by what is written: the way is the same whether hashes are right or not, also in what it raises,
-        unless all of them are too long to be guessed. Then the address is judged as it is, and never forged.
+    async def _claimed(self, address: str, now: float) -> Returned:
+        """As `target`, but by what is written there: it takes the same steps, and raises the same errors, whether the
+        hashes are right or not, so that nobody learns from it. Hashes too long to be guessed are verified.
 
         Raises:
-            SrsError: malformed or expired; forged, where that cannot be found out by guessing.
+            SrsError: malformed or expired; forged, where guessing could not find that out.
         """
         guessable = forged = False
         for _ in range(_STEPS):
             if is_srs(address):
                 guessable = guessable or is_guessable(address)
-                found = claimed(address, self._scheme, now)
+                inner = read_unverified(address, self._scheme, now)
                 try:
                     reverse(address, self._scheme, now)
                 except Forged:
                     forged = True
             else:
-                found = replies.reverse(address, self._scheme)
-            behind = await self._stored(found, address)
-            if not self.leads_home(behind):
+                inner = reply_address.reverse(address, self._scheme)
+            behind = await self._stored(inner, address)
+            if not self.includes(behind):
                 if forged and not guessable:
                     raise Forged(f"forged {_kind(address)} address")
-                return Home(behind, guessable, forged)
+                return Returned(behind, guessable, forged)
             address = behind
         raise BadSyntax(f"malformed {_kind(address)} address: it leads back to itself")
 
-    async def admit(self, address: str, asked: Question) -> Home:
-        """The target of an address of ours for one message: the recipient that was given, or what it stands for.
+    async def reverse(self, address: str, request: RouteRequest) -> Returned:
+        """Who is behind a return address, for one message.
 
-        A client past `srs.forged_rate` learns nothing more about addresses that can be guessed: those of other senders
-        than the null sender are refused, bounces are taken, and forged ones among them are marked in what is returned.
-        So a forger cannot keep away the bounces that come from the same address.
+        A client past `srs.forged_rate` learns nothing more about addresses that can be guessed: it may not write to
+        them with a sender, its bounces are accepted, and the result says which of them are to a forged address. So a
+        forger cannot keep away the bounces that come from the same client.
+
+        Args:
+            address: the recipient of the request, or an address that the recipient is an alias of.
 
         Raises:
-            Refused: 550 5.1.1, malformed, forged or expired, and the text says which; 550 5.7.1, it takes bounces only;
-                450 4.7.1, too many messages to the address behind it, or too many forged addresses from this client;
-                and what `check_sender` of the question raises.
+            Refused: 550 5.1.1, malformed, forged or expired, and the text says which; 550 5.7.1, the address takes
+                bounces only; 450 4.7.1, too many forged addresses from this client.
         """
-        shown, guesser = f"<{asked.recipient}>", asked.stranger
-        if address == asked.recipient and asked.given:
-            address = asked.given
+        guesser = request.stranger
+        if address == request.recipient and request.given:
+            address = request.given
         try:
-            if guesser and not self._rates.forgeries.has(guesser, asked.now):
-                home = await self._admit_guesser(address, asked)
+            if guesser and not self._rates.forgeries.has(guesser, request.now):
+                returned = await self._reverse_for_guesser(address, request)
             else:
-                home = Home(await self.target(address, asked.now))
+                returned = Returned(await self.target(address, request.now))
         except SrsError as error:
             if guesser and isinstance(error, Forged):
-                self._rates.forgeries.take(guesser, asked.now)
-            raise Refused(550, "5.1.1", f"{shown}: {error}") from None
-        if asked.sender and self._srs.accept == "null" and is_srs(address):
-            raise Refused(550, "5.7.1", f"{shown}: this address takes bounces only (MAIL FROM:<>)")
-        if asked.client is not None:
-            await asked.check_sender()
-            if not self._has_room(home, asked.sender, guesser, asked.now):
-                raise Refused(450, "4.7.1", f"{shown}: too many messages to the address behind it, try later")
-        return home
+                self._rates.forgeries.take(guesser, request.now)
+            raise Refused(550, "5.1.1", f"<{request.recipient}>: {error}") from None
+        if request.sender and self._srs.accept == "null" and is_srs(address):
+            raise Refused(550, "5.7.1", f"<{request.recipient}>: this address takes bounces only (MAIL FROM:<>)")
+        return returned
 
-    async def _admit_guesser(self, address: str, asked: Question) -> Home:
+    async def _reverse_for_guesser(self, address: str, request: RouteRequest) -> Returned:
         try:
-            home = await self._claimed(address, asked.now)
+            returned = await self._claimed(address, request.now)
         except SrsError:
-            home = None
-        if home is None or (home.veiled and asked.sender):
-            text = f"<{asked.recipient}>: too many forged addresses from {asked.stranger}, try later"
+            returned = None
+        if returned is None or (returned.hidden and request.sender):
+            text = f"<{request.recipient}>: too many forged addresses from {request.stranger}, try later"
             raise Refused(450, "4.7.1", text)
-        return home
+        return returned
 
-    def _has_room(self, home: Home, sender: str, client: str, now: float) -> bool:
-        if home.veiled and not self._rates.veiled.has(client, now):
+    def refuse_over_rate(self, returned: Returned, request: RouteRequest) -> None:
+        """Refuse a message to a person who gets too many. Nothing is counted yet.
+
+        Raises:
+            Refused: 450 4.7.1.
+        """
+        if request.client is not None and not self._has_room(returned, request.sender, request.stranger, request.now):
+            text = f"<{request.recipient}>: too many messages to the address behind it, try later"
+            raise Refused(450, "4.7.1", text)
+
+    def _has_room(self, returned: Returned, sender: str, client: str, now: float) -> bool:
+        if returned.hidden and not self._rates.veiled.has(client, now):
             return False
-        return self._rate(sender).has(lookup_key(home.address), client, now)
+        return self._rate(sender).has(lookup_key(returned.address), client, now)
 
-    def count(self, homes: Iterable[Home], sender: str, client: str, now: float) -> bool:
-        """Count a message that is about to be taken, once for each person that it is for; False where the rate of one
-        of them is used up, and then it counts for none of them.
+    def count(self, persons: Iterable[Returned], sender: str, client: str, now: float) -> bool:
+        """Count a message that is about to be accepted, once for each person that it is for.
 
-        What is veiled counts for the client as well, each address: that bounds guesses, and the dead letters that they
-        leave. What is forged counts for the client alone, since nobody's rate is for others to use up. A rate that is
-        full sooner for a good address than for a forged one would tell them apart, but only after `srs.bounce_rate`
-        messages, which is as many as a client may send in a minute.
+        A hidden address counts for the client as well, each address: that bounds guesses, and the dead letters that
+        they leave. A forged address counts for the client alone, so that nobody uses up the rate of another. A rate
+        that is full sooner for a good address than for a forged one would tell them apart, but only after
+        `srs.bounce_rate` messages, which is as many as a client may send in a minute.
 
         Args:
             client: see `counted_as`.
+
+        Returns:
+            False where the rate of a person or of the client is used up; then the message is not counted.
         """
-        homes = tuple(homes)
-        if not all(self._has_room(home, sender, client, now) for home in homes):
+        persons = tuple(persons)
+        if not all(self._has_room(person, sender, client, now) for person in persons):
             return False
-        if not all(self._rates.veiled.take(client, now) for home in homes if home.veiled):
+        if not all(self._rates.veiled.take(client, now) for person in persons if person.hidden):
             return False
-        for person in {lookup_key(home.address) for home in homes if not home.forged}:
-            self._rate(sender).take(person, client, now)
+        for key in {lookup_key(person.address) for person in persons if not person.forged}:
+            self._rate(sender).take(key, client, now)
         return True
 
     def _rate(self, sender: str) -> PersonBuckets:

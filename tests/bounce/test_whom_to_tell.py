@@ -1,4 +1,4 @@
-"""Who gets a notification: the table of DESIGN's rule against backscatter, and the allowance behind it."""
+"""Who gets a notification: the table of the rule against backscatter, and the allowance behind it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.bounce.whom_to_tell import fate
+from relay.bounce.whom_to_tell import whom_to_tell
+from relay.queue.stored_verdict import StoredVerdict
 
 JOE = "joe@origin.example"
 
@@ -27,13 +28,13 @@ def _unasked(domain: str) -> bool:
 def told(
     action: Any = "failed",
     *,
-    verdict: dict[str, Any],
+    verdict: StoredVerdict,
     sender: str = JOE,
     notify: str = "",
     to: Any = "verified",
     allowance: Callable[[str], bool] = _unasked,
 ) -> str:
-    return fate(action, sender=sender, notify=notify, verdict=verdict, to=to, allowance=allowance)
+    return whom_to_tell(action, sender=sender, notify=notify, verdict=verdict, to=to, allowance=allowance)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def told(
     ],
 )
 def test_fate(action: Any, sender: str, notify: str, trusted: bool, spf: str, allowance: Any, expected: str) -> None:
-    verdict = {"trusted": trusted, "spf": spf}
+    verdict = StoredVerdict(trusted=trusted, spf=spf)
     assert told(action, sender=sender, notify=notify, verdict=verdict, allowance=allowance) == expected
 
 
@@ -78,33 +79,33 @@ def test_the_allowance_is_asked_for_the_domain_in_its_normal_form() -> None:
         asked.append(domain)
         return True
 
-    told(sender="joe@Origin.EXAMPLE", verdict={"spf": "none"}, allowance=allowance)
+    told(sender="joe@Origin.EXAMPLE", verdict=StoredVerdict(spf="none"), allowance=allowance)
     assert asked == ["origin.example"]
 
 
 @pytest.mark.parametrize("spf", ["fail", "softfail", "none", "temperror"])
 def test_a_signature_that_speaks_for_the_sender_is_as_good_as_spf(spf: str) -> None:
-    assert told(verdict={"spf": spf, "sender_aligned": True}) == "send"
+    assert told(verdict=StoredVerdict(spf=spf, sender_signed=True)) == "send"
 
 
 def test_the_authors_own_proof_says_nothing_of_a_forged_sender() -> None:
     """A spammer with a domain, a key and a DMARC record of his own writes anyone he likes into MAIL FROM."""
-    verdict = {"spf": "fail", "dmarc": "pass", "aligned": ["dkim"], "sender_aligned": False}
+    verdict = StoredVerdict(spf="fail", dmarc="pass", aligned=("dkim",))
     assert told(verdict=verdict) == "dead"
 
 
 @pytest.mark.parametrize("verdict", [{}, {"trusted": False}, {"spf": ""}])
 def test_an_older_queues_entry_that_says_nothing_proves_nothing(verdict: dict[str, Any]) -> None:
-    assert told(verdict=verdict) == "dead"
+    assert told(verdict=StoredVerdict.from_json(verdict)) == "dead"
 
 
 @pytest.mark.parametrize("spf", ["fail", "softfail", "none", ""])
 def test_all_is_everyone_but_the_null_sender(spf: str) -> None:
-    assert told(verdict={"spf": spf}, to="all") == "send"
-    assert told(verdict={"spf": spf}, to="all", sender="") == "dead"
+    assert told(verdict=StoredVerdict(spf=spf), to="all") == "send"
+    assert told(verdict=StoredVerdict(spf=spf), to="all", sender="") == "dead"
 
 
 def test_all_leaves_to_the_sender_what_was_asked_for() -> None:
-    assert told(verdict={"spf": "fail"}, to="all", notify="NEVER") == "none"
-    assert told("delayed", verdict={"spf": "fail"}, to="all") == "none"
-    assert told("delayed", verdict={"spf": "fail"}, to="all", notify="DELAY") == "send"
+    assert told(verdict=StoredVerdict(spf="fail"), to="all", notify="NEVER") == "none"
+    assert told("delayed", verdict=StoredVerdict(spf="fail"), to="all") == "none"
+    assert told("delayed", verdict=StoredVerdict(spf="fail"), to="all", notify="DELAY") == "send"

@@ -21,7 +21,8 @@ from relay.config.file import load
 from relay.route.alias_file import parse_virtual
 from relay.sign import keys
 from relay.srs import address as srs
-from relay.srs.address import Scheme, read_secrets, scheme_from_config
+from relay.srs.address import Scheme
+from relay.srs.configured_scheme import read_secrets, scheme_from_config
 
 GENERATE = keys.generate
 PEM = GENERATE("rsa2048")

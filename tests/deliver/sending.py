@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from relay.config.model import Config
-from relay.deliver.host_failover import Agent, Job
+from relay.deliver.host_failover import DeliveryAgent, Job
+from relay.deliver.next_hop import NextHops
 from relay.dns import StaticResolver
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
+from relay.mail.outcome import Outcome
 from relay.network import Endpoint, endpoint
 from relay.process.files import read_password
 
@@ -29,13 +31,21 @@ def config(**delivery: Any) -> Config:
     )
 
 
+class Sender(DeliveryAgent):
+    """The agent, called with a domain or a configured next hop."""
+
+    async def deliver_to(self, domain: str, endpoint: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
+        next_hop = self._next_hops.of(f"x@{domain}") if endpoint is None else self._next_hops.at(endpoint)
+        return await self.deliver(next_hop, job)
+
+
 @contextlib.asynccontextmanager
-async def agent(zone: Zone | None = None, **delivery: Any) -> AsyncIterator[Agent]:
+async def agent(zone: Zone | None = None, **delivery: Any) -> AsyncIterator[Sender]:
     """An agent that may connect to loopback, with the keys of `[delivery]` on top."""
     sending = config(**{"public_addresses_only": False, **delivery})
     smarthost = sending.delivery.smarthost
     password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
-    agent = Agent(sending, StaticResolver(zone or {}), password)
+    agent = Sender(sending, StaticResolver(zone or {}), NextHops(sending, password))
     try:
         yield agent
     finally:

@@ -18,7 +18,6 @@ from cryptography.x509.oid import NameOID
 
 from relay.config.sections import TlsSection
 from relay.deliver.client_tls import client_context
-from relay.receive.server_tls import ServerTls
 from tests.deliver.scripted import FINE, HANG_UP, STALL, Part, Play, ScriptedServer
 from tests.deliver.sending import CONTENT, Zone, agent, hop, job
 
@@ -109,7 +108,7 @@ def trusted(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iter
 async def test_may_uses_starttls_where_it_is_offered(certificates: Certificates) -> None:
     server = ScriptedServer(tls=certificates.good)
     async with server(), agent() as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert outcome.status == "delivered" and outcome.tls.startswith("TLSv1.3 TLS_")
     assert server.sessions[0].verbs() == ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
     assert server.sessions[0].encrypted
@@ -118,21 +117,21 @@ async def test_may_uses_starttls_where_it_is_offered(certificates: Certificates)
 async def test_may_asks_for_no_certificate_that_fits(certificates: Certificates) -> None:
     server = ScriptedServer(tls=certificates.other)
     async with server(), agent(ZONE, port=server.port) as sender:
-        (outcome,) = await sender.deliver("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert outcome.status == "delivered" and outcome.tls
 
 
 async def test_may_goes_on_in_clear_where_it_is_not_offered() -> None:
     server = ScriptedServer()
     async with server(), agent() as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert (outcome.status, outcome.tls) == ("delivered", "")
 
 
 async def test_none_does_not_ask_for_it(certificates: Certificates) -> None:
     server = ScriptedServer(tls=certificates.good)
     async with server(), agent(tls="none") as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert (outcome.status, outcome.tls) == ("delivered", "")
     assert "STARTTLS" not in server.commands
 
@@ -141,7 +140,7 @@ async def test_none_does_not_ask_for_it(certificates: Certificates) -> None:
 async def test_may_stays_on_the_connection_where_starttls_is_refused(certificates: Certificates, refusal: str) -> None:
     server = ScriptedServer(tls=certificates.good, STARTTLS=refusal)
     async with server(), agent() as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert (outcome.status, outcome.tls, len(server.sessions)) == ("delivered", "", 1)
 
 
@@ -161,7 +160,7 @@ BROKEN: list[Play] = [
 async def test_may_reconnects_in_clear_where_the_handshake_fails(play: Play) -> None:
     server = ScriptedServer(offers=("STARTTLS",), STARTTLS=play)
     async with server(), agent(helo_timeout="300ms") as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert (outcome.status, outcome.tls) == ("delivered", "")
     assert [session.verbs()[1] for session in server.sessions] == ["STARTTLS", "MAIL"]
 
@@ -213,7 +212,7 @@ async def test_what_a_host_has_against_a_session_in_clear_is_a_deferral_behind_a
         script["greeting"] = [FINE, play["greeting"]]
     server = ScriptedServer(offers=offers, STARTTLS=tls, script=script)
     async with server(), agent() as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert outcome.status == "deferred" and outcome.enhanced.startswith("4.")
     ((refusal),) = play.values()
     words = "connection lost" if refusal is HANG_UP else str(refusal).split()[-1]
@@ -230,7 +229,7 @@ async def test_what_a_host_has_against_the_mail_is_final_behind_a_fallback_too(
     server = ScriptedServer(offers=offers, STARTTLS=tls, script=play)
     content = b"".join([b"x" * 70 + b"\r\n"] * 20000) if "body" in play else CONTENT
     async with server(), agent() as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job(content=content))
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job(content=content))
     ((refusal),) = play.values()
     assert (outcome.status, str(outcome.code)) == ("failed", str(refusal)[:3])
 
@@ -239,15 +238,15 @@ async def test_where_a_host_wants_tls_and_has_none_the_next_one_is_tried(certifi
     sick = ScriptedServer(offers=("STARTTLS",), STARTTLS="454 not now", MAIL="530 5.7.0 STARTTLS first")
     good = ScriptedServer(tls=certificates.good)
     async with sick("127.0.0.1"), good("127.0.0.2", sick.port), agent(ZONE, port=sick.port) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.host) == ("delivered", "mx1.test") and outcome.tls
 
 
 async def test_421_to_starttls_goes_on_to_the_next_host(certificates: Certificates) -> None:
     bad, good = ScriptedServer(tls=certificates.good, STARTTLS="421 4.3.2 bye"), ScriptedServer()
     async with bad("127.0.0.1"), good("127.0.0.2", bad.port), agent(ZONE, port=bad.port) as sender:
-        (alone,) = await sender.deliver("alone.test", None, job())
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (alone,) = await sender.deliver_to("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (alone.status, alone.code) == ("deferred", 421)
     assert (outcome.status, outcome.host) == ("delivered", "mx1.test")
 
@@ -257,7 +256,7 @@ async def test_what_was_said_in_clear_behind_starttls_is_forgotten(certificates:
         offers=("8BITMIME",), tls=certificates.good, STARTTLS="220 go on\r\n250-evil.test\r\n250 PIPELINING"
     )
     async with server(), agent(tls="require") as sender:
-        outcomes = await sender.deliver("d.test", hop(server.port), job("a@d.test", "b@d.test"))
+        outcomes = await sender.deliver_to("d.test", hop(server.port), job("a@d.test", "b@d.test"))
     assert {o.status for o in outcomes} == {"delivered"}
     assert not server.sessions[0].pipelined
 
@@ -270,7 +269,7 @@ async def test_what_was_said_in_clear_behind_starttls_is_forgotten(certificates:
 async def test_a_demand_that_is_not_met_is_a_deferral(level: str, play: Play) -> None:
     server = ScriptedServer(offers=("STARTTLS",), STARTTLS=play)
     async with server(), agent(ZONE, port=server.port, tls=level, helo_timeout="200ms") as sender:
-        (outcome,) = await sender.deliver("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert outcome.status == "deferred" and outcome.enhanced.startswith("4.")
     assert [session.verbs() for session in server.sessions] == [["EHLO", "STARTTLS"]]
 
@@ -279,7 +278,7 @@ async def test_a_demand_that_is_not_met_is_a_deferral(level: str, play: Play) ->
 async def test_a_server_without_tls_gets_nothing(level: str) -> None:
     server = ScriptedServer()
     async with server(), agent(ZONE, port=server.port, tls=level) as sender:
-        (outcome,) = await sender.deliver("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.4")
     assert server.commands == ["EHLO relay.test"]
 
@@ -287,29 +286,29 @@ async def test_a_server_without_tls_gets_nothing(level: str) -> None:
 async def test_where_tls_fails_the_next_host_is_tried(certificates: Certificates) -> None:
     bad, good = ScriptedServer(), ScriptedServer(tls=certificates.good)
     async with bad("127.0.0.1"), good("127.0.0.2", bad.port), agent(ZONE, port=bad.port, tls="require") as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.host) == ("delivered", "mx1.test") and outcome.tls
 
 
 async def test_require_takes_any_certificate(certificates: Certificates) -> None:
     server = ScriptedServer(tls=certificates.other)
     async with server(), agent(ZONE, port=server.port, tls="require") as sender:
-        (outcome,) = await sender.deliver("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert outcome.status == "delivered" and outcome.tls
 
 
 async def test_verify_takes_the_right_name_of_a_trusted_authority(trusted: Certificates) -> None:
     server = ScriptedServer(tls=trusted.good)
     async with server(), agent(ZONE, port=server.port, tls="verify") as sender:
-        (by_mx,) = await sender.deliver("alone.test", None, job())
-        (by_address,) = await sender.deliver("d.test", hop(server.port), job())
+        (by_mx,) = await sender.deliver_to("alone.test", None, job())
+        (by_address,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert (by_mx.status, by_address.status) == ("delivered", "delivered")
 
 
 async def test_verify_checks_the_name(trusted: Certificates) -> None:
     server = ScriptedServer(tls=trusted.other)
     async with server(), agent(ZONE, port=server.port, tls="verify") as sender:
-        (outcome,) = await sender.deliver("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.5")
     assert "mx0.test" in outcome.text
     assert "MAIL" not in server.sessions[0].verbs()
@@ -318,7 +317,7 @@ async def test_verify_checks_the_name(trusted: Certificates) -> None:
 async def test_verify_checks_the_authority(certificates: Certificates) -> None:
     server = ScriptedServer(tls=certificates.good)
     async with server(), agent(ZONE, port=server.port, tls="verify") as sender:
-        (outcome,) = await sender.deliver("alone.test", None, job())
+        (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.5")
 
 
@@ -329,7 +328,7 @@ async def test_verify_checks_the_authority(certificates: Certificates) -> None:
 async def test_smtps_is_encrypted_from_the_start(trusted: Certificates, level: str) -> None:
     server = ScriptedServer(tls=trusted.good, implicit=True)
     async with server(), agent(tls=level) as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port, "smtps"), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port, "smtps"), job())
     assert outcome.status == "delivered" and outcome.tls.startswith("TLS")
     assert server.sessions[0].verbs()[:2] == ["EHLO", "MAIL"]
 
@@ -337,7 +336,7 @@ async def test_smtps_is_encrypted_from_the_start(trusted: Certificates, level: s
 async def test_smtps_verifies_the_name_too(trusted: Certificates) -> None:
     server = ScriptedServer(tls=trusted.other, implicit=True)
     async with server(), agent(tls="verify") as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port, "smtps"), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port, "smtps"), job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.5")
 
 
@@ -345,7 +344,7 @@ async def test_smtps_verifies_the_name_too(trusted: Certificates) -> None:
 async def test_smtps_never_goes_on_in_clear(play: Play) -> None:
     server = ScriptedServer(greeting=play)
     async with server(), agent(connect_timeout="300ms") as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port, "smtps"), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port, "smtps"), job())
     assert outcome.status == "deferred"
     assert "MAIL" not in [verb for session in server.sessions for verb in session.verbs()]
 
@@ -365,7 +364,7 @@ def login(tmp_path: Path) -> dict[str, str]:
 async def test_credentials_are_sent_inside_tls(trusted: Certificates, login: dict[str, str]) -> None:
     server = ScriptedServer(offers=("AUTH LOGIN PLAIN",), tls=trusted.good)
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **login}) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert outcome.status == "delivered"
     assert server.sessions[0].verbs() == ["EHLO", "STARTTLS", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]
     assert server.commands[3] == f"AUTH PLAIN {PLAIN}"
@@ -376,7 +375,7 @@ async def test_auth_login(trusted: Certificates, login: dict[str, str]) -> None:
         offers=("AUTH LOGIN CRAM-MD5",), tls=trusted.good, AUTH=["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", FINE]
     )
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **login}) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert outcome.status == "delivered"
     said = [base64.b64decode(line).decode() for line in server.commands[4:6]]
     assert (server.commands[3], said) == ("AUTH LOGIN", ["relay", "pass wörd"])
@@ -385,7 +384,7 @@ async def test_auth_login(trusted: Certificates, login: dict[str, str]) -> None:
 async def test_credentials_are_not_for_a_route_of_its_own(trusted: Certificates, login: dict[str, str]) -> None:
     server = ScriptedServer(offers=("AUTH PLAIN",), tls=trusted.good)
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **login}) as sender:
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert outcome.status == "delivered"
     assert not any(line.startswith("AUTH") for line in server.commands)
 
@@ -395,7 +394,7 @@ async def test_credentials_are_never_sent_in_clear(login: dict[str, str], level:
     server = ScriptedServer(offers=("AUTH PLAIN LOGIN",))
     smarthost = {"tls": level, **login}
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **smarthost}) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.4")
     assert server.commands == ["EHLO relay.test"]
 
@@ -423,7 +422,7 @@ async def test_what_goes_wrong_at_auth(
         for name in ("one.test", "hub.test"):
             smarthost = {"url": f"smtp://{name}:{bad.port}", "tls": "require", **login}
             async with agent(zone, smarthost=smarthost, helo_timeout=patience) as sender:
-                (outcome,) = await sender.deliver("d.test", None, job())
+                (outcome,) = await sender.deliver_to("d.test", None, job())
             if name == "one.test":
                 assert (outcome.status, outcome.code, outcome.enhanced) == ("deferred", code, enhanced)
                 assert "pass" not in outcome.text and PLAIN not in outcome.text
@@ -438,58 +437,5 @@ async def test_no_way_to_log_in_that_we_know(
     server = ScriptedServer(offers=offers, tls=certificates.good)
     smarthost = {"tls": "require", **login}
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **smarthost}) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.0")
-
-
-# our own certificate
-
-
-def shown_by(context: ssl.SSLContext) -> bytes:
-    """The certificate that a client sees, DER; client and server talk through memory."""
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_context(False).wrap_bio(to_client, to_server, server_hostname="mx.fwd.test")
-    server = context.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(4):
-        for side in (client, server):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
-    shown = client.getpeercert(binary_form=True)
-    assert shown is not None
-    return shown
-
-
-def der(tls: TlsSection) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(tls.certificate.read_text())
-
-
-def test_a_renewed_certificate_is_shown_without_a_restart(certificates: Certificates) -> None:
-    files = certificates.authority.files("mx.fwd.test")
-    tls = ServerTls(files)
-    kept = tls.context()
-    assert shown_by(kept) == der(files)
-    certificates.authority.files("mx.fwd.test")
-    assert shown_by(tls.context()) == shown_by(kept) == der(files)
-
-
-def test_a_broken_certificate_keeps_the_old_one(certificates: Certificates) -> None:
-    files = certificates.authority.files("mx2.fwd.test")
-    tls = ServerTls(files)
-    first = der(files)
-    files.private_key.write_text("no key")
-    assert shown_by(tls.context()) == first
-    files.certificate.unlink()
-    assert shown_by(tls.context()) == first
-    certificates.authority.files("mx2.fwd.test")
-    assert shown_by(tls.context()) == der(files) != first
-
-
-@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("nothing")])
-def test_a_certificate_that_cannot_be_used_at_the_start(certificates: Certificates, spoil: object) -> None:
-    files = certificates.authority.files("mx3.fwd.test")
-    assert callable(spoil)
-    spoil(files.certificate)
-    with pytest.raises(OSError):
-        ServerTls(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from relay.deliver.concurrency import FIRST, LAGGING, REMEMBERED, SLOW, Hops
 from relay.deliver.places import Place
 from relay.mail.outcome import Outcome
-from relay.queue.change import for_ours
+from relay.queue.change import own_hop
 
 OK = (Outcome("delivered", 250, "2.0.0", "Ok", remote=True),)
 REFUSED = (Outcome("failed", 550, "5.1.1", "no", remote=True),)
@@ -261,14 +261,14 @@ def test_what_we_write_ourselves_has_a_tenth_of_the_places() -> None:
     known = hops(total=400)
     held: list[Place] = []
     for n in range(100):
-        ours = for_ours(f"h{n}.test")
+        ours = own_hop(f"h{n}.test")
         proven(known, ours, answers=3)
         held += fill(known, ours)
     assert len(held) == 30, "three quarters of it are for the young"
     given_up = slowed(known, held)
-    assert len(given_up) == 20 and known.room(for_ours("honest.test"), NOW) > 0
+    assert len(given_up) == 20 and known.room(own_hop("honest.test"), NOW) > 0
     for n in range(100, 200):
-        ours = for_ours(f"h{n}.test")
+        ours = own_hop(f"h{n}.test")
         proven(known, ours, answers=1)
         held += fill(known, ours)
     assert len([place for place in held if not place.bound.over]) <= 40
@@ -277,7 +277,7 @@ def test_what_we_write_ourselves_has_a_tenth_of_the_places() -> None:
 
 def test_places_come_back_from_everything_that_may_happen_to_them() -> None:
     known = hops(total=40)
-    places = [place for name in ("a.test", for_ours("a.test"), "b.test") for place in fill(known, name)]
+    places = [place for name in ("a.test", own_hop("a.test"), "b.test") for place in fill(known, name)]
     slowed(known, places[::2])
     for place in places:
         known.ended(place, NOW, NOW, ())

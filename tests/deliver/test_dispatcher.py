@@ -15,21 +15,25 @@ from relay.bounce.notifier import Notifier
 from relay.config.model import Config
 from relay.deliver import attempts as attempt
 from relay.deliver import dispatcher as dispatch
+from relay.deliver import recorder
 from relay.deliver.attempts import Attempts
-from relay.deliver.dispatcher import Dispatcher, hop_of
+from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.host_failover import Job
-from relay.deliver.outgoing import Departures
+from relay.deliver.next_hop import NextHop, NextHops
+from relay.deliver.outgoing import OutgoingMessages
+from relay.deliver.recorder import Recorder
 from relay.dns import StaticResolver
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
-from relay.network import Endpoint
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import Patience
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
+from relay.queue.stored_verdict import StoredVerdict
 from relay.rate import TokenBuckets
+from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.senders import Senders
 from relay.route.router import Target
 from relay.sign.signer import Signer
@@ -50,7 +54,8 @@ class Hops:
         self.answer: Callable[[str], Outcome] = lambda recipient: DELIVERED
         self.gates: dict[str, asyncio.Event] = {}
 
-    async def deliver(self, domain: str, next_hop: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
+    async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
+        domain = next_hop.domain
         self.jobs.append((domain, job))
         if domain in self.gates:
             await self.gates[domain].wait()
@@ -70,13 +75,16 @@ class House:
         self.ids = QueueIds(time.time)
         self.patience = Patience()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
-        hops = partial(hop_of, config, ours=True)
-        self.notifier = notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, hops, TokenBuckets(1, 10))
-        scheme = Scheme("fwd.test", (b"secret",))
-        departures = Departures(config, Signer(SigningTable((), ())), scheme, store_author)
+        self.next_hops = NextHops(config)
+        own_key = partial(self.next_hops.key, own=True)
+        self.notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, own_key, TokenBuckets(1, 10))
+        scheme, metrics = Scheme("fwd.test", (b"secret",)), Metrics()
+        from_decisions = FromDecisions(config, lambda domain: False)
+        messages = OutgoingMessages(config, from_decisions, Signer(SigningTable((), ())), scheme, store_author)
         senders = Senders(config, scheme, store, StaticResolver({}))
-        attempts = Attempts(config, store, self.hops, departures, senders, notifier, self.home, Metrics())
-        self.dispatcher = Dispatcher(config, store, attempts, memory=10**7)
+        self.outcomes = outcomes = Recorder(store, self.notifier, self.patience, self.home, metrics)
+        attempts = Attempts(config, self.hops, self.next_hops, messages, senders, outcomes, self.patience, metrics)
+        self.dispatcher = Dispatcher(config, store, attempts, outcomes, memory=10**7)
 
     async def home(self, sender: str) -> tuple[Target, ...]:
         if self.away:
@@ -98,7 +106,7 @@ class House:
         number = self.ids.new() if received is None else QueueIds(lambda: received).new()
         received = time.time() if received is None else received
         message = Message(b"From: bob@origin.test\r\nSubject: hello\r\n\r\n" + body)
-        stored = StoredMessage(number, received, sender, b"", message, {"trusted": False, "spf": spf})
+        stored = StoredMessage(number, received, sender, b"", message, StoredVerdict(spf=spf))
         return Change(
             arrived=[stored],
             deliveries=[
@@ -107,7 +115,7 @@ class House:
                     n,
                     recipient=recipient,
                     original=original,
-                    hop=hop_of(self.config, recipient),
+                    hop=self.next_hops.key(recipient),
                     next_attempt=received,
                     expires=self.patience.expires(received, sender),
                     notify=notify,
@@ -356,7 +364,7 @@ async def test_a_failure_does_not_wait_for_ever_for_the_other_transactions(
 async def test_a_bounce_waits_for_the_queue_to_say_where_its_sender_is(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "SETTLE_RETRY", 0.01)
+    monkeypatch.setattr(recorder, "RETRY", 0.01)
     house.hops.answer = lambda r: DELIVERED if r == "bob@origin.test" else FAILED
     house.away = 3
     await house.store.apply(house.arrival("c@d.test"))
@@ -368,8 +376,8 @@ async def test_an_outcome_that_was_recorded_late_is_not_overlooked(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the time it is in the queue its delivery is due again, earlier than what was looked at since."""
-    monkeypatch.setattr(attempt, "SETTLE_RETRY", 0.5)
-    house.notifier.patience = Patience(first=0.1, longest=0.1)
+    monkeypatch.setattr(recorder, "RETRY", 0.5)
+    monkeypatch.setattr(house.outcomes, "_patience", Patience(first=0.1, longest=0.1))
     first = iter([DEFERRED])
     house.hops.answer = lambda r: next(first, DELIVERED) if r == "c@d.test" else DELIVERED
     apply, failures = house.store.apply, list[Change]()
@@ -390,8 +398,8 @@ async def test_an_outcome_that_was_recorded_late_is_not_overlooked(
 
 async def test_a_message_that_was_just_stored_is_attempted_from_memory(house: House) -> None:
     change = house.arrival("c@d.test")
-    assert house.dispatcher.has_room({"d.test"}, 100)
-    deliveries = house.dispatcher.leased(change.deliveries)
+    deliveries = house.dispatcher.lease_at_once(change.deliveries, 100)
+    assert deliveries
     await house.store.apply(Change(arrived=change.arrived, deliveries=deliveries))
     house.dispatcher.take(change.arrived[0], deliveries)
     await house.counts()
@@ -399,7 +407,7 @@ async def test_a_message_that_was_just_stored_is_attempted_from_memory(house: Ho
 
 
 async def test_no_room_beyond_the_memory_for_messages(house: House) -> None:
-    assert not house.dispatcher.has_room({"d.test"}, 10**7 + 1)
+    assert not house.dispatcher.lease_at_once(house.arrival("c@d.test").deliveries, 10**7 + 1)
 
 
 async def test_a_next_hop_that_throws_is_a_deferral(house: House) -> None:

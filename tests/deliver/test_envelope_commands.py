@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.deliver.envelope_commands import is_safe, mail_command, needs_smtputf8, rcpt_command
-from relay.mail.message import Recipient
+from relay.mail.envelope import Recipient
 from tests.deliver.sending import job
 
 FROM_BOB = "MAIL FROM:<bob@origin.test>"

@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from relay.deliver.host_failover import Agent, Job
+from relay.deliver.host_failover import Job
 from relay.dns import DnsFailure
 from relay.mail.outcome import Outcome
 from relay.network import endpoint
 from tests.deliver.scripted import DEAF, FINE, HANG_UP, STALL, Part, Play, ScriptedServer, Session
-from tests.deliver.sending import CONTENT, Zone, agent, hop, job
+from tests.deliver.sending import CONTENT, Sender, Zone, agent, hop, job
 
 Next = Literal["next host", "stops"]
 After = Literal["new", "RSET", "MAIL"]  # what the next message finds: a new connection, or the same one and its state
@@ -121,7 +121,7 @@ def mx_zone(*addresses: str) -> Zone:
 
 
 @asynccontextmanager
-async def two_hosts(first: ScriptedServer, second: ScriptedServer, **delivery: Any) -> AsyncIterator[Agent]:
+async def two_hosts(first: ScriptedServer, second: ScriptedServer, **delivery: Any) -> AsyncIterator[Sender]:
     """An agent for d.test, whose MX they are."""
     zone = mx_zone("127.0.0.1", "127.0.0.2")
     async with (
@@ -153,14 +153,14 @@ async def check_outcome(case: Case) -> None:
     part: Part = [case.play, FINE]
     server = ScriptedServer(offers=case.offers, body_octets=1, script={case.phase: part})
     async with server(), agent(mx_zone("127.0.0.1"), port=server.port, **case.patience) as sender:
-        (outcome,) = await sender.deliver("d.test", None, message_for(case))
+        (outcome,) = await sender.deliver_to("d.test", None, message_for(case))
         assert (outcome.status, outcome.code, outcome.enhanced) == (case.status, case.code, case.enhanced)
         assert (outcome.host, outcome.address) == ("mx0.test", "127.0.0.1")
         assert outcome.remote == (outcome.code != 451 or str(case.play).startswith("451"))
         before = len(server.sessions[0].commands)
         if case.after == "new":
             await gone(server.sessions[0], case)
-        (second,) = await sender.deliver("d.test", None, job())
+        (second,) = await sender.deliver_to("d.test", None, job())
         assert second.status == "delivered"
         assert len(server.sessions) == (2 if case.after == "new" else 1)
         if case.after != "new":
@@ -172,7 +172,7 @@ async def check_next(case: Case) -> None:
     bad = ScriptedServer(offers=case.offers, body_octets=1, script={case.phase: case.play})
     good = ScriptedServer()
     async with two_hosts(bad, good, **case.patience) as sender:
-        (outcome,) = await sender.deliver("d.test", None, message_for(case))
+        (outcome,) = await sender.deliver_to("d.test", None, message_for(case))
     assert len(bad.sessions) == 1
     if case.then == "next host":
         assert (outcome.status, outcome.host, outcome.address) == ("delivered", "mx1.test", "127.0.0.2")
@@ -201,13 +201,13 @@ async def test_what_goes_wrong_without_pipelining(case: Case) -> None:
 async def test_a_connection_refused_goes_on_to_the_next_host() -> None:
     good = ScriptedServer()
     async with good("127.0.0.2"), agent(mx_zone(NOBODY, "127.0.0.2"), port=good.port) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.host) == ("delivered", "mx1.test")
 
 
 async def test_a_connection_refused_by_all_is_a_deferral() -> None:
     async with agent(mx_zone(NOBODY, "127.0.0.67"), port=1) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.code, outcome.enhanced) == ("deferred", 451, "4.4.1")
     assert (outcome.host, outcome.address) == ("mx1.test", "127.0.0.67")
     assert "refused" in outcome.text.lower()
@@ -230,10 +230,10 @@ async def test_a_host_that_does_not_answer_is_left_in_time() -> None:
     with mute_port() as port:
         async with good("127.0.0.2", port):
             async with agent(mx_zone(NOBODY), port=port, connect_timeout=SHORT) as sender:
-                (outcome,) = await sender.deliver("d.test", None, job())
+                (outcome,) = await sender.deliver_to("d.test", None, job())
             assert (outcome.status, outcome.enhanced, outcome.text) == ("deferred", "4.4.1", "connection timed out")
             async with agent(mx_zone(NOBODY, "127.0.0.2"), port=port, connect_timeout=SHORT) as sender:
-                (outcome,) = await sender.deliver("d.test", None, job())
+                (outcome,) = await sender.deliver_to("d.test", None, job())
             assert outcome.status == "delivered"
 
 
@@ -241,14 +241,14 @@ async def test_ipv6_is_tried_and_ipv4_takes_over() -> None:
     server = ScriptedServer()
     zone: Zone = {("d.test", "AAAA"): ["::1"], ("d.test", "A"): ["127.0.0.1"]}
     async with server(), agent(zone, port=server.port) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.address) == ("delivered", "127.0.0.1")
 
 
 async def test_ipv6_carries_mail() -> None:
     server = ScriptedServer()
     async with server("::1"), agent({("d.test", "AAAA"): ["::1"]}, port=server.port) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.address) == ("delivered", "::1")
 
 
@@ -260,7 +260,7 @@ async def test_what_is_settled_at_one_host_stays_and_the_rest_goes_on() -> None:
     bad = ScriptedServer(RCPT=lambda line: answers.get(line, "421 4.3.2 bye"))
     good = ScriptedServer()
     async with two_hosts(bad, good) as sender:
-        outcomes = await sender.deliver("d.test", None, job("a@d.test", "b@d.test", "c@d.test"))
+        outcomes = await sender.deliver_to("d.test", None, job("a@d.test", "b@d.test", "c@d.test"))
     assert [(o.status, o.host) for o in outcomes] == [
         ("failed", "mx0.test"),
         ("delivered", "mx1.test"),
@@ -276,7 +276,7 @@ async def test_a_recipient_for_whom_our_session_is_not_good_enough_costs_the_oth
     answers = {"RCPT TO:<b@d.test>": "530 5.7.1 Authentication required", "RCPT TO:<c@d.test>": "550 5.1.1 no"}
     strict, good = ScriptedServer(offers=offers, RCPT=lambda line: answers.get(line, "250 ok")), ScriptedServer()
     async with two_hosts(strict, good) as sender:
-        outcomes = await sender.deliver("d.test", None, job("a@d.test", "b@d.test", "c@d.test"))
+        outcomes = await sender.deliver_to("d.test", None, job("a@d.test", "b@d.test", "c@d.test"))
     assert [(o.status, o.host) for o in outcomes] == [
         ("delivered", "mx0.test"),
         ("delivered", "mx1.test"),
@@ -288,14 +288,14 @@ async def test_a_recipient_for_whom_our_session_is_not_good_enough_costs_the_oth
 async def test_a_recipient_refused_for_our_session_is_not_said_to_have_got_the_message() -> None:
     strict = ScriptedServer(RCPT=lambda line: "530 no" if "<b@" in line else "250 ok", dot=HANG_UP)
     async with strict(), agent() as sender:
-        first, second = await sender.deliver("d.test", hop(strict.port), job("a@d.test", "b@d.test"))
+        first, second = await sender.deliver_to("d.test", hop(strict.port), job("a@d.test", "b@d.test"))
     assert "may have arrived" in first.text
     assert (second.status, second.code) == ("deferred", 530)
 
 
 async def test_a_smarthost_that_wants_credentials_defers() -> None:
     async with behind_a_smarthost(ScriptedServer(MAIL="530 5.7.0 Authentication required")) as sender:
-        (outcome,) = await sender.deliver("anywhere.test", None, job())
+        (outcome,) = await sender.deliver_to("anywhere.test", None, job())
     assert (outcome.status, outcome.code, outcome.enhanced) == ("deferred", 530, "4.7.0")
 
 
@@ -303,7 +303,7 @@ async def test_a_host_that_leaves_when_all_is_settled_is_not_followed_by_another
     bad = ScriptedServer(MAIL="550 5.7.1 no", RCPT=HANG_UP)
     good = ScriptedServer()
     async with two_hosts(bad, good) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.code) == ("failed", 550)
     assert good.sessions == []
 
@@ -311,7 +311,7 @@ async def test_a_host_that_leaves_when_all_is_settled_is_not_followed_by_another
 async def test_the_last_host_has_the_last_word() -> None:
     first, second = ScriptedServer(greeting="554 5.7.1 first"), ScriptedServer(greeting="421 4.3.2 second")
     async with two_hosts(first, second) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
     assert (outcome.status, outcome.text, outcome.host) == ("deferred", "second", "mx1.test")
 
 
@@ -321,7 +321,7 @@ async def test_the_last_host_has_the_last_word() -> None:
 async def test_null_mx_and_nxdomain_and_dns_failure() -> None:
     zone: Zone = {("null.test", "MX"): [(0, "")], ("sick.test", "MX"): DnsFailure("no")}
     async with agent(zone) as sender:
-        found = [(await sender.deliver(d, None, job()))[0] for d in ("null.test", "gone.test", "sick.test")]
+        found = [(await sender.deliver_to(d, None, job()))[0] for d in ("null.test", "gone.test", "sick.test")]
     assert [(o.status, o.code, o.enhanced) for o in found] == [
         ("failed", 556, "5.1.10"),
         ("failed", 550, "5.1.2"),
@@ -332,14 +332,14 @@ async def test_null_mx_and_nxdomain_and_dns_failure() -> None:
 async def test_mail_by_mx_does_not_reach_loopback() -> None:
     server = ScriptedServer()
     async with server(), agent(mx_zone("127.0.0.1"), port=server.port, public_addresses_only=True) as sender:
-        (outcome,) = await sender.deliver("d.test", None, job())
+        (outcome,) = await sender.deliver_to("d.test", None, job())
         assert (outcome.status, outcome.enhanced) == ("failed", "5.4.6")
-        (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
         assert outcome.status == "delivered"
 
 
 @asynccontextmanager
-async def behind_a_smarthost(server: ScriptedServer, **more: Any) -> AsyncIterator[Agent]:
+async def behind_a_smarthost(server: ScriptedServer, **more: Any) -> AsyncIterator[Sender]:
     async with server(), agent(smarthost={"url": f"smtp://127.0.0.1:{server.port}", **more}) as sender:
         yield sender
 
@@ -347,25 +347,25 @@ async def behind_a_smarthost(server: ScriptedServer, **more: Any) -> AsyncIterat
 async def test_the_smarthost_takes_what_has_no_next_hop() -> None:
     server, own = ScriptedServer(), ScriptedServer()
     async with behind_a_smarthost(server) as sender, own():
-        await sender.deliver("anywhere.test", None, job())
-        await sender.deliver("elsewhere.test", None, job())
-        await sender.deliver("d.test", hop(own.port), job())
+        await sender.deliver_to("anywhere.test", None, job())
+        await sender.deliver_to("elsewhere.test", None, job())
+        await sender.deliver_to("d.test", hop(own.port), job())
     assert (len(server.sessions), len(server.contents), len(own.contents)) == (1, 2, 1)
 
 
 async def test_the_null_sender_of_a_smarthost_that_refuses_the_null_sender() -> None:
     server, own = ScriptedServer(), ScriptedServer()
     async with behind_a_smarthost(server, null_sender="bounces@fwd.test") as sender, own():
-        await sender.deliver("anywhere.test", None, job(sender=""))
-        await sender.deliver("anywhere.test", None, job())
-        await sender.deliver("d.test", hop(own.port), job(sender=""))
+        await sender.deliver_to("anywhere.test", None, job(sender=""))
+        await sender.deliver_to("anywhere.test", None, job())
+        await sender.deliver_to("d.test", hop(own.port), job(sender=""))
     senders = [line.split()[1] for line in server.commands + own.commands if line.startswith("MAIL")]
     assert senders == ["FROM:<bounces@fwd.test>", "FROM:<bob@origin.test>", "FROM:<>"]
 
 
 async def test_a_smarthost_that_is_down_is_a_deferral() -> None:
     async with agent(smarthost={"url": f"smtp://{NOBODY}:1"}) as sender:
-        (outcome,) = await sender.deliver("anywhere.test", None, job())
+        (outcome,) = await sender.deliver_to("anywhere.test", None, job())
     assert (outcome.status, outcome.address) == ("deferred", NOBODY)
 
 
@@ -388,7 +388,7 @@ async def test_a_probe_leaves_a_connection_that_delivers() -> None:
     server = ScriptedServer(lmtp=True)
     async with server(), agent() as sender:
         assert (await sender.probe(hop(server.port, "lmtp"), "carol@d.test")).status == "delivered"
-        (outcome,) = await sender.deliver("d.test", hop(server.port, "lmtp"), job())
+        (outcome,) = await sender.deliver_to("d.test", hop(server.port, "lmtp"), job())
     assert outcome.status == "delivered"
     assert server.sessions[0].verbs() == ["LHLO", "MAIL", "RCPT", "RSET", "MAIL", "RCPT", "DATA", "QUIT"]
 
@@ -451,7 +451,7 @@ async def test_a_cancelled_delivery_leaves_nothing_behind(phase: str) -> None:
         return phase == "greeting" or phase in session.verbs() or (phase == "dot" and bool(session.contents))
 
     async with server(), agent(concurrency=1) as sender:
-        task = asyncio.create_task(sender.deliver("d.test", hop(server.port), job()))
+        task = asyncio.create_task(sender.deliver_to("d.test", hop(server.port), job()))
         async with asyncio.timeout(10):
             while not stalled():
                 await asyncio.sleep(0.005)
@@ -459,5 +459,5 @@ async def test_a_cancelled_delivery_leaves_nothing_behind(phase: str) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             await server.sessions[0].over.wait()
-            (outcome,) = await sender.deliver("d.test", hop(server.port), job())
+            (outcome,) = await sender.deliver_to("d.test", hop(server.port), job())
     assert outcome.status == "delivered"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from relay.deliver.mx import HOSTS, Hop, HostFinder, Unroutable, by_preference, is_public, literal
+from relay.deliver.mx import HOSTS, HostFinder, Unroutable, by_preference, is_public, literal
+from relay.deliver.next_hop import NextHop
 from relay.dns import DnsFailure, StaticResolver
 from relay.network import endpoint
 from tests.deliver.sending import Zone, config
@@ -25,14 +26,14 @@ SIX = "2606:2800:220:1::1"
 
 
 async def hosts_of(
-    zone: Zone, hop: Hop | str, rng: random.Random | None = None, **delivery: Any
+    zone: Zone, hop: NextHop | str, rng: random.Random | None = None, **delivery: Any
 ) -> list[tuple[str, str]]:
     finder = HostFinder(config(**delivery), StaticResolver(zone), rng)
-    hop = Hop(domain=hop) if isinstance(hop, str) else hop
+    hop = NextHop(domain=hop) if isinstance(hop, str) else hop
     return [(host.name, host.address) for host in await finder.find(hop)]
 
 
-async def refused(zone: Zone, hop: Hop | str, **delivery: Any) -> tuple[str, int, str]:
+async def refused(zone: Zone, hop: NextHop | str, **delivery: Any) -> tuple[str, int, str]:
     with pytest.raises(Unroutable) as raised:
         await hosts_of(zone, hop, **delivery)
     outcome = raised.value.outcome
@@ -214,7 +215,7 @@ async def test_where_loopback_is_allowed_only_our_own_listener_is_us() -> None:
     listener = config().listen[0].model_copy(update={"address": "0.0.0.0:2525"})
     everywhere = config(public_addresses_only=False, port=2525).model_copy(update={"listen": (listener,)})
     with pytest.raises(Unroutable) as raised:
-        await HostFinder(everywhere, StaticResolver(zone)).find(Hop(domain="d.test"))
+        await HostFinder(everywhere, StaticResolver(zone)).find(NextHop(domain="d.test"))
     assert raised.value.outcome.enhanced == "5.4.6"
 
 
@@ -307,9 +308,9 @@ def test_what_is_no_address_literal() -> None:
 
 
 async def test_a_configured_next_hop_may_be_anywhere() -> None:
-    assert await hosts_of({}, Hop(endpoint=endpoint("smtp://127.0.0.1:2525"))) == [("127.0.0.1", "127.0.0.1")]
-    assert await hosts_of({}, Hop(endpoint=endpoint("smtp://[::1]:2525"))) == [("::1", "::1")]
-    assert await hosts_of({}, Hop(endpoint=endpoint("lmtp://localhost:24"))) == [
+    assert await hosts_of({}, NextHop(endpoint=endpoint("smtp://127.0.0.1:2525"))) == [("127.0.0.1", "127.0.0.1")]
+    assert await hosts_of({}, NextHop(endpoint=endpoint("smtp://[::1]:2525"))) == [("::1", "::1")]
+    assert await hosts_of({}, NextHop(endpoint=endpoint("lmtp://localhost:24"))) == [
         ("localhost", "::1"),
         ("localhost", "127.0.0.1"),
     ]
@@ -317,9 +318,9 @@ async def test_a_configured_next_hop_may_be_anywhere() -> None:
 
 async def test_a_configured_next_hop_is_not_looked_up_by_mx() -> None:
     zone: Zone = {("hub.test", "MX"): [(10, "a.test")], ("a.test", "A"): [ONE], ("hub.test", "A"): ["10.0.0.9"]}
-    assert await hosts_of(zone, Hop(endpoint=endpoint("smtp://hub.test:25"))) == [("hub.test", "10.0.0.9")]
+    assert await hosts_of(zone, NextHop(endpoint=endpoint("smtp://hub.test:25"))) == [("hub.test", "10.0.0.9")]
 
 
 @pytest.mark.parametrize("zone", [{}, {("hub.test", "A"): FAILS}, {("hub.test", "TXT"): []}])
 async def test_a_slip_in_the_configuration_is_a_deferral(zone: Zone) -> None:
-    assert (await refused(zone, Hop(endpoint=endpoint("smtp://hub.test:25"))))[0] == "deferred"
+    assert (await refused(zone, NextHop(endpoint=endpoint("smtp://hub.test:25"))))[0] == "deferred"

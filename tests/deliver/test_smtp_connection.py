@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.deliver import smtp_connection
-from relay.deliver.mx import Hop, Host
+from relay.deliver.mx import Host
+from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
@@ -22,7 +23,7 @@ from tests.peers import wait_for
 async def opened(server: ScriptedServer) -> AsyncIterator[Connection]:
     async with server():
         host = Host("mx.d.test", "127.0.0.1", server.port)
-        connection = await open_connection(host, Hop(domain="d.test"), "relay.test", config().delivery)
+        connection = await open_connection(host, NextHop(domain="d.test"), "relay.test", config().delivery)
         try:
             yield connection
         finally:

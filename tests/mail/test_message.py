@@ -6,7 +6,6 @@ dkimpy's parser and canonicalization are the second opinion: they share no code 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import dkim
 import pytest
@@ -14,11 +13,10 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mail.message import HeaderField, Message, RelaxedBodyHash, SimpleBodyHash, digest_text
+from relay.mail.message import HeaderField, Message
 from tests import corpus
 
 MADE = dict(corpus.made())
-BodyHash = SimpleBodyHash | RelaxedBodyHash
 
 # Octets that mean something to a parser, more often than chance would bring them.
 pieces = st.sampled_from(
@@ -34,26 +32,6 @@ values = st.lists(st.one_of(st.sampled_from([b"a", b"b:c", b"\xc3\xa4", b"=?q?"]
 headers = st.lists(st.tuples(names, values), min_size=1, max_size=6)
 
 
-def fed(hasher: BodyHash, body: bytes, sizes: list[int]) -> BodyHash:
-    for size in sizes:
-        hasher.feed(body[:size])
-        body = body[size:]
-    hasher.feed(body)
-    return hasher
-
-
-@pytest.mark.parametrize(("hasher", "judge"), [(SimpleBodyHash, Simple), (RelaxedBodyHash, Relaxed)])
-@given(body=octets, sizes=st.lists(st.integers(0, 9), max_size=12))
-def test_body_hash_is_dkimpys_however_the_body_comes_in(
-    hasher: type[BodyHash], judge: Any, body: bytes, sizes: list[int]
-) -> None:
-    body += b"\r\n"
-    canonical = judge.canonicalize_body(body)
-    found = fed(hasher(), body, sizes)
-    assert found.digest() == hashlib.sha256(canonical).digest()
-    assert found.octets == len(canonical)
-
-
 @given(octets)
 def test_a_message_hashes_its_body_either_way(body: bytes) -> None:
     body += b"\r\n"
@@ -67,27 +45,6 @@ def test_the_hash_that_is_known_is_believed_and_the_length_is_found_all_the_same
     message = Message(b"A: b\r\n\r\na  b\r\n", body_hash=bytes(32))
     assert message.hashed_body("relaxed") == bytes(32)
     assert message.body_octets("relaxed") == len(b"a b\r\n")
-
-
-@pytest.mark.parametrize(
-    ("body", "canonical"),
-    [
-        (b" C \r\nD \t E\r\n\r\n\r\n", b" C\r\nD E\r\n"),  # RFC 6376 section 3.4.5
-        (b"", b""),
-        (b"\r\n\r\n", b""),
-        (b" \t\r\n", b""),
-        (b"\r\n\r\nlate\r\n", b"\r\n\r\nlate\r\n"),
-        (b"no line end", b"no line end\r\n"),
-        (b"form\x0bfeed \x0c \r\n", b"form\x0bfeed \x0c\r\n"),
-    ],
-)
-def test_body_hash(body: bytes, canonical: bytes) -> None:
-    assert fed(RelaxedBodyHash(), body, []).digest() == hashlib.sha256(canonical).digest()
-
-
-def test_hash_of_the_empty_body_is_the_published_one() -> None:
-    # RFC 6376 section 3.4.4
-    assert digest_text(Message(b"A: b\r\n\r\n").relaxed_body_hash) == "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
 @given(headers, octets)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from relay.mail.message import Message
-from relay.mail.off_loop import LARGE, aside, read_header
+from relay.mail.off_loop import LARGE, read_header, run_off_loop
 
 HEADER = b"From: a@b.example\r\nSubject: s\r\n"
 
@@ -24,7 +24,7 @@ HEADER = b"From: a@b.example\r\nSubject: s\r\n"
 )
 async def test_a_large_message_or_a_long_header_is_for_a_thread(content: bytes, apart: bool) -> None:
     message = Message(content)
-    assert (await aside(message, threading.get_ident) != threading.get_ident()) is apart
+    assert (await run_off_loop(message, threading.get_ident) != threading.get_ident()) is apart
     await read_header(message)
     assert "fields" in vars(message)
 
@@ -35,4 +35,4 @@ async def test_what_goes_wrong_there_is_told_here() -> None:
 
     for content in (HEADER, HEADER + b"A:\r\n" * 5000):
         with pytest.raises(KeyError):
-            await aside(Message(content), fails)
+            await run_off_loop(Message(content), fails)

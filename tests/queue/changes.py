@@ -1,4 +1,4 @@
-"""Messages for the queues under test, and what lies in their tables."""
+"""Messages for the queues under test, and the number of rows in their tables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from relay.mail.queue_id import QueueIds
 from relay.queue.database import Database
 from relay.queue.schema import chunk, delivery, message
 from relay.queue.store import Change, Delivery, Store, StoredMessage
+from relay.queue.stored_verdict import StoredVerdict
 
 IDS = QueueIds(time.time)
 BODY = b"Subject: hello\r\n\r\nA line.\r\n"
 
 
 def arrival(content: bytes = BODY, recipients: int = 1, **values: Any) -> Change:
-    """A message of its own for `r0@c.example` and on; `values` are those of its deliveries."""
+    """A new message for `r0@c.example` and on; `values` are those of its deliveries."""
     number = IDS.new()
-    stored = StoredMessage(number, 1000.0, "a@b.example", b"Received: x\r\n", Message(content), {"spf": "pass"})
+    stored = StoredMessage(
+        number, 1000.0, "a@b.example", b"Received: x\r\n", Message(content), StoredVerdict(spf="pass")
+    )
     values = {"hop": "c.example", **values}
     return Change(
         arrived=[stored],

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from relay.mail.queue_id import text
+from relay.mail.queue_id import id_text
 from relay.queue import admin
 from relay.queue import dead_letters as dead
 from relay.queue.database import Database
@@ -53,7 +53,7 @@ async def test_what_is_beyond_a_size_goes_the_oldest_first(
     assert await store.dead.beyond(10 * each - 1) == 2000.0
     assert await store.dead.beyond(0) == 2009.0
     assert await store.dead.drop(await store.dead.beyond(4 * each)) == 6
-    assert await ids(queue) == [text(one.arrived[0].id) for one in letters[6:]]
+    assert await ids(queue) == [id_text(change.arrived[0].id) for change in letters[6:]]
     assert await store.dead.beyond(4 * each) == 0.0
 
 

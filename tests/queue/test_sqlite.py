@@ -172,7 +172,7 @@ async def test_after_a_failed_sync_nothing_is_safe_until_the_log_was_started_ane
 async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back(
     url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise another one might start the log anew right then, which SQLite before 3.51.3 may not notice."""
+    """Otherwise another process might start the log anew right then, which SQLite before 3.51.3 may not notice."""
     others_may_write: list[bool] = []
 
     class Watched(sqlite3.Connection):
@@ -194,7 +194,7 @@ async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back
 async def test_a_sync_beside_one_that_failed_is_no_success(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel tells of an error once; whoever asks next hears that all is well."""
+    """The kernel reports an error once; the next sync reports success."""
     both_committed = threading.Event()
     errors = [OSError(errno.EIO, "Input/output error")]
 
@@ -204,12 +204,15 @@ async def test_a_sync_beside_one_that_failed_is_no_success(
             raise errors.pop()
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    one, other = asyncio.create_task(store.apply(arrival())), asyncio.create_task(store.token_for("x@x.example", 0, 1))
+    first, second = (
+        asyncio.create_task(store.apply(arrival())),
+        asyncio.create_task(store.token_for("x@x.example", 0, 1)),
+    )
     with closing(sqlite3.connect(path)) as reader:
         for table in ("message", "srs_token"):
             await wait_for(lambda t=table: reader.execute(f"SELECT count(*) FROM {t}").fetchone() == (1,), "a commit")
     both_committed.set()
-    outcomes = await asyncio.gather(one, other, return_exceptions=True)
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == [f"{path}: sync: Input/output error"] * 2
     await store.apply(arrival())
     assert await store.token_for("y@x.example", 0, 1)
@@ -235,7 +238,7 @@ async def test_a_large_message_that_could_not_be_synced_is_whole_or_gone(
 async def test_nothing_is_put_into_a_queue_file_that_is_no_longer_there(
     store: Store, path: Path, suffix: str, replaced: bool
 ) -> None:
-    """It would be taken, and be gone at the next start."""
+    """Mail would be accepted, and be gone at the next start."""
     await store.apply(arrival())
     file = Path(f"{path}{suffix}")
     moved = file.rename(file.with_name("moved"))
@@ -268,6 +271,6 @@ async def test_a_queue_that_was_killed_is_whole(url: str, path: Path) -> None:
     crashed.write_bytes(path.read_bytes())
     crashed.with_name("crashed.db-wal").write_bytes(path.with_name("queue.db-wal").read_bytes())
     await store.close()
-    found = await connect(f"sqlite:///{crashed}", create=False)
-    assert (await sizes(found))["message"] == 20
-    await found.close()
+    left = await connect(f"sqlite:///{crashed}", create=False)
+    assert (await sizes(left))["message"] == 20
+    await left.close()

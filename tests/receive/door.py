@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from relay.config.model import Config
 from relay.known_clients import KnownClients
-from relay.mail.message import Client, Message
+from relay.mail.envelope import Client, RcptTo
+from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
 from relay.mail.reply import Refused, Reply
-from relay.receive.command import RcptTo, Transaction
+from relay.receive.command import Transaction
 from relay.receive.limits import Limits
 from relay.receive.listener import Listener, bind
 from relay.receive.shared_counts import SharedCounts

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from relay.mail.envelope import MailFrom, RcptTo
 from relay.mail.reply import Refused
-from relay.receive.command import Command, MailFrom, RcptTo, parse_line, parse_mail, parse_rcpt
+from relay.receive.command import Command, parse_line, parse_mail, parse_rcpt
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,9 @@ with socket.create_connection((host, int(port))) as connection:
 """
 
 
-async def send(one: Door, header: bytes, repeated: bytes, times: int) -> str:
+async def send(server: Door, header: bytes, repeated: bytes, times: int) -> str:
     """The reply to a message of the header, something repeated, and a last line."""
-    arguments = [*map(str, one.address), repr(header), repr(repeated), str(times)]
+    arguments = [*map(str, server.address), repr(header), repr(repeated), str(times)]
     client = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CLIENT, *arguments, stdout=asyncio.subprocess.PIPE
     )
@@ -89,11 +89,11 @@ async def test_a_large_message_holds_nobody_up(
     normalized = repeated.replace(b"..", b".").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     times = SIZE // len(normalized)
     spool = Spool(tmp_path if where == "on disk" else None)
-    one = door(spool=spool, clients={"trusted": ["127.0.0.1"] if kind == "bare newlines" else []})
+    server = door(spool=spool, clients={"trusted": ["127.0.0.1"] if kind == "bare newlines" else []})
     _forget_peak()
     before = _peak()
     async with stalls() as turns:
-        reply = await send(one, header, repeated, times)
+        reply = await send(server, header, repeated, times)
     grown = _peak() - before
     if kind == "a header beyond the limit":
         assert reply.startswith("552 5.3.4 Message header exceeds")
@@ -102,7 +102,7 @@ async def test_a_large_message_holds_nobody_up(
         assert reply.startswith("250")
         assert grown < 3 * SIZE
         content = header + normalized * times + b"x\r\n"
-        ((_, _, message),) = one.taker.taken
+        ((_, _, message),) = server.taker.taken
         assert message.content == content
         assert message.body_hash == Message(content).relaxed_body_hash
     assert turns[0] < STALL, f"{[round(turn * 1000, 1) for turn in turns[:5]]} ms"

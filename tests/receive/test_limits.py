@@ -11,7 +11,7 @@ import pytest
 
 from relay.mail.reply import Refused
 from relay.receive.limits import Account, Limits
-from relay.receive.memory import SPOOL_FROM
+from relay.receive.room import SPOOL_FROM
 from relay.receive.shared_counts import SharedCounts
 from tests.receive.door import Door
 
@@ -42,24 +42,24 @@ def test_connections_count_over_all_workers() -> None:
 
 
 def test_strangers_in_any_number_leave_room_for_trusted_clients() -> None:
-    one = Limits(SharedCounts(1), 0, connections=10, per_client=2, memory=1000)
+    worker_limits = Limits(SharedCounts(1), 0, connections=10, per_client=2, memory=1000)
     with ExitStack() as stack:
-        strangers = [stack.enter_context(Account(one, f"192.0.2.{n}", trusted=False)) for n in range(9)]
+        strangers = [stack.enter_context(Account(worker_limits, f"192.0.2.{n}", trusted=False)) for n in range(9)]
         assert [account.refusal for account in strangers] == [""] * 9
-        with Account(one, "192.0.2.9", trusted=False) as stranger:
+        with Account(worker_limits, "192.0.2.9", trusted=False) as stranger:
             assert stranger.refusal == "too many connections"
-        with Account(one, "192.0.2.9", trusted=True) as trusted:
+        with Account(worker_limits, "192.0.2.9", trusted=True) as trusted:
             assert trusted.refusal == ""
 
 
 def test_an_ipv6_client_is_its_network() -> None:
-    one = limits(SharedCounts(1), 0)
+    worker_limits = limits(SharedCounts(1), 0)
     addresses = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::"]
-    accounts = [Account(one, ip, trusted=False).__enter__() for ip in addresses]
+    accounts = [Account(worker_limits, ip, trusted=False).__enter__() for ip in addresses]
     assert accounts[-1].refusal == "too many connections from your address"
     for account in accounts:
         account.__exit__()
-    with Account(one, "2001:db8:0:1::1", trusted=False) as other:
+    with Account(worker_limits, "2001:db8:0:1::1", trusted=False) as other:
         assert other.refusal == ""
 
 
@@ -140,11 +140,11 @@ async def test_a_message_that_finds_no_memory_is_read_and_deferred(door: Callabl
         reply = await quick.mails(content)
 
 
-def connected(one: Limits, stack: ExitStack, clients: Iterable[str]) -> tuple[int, str]:
+def connected(worker_limits: Limits, stack: ExitStack, clients: Iterable[str]) -> tuple[int, str]:
     """How many of these connections stay open, and what the last of the others hears."""
     taken, heard = 0, ""
     for ip in clients:
-        account = Account(one, ip, trusted=False)
+        account = Account(worker_limits, ip, trusted=False)
         account.__enter__()
         if account.refusal:
             heard = account.refusal
@@ -180,50 +180,50 @@ def test_the_networks_around_an_ipv6_client_count_over_all_workers(clients: list
 
 
 def test_sixty_clients_of_a_network_do_not_take_all_connections() -> None:
-    one = Limits(SharedCounts(1), 0, connections=100, per_client=50, memory=1000)
+    worker_limits = Limits(SharedCounts(1), 0, connections=100, per_client=50, memory=1000)
     with ExitStack() as stack:
-        taken = connected(one, stack, [f"2001:db8:0:{n:x}::1" for n in range(60)] * 50)
+        taken = connected(worker_limits, stack, [f"2001:db8:0:{n:x}::1" for n in range(60)] * 50)
         assert taken == (50, "too many connections from your network 2001:db8::/56")
-        assert connected(one, stack, ["2001:db9::1"] * 40) == (40, "")
+        assert connected(worker_limits, stack, ["2001:db9::1"] * 40) == (40, "")
 
 
 def test_clients_that_had_mail_accepted_do_not_count_with_their_neighbours() -> None:
-    one = Limits(SharedCounts(1), 0, connections=100, per_client=50, memory=1000)
+    worker_limits = Limits(SharedCounts(1), 0, connections=100, per_client=50, memory=1000)
     neighbours = [f"2001:db8:0:{n:x}::1" for n in range(1, 60)]
     with ExitStack() as stack:
-        assert connected(one, stack, neighbours)[0] == 50
-        with Account(one, "2001:db8::1", trusted=False) as honest:
+        assert connected(worker_limits, stack, neighbours)[0] == 50
+        with Account(worker_limits, "2001:db8::1", trusted=False) as honest:
             assert honest.refusal == "too many connections from your network 2001:db8::/56"
         honest.accepted()
-        assert connected(one, stack, ["2001:db8::2"] * 10) == (10, "")
-        assert connected(one, stack, ["2001:db8:0:ff::1"])[0] == 0, "its neighbours are not freed by it"
+        assert connected(worker_limits, stack, ["2001:db8::2"] * 10) == (10, "")
+        assert connected(worker_limits, stack, ["2001:db8:0:ff::1"])[0] == 0, "its neighbours are not freed by it"
 
 
 def test_a_32_never_has_all_connections_whoever_is_known() -> None:
-    one = Limits(SharedCounts(1), 0, connections=100, per_client=50, memory=1000)
+    worker_limits = Limits(SharedCounts(1), 0, connections=100, per_client=50, memory=1000)
     clients = [f"2001:db8:0:{n:x}::1" for n in range(60)]
     for ip in clients:
-        Account(one, ip, trusted=False).accepted()
+        Account(worker_limits, ip, trusted=False).accepted()
     with ExitStack() as stack:
-        taken = connected(one, stack, clients * 2)
+        taken = connected(worker_limits, stack, clients * 2)
         assert taken == (75, "too many connections from your network 2001:db8::/32")
 
 
 def test_a_dead_worker_gives_back_the_connections_of_networks() -> None:
     counts = SharedCounts(2)
-    one, dead = (Limits(counts, n, connections=1000, per_client=1, memory=1000) for n in range(2))
+    worker_limits, dead = (Limits(counts, n, connections=1000, per_client=1, memory=1000) for n in range(2))
     with ExitStack() as forgotten, ExitStack() as stack:
         assert connected(dead, forgotten, [f"2001:db8:0:{n:x}::1" for n in range(4)])[0] == 4
-        assert connected(one, stack, ["2001:db8:0:9::1"])[0] == 0
+        assert connected(worker_limits, stack, ["2001:db8:0:9::1"])[0] == 0
         counts.clear(1)
         forgotten.pop_all()
-        assert connected(one, stack, [f"2001:db8:0:{n:x}::1" for n in range(5)])[0] == 4
+        assert connected(worker_limits, stack, [f"2001:db8:0:{n:x}::1" for n in range(5)])[0] == 4
 
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_one_connection_is_always_to_be_had(trusted: bool) -> None:
-    one = Limits(SharedCounts(1), 0, connections=1, per_client=1, memory=1000)
-    with Account(one, "2001:db8::1", trusted=trusted) as account:
+    worker_limits = Limits(SharedCounts(1), 0, connections=1, per_client=1, memory=1000)
+    with Account(worker_limits, "2001:db8::1", trusted=trusted) as account:
         assert account.refusal == ""
 
 
@@ -231,23 +231,23 @@ def test_one_connection_is_always_to_be_had(trusted: bool) -> None:
 
 
 def test_strangers_in_any_number_leave_memory_for_trusted_clients() -> None:
-    one = Limits(SharedCounts(1), 0, connections=100, per_client=9, memory=1000)
+    worker_limits = Limits(SharedCounts(1), 0, connections=100, per_client=9, memory=1000)
     with ExitStack() as stack:
-        strangers = [stack.enter_context(Account(one, f"192.0.2.{n}", trusted=False)) for n in range(10)]
+        strangers = [stack.enter_context(Account(worker_limits, f"192.0.2.{n}", trusted=False)) for n in range(10)]
         for stranger in strangers[:9]:
             stranger.hold(100)
         with pytest.raises(Refused, match=r"^452 4\.3\.1 "):
             strangers[9].hold(1)
         with pytest.raises(Refused, match=r"^452 4\.3\.1 "):
             strangers[9].check(1)
-        with Account(one, "192.0.2.99", trusted=True) as trusted:
+        with Account(worker_limits, "192.0.2.99", trusted=True) as trusted:
             trusted.hold(100)
 
 
 def test_large_messages_of_strangers_leave_memory_for_small_ones() -> None:
-    one = Limits(SharedCounts(1), 0, connections=100, per_client=9, memory=20 * SPOOL_FROM)
+    worker_limits = Limits(SharedCounts(1), 0, connections=100, per_client=9, memory=20 * SPOOL_FROM)
     with ExitStack() as stack:
-        large = [stack.enter_context(Account(one, f"192.0.2.{n}", trusted=False)) for n in range(4)]
+        large = [stack.enter_context(Account(worker_limits, f"192.0.2.{n}", trusted=False)) for n in range(4)]
         for stranger in large[:3]:
             stranger.hold(5 * SPOOL_FROM)
         with pytest.raises(Refused, match=r"^452 4\.3\.1 "):
@@ -255,14 +255,14 @@ def test_large_messages_of_strangers_leave_memory_for_small_ones() -> None:
         large[3].hold(SPOOL_FROM)
         with pytest.raises(Refused, match=r"^452 4\.3\.1 "):
             large[3].check(2 * SPOOL_FROM)
-        with Account(one, "192.0.2.99", trusted=True) as trusted:
+        with Account(worker_limits, "192.0.2.99", trusted=True) as trusted:
             trusted.hold(2 * SPOOL_FROM)
 
 
 def test_the_largest_message_fits_into_the_smallest_memory() -> None:
     size = 10 * SPOOL_FROM
-    one = Limits(SharedCounts(1), 0, connections=9, per_client=9, memory=size, largest=size)
-    with Account(one, ANN, trusted=False) as stranger:
+    worker_limits = Limits(SharedCounts(1), 0, connections=9, per_client=9, memory=size, largest=size)
+    with Account(worker_limits, ANN, trusted=False) as stranger:
         stranger.check(size)
         stranger.hold(SPOOL_FROM)
         stranger.hold(size - SPOOL_FROM)
@@ -270,17 +270,17 @@ def test_the_largest_message_fits_into_the_smallest_memory() -> None:
 
 def test_what_others_hold_of_a_small_memory_does_not_keep_the_largest_message_out() -> None:
     size = 40 * SPOOL_FROM
-    one = Limits(SharedCounts(1), 0, connections=99, per_client=9, memory=size * 5 // 4, largest=size)
+    worker_limits = Limits(SharedCounts(1), 0, connections=99, per_client=9, memory=size * 5 // 4, largest=size)
     with ExitStack() as stack:
         for n in range(4):
-            stack.enter_context(Account(one, f"192.0.2.{n}", trusted=False)).hold(SPOOL_FROM)
-        with Account(one, "192.0.2.9", trusted=False) as stranger:
+            stack.enter_context(Account(worker_limits, f"192.0.2.{n}", trusted=False)).hold(SPOOL_FROM)
+        with Account(worker_limits, "192.0.2.9", trusted=False) as stranger:
             stranger.hold(size)
 
 
 async def test_memory_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Limits(SharedCounts(1), 0, connections=9, per_client=9, memory=1000)
-    with Account(one, ANN, trusted=False) as ann, Account(one, BOB, trusted=False) as bob:
+    worker_limits = Limits(SharedCounts(1), 0, connections=9, per_client=9, memory=1000)
+    with Account(worker_limits, ANN, trusted=False) as ann, Account(worker_limits, BOB, trusted=False) as bob:
         ann.hold(800)
         waiting = asyncio.create_task(bob.wait_to_hold(500))
         await asyncio.sleep(0.15)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from relay.config.sections import TlsSection
-from relay.receive.memory import SPOOL_FROM
 from relay.receive.min_rate import EVERY, WINDOW
+from relay.receive.room import SPOOL_FROM
 from relay.receive.server_tls import ServerTls
 from relay.receive.shared_counts import SharedCounts
 from relay.receive.spool import Spool
@@ -36,7 +36,7 @@ class Clock:
         for _ in range(int(seconds / EVERY)):
             self.now += EVERY
             for door in self._doors:
-                door.limits.paces.look(self.now)
+                door.limits.monitor.check(self.now)
 
 
 async def begins(talk: Talk) -> Talk:
@@ -45,43 +45,43 @@ async def begins(talk: Talk) -> Talk:
     return talk
 
 
-async def sends(one: Door, talk: Talk, octets: int) -> None:
+async def sends(server: Door, talk: Talk, octets: int) -> None:
     """It sends so much, which is there then."""
-    already = sum(transfer.received for transfer in one.limits.paces.transfers)
+    already = sum(transfer.received for transfer in server.limits.monitor.transfers)
     talk.writer.write(b"x" * octets)
     await within_patience(talk.writer.drain())
     await wait_for(
-        lambda: sum(transfer.received for transfer in one.limits.paces.transfers) == already + octets, "it all"
+        lambda: sum(transfer.received for transfer in server.limits.monitor.transfers) == already + octets, "it all"
     )
 
 
-async def slow_clients(one: Door, *rates: int, octets: int = 90_000, first: int = 11) -> tuple[list[Talk], Clock]:
+async def slow_clients(server: Door, *rates: int, octets: int = 90_000, first: int = 11) -> tuple[list[Talk], Clock]:
     """Clients that have sent so much and then, in nearly a minute, so many octets a second."""
-    talks = [await begins(await one.client(source=f"127.0.0.{first + n}")) for n in range(len(rates))]
+    talks = [await begins(await server.client(source=f"127.0.0.{first + n}")) for n in range(len(rates))]
     for talk in talks:
-        await sends(one, talk, octets)
-    clock = Clock(one)
+        await sends(server, talk, octets)
+    clock = Clock(server)
     clock.passes(EVERY)
     for talk, rate in zip(talks, rates, strict=True):
-        await sends(one, talk, int(rate * WINDOW))
+        await sends(server, talk, int(rate * WINDOW))
     clock.passes(WINDOW - EVERY)
-    assert len(one.limits.paces.transfers) >= len(rates)
+    assert len(server.limits.monitor.transfers) >= len(rates)
     return talks, clock
 
 
-async def ended(one: Door, left: int) -> None:
-    await wait_for(lambda: len(one.limits.paces.transfers) == left, "the end of the slow ones")
+async def ended(server: Door, left: int) -> None:
+    await wait_for(lambda: len(server.limits.monitor.transfers) == left, "the end of the slow ones")
 
 
 async def test_the_slowest_are_ended_as_many_as_it_takes(door: Callable[..., Door], log: list[dict[str, Any]]) -> None:
-    one = door(**TIGHT)
-    talks, clock = await slow_clients(one, 20, 3, 10, octets=80_000)
-    assert one.limits.memory.taken > MEMORY / 2
+    server = door(**TIGHT)
+    talks, clock = await slow_clients(server, 20, 3, 10, octets=80_000)
+    assert server.limits.memory.taken > MEMORY / 2
     clock.passes(EVERY)
-    await ended(one, 2)
+    await ended(server, 2)
     clock.passes(2 * WINDOW)
-    await ended(one, 2)
-    assert one.limits.memory.taken <= MEMORY / 2
+    await ended(server, 2)
+    assert server.limits.memory.taken <= MEMORY / 2
     assert (await talks[1].reply()).startswith(TOO_SLOW)
     assert await talks[1].closed()
     (line,) = [line for line in log if line["event"] == "too_slow"]
@@ -91,25 +91,25 @@ async def test_the_slowest_are_ended_as_many_as_it_takes(door: Callable[..., Doo
 
 
 async def test_nobody_is_ended_within_a_minute(door: Callable[..., Door]) -> None:
-    one = door(**TIGHT)
-    talk = await begins(await one.client())
-    await sends(one, talk, 300_000)
-    clock = Clock(one)
+    server = door(**TIGHT)
+    talk = await begins(await server.client())
+    await sends(server, talk, 300_000)
+    clock = Clock(server)
     clock.passes(WINDOW)
     assert (await talk.says(b"\r\n.\r\n")).startswith("250")
 
 
 async def test_nobody_is_ended_while_there_is_room(door: Callable[..., Door]) -> None:
-    one = door(**TIGHT)
-    talks, clock = await slow_clients(one, 0, 0, octets=90_000)
+    server = door(**TIGHT)
+    talks, clock = await slow_clients(server, 0, 0, octets=90_000)
     clock.passes(100 * WINDOW)
     for talk in talks:
         assert (await talk.says(b"\r\n.\r\n")).startswith("250")
 
 
 async def test_who_is_quick_enough_may_take_more_than_half(door: Callable[..., Door]) -> None:
-    one = door(**{**TIGHT, "limits": {"message_memory": MEMORY, "min_rate": 100}})
-    talks, clock = await slow_clients(one, 101, 101, 101)
+    server = door(**{**TIGHT, "limits": {"message_memory": MEMORY, "min_rate": 100}})
+    talks, clock = await slow_clients(server, 101, 101, 101)
     clock.passes(EVERY)
     for talk in talks:
         assert (await talk.says(b"\r\n.\r\n")).startswith("250")
@@ -117,42 +117,42 @@ async def test_who_is_quick_enough_may_take_more_than_half(door: Callable[..., D
 
 async def test_only_the_last_minute_counts(door: Callable[..., Door]) -> None:
     """Who sent a lot at first and then next to nothing is slow; the other way round it is not."""
-    one = door(**TIGHT)
-    waking, falling_asleep = [await begins(await one.client(source=f"127.0.0.{n}")) for n in (11, 12)]
-    await sends(one, falling_asleep, 70_000)
-    clock = Clock(one)
+    server = door(**TIGHT)
+    waking, falling_asleep = [await begins(await server.client(source=f"127.0.0.{n}")) for n in (11, 12)]
+    await sends(server, falling_asleep, 70_000)
+    clock = Clock(server)
     clock.passes(10 * WINDOW)
-    await sends(one, waking, 70_000)
-    fresh = await begins(await one.client(source="127.0.0.13"))
-    await sends(one, fresh, 70_000)
+    await sends(server, waking, 70_000)
+    fresh = await begins(await server.client(source="127.0.0.13"))
+    await sends(server, fresh, 70_000)
     clock.passes(EVERY)
-    await ended(one, 2)
+    await ended(server, 2)
     assert (await falling_asleep.reply()).startswith(TOO_SLOW)
     for talk in (waking, fresh):
         assert (await talk.says(b"\r\n.\r\n")).startswith("250")
 
 
 async def test_trusted_clients_may_be_as_slow_as_they_like(door: Callable[..., Door]) -> None:
-    one = door(clients={"trusted": ["127.0.0.1"]}, **TIGHT)
-    trusted = await begins(await one.client())
+    server = door(clients={"trusted": ["127.0.0.1"]}, **TIGHT)
+    trusted = await begins(await server.client())
     trusted.writer.write(b"x" * 300_000)
-    await wait_for(lambda: one.limits.memory.taken == 300_000, "all of it")
-    clock = Clock(one)
+    await wait_for(lambda: server.limits.memory.taken == 300_000, "all of it")
+    clock = Clock(server)
     clock.passes(10 * WINDOW)
     assert (await trusted.says(b"\r\n.\r\n")).startswith("250")
 
 
 async def test_who_holds_nothing_is_left_alone(door: Callable[..., Door]) -> None:
     """A message that is refused already, and one that has not begun, are nobody's burden."""
-    one = door(clients={"trusted": ["127.0.0.1"]}, **TIGHT)
-    trusted = await begins(await one.client())
+    server = door(clients={"trusted": ["127.0.0.1"]}, **TIGHT)
+    trusted = await begins(await server.client())
     trusted.writer.write(b"x" * 300_000)
-    await wait_for(lambda: one.limits.memory.taken == 300_000, "all of it")
-    refused, empty = [await begins(await one.client(source=f"127.0.0.{n}")) for n in (11, 12)]
-    await sends(one, refused, 100)
+    await wait_for(lambda: server.limits.memory.taken == 300_000, "all of it")
+    refused, empty = [await begins(await server.client(source=f"127.0.0.{n}")) for n in (11, 12)]
+    await sends(server, refused, 100)
     refused.writer.write(b"bare\nnewline")
-    await wait_for(lambda: one.limits.memory.taken == 300_000, "the refusal")
-    Clock(one).passes(3 * WINDOW)
+    await wait_for(lambda: server.limits.memory.taken == 300_000, "the refusal")
+    Clock(server).passes(3 * WINDOW)
     assert (await refused.says(b"\r\n.\r\n")).startswith("550 5.6.0")
     assert (await empty.says(b"hi\r\n.\r\n")).startswith("250")
 
@@ -181,31 +181,31 @@ async def test_a_dead_worker_had_no_slow_clients(door: Callable[..., Door]) -> N
     await ended(first, 3)
     counts.clear(1)
     clock.passes(EVERY)
-    await wait_for(lambda: len(first.limits.paces.transfers) < 3, "the end of some")
+    await wait_for(lambda: len(first.limits.monitor.transfers) < 3, "the end of some")
     assert len([*talks, *slower]) == 4
 
 
 async def test_the_room_on_disk_counts_too(door: Callable[..., Door], tmp_path: Path) -> None:
     class Small(Spool):
         def free(self) -> int:
-            return 12 * SPOOL_FROM - one.limits.disk.taken
+            return 12 * SPOOL_FROM - server.limits.disk.taken
 
-    one = door(spool=Small(tmp_path))
-    talks, clock = await slow_clients(one, 5, 3, 4, octets=SPOOL_FROM)
-    await sends(one, talks[0], SPOOL_FROM // 2)
-    assert one.limits.disk.taken >= 3 * SPOOL_FROM > one.limits.disk.capacity() / 2 - 1
+    server = door(spool=Small(tmp_path))
+    talks, clock = await slow_clients(server, 5, 3, 4, octets=SPOOL_FROM)
+    await sends(server, talks[0], SPOOL_FROM // 2)
+    assert server.limits.disk.taken >= 3 * SPOOL_FROM > server.limits.disk.capacity() / 2 - 1
     clock.passes(EVERY)
-    await ended(one, 2)
+    await ended(server, 2)
     assert (await talks[1].reply()).startswith(TOO_SLOW)
-    assert one.limits.disk.taken <= one.limits.disk.capacity() / 2
+    assert server.limits.disk.taken <= server.limits.disk.capacity() / 2
 
 
 @pytest.mark.parametrize("how", ["STARTTLS", "PROXY"])
 async def test_tls_and_proxied_clients_are_ended_alike(door: Callable[..., Door], tmp_path: Path, how: str) -> None:
     write_certificate(tmp_path, "first")
     tls = ServerTls(TlsSection(certificate=tmp_path / "cert.pem", private_key=tmp_path / "key.pem")).context
-    one = door(tls=tls, listen={"proxy_protocol": how == "PROXY"}, clients={"trusted": ["127.0.0.1"]}, **TIGHT)
-    talk = await one.client(greet=False, source="127.0.0.11" if how == "STARTTLS" else "127.0.0.1")
+    server = door(tls=tls, listen={"proxy_protocol": how == "PROXY"}, clients={"trusted": ["127.0.0.1"]}, **TIGHT)
+    talk = await server.client(greet=False, source="127.0.0.11" if how == "STARTTLS" else "127.0.0.1")
     if how == "STARTTLS":
         await talk.reply()
         await talk.says("EHLO c\r\n")
@@ -216,9 +216,9 @@ async def test_tls_and_proxied_clients_are_ended_alike(door: Callable[..., Door]
         await talk.says("PROXY TCP6 2001:db8::1 2001:db8::2 1234 25\r\n")
     await talk.says("EHLO c\r\n")
     await begins(talk)
-    await sends(one, talk, 250_000)
-    clock = Clock(one)
+    await sends(server, talk, 250_000)
+    clock = Clock(server)
     clock.passes(WINDOW + EVERY)
     assert (await talk.reply()).startswith(TOO_SLOW)
-    await ended(one, 0)
-    assert one.limits.memory.taken == 0
+    await ended(server, 0)
+    assert server.limits.memory.taken == 0

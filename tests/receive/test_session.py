@@ -20,17 +20,17 @@ async def test_ehlo_offers_what_the_relay_does(door: Callable[..., Door]) -> Non
 
 
 async def test_a_message_arrives_as_it_was_sent(door: Callable[..., Door]) -> None:
-    one = door()
-    talk = await one.client()
+    server = door()
+    talk = await server.client()
     assert (await talk.mails(b"Subject: x\r\n\r\n..dot\r\n\xff8bit\r\n")).startswith("250 2.0.0")
-    ((client, transaction, message),) = one.taker.taken
+    ((client, transaction, message),) = server.taker.taken
     assert message.content == b"Subject: x\r\n\r\n.dot\r\n\xff8bit\r\n"
     assert (client.helo, client.protocol, transaction.mail.sender) == ("client.test", "ESMTP", "a@b.test")
 
 
 async def test_a_whole_conversation_pipelined_in_one_segment(door: Callable[..., Door]) -> None:
-    one = door()
-    talk = await one.client(greet=False)
+    server = door()
+    talk = await server.client(greet=False)
     await talk.reply()
     stream = "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<no@d>\r\n"
     stream += "DATA\r\nhi\r\n.\r\nMAIL FROM:<>\r\nRSET\r\nQUIT\r\n"
@@ -86,12 +86,12 @@ async def test_mail_before_ehlo_and_twice(door: Callable[..., Door]) -> None:
 @pytest.mark.parametrize("name", ["[192.0.2.1]", "[IPv6:2001:db8::1]", "DESKTOP-1", "my_host", "a..b", "<>", "x" * 300])
 async def test_mail_is_not_refused_for_what_ehlo_says(door: Callable[..., Door], name: str) -> None:
     """RFC 5321 section 4.1.4."""
-    one = door()
-    talk = await one.client(greet=False)
+    server = door()
+    talk = await server.client(greet=False)
     await talk.reply()
     assert (await talk.says(f"EHLO {name}\r\n")).startswith("250-mx.test")
     assert (await talk.mails(b"hi\r\n")).startswith("250")
-    assert one.taker.taken[0][0].helo == name
+    assert server.taker.taken[0][0].helo == name
 
 
 async def test_data_without_any_recipient_that_was_accepted(door: Callable[..., Door]) -> None:
@@ -132,18 +132,18 @@ async def test_a_client_that_never_sends_mail_is_sent_away(door: Callable[..., D
 
 @pytest.mark.parametrize("content", [b"a\nb\r\n", b"a\rb\r\n", b"x\n.\nMAIL FROM:<evil@b>\r\n"])
 async def test_bare_newlines_are_refused_after_the_whole_message(door: Callable[..., Door], content: bytes) -> None:
-    one = door()
-    talk = await one.client()
+    server = door()
+    talk = await server.client()
     assert (await talk.mails(content)).startswith("550 5.6.0")
-    assert not one.taker.taken
+    assert not server.taker.taken
     assert (await talk.says("NOOP\r\n")).startswith("250")
 
 
 async def test_bare_newlines_are_normalized_for_trusted_clients(door: Callable[..., Door]) -> None:
-    one = door(clients={"trusted": ["127.0.0.1"]})
-    talk = await one.client()
+    server = door(clients={"trusted": ["127.0.0.1"]})
+    talk = await server.client()
     assert (await talk.mails(b"a: b\n\nbody\n.\nmore\r\n")).startswith("250")
-    assert one.taker.taken[0][2].content == b"a: b\r\n\r\nbody\r\n.\r\nmore\r\n"
+    assert server.taker.taken[0][2].content == b"a: b\r\n\r\nbody\r\n.\r\nmore\r\n"
 
 
 DOTS = [b"\0.\r\n", b".\0\r\n", b"\0.\0\r\n", b"\0\0\0.\0\0\r\n", b".\0.\r\n", b".\r\0\n"]
@@ -156,39 +156,39 @@ async def test_a_dot_between_nuls_is_refused_from_everybody(
     door: Callable[..., Door], dot: bytes, block: int, trusted: list[str]
 ) -> None:
     """A host that drops NUL sees the end of the message, and commands behind it."""
-    one = door(clients={"trusted": trusted}, receive={"bare_newline": "normalize"})
-    talk = await one.client()
+    server = door(clients={"trusted": trusted}, receive={"bare_newline": "normalize"})
+    talk = await server.client()
     await talk.says("MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n", 3)
     stream = b"Subject: x\r\n\r\ntext\r\n" + dot + b"MAIL FROM:<evil@b.test>\r\n"
     for start in range(0, len(stream), block):
         await talk.says(stream[start : start + block], 0)
     assert (await talk.says(b".\r\n")).startswith("550 5.6.0")
     assert (await talk.says("NOOP\r\n")).startswith("250")
-    assert (await talk.mails(b"good\r\n")).startswith("250") and one.contents == [b"good\r\n"]
+    assert (await talk.mails(b"good\r\n")).startswith("250") and server.contents == [b"good\r\n"]
 
 
 @pytest.mark.parametrize(("nul", "code"), [("pass", "250"), ("reject", "550 5.6.0")])
 async def test_other_nuls_are_content_unless_they_are_refused(door: Callable[..., Door], nul: str, code: str) -> None:
-    one = door(receive={"nul": nul}, clients={"trusted": ["127.0.0.1"]})
-    talk = await one.client()
+    server = door(receive={"nul": nul}, clients={"trusted": ["127.0.0.1"]})
+    talk = await server.client()
     content = b"Subject: \0\r\n\r\na\0b\0.\r\n\0\r\n\0\0..\r\n"
     assert (await talk.mails(content)).startswith(code)
-    assert one.contents == [content] * (nul == "pass")
+    assert server.contents == [content] * (nul == "pass")
     assert (await talk.mails(b"good\r\n")).startswith("250")
 
 
 async def test_a_message_over_the_limit_is_read_and_refused(door: Callable[..., Door]) -> None:
-    one = door(receive={"max_message_size": 1000})
-    talk = await one.client()
+    server = door(receive={"max_message_size": 1000})
+    talk = await server.client()
     assert (await talk.mails(b"x" * 5000 + b"\r\n")).startswith("552 5.3.4")
     assert (await talk.mails(b"x" * 500 + b"\r\n")).startswith("250")
 
 
 async def test_draining_ends_idle_sessions_and_lets_transactions_finish(door: Callable[..., Door]) -> None:
-    one = door()
-    idle, busy = await one.client(), await one.client()
+    server = door()
+    idle, busy = await server.client(), await server.client()
     await busy.says("MAIL FROM:<a@b>\r\n")
-    one.listener.stop()
+    server.listener.stop()
     assert (await idle.reply()).startswith("421 4.3.2")
     assert (await busy.says("RCPT TO:<c@d>\r\n")).startswith("250")
     assert (await busy.says("DATA\r\n")).startswith("354")
@@ -217,11 +217,11 @@ async def test_a_browser_is_shown_the_door(door: Callable[..., Door]) -> None:
 async def test_a_refusal_is_logged_with_the_address_or_what_stood_in_its_place(
     door: Callable[..., Door], log: list[dict[str, Any]], command: str, logged: dict[str, str], reply: str
 ) -> None:
-    one = door(limits={"message_memory": 1000}, receive={"max_message_size": 1000})
-    client = await one.client()
+    server = door(limits={"message_memory": 1000}, receive={"max_message_size": 1000})
+    client = await server.client()
     if command.startswith("RCPT"):
         await client.says("MAIL FROM:<a@b.test>\r\n")
-    limits = Limits(one.counts, 0, connections=9, per_client=9, memory=1000)
+    limits = Limits(server.counts, 0, connections=9, per_client=9, memory=1000)
     with Account(limits, "192.0.2.9", trusted=True) as other:
         other.hold(200)
         assert (await client.says(f"{command}\r\n")).startswith(reply)

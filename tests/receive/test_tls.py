@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(files: Path) -> Callable[[], ssl.SSLContext]:
+def tls(files: Path) -> Callable[[], ssl.SSLContext]:
     return ServerTls(TlsSection(certificate=files / "cert.pem", private_key=files / "key.pem")).context
 
 
@@ -59,11 +59,9 @@ async def started(talk: Talk, context: ssl.SSLContext) -> Talk:
     return talk
 
 
-async def test_starttls(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext], context: ssl.SSLContext
-) -> None:
-    one = door(tls=server)
-    talk = await one.client(greet=False)
+async def test_starttls(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], context: ssl.SSLContext) -> None:
+    server = door(tls=tls)
+    talk = await server.client(greet=False)
     await talk.reply()
     assert "STARTTLS" in await talk.says("EHLO client.test\r\n")
     assert "STARTTLS" in await talk.says("HELP\r\n")
@@ -73,26 +71,26 @@ async def test_starttls(
     assert (await talk.mails(b"Subject: x\r\n\r\nhi\r\n")).startswith("250 2.0.0")
     assert (await talk.says("QUIT\r\n")).startswith("221 2.0.0")
     assert await talk.closed()
-    ((client, _, message),) = one.taker.taken
+    ((client, _, message),) = server.taker.taken
     assert message.content == b"Subject: x\r\n\r\nhi\r\n"
     assert client.tls.startswith("TLSv1.3 TLS_")
     assert b" with ESMTPS id " in received_field(client, "mx.test", "id", "", False, 0)
 
 
 async def test_implicit_tls(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext], context: ssl.SSLContext
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], context: ssl.SSLContext
 ) -> None:
-    one = door(tls=server, listen={"tls": "implicit"})
-    talk = Talk(*await asyncio.open_connection(*one.address, ssl=context, server_hostname="mx.test"))
+    server = door(tls=tls, listen={"tls": "implicit"})
+    talk = Talk(*await asyncio.open_connection(*server.address, ssl=context, server_hostname="mx.test"))
     assert (await talk.reply()).startswith("220 mx.test ESMTP")
     assert "STARTTLS" not in await talk.says("EHLO client.test\r\n")
     assert (await talk.mails(b"hi\r\n")).startswith("250")
-    assert one.taker.taken[0][0].protocol == "ESMTPS"
+    assert server.taker.taken[0][0].protocol == "ESMTPS"
 
 
-async def test_required_tls(door: Callable[..., Door], server: Callable[[], ssl.SSLContext]) -> None:
-    one = door(tls=server, listen={"tls": "require"})
-    talk = await one.client(greet=False)
+async def test_required_tls(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]) -> None:
+    server = door(tls=tls, listen={"tls": "require"})
+    talk = await server.client(greet=False)
     await talk.reply()
     for command in ("HELO c", "EHLO c", "NOOP"):
         assert (await talk.says(f"{command}\r\n")).startswith("250"), "RFC 3207 section 4"
@@ -104,10 +102,10 @@ async def test_required_tls(door: Callable[..., Door], server: Callable[[], ssl.
 
 @pytest.mark.parametrize("mode", ["starttls", "require", "implicit"])
 async def test_tls_behind_a_proxy(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext], context: ssl.SSLContext, mode: str
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], context: ssl.SSLContext, mode: str
 ) -> None:
-    one = door(tls=server, listen={"tls": mode, "proxy_protocol": True})
-    talk = await one.client(greet=False)
+    server = door(tls=tls, listen={"tls": mode, "proxy_protocol": True})
+    talk = await server.client(greet=False)
     talk.writer.write(V1)
     if mode == "implicit":
         await talk.starts_tls(context)
@@ -116,16 +114,16 @@ async def test_tls_behind_a_proxy(
     if mode != "implicit":
         await started(talk, context)
     assert (await talk.mails(b"hi\r\n")).startswith("250")
-    client = one.taker.taken[0][0]
+    client = server.taker.taken[0][0]
     assert (client.ip, client.protocol) == ("192.0.2.7", "ESMTPS")
 
 
 async def test_commands_injected_before_the_handshake_are_dropped(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext]
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]
 ) -> None:
     """What an attacker on the way adds in clear must not be taken for the client's (RFC 3207 section 4.2)."""
-    one = door(tls=server)
-    talk = await one.client()
+    server = door(tls=tls)
+    talk = await server.client()
     assert (await talk.says("STARTTLS\r\nMAIL FROM:<evil@b>\r\nRCPT TO:<c@d>\r\n")).startswith("220")
     await talk.starts_tls(trusting())
     assert (await talk.says("RCPT TO:<c@d>\r\n")).startswith("503 5.5.1")
@@ -133,10 +131,10 @@ async def test_commands_injected_before_the_handshake_are_dropped(
 
 
 async def test_a_flood_of_injected_commands_ends_in_a_failed_handshake(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext], log: list[dict[str, Any]]
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], log: list[dict[str, Any]]
 ) -> None:
-    one = door(tls=server)
-    talk = await one.client()
+    server = door(tls=tls)
+    talk = await server.client()
     talk.writer.write(b"STARTTLS\r\n" + b"NOOP\r\n" * HIGH_WATER)
     assert (await talk.reply()).startswith("220")
     assert await talk.closed()
@@ -144,10 +142,10 @@ async def test_a_flood_of_injected_commands_ends_in_a_failed_handshake(
 
 
 async def test_what_was_said_in_clear_counts_no_more(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext]
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]
 ) -> None:
     """RFC 3207 section 4.2: neither the EHLO nor the transaction."""
-    talk = await door(tls=server).client()
+    talk = await door(tls=tls).client()
     await talk.says("MAIL FROM:<a@b>\r\n")
     assert (await talk.says("STARTTLS now\r\n")).startswith("501 5.5.4")
     assert (await talk.says("STARTTLS\r\n")).startswith("220")
@@ -164,13 +162,13 @@ async def test_what_was_said_in_clear_counts_no_more(
 )
 async def test_a_failed_handshake_hurts_nobody_else(
     door: Callable[..., Door],
-    server: Callable[[], ssl.SSLContext],
+    tls: Callable[[], ssl.SSLContext],
     log: list[dict[str, Any]],
     mode: str,
     said: bytes,
 ) -> None:
-    one = door(tls=server, listen={"tls": mode}, limits={"connections_per_client": 1})
-    talk = await one.client(greet=mode != "implicit")
+    server = door(tls=tls, listen={"tls": mode}, limits={"connections_per_client": 1})
+    talk = await server.client(greet=mode != "implicit")
     if mode != "implicit":
         await talk.says("STARTTLS\r\n")
     talk.writer.write(said)
@@ -178,30 +176,30 @@ async def test_a_failed_handshake_hurts_nobody_else(
         talk.writer.close()
     await wait_for(lambda: [line for line in log if line["event"] == "tls_failed"], "the log of it")
     assert not [line for line in log if "exc_info" in line]
-    await wait_for(lambda: not one.listener._connections, "the end of the connection")
+    await wait_for(lambda: not server.listener._connections, "the end of the connection")
     if mode == "implicit":
-        talk = Talk(*await asyncio.open_connection(*one.address, ssl=trusting()))
+        talk = Talk(*await asyncio.open_connection(*server.address, ssl=trusting()))
         assert (await talk.reply()).startswith("220")
     else:
-        await started(await one.client(), trusting())
+        await started(await server.client(), trusting())
 
 
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 async def test_a_handshake_that_never_comes_is_given_up(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, mode: str
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     monkeypatch.setattr(f"relay.receive.{'listener' if mode == 'implicit' else 'session'}.HANDSHAKE_TIMEOUT", 0.1)
-    one = door(tls=server, listen={"tls": mode})
-    talk = await one.client(greet=mode != "implicit")
+    server = door(tls=tls, listen={"tls": mode})
+    talk = await server.client(greet=mode != "implicit")
     if mode != "implicit":
         await talk.says("STARTTLS\r\n")
     assert await talk.closed()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_old_versions_of_tls_are_refused(door: Callable[..., Door], server: Callable[[], ssl.SSLContext]) -> None:
+async def test_old_versions_of_tls_are_refused(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]) -> None:
     """RFC 8996."""
-    talk = await door(tls=server).client()
+    talk = await door(tls=tls).client()
     await talk.says("STARTTLS\r\n")
     old = trusting(maximum_version=ssl.TLSVersion.TLSv1_1, minimum_version=ssl.TLSVersion.TLSv1)
     old.set_ciphers("ALL:@SECLEVEL=0")
@@ -209,19 +207,19 @@ async def test_old_versions_of_tls_are_refused(door: Callable[..., Door], server
         await talk.starts_tls(old)
 
 
-async def test_a_full_house_shakes_no_hands(door: Callable[..., Door], server: Callable[[], ssl.SSLContext]) -> None:
-    one = door(tls=server, listen={"tls": "implicit"}, limits={"connections_per_client": 1})
-    first = Talk(*await asyncio.open_connection(*one.address, ssl=trusting()))
+async def test_a_full_house_shakes_no_hands(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]) -> None:
+    server = door(tls=tls, listen={"tls": "implicit"}, limits={"connections_per_client": 1})
+    first = Talk(*await asyncio.open_connection(*server.address, ssl=trusting()))
     assert (await first.reply()).startswith("220")
-    assert await (await one.client(greet=False)).closed()
+    assert await (await server.client(greet=False)).closed()
 
 
-async def shown(one: Door, mode: str) -> str:
+async def shown(server: Door, mode: str) -> str:
     """The organization in the certificate that a new client sees."""
     if mode == "implicit":
-        talk = Talk(*await asyncio.open_connection(*one.address, ssl=trusting()))
+        talk = Talk(*await asyncio.open_connection(*server.address, ssl=trusting()))
     else:
-        talk = await started(await one.client(), trusting())
+        talk = await started(await server.client(), trusting())
     certificate = x509.load_der_x509_certificate(talk.writer.get_extra_info("ssl_object").getpeercert(True))
     talk.writer.close()
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)[0].value)
@@ -230,48 +228,48 @@ async def shown(one: Door, mode: str) -> str:
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 async def test_a_new_certificate_is_shown_without_a_restart(
     door: Callable[..., Door],
-    server: Callable[[], ssl.SSLContext],
+    tls: Callable[[], ssl.SSLContext],
     files: Path,
     log: list[dict[str, Any]],
     mode: str,
 ) -> None:
-    one = door(tls=server, listen={"tls": mode})
-    assert await shown(one, mode) == "first"
+    server = door(tls=tls, listen={"tls": mode})
+    assert await shown(server, mode) == "first"
     write_certificate(files, "second")
-    assert await shown(one, mode) == "second"
+    assert await shown(server, mode) == "second"
     (files / "key.pem").write_text("not a key\n")
-    assert await shown(one, mode) == "second"
+    assert await shown(server, mode) == "second"
     assert [line for line in log if line.get("log_level") == "error"], "a broken file is worth a line"
     write_certificate(files, "third")
-    assert await shown(one, mode) == "third"
+    assert await shown(server, mode) == "third"
 
 
-async def test_a_large_message_over_tls(door: Callable[..., Door], server: Callable[[], ssl.SSLContext]) -> None:
-    one = door(tls=server)
-    talk = await started(await one.client(), trusting())
+async def test_a_large_message_over_tls(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]) -> None:
+    server = door(tls=tls)
+    talk = await started(await server.client(), trusting())
     content = b"Subject: large\r\n\r\n" + os.urandom(4_000_000).hex().encode() + b"\r\n"
     assert (await talk.mails(content)).startswith("250")
-    assert one.contents == [content]
+    assert server.contents == [content]
 
 
 async def test_an_idle_client_inside_tls_is_sent_away(
-    door: Callable[..., Door], server: Callable[[], ssl.SSLContext]
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext]
 ) -> None:
-    one = door(tls=server, limits={"command_timeout": "200ms"})
-    talk = await started(await one.client(), trusting())
+    server = door(tls=tls, limits={"command_timeout": "200ms"})
+    talk = await started(await server.client(), trusting())
     assert (await talk.reply()).startswith("421 4.4.2")
     assert await talk.closed()
-    await wait_for(lambda: not one.listener._connections, "the end of the connection")
+    await wait_for(lambda: not server.listener._connections, "the end of the connection")
 
 
 @needs("swaks", "perl:Net::SSLeay")
 @pytest.mark.parametrize(("mode", "option"), [("require", "--tls"), ("implicit", "--tls-on-connect")])
-async def test_swaks(door: Callable[..., Door], server: Callable[[], ssl.SSLContext], mode: str, option: str) -> None:
-    one = door(tls=server, listen={"tls": mode})
-    host, port = one.address
+async def test_swaks(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], mode: str, option: str) -> None:
+    server = door(tls=tls, listen={"tls": mode})
+    host, port = server.address
     command = [program("swaks"), "--server", f"{host}:{port}", option, "--to", "c@d.test", "--from", "a@b.test"]
     swaks = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said, _ = await within_patience(swaks.communicate())
     assert swaks.returncode == 0, said.decode()
     assert b"~> QUIT" in said
-    assert one.taker.taken[0][0].protocol == "ESMTPS"
+    assert server.taker.taken[0][0].protocol == "ESMTPS"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from relay.authenticate.author import author_domains
 from relay.mail.mailbox_list import AUTHORS, NAME_CHARACTERS, READ_CHARACTERS
 from relay.mail.message import Message
-from relay.rewrite.from_field import authors, rewritten
+from relay.rewrite.from_field import author_addresses, with_rewritten_from
 from relay.srs.address import Scheme, Token
 from relay.srs.reply_address import forward, forward_token
 from tests import corpus
@@ -37,8 +37,8 @@ def reply_address(author: str) -> str:
 
 
 def leaving(message: Message) -> Message:
-    addresses = {author: reply_address(author) for author in authors(message)}
-    return rewritten(message, addresses, "fwd.example")
+    addresses = {author: reply_address(author) for author in author_addresses(message)}
+    return with_rewritten_from(message, addresses, "fwd.example")
 
 
 def with_from(*values: str, fields: str = "Subject: s\r\n") -> Message:
@@ -189,7 +189,7 @@ def test_what_nobody_can_read_leaves_under_our_domain_all_the_same(value: str, n
 
 def test_of_several_from_fields_one_is_left() -> None:
     message = with_from(f"Ann <{ANN}>", "junk", f"Joe <{JOE}>, {ANN}", fields="Subject: s\r\nFrom: <b@y.example>\r\n")
-    assert authors(message) == (ANN, JOE, "b@y.example")
+    assert author_addresses(message) == (ANN, JOE, "b@y.example")
     left = leaving(message)
     assert [one.name for one in left.fields] == [
         "from",

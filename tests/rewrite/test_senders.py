@@ -11,6 +11,7 @@ from relay.config.model import Config
 from relay.dns import DnsFailure
 from relay.mail.message import Message
 from relay.queue.store import Delivery, StoredMessage
+from relay.queue.stored_verdict import StoredVerdict
 from relay.rewrite.sender import Decision
 from relay.rewrite.senders import Senders
 from relay.srs.address import Scheme
@@ -59,7 +60,7 @@ class House:
         self.senders = Senders(config, Scheme("fwd.test", (b"secret",)), store, self.resolver, clock=lambda: NOW)
 
     async def decide(self, sender: str, domain: str = "needed.test", **verdict: Any) -> Decision:
-        stored = StoredMessage(1, NOW, sender, b"", Message(b"Subject: x\r\n\r\n"), verdict)
+        stored = StoredMessage(1, NOW, sender, b"", Message(b"Subject: x\r\n\r\n"), StoredVerdict(**verdict))
         one = Delivery(1, 0, f"carol@{domain}", f"carol@{domain}", srs=domain != "never.test")
         return await self.senders.decide(stored, one, smtputf8=True)
 

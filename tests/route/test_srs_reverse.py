@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from relay.config.sections import SrsSection
-from relay.mail.message import Client
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.rate import CLIENTS, FORGERIES, Rates
-from relay.route.srs_reverse import Question, WayHome, counted_as
+from relay.route.srs_reverse import ReturnAddresses, RouteRequest, counted_as
 from relay.srs import reply_address as replies
 from relay.srs.address import Scheme, SrsError, forward, forward_token
 
@@ -26,9 +26,9 @@ async def lookup(token_id: str) -> str | None:
     return STORED.get(token_id)
 
 
-def bounces(lookup: Callable[[str], Any] = lookup, **srs: object) -> WayHome:
+def bounces(lookup: Callable[[str], Any] = lookup, **srs: object) -> ReturnAddresses:
     config = SrsSection.model_validate({"domain": "fwd.example", "secrets_file": "srs.secret", **srs})
-    return WayHome(config, SCHEME, Rates(config), lookup)
+    return ReturnAddresses(config, SCHEME, Rates(config), lookup)
 
 
 def forwarded(sender: str, age: int = 0) -> str:
@@ -42,13 +42,15 @@ def forged(number: int = 0) -> str:
 
 
 async def answers(
-    door: WayHome, *recipients: str, sender: str = "", client: Client | None = STRANGER, now: float = NOW
+    door: ReturnAddresses, *recipients: str, sender: str = "", client: Client | None = STRANGER, now: float = NOW
 ) -> list[str]:
     """For each recipient, of a message of its own that is taken, the target or the beginning of the reply."""
     found = []
     for recipient in recipients:
         try:
-            home = await door.admit(recipient, Question(recipient, sender, client, now))
+            request = RouteRequest(recipient, sender, client, now)
+            home = await door.reverse(recipient, request)
+            door.refuse_over_rate(home, request)
         except Refused as refused:
             found.append(f"{refused.reply.code} {refused.reply.enhanced}")
             continue
@@ -93,7 +95,7 @@ async def test_refused_with_the_reason(address: str, reason: str) -> None:
     with pytest.raises(SrsError, match=reason):
         await bounces().target(address, NOW)
     with pytest.raises(Refused) as refused:
-        await bounces().admit(address, Question(address, "", STRANGER, NOW))
+        await bounces().reverse(address, RouteRequest(address, "", STRANGER, NOW))
     reply = refused.value.reply
     assert (reply.code, reply.enhanced) == (550, "5.1.1")
     assert reason in reply.text and f"<{address}>" in reply.text
@@ -131,7 +133,7 @@ async def test_only_messages_count_and_each_once_for_everybody_it_is_for() -> No
     sender = "s@sender.example"
     recipients = forwarded(JOE), forwarded("JOE@origin.example"), forwarded("ann@origin.example")
     for _ in range(100):
-        homes = [await door.admit(one, Question(one, sender, STRANGER, NOW)) for one in recipients]
+        homes = [await door.reverse(one, RouteRequest(one, sender, STRANGER, NOW)) for one in recipients]
     assert door.count(homes, sender, counted_as(STRANGER), NOW)
     assert await answers(door, recipients[0], recipients[0], sender=sender) == [JOE, LATER]
     assert not door.count(homes, sender, counted_as(STRANGER), NOW)
@@ -143,7 +145,7 @@ async def test_mail_of_our_own_is_never_held_up() -> None:
     assert await answers(bounces(bounce_rate=1), *[joe] * 5, client=None) == ["joe@origin.example"] * 5
 
 
-async def guessed(door: WayHome, count: int = FORGERIES, client: Client = STRANGER) -> WayHome:
+async def guessed(door: ReturnAddresses, count: int = FORGERIES, client: Client = STRANGER) -> ReturnAddresses:
     """The door, after a client has tried so many forged addresses."""
     assert await answers(door, *map(forged, range(count)), client=client) == ["550 5.1.1"] * count
     return door
@@ -194,7 +196,8 @@ async def test_past_the_rate_the_reply_is_the_same_for_good_and_bad(good: str, b
 
     async def reply(address: str) -> str:
         try:
-            await door.admit(address, Question(address, sender, STRANGER, NOW))
+            request = RouteRequest(address, sender, STRANGER, NOW)
+            door.refuse_over_rate(await door.reverse(address, request), request)
         except Refused as refused:
             return str(refused.reply).replace(address, "")
         return ""
@@ -210,7 +213,7 @@ async def test_past_the_rate_the_rates_of_bounces_hold_for_good_and_bad_alike() 
         (first, second, third) = await answers(door, *[address] * 3)
         assert first == second and third == LATER
     door = await guessed(bounces(bounce_rate=2))
-    homes = [await door.admit(one, Question(one, "", STRANGER, NOW)) for one in map(forged, range(3))]
+    homes = [await door.reverse(one, RouteRequest(one, "", STRANGER, NOW)) for one in map(forged, range(3))]
     assert not door.count(homes, "", counted_as(STRANGER), NOW), "each guess counts, also of one message"
     door = await guessed(bounces(bounce_rate=2))
     await answers(door, forged(), forged())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relay.config import opendkim_syntax as opendkim
 from relay.config.opendkim import find
-from relay.config.opendkim_syntax import Entry
+from relay.config.opendkim_syntax import TableEntry
 from relay.network import within
 from tests import corpus, milter
 from tests.peers import needs, program, wait_until
@@ -70,7 +70,7 @@ def write(folder: Path, hosts: str, conf: str) -> Path:
 
 
 def trusted(folder: Path) -> set[str]:
-    networks = find(folder).hosts().networks
+    networks = find(folder).internal_hosts().networks
     return {address for _, address in CLIENTS if within(address, networks)}
 
 
@@ -94,8 +94,8 @@ def opendkim_signs(folder: Path) -> set[str]:
 # --- in the files -----------------------------------------------------------------------------------------------------
 
 
-def hosts(*lines: str) -> opendkim.Hosts:
-    return opendkim.hosts(Entry(line, "", f"TrustedHosts:{n}") for n, line in enumerate(lines, 1))
+def hosts(*lines: str) -> opendkim.InternalHosts:
+    return opendkim.internal_hosts(TableEntry(line, "", f"TrustedHosts:{n}") for n, line in enumerate(lines, 1))
 
 
 def test_trusted_hosts_are_addresses_and_networks_and_names_are_kept_apart() -> None:
@@ -127,7 +127,7 @@ def test_nobody_becomes_an_open_relay_by_many_lines() -> None:
 
 def test_without_a_configuration_the_file_has_its_usual_name(tmp_path: Path) -> None:
     (tmp_path / "trusted.hosts").write_text("192.0.2.1\n")
-    assert [str(one) for one in find(tmp_path).hosts().networks] == ["192.0.2.1/32"]
+    assert [str(one) for one in find(tmp_path).internal_hosts().networks] == ["192.0.2.1/32"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 255), st.integers(24, 32)), max_size=6), st.integers(0, 255))
@@ -151,4 +151,4 @@ def test_internal_hosts_are_trusted_and_the_ignore_list_is_not(tmp_path: Path) -
     (tmp_path / "opendkim.conf").write_text(
         f"InternalHosts 192.0.2.1, ::1\nExternalIgnoreList refile:{tmp_path}/conf\n"
     )
-    assert [str(one) for one in find(tmp_path).hosts().networks] == ["192.0.2.1/32", "::1/128"]
+    assert [str(one) for one in find(tmp_path).internal_hosts().networks] == ["192.0.2.1/32", "::1/128"]

@@ -47,7 +47,7 @@ async def test_a_key_that_fits(record: str) -> None:
 
 
 async def test_a_key_in_the_older_form() -> None:
-    public = public_key.read(f"p={P}", "rsa-sha256").public
+    public = public_key.parse_record(f"p={P}", "rsa-sha256").public
     record = f"v=DKIM1; p={encoded(public, PublicFormat.PKCS1)}"
     assert (await verdict(signed(), {RSA.record_name: record})).result == "pass"
 

@@ -1,0 +1,75 @@
+"""What the examination of a message found, and the log line and metrics that tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from relay.authenticate import forged_results
+from relay.authenticate.verdict import Verdict
+from relay.mail.arrival import Arrival
+from relay.mail.message import HeaderField, Message
+from relay.mail.reply import Refused
+from relay.metrics import Metrics
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The results of all checks of a message, and what follows from them.
+
+    Attributes:
+        arrival: the message that was examined.
+        verdict: the results.
+        message: the message as it goes on, without forged Authentication-Results.
+        forged: the Authentication-Results that claimed to be ours, and are not in `message` any more.
+        override: why a DMARC failure does not count; empty where it counts, and where DMARC did not fail.
+        refusal: why the message is not accepted; None where it is.
+        questions: how many questions to DNS the checks took.
+    """
+
+    arrival: Arrival
+    verdict: Verdict
+    message: Message
+    forged: tuple[HeaderField, ...] = ()
+    override: str = ""
+    refusal: Refused | None = None
+    questions: int = 0
+
+
+Watch = Callable[[Examination], None]
+"""Is told of every examination."""
+
+
+def report(examination: Examination, metrics: Metrics) -> None:
+    """Log an examination, and count its results."""
+    verdict, queue_id = examination.verdict, examination.arrival.queue_id
+    if verdict.spf is not None and verdict.dmarc is not None:
+        log.info(
+            "authenticated",
+            id=queue_id,
+            spf=verdict.spf.result,
+            domain=verdict.spf.domain,
+            identity=verdict.spf.identity,
+            dkim=[f"{signature.domain}:{signature.result}" for signature in verdict.dkim],
+            arc=verdict.arc.result,
+            dmarc=verdict.dmarc.result,
+            author=verdict.dmarc.domain,
+            policy=verdict.dmarc.policy or None,
+            problem=verdict.dmarc.problem or None,
+            aligned=list(verdict.aligned),
+            word=verdict.trusted_results.authserv_id if verdict.trusted_results is not None else None,
+            questions=examination.questions,
+        )
+        for signature in verdict.dkim:
+            metrics.dkim.add(signature.result)
+        metrics.arc.add(verdict.arc.result)
+        metrics.dmarc.add(verdict.dmarc.result)
+    if examination.override and verdict.dmarc is not None:
+        log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=examination.override)
+    if examination.forged:
+        signed = forged_results.results_are_signed(examination.arrival.message)
+        log.info("forged_results_removed", id=queue_id, fields=len(examination.forged), signed=signed)

@@ -1,0 +1,214 @@
+"""What a conversation needs to take a message in: each step of RCPT and DATA, for all connections of one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from relay.authenticate.examination import Examination
+from relay.authenticate.examiner import Examiner
+from relay.bounce.notifier import Happening, Notice, Notifier
+from relay.bounce.returns import Returns
+from relay.config.model import Config
+from relay.intake.fan_out import FORGED, fan_out
+from relay.intake.recipients import Recipients
+from relay.mail.arrival import Arrival
+from relay.mail.envelope import RcptTo
+from relay.mail.message import Message
+from relay.mail.queue_id import id_text
+from relay.mail.reply import Refused
+from relay.metrics import Metrics
+from relay.queue.retry_schedule import Patience
+from relay.queue.store import Delivery, StoredMessage
+from relay.queue.stored_verdict import NextSeal, StoredVerdict
+from relay.rewrite.from_decision import FromDecisions
+from relay.rewrite.received_field import received_field
+from relay.route.loops import is_looping, mark_fields, received_hops
+from relay.route.router import Routed
+
+log = structlog.get_logger()
+
+
+class Space(Protocol):
+    """Whether the disk has room for more mail (`queue.disk_space`)."""
+
+    async def enough(self) -> bool: ...
+
+
+class Queue(Protocol):
+    """Where accepted messages go (`intake.enqueue`)."""
+
+    async def put(self, stored: StoredMessage, deliveries: Sequence[Delivery], notice: Notice) -> None:
+        """Make a message safe, with its deliveries and a notice to its sender.
+
+        Raises:
+            QueueUnavailable: nothing of it is stored.
+        """
+        ...
+
+
+class Intake:
+    """The steps of taking a message in.
+
+    Args:
+        secrets: with which loop marks are made.
+        next_hop_key: the key of a recipient's next hop, see `Delivery.hop`; with `own`, that for an own message.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        *,
+        recipients: Recipients,
+        examiner: Examiner,
+        from_decisions: FromDecisions,
+        returns: Returns,
+        notifier: Notifier,
+        secrets: Sequence[bytes],
+        patience: Patience,
+        next_hop_key: Callable[..., str],
+        space: Space,
+        queue: Queue,
+    ) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.recipients = recipients
+        self.examiner = examiner
+        self.space = space
+        self.queue = queue
+        self._from_decisions = from_decisions
+        self._returns = returns
+        self._notifier = notifier
+        self._secrets = secrets
+        self._patience = patience
+        self._next_hop_key = next_hop_key
+
+    # RCPT
+
+    def refuses_unforwardable(self, routed: Routed) -> bool:
+        """Whether a recipient wants a message refused for which DMARC would fail at the next hop."""
+        return "reject" in self._from_decisions.treatments(target.address for target in routed.targets)
+
+    def rebuilds_bounces(self, routes: Iterable[Routed]) -> bool:
+        """Whether a bounce to these recipients is replaced by one of ours, as far as it can be read."""
+        return self.config.srs.bounces == "rebuild" and any(routed.kind == "srs" for routed in routes)
+
+    # DATA
+
+    def refuse_loops(self, message: Message, routes: Iterable[Routed]) -> None:
+        """Refuse a message that has been here before, or that has passed too many hosts.
+
+        Raises:
+            Refused: 554 5.4.6.
+        """
+        if received_hops(message) > self.config.receive.max_hops:
+            raise Refused(554, "5.4.6", "too many hops, this message is looping")
+        if is_looping(message, [routed.chain for routed in routes], self._secrets):
+            raise Refused(554, "5.4.6", "this message has been forwarded here before, it is looping")
+
+    async def rebuilt_bounce(self, arrival: Arrival, routes: Sequence[Routed]) -> StoredMessage | None:
+        """Our bounce in the place of one that comes back to a sender; None for a message that goes on as it came."""
+        returned = routes[0].returned
+        if arrival.sender or returned is None or not self.rebuilds_bounces(routes):
+            return None
+        return await self._returns.rebuilt(arrival.message, arrival.id, returned.address, arrival.received)
+
+    def completed(self, examination: Examination, routes: Sequence[Routed]) -> StoredMessage:
+        """The message as it is stored: with our trace fields, and with what is kept of its examination.
+
+        Raises:
+            Refused: 550 5.7.1, a recipient wants mail refused for which DMARC would fail at the next hop.
+        """
+        arrival, mail = examination.arrival, examination.arrival.mail
+        unforwardable = self._treat_unforwardable(examination, routes)
+        trace = (
+            self.examiner.results_field(examination)
+            + mark_fields([routed.chain for routed in routes], self._secrets)
+            + received_field(
+                arrival.client,
+                self.config.hostname,
+                arrival.queue_id,
+                arrival.recipients[0].recipient if len(arrival.recipients) == 1 else "",
+                mail.smtputf8,
+                arrival.received,
+            )
+        )
+        return StoredMessage(
+            id=arrival.id,
+            received=arrival.received,
+            sender=arrival.sender,
+            trace=trace,
+            message=examination.message,
+            verdict=stored_verdict(examination, unforwardable=unforwardable),
+            smtputf8=mail.smtputf8,
+            ret=mail.ret,
+            envid=mail.envid,
+        )
+
+    def _treat_unforwardable(self, examination: Examination, routes: Iterable[Routed]) -> bool:
+        reason = self._from_decisions.why_unforwardable(examination.verdict, examination.arrival.sender)
+        if not reason:
+            return False
+        treatments = self._from_decisions.treatments(t.address for routed in routes for t in routed.targets)
+        for treatment in treatments:
+            self.metrics.unforwardable.add(treatment)
+        queue_id = examination.arrival.queue_id
+        log.info("unforwardable", id=queue_id, treatment=sorted(treatments), reason=reason)
+        if "reject" in treatments:
+            raise Refused(550, "5.7.1", f"{reason}: it would fail at the next hop, so it is not forwarded from here")
+        return True
+
+    def count(self, arrival: Arrival, routes: Iterable[Routed]) -> None:
+        """Count a message for the rates of those whom it is for.
+
+        Raises:
+            Refused: 450 4.7.1, a rate is used up.
+        """
+        if not self.recipients.count(routes, arrival.sender, arrival.client, arrival.received):
+            raise Refused(450, "4.7.1", "too many messages to the address behind a recipient, try later")
+
+    def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
+        """The deliveries of a message, see `fan_out`."""
+        expires = self._patience.expires(stored.received, stored.sender)
+        deliveries = fan_out(stored, routes, lambda to: self._next_hop_key(to, own=stored.is_own), expires)
+        for delivery in deliveries:
+            if delivery.state == "dead":
+                log.warning("forged_kept", id=id_text(stored.id), rcpt=delivery.recipient, problem=FORGED)
+                self.metrics.bounces.add("dead")
+        return deliveries
+
+    async def expansion_notice(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> Notice:
+        """What the sender is told of aliases with several targets, where success was to be reported: nothing more
+        can be said of such a recipient (RFC 3461 section 5.2.7.2)."""
+        lists = [rcpt for rcpt, routed in routes if len(routed.targets) > 1 and "SUCCESS" in rcpt.notify]
+        if not lists:
+            return Notice()
+        happened = [
+            Happening(
+                Delivery(stored.id, 0, rcpt.recipient, rcpt.recipient, notify=rcpt.notify, orcpt=rcpt.orcpt), 0, ""
+            )
+            for rcpt in lists
+        ]
+        targets = await self.recipients.targets_of_sender(stored.sender)
+        return self._notifier.notice("expanded", stored, happened, targets, stored.received)
+
+
+def stored_verdict(examination: Examination, *, unforwardable: bool) -> StoredVerdict:
+    """What the queue keeps of an examination."""
+    verdict = examination.verdict
+    chain = verdict.arc
+    instance = chain.sets[0].instance + 1 if chain.sets else 1
+    seal = NextSeal("pass" if chain.result == "pass" else "none", instance) if verdict.may_be_sealed else None
+    return StoredVerdict(
+        trusted=verdict.trusted,
+        spf=verdict.spf.result if verdict.spf is not None else "",
+        dmarc=verdict.dmarc.result if verdict.dmarc is not None else "",
+        aligned=verdict.aligned,
+        sender_signed=verdict.sender_signed,
+        unforwardable=unforwardable,
+        authors=verdict.proven_authors,
+        seal=seal,
+    )

@@ -1,0 +1,63 @@
+"""Where recipients lead, with the metrics about SRS and reply addresses; also for own messages, which have no
+client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from relay.mail.envelope import Client
+from relay.mail.reply import Refused
+from relay.metrics import Metrics
+from relay.route.router import Routed, Router, Target
+from relay.route.srs_reverse import RouteRequest
+from relay.srs.reply_address import is_reply
+
+log = structlog.get_logger()
+
+
+class Recipients:
+    """Routes recipients for one worker."""
+
+    def __init__(self, router: Router, metrics: Metrics) -> None:
+        self._router = router
+        self._metrics = metrics
+
+    async def route(self, request: RouteRequest) -> Routed:
+        """See `Router.route`."""
+        return await self._router.route(request)
+
+    def refuse_over_rate(self, routed: Routed, request: RouteRequest) -> None:
+        """See `Router.refuse_over_rate`."""
+        self._router.refuse_over_rate(routed, request)
+
+    def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
+        """See `Router.count`."""
+        return self._router.count(routes, sender, client, now)
+
+    def count_refused(self, request: RouteRequest) -> None:
+        """Count a refused recipient, where it is a return address."""
+        if self._router.is_return_address(request.recipient):
+            (self._metrics.replies if is_reply(request.recipient) else self._metrics.srs).add("rejected")
+
+    def count_accepted(self, routed: Routed) -> None:
+        """Count an accepted recipient, where it is a return address."""
+        if routed.kind == "srs":
+            self._metrics.srs.add("rejected" if routed.returned is not None and routed.returned.forged else "reversed")
+        elif routed.kind == "reply":
+            self._metrics.replies.add("reversed")
+
+    async def targets_of_sender(self, sender: str) -> Sequence[Target]:
+        """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere; empty where it
+        would be refused."""
+        request = RouteRequest(sender, "", None, time.time())
+        try:
+            routed = await self._router.route(request)
+        except Refused as refused:
+            self.count_refused(request)
+            log.info("sender_unreachable", sender=sender, reply=str(refused.reply))
+            return ()
+        self.count_accepted(routed)
+        return routed.targets

@@ -1,0 +1,37 @@
+"""A message as its client handed it over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay.mail.envelope import Client, MailFrom, RcptTo
+from relay.mail.message import Message
+from relay.mail.queue_id import id_text
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message at the end of DATA, with its client and envelope.
+
+    Attributes:
+        id: the number behind the queue id.
+        received: when DATA ended, in seconds since 1970.
+        recipients: those that were accepted, at least one.
+    """
+
+    id: int
+    received: float
+    client: Client
+    mail: MailFrom
+    recipients: tuple[RcptTo, ...]
+    message: Message
+
+    @property
+    def queue_id(self) -> str:
+        """The id that the log and the final reply show."""
+        return id_text(self.id)
+
+    @property
+    def sender(self) -> str:
+        """The envelope sender; empty for the null sender."""
+        return self.mail.sender

@@ -1,0 +1,75 @@
+"""The envelope of a message (RFC 5321 section 2.3.1): the client, MAIL and RCPT with their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The host that connects to us, as known before MAIL.
+
+    Attributes:
+        ip: its address as text, without zone or IPv4 mapping; behind a proxy the one in the PROXY header.
+        helo: the argument of EHLO or HELO, as sent; empty before either.
+        ptr: the name of the address, confirmed by its own address records (iprev); empty where there is none.
+        trusted: whether it is one of `clients.trusted`.
+        known: False where the address is that of a proxy which does not name its client.
+        protocol: the `with` keyword of Received (RFC 3848): SMTP, ESMTP or ESMTPS.
+        tls: protocol version and cipher, for the log; empty without TLS.
+        local: our address that it connected to; empty where there is no connection.
+    """
+
+    ip: str
+    port: int
+    helo: str = ""
+    ptr: str = ""
+    trusted: bool = False
+    known: bool = True
+    protocol: str = "SMTP"
+    tls: str = ""
+    local: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MailFrom:
+    """The MAIL command: the envelope sender in normal form (empty for `<>`) and the parameters.
+
+    Attributes:
+        size: octets announced by SIZE= (RFC 1870); 0 where it is not given.
+        ret, envid: DSN parameters (RFC 3461).
+    """
+
+    sender: str
+    size: int = 0
+    body: BodyType = "7BIT"
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RcptTo:
+    """The RCPT command: the recipient and its DSN parameters (RFC 3461).
+
+    Attributes:
+        recipient: in normal form; `postmaster` may stand without a domain (RFC 5321 section 4.5.1).
+        given: the recipient as the client wrote it.
+    """
+
+    recipient: str
+    notify: str = ""
+    orcpt: str = ""
+    given: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A recipient of an outgoing transaction: its address and DSN parameters (RFC 3461)."""
+
+    address: str
+    notify: str = ""
+    orcpt: str = ""

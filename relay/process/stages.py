@@ -1,0 +1,185 @@
+"""Builds the stages of one worker from the configuration: which stage is handed which other one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from relay.authenticate.examination import Watch
+from relay.authenticate.examiner import Examiner
+from relay.bounce.notifier import Notifier, from_domain
+from relay.bounce.rebuild import ReportingMta
+from relay.bounce.returns import Returns
+from relay.config.model import Config
+from relay.deliver.attempts import Attempts
+from relay.deliver.dispatcher import Dispatcher
+from relay.deliver.host_failover import DeliveryAgent
+from relay.deliver.next_hop import NextHops
+from relay.deliver.outgoing import OutgoingMessages
+from relay.deliver.recorder import Recorder
+from relay.dns import Resolver
+from relay.intake.enqueue import Enqueuer
+from relay.intake.intake import Intake, Queue, Space
+from relay.intake.recipients import Recipients
+from relay.mail.queue_id import QueueIds
+from relay.metrics import Metrics
+from relay.process.files import Files
+from relay.queue.disk_space import FreeSpace
+from relay.queue.retry_schedule import Patience
+from relay.queue.store import Store
+from relay.rate import Rates
+from relay.rewrite.from_decision import FromDecisions
+from relay.rewrite.senders import Senders
+from relay.route.router import Router
+from relay.srs.reply_address import STORED_FOR
+
+
+class Tokens(Protocol):
+    """Keeps the senders and authors that do not fit into an address (`queue.store`). Each may raise
+    QueueUnavailable."""
+
+    async def token_for(self, sender: str, now: float, lifetime: float) -> str: ...
+
+    async def keep_author(self, author: str, token: str, now: float, lifetime: float) -> str: ...
+
+    async def sender_of(self, token: str, now: float) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages that a message passes, but for the queue: what `serve` and `explain` share."""
+
+    config: Config
+    metrics: Metrics
+    ids: QueueIds
+    examiner: Examiner
+    recipients: Recipients
+    from_decisions: FromDecisions
+    returns: Returns
+    patience: Patience
+    notifier: Notifier
+    senders: Senders
+    messages: OutgoingMessages
+    next_hops: NextHops
+    agent: DeliveryAgent
+    secrets: tuple[bytes, ...]
+
+    def intake(self, space: Space, queue: Queue) -> Intake:
+        """The intake, in front of a queue."""
+        return Intake(
+            self.config,
+            self.metrics,
+            recipients=self.recipients,
+            examiner=self.examiner,
+            from_decisions=self.from_decisions,
+            returns=self.returns,
+            notifier=self.notifier,
+            secrets=self.secrets,
+            patience=self.patience,
+            next_hop_key=self.next_hops.key,
+            space=space,
+            queue=queue,
+        )
+
+
+def build_stages(
+    config: Config,
+    tokens: Tokens,
+    resolver: Resolver,
+    metrics: Metrics,
+    files: Files,
+    rates: Rates,
+    watch: Watch | None = None,
+) -> Stages:
+    """Build the stages.
+
+    Args:
+        files: what the configuration names, read.
+        watch: see `Examiner`.
+    """
+    scheme, signer = files.scheme, files.signer
+    ids = QueueIds(time.time)
+    next_hops = NextHops(config, files.password)
+    agent = DeliveryAgent(config, resolver, next_hops)
+
+    async def addresses_of_our_name() -> list[str]:
+        """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
+        return [ip for rdtype in ("A", "AAAA") for ip in (await resolver.query(config.hostname, rdtype)).records]
+
+    router = Router(
+        config,
+        scheme,
+        files.tables,
+        rates,
+        probe=agent.probe,
+        token_lookup=lambda token: tokens.sender_of(token, time.time()),
+        own_addresses=addresses_of_our_name,
+    )
+    mailer_daemon_at = from_domain([key.domain for key in signer.table.forwarder], config.srs.domain)
+    patience = Patience(
+        config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
+    )
+    notifier = Notifier(
+        config.hostname,
+        mailer_daemon_at,
+        patience,
+        ids,
+        partial(next_hops.key, own=True),
+        rates.notices,
+        config.bounces.to,
+    )
+    from_decisions = FromDecisions(config, lambda domain: signer.signs_as(domain, time.time()))
+    return Stages(
+        config=config,
+        metrics=metrics,
+        ids=ids,
+        examiner=Examiner(config, resolver, metrics, signer.table.domains, watch),
+        recipients=Recipients(router, metrics),
+        from_decisions=from_decisions,
+        returns=Returns(ReportingMta(config.hostname, mailer_daemon_at, scheme.secrets)),
+        patience=patience,
+        notifier=notifier,
+        senders=Senders(config, scheme, tokens, resolver),
+        messages=OutgoingMessages(
+            config,
+            from_decisions,
+            signer,
+            scheme,
+            lambda author, token: tokens.keep_author(author, token, time.time(), STORED_FOR),
+        ),
+        next_hops=next_hops,
+        agent=agent,
+        secrets=tuple(scheme.secrets),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """All that one worker runs: the intake, the queue behind it, and the dispatcher behind that."""
+
+    stages: Stages
+    space: FreeSpace
+    dispatcher: Dispatcher
+    intake: Intake
+
+
+def build_relay(stages: Stages, store: Store) -> Relay:
+    """Put the stages together around a queue."""
+    config = stages.config
+    space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
+    recorder = Recorder(store, stages.notifier, stages.patience, stages.recipients.targets_of_sender, stages.metrics)
+    attempts = Attempts(
+        config,
+        stages.agent,
+        stages.next_hops,
+        stages.messages,
+        stages.senders,
+        recorder,
+        stages.patience,
+        stages.metrics,
+    )
+    memory = config.limits.message_memory // (2 * config.workers)
+    dispatcher = Dispatcher(config, store, attempts, recorder, memory)
+    return Relay(stages, space, dispatcher, stages.intake(space, Enqueuer(store, dispatcher)))
