@@ -29,7 +29,7 @@ class NoSuchUser(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Recipients:
+class DomainUsers:
     """The users of one domain.
 
     Attributes:
@@ -53,7 +53,7 @@ class DomainTable:
     def __init__(
         self,
         routes: RoutesSection,
-        recipients: Mapping[str, ReloadedFile[Recipients]],
+        recipients: Mapping[str, ReloadedFile[DomainUsers]],
         probe: Probe,
         unknown: TokenBuckets,
         clock: Callable[[], float] = time.monotonic,
@@ -100,12 +100,12 @@ class DomainTable:
                 raise NoSuchUser(address)
 
 
-def parse_recipients(text: str, source: str, domain: str) -> Recipients:
+def parse_recipients(text: str, source: str, domain: str) -> DomainUsers:
     """The users of a domain, from a file with one address or local part a line; `@domain` is everyone.
 
     `#` opens a comment line. Only the first word of a line is read, so that a file of Postfix's relay_recipient_maps
     can be used. Addresses of other domains are ignored, so that several domains can share a file. Any other line is in
-    `Recipients.bad`, and the log names it.
+    `DomainUsers.bad`, and the log names it.
 
     Raises:
         ValueError: not one line can be read; the text names the first.
@@ -132,7 +132,7 @@ def parse_recipients(text: str, source: str, domain: str) -> Recipients:
         raise ValueError(f"{bad[0].where}: {bad[0].problem}")
     lines = BadLines(tuple(bad), frozenset([domain] if bad else []))
     lines.report(source)
-    return Recipients(frozenset(users), lines)
+    return DomainUsers(frozenset(users), lines)
 
 
 def _user(entry: str, domain: str) -> str:

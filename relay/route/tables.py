@@ -11,7 +11,7 @@ from typing import Any
 from relay.config.sections import RoutesSection
 from relay.route.alias_file import parse_toml, parse_virtual
 from relay.route.alias_table import AliasTable
-from relay.route.domain_routes import Recipients, parse_recipients
+from relay.route.domain_routes import DomainUsers, parse_recipients
 from relay.route.reloaded_file import ReloadedFile
 
 
@@ -25,7 +25,7 @@ class Tables:
     """
 
     aliases: ReloadedFile[AliasTable] | None
-    recipients: Mapping[str, ReloadedFile[Recipients]]
+    recipients: Mapping[str, ReloadedFile[DomainUsers]]
 
     @property
     def files(self) -> tuple[ReloadedFile[Any], ...]:
