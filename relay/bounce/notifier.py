@@ -40,11 +40,13 @@ class Notice:
     Attributes:
         report: the message; None where nobody is told.
         deliveries: of the report.
+        told: what it tells of.
         dead: the failures that nobody may be told of; they become dead letters.
     """
 
     report: StoredMessage | None = None
     deliveries: tuple[Delivery, ...] = ()
+    told: list[Happening] = field(default_factory=list)
     dead: list[Happening] = field(default_factory=list)
 
 
@@ -111,7 +113,7 @@ class Notifier:
         if not told:
             return Notice(dead=dead)
         report, deliveries = self._report(action, stored, told, sender_targets, now)
-        return Notice(report, deliveries, dead)
+        return Notice(report, deliveries, told, dead)
 
     def _report(
         self,

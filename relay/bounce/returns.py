@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from relay.bounce.multipart import Unreadable
-from relay.bounce.rebuild import Site, rebuilt
+from relay.bounce.rebuild import ReportingMta, rebuilt
 from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 from relay.queue.store import StoredMessage
@@ -28,7 +28,7 @@ AT_ONCE = 16 << 10  # octets that are read without a thread, in a few millisecon
 class Returns:
     """Rebuilds the bounces that come back through one worker."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ReportingMta) -> None:
         self._site = site
 
     async def rebuilt(self, message: Message, number: int, person: str, now: float) -> StoredMessage | None:

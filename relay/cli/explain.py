@@ -16,7 +16,7 @@ from rich.console import Console
 from relay import log as logging
 from relay.authenticate.verdict import Verdict
 from relay.cli.dry_run import Asked, Rehearsal, Way, rehearse
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.explain_view import show
 from relay.cli.options import ConfigFile
 from relay.config.file import load
@@ -87,9 +87,9 @@ async def _rehearse(
             next_hop_view=next_hop_view,
         )
     except QueueUnavailable as error:
-        raise Failure(f"queue: {error}") from None
+        raise CommandFailed(f"queue: {error}") from None
     except DnsFailure as error:
-        raise Failure(f"the addresses that we send from cannot be found: {error}") from None
+        raise CommandFailed(f"the addresses that we send from cannot be found: {error}") from None
     finally:
         await resolver.close()
 

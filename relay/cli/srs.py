@@ -1,6 +1,6 @@
-"""`srs-relay srs`: the rewriting alone, to try a scheme, to read an address from a log, or to help another tool out.
+"""`srs-relay srs`: rewrites single addresses, to try a scheme, to read an address from a log, or for another tool.
 
-The scheme is that of the configuration, the options on top; without a configuration `--domain` and `--secrets-file`
+The scheme is that of the configuration, changed by options; without a configuration, `--domain` and `--secrets-file`
 are enough.
 """
 
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import ConfigError
@@ -66,7 +66,7 @@ def forward(
     try:
         result = srs.forward(address, scheme, time.time())
     except srs.SrsError as error:
-        raise Failure(f"{address}: {error}") from None
+        raise CommandFailed(f"{address}: {error}") from None
     _print({"address": address, "result": result} if as_json else result)
 
 
@@ -89,7 +89,7 @@ def reverse(
         else:
             result = srs.reverse(address, scheme, time.time())
     except srs.SrsError as error:
-        raise Failure(f"{address}: {error}") from None
+        raise CommandFailed(f"{address}: {error}") from None
     if isinstance(result, srs.Token):
         _print({"address": address, "token": result.id} if as_json else f"stored sender {result.id}")
     else:
@@ -116,7 +116,7 @@ def _scheme(
             raise
         raise typer.BadParameter("--config is needed, or --domain and --secrets-file") from None
     except ValueError as error:
-        raise Failure(str(error)) from None
+        raise CommandFailed(str(error)) from None
     if hashed is not None:
         scheme = replace(scheme, framed=hashed == "framed", framed_since=-math.inf)
     return replace(

@@ -100,7 +100,7 @@ class _Settling:
                 self.events.append(Event("dead", result, {}))
                 continue
             self.finished.append(delivery.key)
-            if notice.report is not None and "NEVER" not in delivery.notify:
+            if notice.report is not None and happenings[id(result)] in notice.told:
                 self.events.append(Event("bounced", result, {"report": id_text(notice.report.id)}))
             else:
                 self.events.append(Event("dropped", result, {}))

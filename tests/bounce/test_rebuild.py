@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.bounce.multipart import Unreadable
-from relay.bounce.rebuild import Site, rebuilt
+from relay.bounce.rebuild import ReportingMta, rebuilt
 from relay.mail.message import Message
 from relay.route.loops import mark_fields
 from tests.bounce.samples import (
@@ -39,12 +39,12 @@ from tests.bounce.samples import (
 
 JOE = "joe@origin.example"
 NOW = 1700000100.0
-SITE = Site(HOST, "fwd.example", (b"secret", b"old"))
+MTA = ReportingMta(HOST, "fwd.example", (b"secret", b"old"))
 UNKNOWN = "unknown-recipient@fwd.example"
 
 
-def ours(content: bytes, site: Site = SITE) -> bytes:
-    return rebuilt(Message(content), site, to=JOE, unique="330RQ1AAAAAA", now=NOW)
+def ours(content: bytes, mta: ReportingMta = MTA) -> bytes:
+    return rebuilt(Message(content), mta, to=JOE, unique="330RQ1AAAAAA", now=NOW)
 
 
 def parsed(content: bytes) -> EmailMessage:

@@ -72,7 +72,9 @@ async def given_up(house: House, count: int) -> list[str]:
 
     async def all_put_off() -> bool:
         later = time.time() + 200  # than the end of any lease
-        due[:] = [one for one in await house.store.due(time.time() + 400, 100) if one.next_attempt > later]
+        due[:] = [
+            delivery for delivery in await house.store.due(time.time() + 400, 100) if delivery.next_attempt > later
+        ]
         return len(due) >= count
 
     await house.until(all_put_off)

@@ -1,7 +1,7 @@
-"""Why a delivery did not succeed, in words for the person who wrote the message.
+"""Why a delivery did not succeed, for the person who wrote the message.
 
-An enhanced status code (RFC 3463) says it to machines; here each class of them gets a sentence on the cause and one on
-what to do. The remote's own text is never quoted: it may name the mailbox behind an alias.
+Each kind of enhanced status code (RFC 3463) has a sentence on the cause and one on what to do. The text of the remote's
+reply is never quoted: it may name the mailbox behind an alias.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_ASCII = Reason(
     "Please use an address made of plain ASCII characters, if the recipient has one.",
 )
 
-# By subject, or subject and detail, of RFC 3463 section 3 and the registry of RFC 5248; the most specific wins.
+# By subject, or subject and detail, of RFC 3463 section 3 and the registry of RFC 5248; the more specific counts.
 _REASONS = {
     "0": Reason("The receiving system refused the message and gave no particular reason.", _ANOTHER_WAY),
     "1": Reason(
@@ -74,18 +74,18 @@ _OF_THE_RECIPIENT = (_REASONS["1"], _REASONS["1.2"])
 
 
 def reason(status: str, aliased: bool = False) -> Reason:
-    """The words for an enhanced status code such as `5.1.1`; an unknown subject reads as one that says nothing.
+    """The reason for an enhanced status code such as `5.1.1`; an unknown subject counts as 0, which gives none.
 
     Args:
-        aliased: the code is not about the address that the sender knows, which is there, but about one behind it.
+        aliased: whether the code is about an address behind an alias. The alias, which the sender knows, exists.
     """
     detail = status.partition(".")[2]
-    found = _REASONS.get(detail) or _REASONS.get(detail.partition(".")[0]) or _REASONS["0"]
-    return _ALIASED if aliased and found in _OF_THE_RECIPIENT else found
+    known = _REASONS.get(detail) or _REASONS.get(detail.partition(".")[0]) or _REASONS["0"]
+    return _ALIASED if aliased and known in _OF_THE_RECIPIENT else known
 
 
 def span(seconds: float) -> str:
-    """A length of time as one would say it: `5 days`, `1 hour`, `20 minutes`."""
+    """A length of time in everyday units: `5 days`, `1 hour`, `20 minutes`."""
     for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         count = round(seconds / length)
         if count >= 1 and seconds >= length * 0.95:

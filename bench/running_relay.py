@@ -1,7 +1,7 @@
-"""The relay under load, with its DNS and its next hop: real processes on loopback, gone when the run is over.
+"""Starts the relay for a benchmark, with its DNS: real processes on loopback, stopped at the end of the run.
 
-SPF, DKIM, DMARC, SRS, RSA-2048 signature and ARC seal, and the durable queue are on, as they are in production; TLS is
-off on both sides.
+SPF, DKIM, DMARC, SRS, RSA-2048 signature, ARC seal and the durable queue are on, as in production; TLS is off on both
+sides.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ url = "sqlite:///queue.db"
 
 
 @dataclass
-class House:
+class RunningRelay:
     """The relay under test.
 
     Attributes:
-        port: where it listens.
-        pid: its supervisor; the workers are its children.
+        port: of its listener.
+        pid: of its supervisor; the workers are its children.
     """
 
     port: int
@@ -80,24 +80,25 @@ class House:
         """Octets of memory in use by all its processes, shared pages counted once (PSS)."""
         total = 0
         for pid in self._processes():
-            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-            total += int(found[1]) * 1024 if found else 0
+            pss = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            total += int(pss[1]) * 1024 if pss else 0
         return total
 
 
 def program(name: str) -> str:
-    """The path of a program that Postfix brings.
+    """The path of a program of the postfix package.
 
     Raises:
         SystemExit: it is not installed.
     """
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/libexec/postfix")
-    if found is None:
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/libexec/postfix")
+    if path is None:
         raise SystemExit(f"{name} is missing: apt-get install postfix")
-    return found
+    return path
 
 
 def free_port() -> int:
+    """A TCP port of loopback that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -105,7 +106,7 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def relay(sink_port: int, *, signed: bool = False) -> AsyncIterator[House]:
+async def relay(sink_port: int, *, signed: bool = False) -> AsyncIterator[RunningRelay]:
     """A relay with an empty queue that forwards to a sink on loopback.
 
     Args:
@@ -115,22 +116,22 @@ async def relay(sink_port: int, *, signed: bool = False) -> AsyncIterator[House]
     host, dns_port = await zone.start()
     with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp") as folder:
         port = free_port()
-        furnish(Path(folder), port, f"{host}:{dns_port}", sink_port)
+        write_files(Path(folder), port, f"{host}:{dns_port}", sink_port)
         with Path(folder, "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "relay", "serve", "--config", f"{folder}/relay.toml", stdout=log
             )
             try:
                 await _answers(port)
-                yield House(port, process.pid)
+                yield RunningRelay(port, process.pid)
             finally:
                 process.send_signal(signal.SIGTERM)
                 await asyncio.wait_for(process.wait(), 30)
     await zone.close()
 
 
-def furnish(folder: Path, port: int, dns: str, sink_port: int) -> None:
-    """Write the configuration of a relay at a port of loopback, and the files that it names."""
+def write_files(folder: Path, port: int, dns: str, sink_port: int) -> None:
+    """Write the configuration of a relay on a port of loopback, and the files that it names."""
     (folder / "relay.toml").write_text(_CONFIG.format(port=port, dns=dns, sink=sink_port))
     (folder / "aliases").write_text(f"{ALIAS} {MAILBOX}\n")
     for name, content in (("srs.secret", b"bench secret\n"), ("s1.pem", generate("rsa2048"))):

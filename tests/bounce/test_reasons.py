@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.bounce.words import reason, span
+from relay.bounce.reasons import reason, span
 
 
 @pytest.mark.parametrize("status", ["5.1.1", "5.1.10", "4.4.4"])

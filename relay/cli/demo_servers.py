@@ -1,6 +1,6 @@
-"""The mail servers around the relay in the demo: each takes every message, shows what it got, and can send one.
+"""The mail servers of the demo, on both sides of the relay: each accepts every message, and can send messages.
 
-They are as small as SMTP allows, on an address of their own of 127.0.0.0/8, so that SPF has hosts to tell apart.
+They do the minimum of SMTP. Each has its own address in 127.0.0.0/8, so that SPF can tell them apart.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Received:
     content: bytes
 
 
-class Host:
-    """A mail server of that name and address."""
+class MailServer:
+    """A mail server with its own name and address."""
 
     def __init__(self, name: str, ip: str) -> None:
         self.name = name
@@ -43,7 +43,7 @@ class Host:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening, and hang up."""
+        """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.close()
         for writer in self._connections.values():
@@ -60,10 +60,10 @@ class Host:
             return await self._arrived.get()
 
     async def send(self, server: tuple[str, int], sender: str, recipient: str, content: bytes) -> str:
-        """Send a message from this host's address; the last reply, a refusal included.
+        """Send a message from this host's address; returns the last reply, which may be a refusal.
 
         Raises:
-            OSError: no connection, or it broke.
+            OSError: no connection, or it was lost.
         """
         return await asyncio.to_thread(self._send, server, sender, recipient, content)
 
@@ -85,7 +85,7 @@ class Host:
         try:
             await self._converse(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client left without QUIT, or we hung up
+            pass  # the client left without QUIT, or we closed the connection
         finally:
             writer.close()
             del self._connections[task]
