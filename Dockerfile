@@ -5,6 +5,7 @@ FROM docker.io/library/python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/srs-relay
 COPY pyproject.toml README.md LICENSE ./
+COPY man man
 COPY relay relay
 RUN /opt/srs-relay/bin/pip install --no-cache-dir --disable-pip-version-check '.[postgresql]' \
     && /opt/srs-relay/bin/pip uninstall --yes --quiet pip

@@ -1,10 +1,14 @@
 # `make demo` and `make test` need nothing but Python >= 3.11 and make: each sets up its own virtual environment first.
-PYTHON ?= $(shell command -v python3.11 python3.12 python3.13 python3 | head -n 1)
+PYTHON ?= $(shell command -v python3.11 python3.12 python3.13 python3.14 python3 | head -n 1)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Processes that run tests side by side: a number, or auto for one on each core.
+JOBS   ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+FAST   := -q -m 'not peer and not slow'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check lint coverage matrix dist format bench reference docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,14 +27,25 @@ demo: install ## the whole way of one message, on loopback
 	$(BIN)/srs-relay demo
 
 test: install ## every test, with the real peers that are installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-check: install ## format, lint, layers, strict types, fast tests
+check: lint ## format, lint, layers, strict types, fast tests
+	$(PYTEST) $(FAST)
+
+lint: install ## format, lint, layers, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m 'not peer and not slow'
+
+coverage: install ## lines and branches that the fast tests reach
+	$(PYTEST) $(FAST) --cov --cov-report=term
+
+matrix: ## the fast tests on each supported Python that is found
+	JOBS=$(JOBS) .ci/matrix
+
+dist: install ## sdist and wheel, tried in an empty environment
+	.ci/dist $(BIN)/python
 
 format: install ## rewrite in the house's format
 	$(BIN)/ruff format .
@@ -39,5 +54,12 @@ format: install ## rewrite in the house's format
 bench: install ## load figures on loopback
 	$(BIN)/python -m bench
 
+reference: install ## generate config/relay.toml, its page, and the manual pages
+	$(BIN)/python -m tools.reference
+
+docs: install ## the docs as a site, links checked
+	$(BIN)/python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean: ## remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist site

@@ -1,1 +1,1 @@
-"""The load that the README's figures come from: everything on loopback, bounded in count and time."""
+"""The benchmarks behind the README's figures: everything on loopback, limited in count and time."""

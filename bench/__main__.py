@@ -1,7 +1,7 @@
-"""`python -m bench`: a table of messages a second, processor time a message, memory and latency.
+"""`python -m bench`: prints messages a second, processor time a message, memory and latency.
 
-These figures hold for the machine of the moment. To compare, run another relay beside this one in the same minute and
-quote the ratio.
+The figures hold for this machine at this moment. To compare, run another relay on it in the same minute and quote the
+ratio.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ async def main() -> None:
             continue
         if name == "STALL":
             turns = await stall.run(min(options.messages, 1000), 20)
-            wall, cpu = (", ".join(f"{ms:.1f}" for ms in found) or "none over 5" for found in (turns.wall, turns.cpu))
+            wall, cpu = (", ".join(f"{ms:.1f}" for ms in times) or "none over 5" for times in (turns.wall, turns.cpu))
             print(f"STALL 10 MB mixed into 10 KiB: longest turns of the loop {wall} ms, of CPU {cpu} ms", flush=True)
             continue
         sessions, octets, signed = WORKLOADS[name]
-        found = await load.run(sessions, octets, options.messages, signed=signed)
-        what = f"{octets // 1024} KiB{', signed' if signed else ''}"
+        figures = await load.run(sessions, octets, options.messages, signed=signed)
+        messages = f"{octets // 1024} KiB{', signed' if signed else ''}"
         print(
-            f"{name:<4} {sessions} sessions, {what}: {found.rate:.0f} messages/s, "
-            f"{found.cpu:.2f} ms of CPU a message, {found.memory / 2**20:.0f} MiB",
+            f"{name:<4} {sessions} sessions, {messages}: {figures.rate:.0f} messages/s, "
+            f"{figures.cpu:.2f} ms of CPU a message, {figures.memory / 2**20:.0f} MiB",
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""How long one message takes when nothing is in a hurry: a fixed rate, with sender and sink on one clock."""
+"""How long one message takes at a low, fixed rate; sender and sink use one clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from bench.house import ALIAS, SENDER, relay
+from bench.running_relay import ALIAS, SENDER, relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Latency:
 
 @dataclass(slots=True)
 class _Sink:
-    """Takes every message and notes when, by the number in its Subject."""
+    """Accepts every message and notes its time, by the number in its Subject."""
 
     arrived: dict[int, float] = field(default_factory=dict)
 
@@ -44,16 +44,16 @@ class _Sink:
 
 
 async def run(rate: float, octets: int, messages: int) -> Latency:
-    """Send `messages` of `octets` each, `rate` a second, each over a connection of its own."""
+    """Send `messages` of `octets` each, `rate` a second, each over its own connection."""
     sink = _Sink()
     server = await asyncio.start_server(sink.serve, "127.0.0.1", 0, limit=1 << 22)
     port = server.sockets[0].getsockname()[1]
     started: dict[int, float] = {}
-    async with relay(port) as house, asyncio.timeout(messages / rate + 60):
+    async with relay(port) as running, asyncio.timeout(messages / rate + 60):
         sending = []
         for number in range(messages):
             started[number] = time.monotonic()
-            sending.append(asyncio.create_task(_send(house.port, number, octets)))
+            sending.append(asyncio.create_task(_send(running.port, number, octets)))
             await asyncio.sleep(1 / rate)
         await asyncio.gather(*sending)
         while len(sink.arrived) < messages:

@@ -1,4 +1,4 @@
-"""As much as it takes: Postfix's smtp-source pushes, its smtp-sink swallows and counts."""
+"""How many messages a second the relay takes: Postfix's smtp-source sends, its smtp-sink accepts and counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import mail
-from bench.house import ALIAS, SENDER, free_port, program, relay
+from bench.running_relay import ALIAS, SENDER, free_port, program, relay
 
 PATIENCE = 240.0  # seconds for one run
 
@@ -23,7 +23,7 @@ class Load:
     Attributes:
         rate: messages a second, from the first connection to the arrival of the last message.
         cpu: milliseconds of processor time a message, over all processes of the relay.
-        memory: octets (PSS) at the worst moment seen.
+        memory: octets (PSS), the highest of one measurement a second.
     """
 
     rate: float
@@ -32,7 +32,7 @@ class Load:
 
 
 class Sink:
-    """smtp-sink, whose running counter tells how many messages have arrived."""
+    """A running smtp-sink; `count` is the number of messages that have arrived."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -41,6 +41,7 @@ class Sink:
 
     @classmethod
     async def start(cls, port: int) -> Sink:
+        """Start it on a port of loopback."""
         user = ["-u", "nobody"] if os.getuid() == 0 else []
         return cls(
             await asyncio.create_subprocess_exec(
@@ -57,6 +58,7 @@ class Sink:
                 self.count = int(found[-1])
 
     async def stop(self) -> None:
+        """End it."""
         self._process.terminate()
         await self._process.wait()
         await self._reading
@@ -66,31 +68,31 @@ async def run(sessions: int, octets: int, messages: int, *, signed: bool) -> Loa
     """Send `messages` of `octets` each over `sessions` connections at a time, one message a connection.
 
     Args:
-        signed: by the sender, so that there are a signature and a policy to check.
+        signed: whether the sender signs, so that there are a signature and a policy to check.
     """
     port = free_port()
     sink = await Sink.start(port)
     content = mail.signed(octets) if signed else b""
     try:
-        async with relay(port, signed=signed) as house, asyncio.timeout(PATIENCE):
-            await source(house.port, sessions, octets, 100, content)
+        async with relay(port, signed=signed) as running, asyncio.timeout(PATIENCE):
+            await source(running.port, sessions, octets, 100, content)
             await until(sink, 100)
-            cpu, started, memory = house.cpu(), time.monotonic(), [house.memory()]
-            pushed = asyncio.create_task(source(house.port, sessions, octets, messages, content))
+            cpu, started, memory = running.cpu(), time.monotonic(), [running.memory()]
+            sending = asyncio.create_task(source(running.port, sessions, octets, messages, content))
             while sink.count < 100 + messages:
                 await asyncio.sleep(0.02)
                 if time.monotonic() - started > len(memory):
-                    memory.append(house.memory())
+                    memory.append(running.memory())
             seconds = time.monotonic() - started
-            await pushed
-            await asyncio.sleep(1)  # what is left to clean up counts
-            return Load(messages / seconds, (house.cpu() - cpu) / messages * 1000, max(memory))
+            await sending
+            await asyncio.sleep(1)  # the work after the last delivery counts, too
+            return Load(messages / seconds, (running.cpu() - cpu) / messages * 1000, max(memory))
     finally:
         await sink.stop()
 
 
 async def source(port: int, sessions: int, octets: int, messages: int, content: bytes = b"") -> None:
-    """Push messages: made up by smtp-source, or with this content."""
+    """Send messages, with this content or with one that smtp-source makes."""
     with tempfile.NamedTemporaryFile(prefix="srs-relay-bench-") as file:
         file.write(content.replace(b"\r\n", b"\n"))
         file.flush()
@@ -99,15 +101,20 @@ async def source(port: int, sessions: int, octets: int, messages: int, content: 
             raise SystemExit("smtp-source failed")
 
 
-async def pushing(port: int, sessions: int, messages: int, what: Sequence[str]) -> asyncio.subprocess.Process:
-    """A running smtp-source."""
+async def pushing(port: int, sessions: int, messages: int, content: Sequence[str]) -> asyncio.subprocess.Process:
+    """A running smtp-source.
+
+    Args:
+        content: its options for the content.
+    """
     return await asyncio.create_subprocess_exec(
         program("smtp-source"),
-        *("-s", str(sessions), "-m", str(messages), *what),
+        *("-s", str(sessions), "-m", str(messages), *content),
         *("-f", SENDER, "-t", ALIAS, f"127.0.0.1:{port}"),
     )
 
 
 async def until(sink: Sink, count: int) -> None:
+    """Wait until so many messages have arrived."""
     while sink.count < count:
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The mail of a sender who signs: what every check of the relay has something to do on."""
+"""The mail of a sender who signs, so that every check of the relay has work to do."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def key() -> SigningKey:
 
 
 def records() -> dict[tuple[str, str], list[str]]:
-    """What the sender publishes: SPF for loopback, its DKIM key, and a DMARC policy that wants to be kept."""
+    """The DNS records of the sender: SPF for loopback, its DKIM key, and DMARC with p=reject."""
     text = key().public_record()
-    strings = " ".join(f'"{text[at : at + 255]}"' for at in range(0, len(text), 255))
+    strings = " ".join(f'"{text[start : start + 255]}"' for start in range(0, len(text), 255))
     return {
         (DOMAIN, "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"'],
         (f"_dmarc.{DOMAIN}", "TXT"): ['"v=DMARC1; p=reject"'],
@@ -31,7 +31,7 @@ def records() -> dict[tuple[str, str], list[str]]:
 
 
 def signed(octets: int) -> bytes:
-    """A signed message of about so many octets, with CRLF line ends."""
+    """A signed message of about this many octets, with CRLF line ends."""
     header = (
         f"From: Bob <bob@{DOMAIN}>\r\nTo: alice@fwd.test\r\nSubject: load\r\n"
         f"Date: Wed, 25 Nov 2026 12:00:00 +0000\r\nMessage-ID: <load@{DOMAIN}>\r\n"

@@ -1,8 +1,8 @@
-"""`python -m bench.queue_scale`: what the queue costs when it holds a million deliveries to a next hop that is dead.
+"""`python -m bench.queue_scale`: the cost of a queue with a million deliveries to a next hop that is down.
 
-The same work is done on an empty SQLite queue and on the long one by turns: storing, claiming, loading and finishing
-messages for another next hop. What counts is the median processor time of a message, which a busy machine distorts
-least. Then the long one is walked from end to end, as the dispatcher and the queue commands do.
+The same work is done in turns on an empty SQLite queue and on the long one: storing, claiming, loading and finishing
+messages for another next hop. The figure is the median processor time of a message, which a busy machine distorts
+least. Then the long queue is read from end to end, as the dispatcher and the queue commands do.
 """
 
 from __future__ import annotations
@@ -42,38 +42,40 @@ IDS = QueueIds(time.time)
 
 
 def arrival(hop: str, next_attempt: float) -> Change:
+    """A new message with one delivery."""
     number = IDS.new()
     stored = StoredMessage(
         number, time.time(), "ann@sender.example", b"Received: x\r\n", Message(CONTENT), StoredVerdict()
     )
-    one = Delivery(number, 0, f"r@{hop}", "r@fwd.example", hop=hop, next_attempt=next_attempt, expires=9e9)
-    return Change(arrived=[stored], deliveries=[one])
+    waiting = Delivery(number, 0, f"r@{hop}", "r@fwd.example", hop=hop, next_attempt=next_attempt, expires=9e9)
+    return Change(arrived=[stored], deliveries=[waiting])
 
 
 def execute(statement: Executable, rows: list[dict[str, Any]], connection: Connection) -> None:
+    """Insert rows, as a function for `Database.write`."""
     connection.execute(statement, rows)
 
 
 async def fill(queue: Database, count: int) -> None:
-    """Straight into the tables; everything is due."""
+    """Write deliveries directly into the tables; all are due."""
     template = arrival("dead.example", 1.0)
     body_hash = template.arrived[0].message.relaxed_body_hash
     fixed = {"received": 1.0, "sender": "ann@sender.example", "size": len(CONTENT), "body_hash": body_hash}
     fixed |= {"smtputf8": False, "ret": "", "envid": "", "verdict": {}, "trace": b"", "content": CONTENT}
-    one = asdict(template.deliveries[0])
+    fields = asdict(template.deliveries[0])
     for start in range(0, count, AT_ONCE):
         ids = [IDS.new() for _ in range(min(AT_ONCE, count - start))]
         messages = [{"id": number, **fixed} for number in ids]
-        deliveries = [{**one, "message_id": number} for number in ids]
+        deliveries = [{**fields, "message_id": number} for number in ids]
         await queue.write(partial(execute, insert(message), messages), durable=False)
         await queue.write(partial(execute, insert(delivery), deliveries), durable=False)
         await asyncio.sleep(0)
 
 
 async def work(store: Store, count: int) -> dict[str, float]:
-    """Milliseconds of processor time a message for each step, with as many at once as there are sessions."""
+    """Milliseconds of processor time a message for each step, with `SESSIONS` messages at once."""
     hop, due = "quick.example", time.time()
-    found: dict[str, float] = {}
+    costs: dict[str, float] = {}
 
     async def step(name: str, run: Callable[[int], Coroutine[Any, Any, None]]) -> None:
         numbers = iter(range(count))
@@ -84,15 +86,15 @@ async def work(store: Store, count: int) -> dict[str, float]:
 
         started = time.process_time()
         await asyncio.gather(*(session() for _ in range(SESSIONS)))
-        found[name] = (time.process_time() - started) / count * 1000
+        costs[name] = (time.process_time() - started) / count * 1000
 
     changes = [arrival(hop, due) for _ in range(count)]
     claimed: list[Delivery] = []
 
     async def claim(_: int) -> None:
         if not claimed:
-            seen = await store.due(time.time(), PAGE, hop=hop)
-            claimed.extend(await store.lease(seen, time.time() + 600))
+            page = await store.due(time.time(), PAGE, hop=hop)
+            claimed.extend(await store.lease(page, time.time() + 600))
         finishing.append(claimed.pop())
 
     async def load(n: int) -> None:
@@ -103,11 +105,11 @@ async def work(store: Store, count: int) -> dict[str, float]:
     await step("claim", claim)
     await step("load", load)
     await step("finish", lambda n: store.apply(Change(finished=[finishing[n].key], durable=False)))
-    return found
+    return costs
 
 
 async def walk(store: Store) -> tuple[float, float]:
-    """Seconds for a look at everything that is due, page by page, and the longest time one page takes."""
+    """Seconds to read all that is due, page by page, and the longest time for one page."""
     after: Due | None = None
     started, longest = time.perf_counter(), 0.0
     while True:
@@ -121,7 +123,7 @@ async def walk(store: Store) -> tuple[float, float]:
 
 @asynccontextmanager
 async def stalls() -> AsyncIterator[list[float]]:
-    """The longest time for which the event loop did nothing else, in seconds; in a list of one."""
+    """A list with the longest time for which the event loop did nothing else, in seconds."""
     longest = [0.0]
 
     async def tick() -> None:
@@ -166,7 +168,9 @@ async def compare(empty: Store, long: Store, rounds: int, messages: int) -> None
     costs = [(await work(empty, messages), await work(long, messages)) for _ in range(rounds)]
     print(f"{'CPU ms a message':<20}{'empty queue':>14}{'long queue':>14}{'ratio':>8}")
     steps = {
-        name: tuple(statistics.median(one[name] for one in side) for side in zip(*costs, strict=True))
+        name: tuple(
+            statistics.median(steps_of_round[name] for steps_of_round in side) for side in zip(*costs, strict=True)
+        )
         for name in costs[0][0]
     }
     steps["all"] = (sum(before for before, _ in steps.values()), sum(after for _, after in steps.values()))

@@ -1,6 +1,6 @@
-"""How long the event loop of a worker is ever held, while mail of 10 KiB and of 10 MB comes in and leaves.
+"""The longest turns of a worker's event loop, while mail of 10 KiB and of 10 MB comes in and leaves.
 
-The worker runs in this process, on the loop that is watched; clients and next hop are processes of their own.
+The worker runs in this process, on the loop that is watched; clients and next hop are other processes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import mail
-from bench.house import free_port, furnish
 from bench.load import Sink, pushing, until
+from bench.running_relay import free_port, write_files
 from relay import log as logging
 from relay.cli.zone import ZoneServer
 from relay.config.file import load
@@ -30,14 +30,14 @@ from relay.receive.shared_counts import SharedCounts
 
 LARGE, SMALL = 10_000_000, 10_240  # octets a message
 PATIENCE = 240.0  # seconds for one run
-NOTED = 0.005  # seconds of a turn that is looked at
+NOTED = 0.005  # seconds; shorter turns are not noted
 
 
 @dataclass(slots=True)
 class Turns:
-    """The longest turns of a loop, in milliseconds: by the clock, and by the processor time that the loop took in them.
+    """The longest turns of a loop, in milliseconds: by the clock, and by the loop's own processor time.
 
-    The difference is what others had of the processors, or of the interpreter.
+    The difference is the time that other processes or threads had.
     """
 
     wall: list[float]
@@ -45,7 +45,7 @@ class Turns:
 
 
 class _Watch:
-    """Comes by at every turn of the loop, and looks at the clocks."""
+    """Measures every turn of the loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -84,26 +84,26 @@ async def run(small: int, large: int) -> Turns:
 
 
 async def _watched(folder: Path, dns: str, sink: Sink, sink_port: int, small: int, large: int) -> Turns:
-    door = free_port()
-    furnish(folder, door, dns, sink_port)
+    port = free_port()
+    write_files(folder, port, dns, sink_port)
     config = load(folder / "relay.toml")
     with (folder / "log").open("w") as log:
         logging.configure("json", "info", log)
         store = Store(await connect(config.queue.url, owner="bench"), "bench")
         resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
         worker = Worker(config, store, SharedCounts(1), 0, resolver, Metrics(), read_files(config), Rates(config.srs))
-        sock = socket.create_server(("127.0.0.1", door), backlog=200)
+        sock = socket.create_server(("127.0.0.1", port), backlog=200)
         sock.setblocking(False)
         worker.start([(config.listen[0], sock)])
         for name, octets in (("small", SMALL), ("large", LARGE)):
             (folder / name).write_bytes(mail.signed(octets).replace(b"\r\n", b"\n"))
         async with asyncio.timeout(PATIENCE):
             sources = [
-                await pushing(door, 10, small, ["-F", str(folder / "small")]),
-                await pushing(door, 2, large, ["-F", str(folder / "large")]),
+                await pushing(port, 10, small, ["-F", str(folder / "small")]),
+                await pushing(port, 2, large, ["-F", str(folder / "large")]),
             ]
-            gc.freeze()  # as the supervisor does before it forks: nobody has to look at all the modules again
-            watch = _Watch()  # only now: it is not our own starting of processes that is looked for
+            gc.freeze()  # as the supervisor does before it forks, so that a collection skips the modules
+            watch = _Watch()  # only now: starting the processes must not count
             await until(sink, small + large)
             turns = watch.stop()
             for process in sources:

@@ -1,3 +1,3 @@
 """A forwarding SMTP relay with SPF, SRS, DKIM, DMARC, ARC, a durable queue, and bounces that reach the true sender."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,8 +12,9 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,17 +107,44 @@ def program(name: str) -> str:
     return found
 
 
+# Each process that runs tests has a block of ports of its own: no other takes a port between the moment it is found
+# and the moment a server listens on it. All lie below the ports that the kernel gives to outgoing connections.
+_BLOCKS = range(10_000, 32_000, 500)
+
+
+@cache
+def _ports() -> tuple[socket.socket, Iterator[int]]:
+    """What holds this process's block, an abstract Unix socket that ends with the process; and its ports, in a circle.
+
+    Raises:
+        AssertionError: all blocks are taken.
+    """
+    for start in _BLOCKS:
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0srs-relay-tests-{start}")
+        except OSError:
+            holder.close()
+        else:
+            return holder, cycle(range(start, start + _BLOCKS.step))
+    raise AssertionError("too many test runs at a time on this host: no block of ports is left")
+
+
 def free_port() -> int:
-    """A TCP and UDP port that is free on every IPv4 address of this host, all of 127.0.0.0/8 included."""
-    while True:
+    """A TCP and UDP port that is free on every IPv4 address of this host, all of 127.0.0.0/8 included.
+
+    No other test run takes it, in whatever process.
+    """
+    _, ports = _ports()
+    for port in ports:
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("", 0))
-            port = int(tcp.getsockname()[1])
             try:
+                tcp.bind(("", port))
                 udp.bind(("", port))
             except OSError:
                 continue
             return port
+    raise AssertionError("a circle has no end")
 
 
 def _late(what: str, timeout: float) -> AssertionError:

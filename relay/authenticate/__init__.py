@@ -1,1 +1,1 @@
-"""What is known of who sent a message: SPF today, and the Authentication-Results field that says it."""
+"""Authentication of a message: SPF, DKIM, ARC and DMARC, the decision on them, and Authentication-Results."""

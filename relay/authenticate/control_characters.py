@@ -1,7 +1,7 @@
-"""NUL and other control characters inside an address, of which each reader makes another; nobody honest writes any.
+"""Refuses control characters inside addresses: readers differ in what they make of them, and honest mail has none.
 
-In display names they are met: raw ISO-2022-JP is full of escapes. RFC 5322 section 4 knows controls from old mail in
-comments, quoted strings and text, never in an address.
+They occur in display names: raw ISO-2022-JP is full of escapes. RFC 5322 section 4 has control characters of old mail
+in comments, quoted strings and text, never in an address.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from relay.authenticate.author import from_fields
 from relay.mail.message import HeaderField, Message
 from relay.mail.reply import Refused
 
-_CONTROL = re.compile(rb"[\0-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 but for the tab, DEL, and C1 in UTF-8
-# Text of another character set within ISO 2022, in which any printable octet may stand: `@` and `<` as well.
+_CONTROL = re.compile(rb"[\0-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 without the tab, DEL, and C1 in UTF-8
+# Text in another character set of ISO 2022, in which any printable octet may stand, `@` and `<` included.
 _SHIFTED = re.compile(
     rb"(?:\x1b(?:\$[()*+]?[@-Z]|\(I)|\x0e)(?:[\t -~\xa0-\xff]|\x1b(?:\$|\(I))*+(\x1b\([A-HJ-Z]|\x0f|\Z)?+"
 )
-# Every octet is looked at by few of these: what is never closed goes to the end at once.
-_ASIDE = re.compile(
+# Runs in linear time: what is never closed matches to the end of the value at once.
+_NOT_ADDRESS = re.compile(
     rb"""  (?P<pair> \\. )
         | \( (?: [^()\\] | \\. )*+ \)                            # a comment
         | (?P<local> " (?: [^"\\] | \\. )*+ " (?= [ \t]*+ @ ) )  # a quoted local part
@@ -27,15 +27,15 @@ _ASIDE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 # RFC 5322 section 4.4: white space around dots and the at sign.
-_AROUND = re.compile(rb"(?<![ \t])[ \t]*+([.@])[ \t]*+")
+_AROUND_DOT_OR_AT = re.compile(rb"(?<![ \t])[ \t]*+([.@])[ \t]*+")
 _ADDRESS = re.compile(rb'<[^<>]*+>|(?:"(?:[^"\\]|\\.)*+"|[^ \t<>,;:()"]++)++', re.DOTALL)
 
 
-def refuse_controls(message: Message) -> None:
-    """Look at From, Sender and Reply-To.
+def refuse_control_characters(message: Message) -> None:
+    """Looks at the addresses in From, Sender and Reply-To.
 
     Raises:
-        Refused: 550 5.6.0, one of them has a control character inside an address.
+        Refused: 550 5.6.0, an address has a control character in it.
     """
     fields = [("From", field) for field in from_fields(message)]
     fields += [(name, field) for name in ("Sender", "Reply-To") for field in message.all(name)]
@@ -45,23 +45,23 @@ def refuse_controls(message: Message) -> None:
 
 
 def has_control_in_address(field: HeaderField) -> bool:
-    """Whether a control character stands in what angle brackets hold, or in a word with an at sign."""
+    """Whether a control character stands within angle brackets, or in a word with an at sign."""
     value = field.raw.partition(b":")[2].replace(b"\r\n", b"")
     if not _CONTROL.search(value):
         return False
-    value = _ASIDE.sub(_what_stays, _SHIFTED.sub(_without_shifted, value))
-    words = (word[0] for word in _ADDRESS.finditer(_AROUND.sub(rb"\1", value)))
+    value = _NOT_ADDRESS.sub(_address_part, _SHIFTED.sub(_shifted_as_control, value))
+    words = (match[0] for match in _ADDRESS.finditer(_AROUND_DOT_OR_AT.sub(rb"\1", value)))
     return any(_CONTROL.search(word) for word in words if word[0:1] == b"<" or b"@" in word)
 
 
-def _without_shifted(found: re.Match[bytes]) -> bytes:
-    """Text in another character set becomes one control; what a control ends before its time is none."""
-    return found[0] if found[1] is None else b"\x1b"
+def _shifted_as_control(shifted: re.Match[bytes]) -> bytes:
+    """Text in another character set becomes one control character; text that a control character cuts short stays."""
+    return shifted[0] if shifted[1] is None else b"\x1b"
 
 
-def _what_stays(found: re.Match[bytes]) -> bytes:
-    """Nothing of comments and names. What a quotation mark without an end holds is no name, and may be an address.
+def _address_part(match: re.Match[bytes]) -> bytes:
+    """What may be part of an address: a quoted local part, and what follows a quotation mark that is never closed.
 
-    Quotation marks stand in what is left only around a local part, and so each has its partner.
+    Comments and names become a space. In the result quotation marks stand only around a local part, so they pair up.
     """
-    return found["local"] or (found["pair"] or found["open"] or b" ").replace(b'"', b" ")
+    return match["local"] or (match["pair"] or match["open"] or b" ").replace(b'"', b" ")

@@ -1,7 +1,7 @@
-"""DKIM (RFC 6376) verification, with the algorithms of RFC 8301 and RFC 8463: each signature and what it is worth.
+"""DKIM (RFC 6376) verification, with the algorithms of RFC 8301 and RFC 8463: a verdict on each signature.
 
-`pass` is for what a reader sees: a signature that leaves a part of the body open gets none, nor does any signature of a
-message that shows more than one author, whatever the arithmetic says.
+`pass` is a statement about what a reader sees. So a signature that leaves a part of the body unsigned does not pass,
+nor does any signature of a message with several From fields, even if its arithmetic is right.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from relay.authenticate import public_key
 from relay.authenticate.signature import (
-    Coverage,
     Header,
+    SignedContent,
     check_body,
-    coverage,
     require_algorithm,
     require_one_author,
     require_usable,
+    signed_content,
 )
 from relay.dns import Resolver
 from relay.mail.message import HeaderField, Message
@@ -31,18 +31,18 @@ SIGNATURES = 10  # of one message that are verified, from the top; honest mail h
 
 @dataclass(frozen=True, slots=True)
 class DkimVerdict:
-    """What one signature is worth, all text in printable ASCII.
+    """The verdict on one signature. All text is printable ASCII.
 
     Attributes:
-        result: RFC 8601 section 2.7.1. `fail`: changed on the way, or never signed by this domain; `permerror`: the
-            signer's or the domain's mistake; `policy`: perhaps valid, and not to be counted all the same.
+        result: RFC 8601 section 2.7.1. `fail`: changed on the way, or never signed by this domain; `permerror`: a
+            mistake of the signer or the domain; `policy`: perhaps valid, but not accepted here.
         domain: `d=` in A-labels; empty where unreadable.
         selector: `s=`, likewise.
         algorithm: `a=`.
-        identity: `i=`, or `@` and the domain where it is not there.
+        identity: `i=`, or `@` and the domain where there is none.
         signature: the beginning of `b=`, which tells signatures apart (RFC 6008).
-        problem: why it is no pass.
-        testing: on pass, whether the domain says that it is only testing DKIM (`t=y` in the key record).
+        problem: why the signature does not pass.
+        testing: on pass, the domain says that it only tests DKIM (`t=y` in the key record).
     """
 
     result: Result
@@ -57,7 +57,7 @@ class DkimVerdict:
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """A field that is well-formed and in time; what remains to be looked at are the key and the header."""
+    """A field that is well-formed and not expired; its key and the header are not checked yet."""
 
     field: HeaderField
     domain: str
@@ -65,72 +65,72 @@ class _Signature:
     record_name: str
     algorithm: str
     octets: bytes
-    covered: Coverage
+    content: SignedContent
 
 
 async def verify(message: Message, resolver: Resolver, now: float) -> tuple[DkimVerdict, ...]:
-    """A verdict for each DKIM-Signature, top to bottom; nothing where there is none. Never raises.
+    """Verifies every DKIM-Signature; a verdict for each, top to bottom. Never raises.
 
-    DNS is asked for the keys of those that may yet pass, all at the same time. The fields beyond `SIGNATURES` have one
-    verdict together, `policy`.
-
+    All keys are looked up at the same time, and only those of signatures that may still pass. The fields beyond
+    `SIGNATURES` share one verdict, `policy`.
     Args:
         now: seconds since 1970.
     """
     fields = message.all("dkim-signature")
     verdicts: list[DkimVerdict] = []
-    hopeful: dict[int, _Signature] = {}
+    unverified_signatures: dict[int, _Signature] = {}
     for position, field in enumerate(fields[:SIGNATURES]):
         verdict = DkimVerdict("neutral")
         try:
             tags = field_tags(field)
-            verdict = _named(tags)
-            signature = _read(field, tags, now)
+            verdict = _described(tags)
+            signature = _read_signature(field, tags, now)
             require_one_author(message)
-            await check_body(message, signature.covered)
-            hopeful[position] = signature
+            await check_body(message, signature.content)
+            unverified_signatures[position] = signature
         except Unverified as unverified:
             verdict = replace(verdict, result=unverified.result, problem=str(unverified))
         verdicts.append(verdict)
-    if hopeful:
-        keys = await public_key.look_up(resolver, [signature.record_name for signature in hopeful.values()])
+    if unverified_signatures:
+        names = [signature.record_name for signature in unverified_signatures.values()]
+        keys = await public_key.look_up(resolver, names)
         header = Header(message)
-        for position, signature in hopeful.items():
+        for position, signature in unverified_signatures.items():
             verdicts[position] = _verified(verdicts[position], signature, keys[signature.record_name], header)
-            await asyncio.sleep(0)  # each may take two milliseconds, where the header is as long as it may be
+            await asyncio.sleep(0)  # with the longest header each signature may take two milliseconds
     if len(fields) > SIGNATURES:
-        rest = f"{len(fields) - SIGNATURES} more signatures than the {SIGNATURES} that are looked at"
-        verdicts.append(DkimVerdict("policy", problem=rest))
+        problem = f"{len(fields) - SIGNATURES} more signatures than the {SIGNATURES} that are looked at"
+        verdicts.append(DkimVerdict("policy", problem=problem))
     return tuple(verdicts)
 
 
-def _named(tags: Mapping[str, str]) -> DkimVerdict:
+def _described(tags: Mapping[str, str]) -> DkimVerdict:
     """What the tags say of the signature, as far as they can be read."""
-    signer = _legible(tags.get("d", ""))
+    signer = _readable_domain(tags.get("d", ""))
     local, at, host = tags.get("i", "").rpartition("@")
-    host = _legible(host) if at else signer
+    host = _readable_domain(host) if at else signer
     return DkimVerdict(
         "neutral",
         signer,
-        _legible(tags.get("s", "")),
+        _readable_domain(tags.get("s", "")),
         printable(tags.get("a", ""), 40),
         f"{printable(local)}@{host}" if host else "",
         printable("".join(tags.get("b", "")[:40].split()), 8),
     )
 
 
-def _legible(name: str) -> str:
+def _readable_domain(name: str) -> str:
     try:
         return domain(name)
     except Unverified:
         return ""
 
 
-def _read(field: HeaderField, tags: Mapping[str, str], now: float) -> _Signature:
-    """What RFC 6376 section 6.1.1 asks of the field itself.
+def _read_signature(field: HeaderField, tags: Mapping[str, str], now: float) -> _Signature:
+    """Checks the field itself (RFC 6376 section 6.1.1).
 
     Raises:
-        Unverified: it is malformed, out of date, or signs what does not count.
+        Unverified: the field is malformed, expired, or signs what does not count.
     """
     require(tags, "v", "a", "b", "bh", "d", "h", "s")
     if tags["v"] != "1":
@@ -144,17 +144,17 @@ def _read(field: HeaderField, tags: Mapping[str, str], now: float) -> _Signature
     if not at or not f".{identity}".endswith(f".{signer}"):
         raise Unverified("permerror", f"the identity (i=) is not within {signer}")
     require_usable(tags, now)
-    covered = coverage(tags)
-    if "from" not in covered.names:
+    content = signed_content(tags)
+    if "from" not in content.names:
         raise Unverified("permerror", "From is not signed")
     record_name = public_key.record_name(domain(tags["s"]), signer)
-    return _Signature(field, signer, identity, record_name, tags["a"], octets(tags, "b"), covered)
+    return _Signature(field, signer, identity, record_name, tags["a"], octets(tags, "b"), content)
 
 
 def _verified(verdict: DkimVerdict, signature: _Signature, records: public_key.Records, header: Header) -> DkimVerdict:
-    """The verdict on the key and the header (RFC 6376 sections 6.1.2 and 6.1.3)."""
+    """The verdict after the check of key and header (RFC 6376 sections 6.1.2 and 6.1.3)."""
     try:
-        data = header.signed(signature.covered, signature.field)
+        data = header.signed(signature.content, signature.field)
         key = public_key.verify(records, signature.algorithm, signature.octets, data)
         if "s" in key.flags and signature.identity_domain != signature.domain:
             raise Unverified("permerror", f"the key is for {signature.domain} itself only (t=s)")

@@ -1,7 +1,7 @@
-"""What a domain's owner says in a DMARC Policy Record (RFC 9989 sections 4.7 and 4.8), read from TXT records.
+"""Reads the DMARC Policy Record of a domain (RFC 9989 sections 4.7 and 4.8) from TXT records.
 
-The tree walk needs to know of records and their `psd`, the evaluation their policies and alignment modes. Pure, and it
-never raises: whoever owns the zone writes what is read here.
+The tree walk needs `psd`, the evaluation needs the policies and the alignment modes. Pure, and never raises: whoever
+owns the zone writes these records.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Literal, TypeVar
 from relay.mail.reply import printable
 
 Policy = Literal["none", "quarantine", "reject"]
-Stated = Literal["", "none", "quarantine", "reject"]
-Mode = Literal["r", "s"]
+StatedPolicy = Literal["", "none", "quarantine", "reject"]
+AlignmentMode = Literal["r", "s"]
 Psd = Literal["y", "n", "u"]
 
-POLICIES: tuple[Policy, ...] = ("none", "quarantine", "reject")  # in the order of their strictness
-_STATED: tuple[Stated, ...] = POLICIES
-RECORD_OCTETS = 8192  # one with a dozen report addresses has less than 1000; reading this much takes a millisecond
+POLICIES: tuple[Policy, ...] = ("none", "quarantine", "reject")  # by strictness, the mildest first
+_STATED: tuple[StatedPolicy, ...] = POLICIES
+RECORD_OCTETS = 8192  # a record with a dozen report addresses has less than 1000; reading 8192 takes a millisecond
 
 _VERSION = re.compile(r"[ \t]*+[vV][ \t]*+=[ \t]*+DMARC1[ \t]*+(?:;|\Z)")
 _NAME = re.compile(r"[A-Za-z]+\Z")
@@ -31,39 +31,39 @@ T = TypeVar("T", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class PolicyRecord:
     """One DMARC Policy Record.
 
     Attributes:
         text: as published, its character-strings joined; printable ASCII.
-        p: for the domain itself. All three policies are empty where no DMARC processing is asked for: the record has
-            none that can be understood, and no address to report that to (section 4.10.1).
-        sp: for subdomains that exist; `p` where it is not set.
-        np: for subdomains that do not exist; `sp` where it is not set.
-        psd: whether the domain is a public suffix; `u` where its owner does not say.
+        p: the policy for the domain itself. `p`, `sp` and `np` are empty where the record asks for no DMARC
+            processing: it has no valid policy, and no address for reports (section 4.10.1).
+        sp: the policy for subdomains that exist; `p` where it is not set.
+        np: the policy for subdomains that do not exist; `sp` where it is not set.
+        psd: whether the domain is a public suffix; `u` where the record does not say.
         testing: the owner does not want the policy applied yet (`t=y`).
-        adkim: `s` where only the same domain is in DKIM alignment, `r` where the same Organizational Domain is enough.
-        aspf: the same for SPF.
+        adkim: `s`: DKIM alignment needs the same domain; `r`: the same Organizational Domain is enough.
+        aspf: likewise for SPF.
     """
 
     text: str
-    p: Stated
-    sp: Stated
-    np: Stated
+    p: StatedPolicy
+    sp: StatedPolicy
+    np: StatedPolicy
     psd: Psd
     testing: bool
-    adkim: Mode
-    aspf: Mode
+    adkim: AlignmentMode
+    aspf: AlignmentMode
 
 
-def policy_record(records: Iterable[tuple[bytes, ...]]) -> Record | None:
-    """The DMARC Policy Record among the TXT records of a name; none where there are several (section 4.10, step 2).
+def policy_record(records: Iterable[tuple[bytes, ...]]) -> PolicyRecord | None:
+    """The DMARC Policy Record among the TXT records of a name; None if there are several (section 4.10, step 2).
 
-    Only what begins with `v=DMARC1` counts, in this very case (section 4.7). It is void as a whole where a tag is there
-    twice (RFC 6376 section 3.2 on tag lists), or past `RECORD_OCTETS`.
+    Only a record that begins with `v=DMARC1` counts, in exactly this case (section 4.7). A record with a repeated tag
+    (RFC 6376 section 3.2 on tag lists) or with more than `RECORD_OCTETS` is void.
 
     Args:
-        records: the character-strings of each, which are joined with nothing between them (section 4.5).
+        records: the character-strings of each record, which are joined without a separator (section 4.5).
     """
     texts = [b"".join(strings).decode("latin-1") for strings in records]
     texts = [text for text in texts if _VERSION.match(text)]
@@ -71,20 +71,20 @@ def policy_record(records: Iterable[tuple[bytes, ...]]) -> Record | None:
     if tags is None:
         return None
     p, sp, np = _policies(tags)
-    return Record(
+    return PolicyRecord(
         text=printable(texts[0], RECORD_OCTETS),
         p=p,
         sp=sp,
         np=np,
-        psd=_one_of(("y", "n", "u"), tags.get("psd"), "u"),
+        psd=_literal(("y", "n", "u"), tags.get("psd"), "u"),
         testing=tags.get("t", "").lower() == "y",
-        adkim=_one_of(("r", "s"), tags.get("adkim"), "r"),
-        aspf=_one_of(("r", "s"), tags.get("aspf"), "r"),
+        adkim=_literal(("r", "s"), tags.get("adkim"), "r"),
+        aspf=_literal(("r", "s"), tags.get("aspf"), "r"),
     )
 
 
 def _tags(text: str) -> dict[str, str] | None:
-    """Names in lower case and values; what has not the form of a tag is ignored (section 4.8)."""
+    """The tags, names in lower case; None if a tag is repeated. What is not a tag is ignored (section 4.8)."""
     tags: dict[str, str] = {}
     for part in text.split(";"):
         name, equals, value = part.partition("=")
@@ -96,22 +96,22 @@ def _tags(text: str) -> dict[str, str] | None:
     return tags
 
 
-def _policies(tags: Mapping[str, str]) -> tuple[Stated, Stated, Stated]:
-    """p, sp and np. If one of them cannot be understood, or p is missing, all are `none` (section 4.10.1)."""
-    stated = {name: _one_of(_STATED, tags[name], "") for name in ("p", "sp", "np") if name in tags}
+def _policies(tags: Mapping[str, str]) -> tuple[StatedPolicy, StatedPolicy, StatedPolicy]:
+    """`p`, `sp` and `np`. If one of them is invalid or `p` is missing, all are `none` (section 4.10.1)."""
+    stated = {name: _literal(_STATED, tags[name], "") for name in ("p", "sp", "np") if name in tags}
     if "p" not in stated or "" in stated.values():
-        instead: Stated = "none" if _has_address(tags.get("rua", "")) else ""
-        return instead, instead, instead
+        fallback: StatedPolicy = "none" if _has_report_address(tags.get("rua", "")) else ""
+        return fallback, fallback, fallback
     p = stated["p"]
     sp = stated.get("sp", p)
     return p, sp, stated.get("np", sp)
 
 
-def _one_of(values: tuple[T, ...], value: str | None, default: T) -> T:
-    """The literals of the grammar are in any case (RFC 5234 section 2.3), and anything else is as good as nothing."""
-    return next((one for one in values if value is not None and one == value.lower()), default)
+def _literal(literals: tuple[T, ...], value: str | None, default: T) -> T:
+    """The literal that a value is, in any case (RFC 5234 section 2.3); the default for every other value."""
+    return next((literal for literal in literals if value is not None and literal == value.lower()), default)
 
 
-def _has_address(rua: str) -> bool:
-    """Whether one of the URIs is one by its syntax; a size behind it (`!10m`) is obsolete and ignored (section 4.8)."""
+def _has_report_address(rua: str) -> bool:
+    """Whether there is a valid URI; a size after it (`!10m`) is obsolete and ignored (section 4.8)."""
     return any(_URI.match(uri.partition("!")[0].strip(" \t")) for uri in rua.split(","))

@@ -1,8 +1,8 @@
-"""The DNS tree walk of DMARC (RFC 9989 section 4.10): which names are asked, and which domain is the organization's.
+"""The DNS tree walk of DMARC (RFC 9989 section 4.10): which names are looked up, and the Organizational Domain.
 
-Everything is concluded from `Lookups`, what has been asked so far. A conclusion that hangs on a question which has not
-been asked yet raises `Unasked`; `settle` asks it and concludes again. So nothing is asked in vain or twice, and what
-was asked can be shown afterwards.
+Every conclusion is a pure function of `Lookups`, the questions asked so far and their answers. If it needs the answer
+to another question, it raises `Unasked`; `conclude` asks that question and runs the function again. So no question is
+asked twice or in vain, and all of them can be shown afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from relay.authenticate.dmarc_record import Record, policy_record
+from relay.authenticate.dmarc_record import PolicyRecord, policy_record
 from relay.dns import DnsFailure, Resolver, TooManyQuestions
 from relay.mail.reply import printable
 
@@ -25,7 +25,7 @@ Question = tuple[str, str]  # name and type
 
 
 class Unasked(Exception):
-    """A conclusion hangs on a question that nobody has asked yet."""
+    """A conclusion needs the answer to a question that has not been asked yet."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -34,29 +34,29 @@ class Unasked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """One question to DNS and what came of it.
+    """One question to DNS and its answer.
 
     Attributes:
-        name: that was asked for, in A-labels; `_dmarc.` in front where a record was.
-        rdtype: `TXT` for a record, `A` or `CNAME` for whether the name exists at all.
+        name: the name asked for, in A-labels; with `_dmarc.` in front for a record.
+        rdtype: `TXT` for a record, `A` or `CNAME` to learn whether the name exists.
         exists: False for NXDOMAIN.
         record: the DMARC Policy Record, if there is exactly one.
-        failure: why there was no answer; printable ASCII.
-        temporary: whether there may be one later; False where it was not asked for, see `TooManyQuestions`.
+        failure: why there is no answer; printable ASCII.
+        temporary: there may be an answer later; False if the question was not asked at all, see `TooManyQuestions`.
     """
 
     name: str
     rdtype: str
     exists: bool = True
-    record: Record | None = None
+    record: PolicyRecord | None = None
     failure: str = ""
     temporary: bool = True
 
 
 class Lookups(dict[Question, Lookup]):
-    """What was asked, in that order.
+    """The questions so far and their answers, in the order in which they were asked.
 
-    Its methods raise `Unasked`, and `DnsFailure` or `TooManyQuestions` where the question got no answer.
+    Its methods raise `Unasked`, and `DnsFailure` or `TooManyQuestions` where the question has no answer.
     """
 
     def __missing__(self, question: Question) -> Lookup:
@@ -68,20 +68,20 @@ class Lookups(dict[Question, Lookup]):
             raise DnsFailure(lookup.failure) if lookup.temporary else TooManyQuestions(lookup.failure)
         return lookup
 
-    def record(self, domain: str) -> Record | None:
+    def record(self, domain: str) -> PolicyRecord | None:
         """The DMARC Policy Record of a domain itself."""
         return self._answered("_dmarc." + domain, "TXT").record
 
     def exists(self, domain: str) -> bool:
-        """Whether there is anything in DNS at that name (section 3.2.13, appendix A.4).
+        """Whether the name exists in DNS (section 3.2.13, appendix A.4).
 
-        Behind a CNAME, NXDOMAIN is about the name that it points to (RFC 6604 section 3): the CNAME itself exists.
+        For a CNAME, NXDOMAIN is about the name that it points to (RFC 6604 section 3): the CNAME itself exists.
         """
         return any(self._answered(domain, rdtype).exists for rdtype in ("A", "CNAME"))
 
-    def walk(self, domain: str) -> Iterator[tuple[str, Record]]:
-        """The records from a domain upwards, with the domains that they stand at."""
-        for name in walked(domain):
+    def walk(self, domain: str) -> Iterator[tuple[str, PolicyRecord]]:
+        """The records from a domain upwards, each with the domain that has it."""
+        for name in walk_names(domain):
             record = self.record(name)
             if record is not None:
                 yield name, record
@@ -90,20 +90,34 @@ class Lookups(dict[Question, Lookup]):
 
 
 def is_domain(domain: str) -> bool:
-    """Whether DNS can hold that name; only such a domain can be walked up from."""
+    """Whether DNS can hold that name; the tree walk needs such a name."""
     labels = domain.split(".")
     return domain.isascii() and len(domain) <= NAME_OCTETS and all(0 < len(x) <= _LABEL_OCTETS for x in labels)
 
 
-def walked(domain: str) -> list[str]:
-    """The domains of a tree walk: the first itself and those above it, less what is between if it is a deep one."""
+def walk_names(domain: str) -> list[str]:
+    """The domains of a tree walk: the domain itself and those above it; of a deep one only the topmost (`WALK`)."""
     labels = domain.split(".")
-    upwards = [labels[-count:] for count in range(min(len(labels), WALK) - 1, 0, -1)]
-    return [domain, *(".".join(suffix) for suffix in upwards)]
+    parents = [labels[-count:] for count in range(min(len(labels), WALK) - 1, 0, -1)]
+    return [domain, *(".".join(parent) for parent in parents)]
 
 
-def organizational(domain: str, lookups: Lookups) -> str:
-    """The Organizational Domain of a domain (section 4.10.2): itself where no record says otherwise.
+async def find_organizational_domain(resolver: Resolver, domain: str) -> str:
+    """Looks up the Organizational Domain of a domain (section 4.10.2): itself where no record says otherwise.
+
+    Args:
+        domain: in A-labels, lower case.
+
+    Raises:
+        DnsFailure: a question got no answer.
+    """
+    if not is_domain(domain):
+        return domain
+    return await conclude(lambda lookups: organizational_domain(domain, lookups), Lookups(), resolver)
+
+
+def organizational_domain(domain: str, lookups: Lookups) -> str:
+    """The Organizational Domain of a domain (section 4.10.2), by what is looked up already.
 
     Raises:
         Unasked, DnsFailure: as `Lookups`.
@@ -117,29 +131,31 @@ def organizational(domain: str, lookups: Lookups) -> str:
 
 
 def _one_below(suffix: str, domain: str) -> str:
-    """The domain one label below `suffix` on the way to `domain`; that itself where there is nothing below."""
+    """The domain one label below `suffix` on the way to `domain`; `suffix` itself if it is the domain."""
     return ".".join(domain.split(".")[-suffix.count(".") - 2 :])
 
 
-async def settle(conclude: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver) -> T:
-    """Conclude, asking one question after the other as far as they are needed; what was asked is added to `lookups`."""
+async def conclude(conclusion: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver) -> T:
+    """Returns a conclusion, after asking the questions that it needs, one by one; they are added to `lookups`."""
     while True:
         try:
-            return conclude(lookups)
+            return conclusion(lookups)
         except Unasked as unasked:
             lookups[unasked.question] = await _ask(resolver, *unasked.question)
 
 
-async def settle_within(seconds: float, conclude: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver) -> T:
-    """`settle`; a question that it still hangs on by then counts as not answered for now."""
+async def conclude_within(
+    seconds: float, conclusion: Callable[[Lookups], T], lookups: Lookups, resolver: Resolver
+) -> T:
+    """As `conclude`; questions that are still open after the time count as not answered for now."""
     try:
         async with asyncio.timeout(seconds):
-            return await settle(conclude, lookups, resolver)
+            return await conclude(conclusion, lookups, resolver)
     except TimeoutError:
         pass
     while True:
         try:
-            return conclude(lookups)
+            return conclusion(lookups)
         except Unasked as unasked:
             failure = printable(f"{unasked}: no result within {seconds:g} s")
             lookups[unasked.question] = Lookup(*unasked.question, failure=failure)

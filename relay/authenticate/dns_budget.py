@@ -1,14 +1,14 @@
-"""How many questions to DNS one message may cost, so that nobody makes us ask hundreds for a few kilobytes.
+"""Limits the DNS questions that one message may cause, so that a few kilobytes cannot make us ask hundreds.
 
-One budget serves all checks of a transaction. A question counts once, whether the answer is in the cache or not, so
-that the same message always comes to the same end. What counts for more may go further: each check stops at a mark of
-its own, and what is above it is left for those that follow. In that order:
+All checks of a transaction share one budget. A question counts once, also if the answer comes from the cache, so that
+the same message always has the same result. Each check stops at a limit of its own, and the more important checks may
+go further: what is above a limit is left for the checks that follow. In their order:
 
     SPF       to 75    ten look-ups take 10 to 40
     iprev     to 86    its 11 questions always fit
     ARC       to 90    what SPF leaves
-    DKIM      to 100   the ten signatures that are looked at always fit
-    authors   to 150   their policies, then alignment and kinship: six walks up the tree, where one author has one
+    DKIM      to 100   the ten signatures that are verified always fit
+    authors   to 150   policies, alignment, organizational domains: six tree walks, where one author needs one
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ SPF, IPREV, ARC, DKIM, QUESTIONS = 75, 86, 90, 100, 150
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What one check may ask; a `Resolver`."""
+class BudgetedResolver:
+    """The `Resolver` of one check, which asks within the limit of that check."""
 
     budget: Budget
-    mark: int
+    limit: int
 
     async def query(self, name: str, rdtype: str) -> Answer:
         """The answer.
 
         Raises:
             DnsFailure: temporary.
-            TooManyQuestions: it is a new question past the mark.
+            TooManyQuestions: the question is new, and the limit is reached.
         """
-        return await self.budget.query(name, rdtype, self.mark)
+        return await self.budget.query(name, rdtype, self.limit)
 
 
 class Budget:
-    """Counts the questions of one transaction. A question that failed is not asked again for it."""
+    """Counts the questions of one transaction. A question that failed is not asked again in that transaction."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
-        self._asked: dict[tuple[str, str], str] = {}  # and why there was no answer
-        self.spf = Share(self, SPF)
-        self.iprev = Share(self, IPREV)
-        self.arc = Share(self, ARC)
-        self.dkim = Share(self, DKIM)
-        self.authors = Share(self, QUESTIONS)
+        self._failures: dict[tuple[str, str], str] = {}  # for each question so far; empty if it was answered
+        self.spf = BudgetedResolver(self, SPF)
+        self.iprev = BudgetedResolver(self, IPREV)
+        self.arc = BudgetedResolver(self, ARC)
+        self.dkim = BudgetedResolver(self, DKIM)
+        self.authors = BudgetedResolver(self, QUESTIONS)
 
     @property
     def asked(self) -> int:
-        """Questions so far."""
-        return len(self._asked)
+        """The number of questions so far."""
+        return len(self._failures)
 
-    async def query(self, name: str, rdtype: str, mark: int) -> Answer:
-        """As `Share.query`."""
+    async def query(self, name: str, rdtype: str, limit: int) -> Answer:
+        """As `BudgetedResolver.query`."""
         key = normal_domain(name), rdtype
-        if key not in self._asked:
-            if len(self._asked) >= mark:
+        if key not in self._failures:
+            if len(self._failures) >= limit:
                 raise TooManyQuestions(f"{name} {rdtype} was not asked for: the message has too many questions to DNS")
-            self._asked[key] = ""
-        elif self._asked[key]:
-            raise DnsFailure(self._asked[key])
+            self._failures[key] = ""
+        elif self._failures[key]:
+            raise DnsFailure(self._failures[key])
         try:
             return await self._resolver.query(name, rdtype)
         except DnsFailure as failure:
-            self._asked[key] = str(failure)
+            self._failures[key] = str(failure)
             raise

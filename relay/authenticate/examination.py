@@ -71,5 +71,5 @@ def report(examination: Examination, metrics: Metrics) -> None:
     if examination.override and verdict.dmarc is not None:
         log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=examination.override)
     if examination.forged:
-        signed = forged_results.are_signed(examination.arrival.message)
+        signed = forged_results.results_are_signed(examination.arrival.message)
         log.info("forged_results_removed", id=queue_id, fields=len(examination.forged), signed=signed)

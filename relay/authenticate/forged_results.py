@@ -1,7 +1,7 @@
-"""Authentication-Results that only pretend to be ours (RFC 8601 section 5): none may reach a reader behind us.
+"""Removes Authentication-Results that only pretend to be ours (RFC 8601 section 5), so that no later reader sees them.
 
-What some reader takes for a name of ours is one, however it is written: quoted, encoded, in brackets, with octets in it
-that are dropped, or that end a name. Names that only have ours as a part are other people's.
+A field is forged if some reader takes its authserv-id for one of ours, however it is written: quoted, encoded, in
+brackets, with octets in it that readers drop, or that end a name. A name that only contains ours is somebody else's.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from relay.mail.mailbox_list import decoded
 from relay.mail.message import HeaderField, Message
 
 SCANNED_OCTETS = 32768  # of Authentication-Results in one message; real ones stay far below
-# Of those that are not written plainly, which are looked at closely: a millisecond for each thousand.
+# Of fields that are not written plainly, and so are read in every way: a millisecond for each thousand octets.
 ODD_OCTETS = 12288
 ID_OCTETS = 1024  # before the first semicolon of a field: a name has 255, and comments there are rare
 
-_AT_LEAST = 200  # octets of `ODD_OCTETS` that a field takes, however short it is
+_ODD_FIELD_OCTETS = 200  # of `ODD_OCTETS` that a field counts for at least
 
 _LENIENT_NAME = lenient_name("authentication-results")
 _PLAIN = re.compile(rb"([\w.-]++)(?:\s++[0-9]++)?+\s*+(?:;|\Z)", re.ASCII)  # a name, and perhaps a version
 _PIECE = re.compile(r'\\.|[()";\\]|[^\\()";]+', re.DOTALL)
-_OPENING = (re.compile('["]'), re.compile("[()]"), re.compile('[()"]'))
+_OPENING_MARKS = (re.compile('["]'), re.compile("[()]"), re.compile('[()"]'))
 # An encoded word (RFC 2047) that has no end.
 _OPEN_WORD = re.compile(r"=\?[^?]*+(?:\?[BQbq]?(?:\?[^?]*+)?)?\Z")
 _UNSEEN = re.compile(f"(?:{INVISIBLE.pattern}|[\ufffd\u0600-\u0605\u06dd\u070f])+")
@@ -41,13 +41,13 @@ _SIGNED_FIELDS = re.compile(rb"(?:^|;)\s*h\s*=([^;]*)")
 def strip_forged(
     message: Message, authserv_id: str, believed: Collection[HeaderField] = (), others: Collection[str] = ()
 ) -> tuple[Message, tuple[HeaderField, ...]]:
-    """The message without the Authentication-Results that claim to be ours (RFC 8601 section 5), and those fields.
+    """The message without the Authentication-Results that pretend to be ours, and these fields.
 
-    Past `SCANNED_OCTETS` every field is taken for forged, and past `ODD_OCTETS` every one that is not written plainly.
+    Beyond `SCANNED_OCTETS` every field counts as forged, and beyond `ODD_OCTETS` every field not written plainly.
 
     Args:
-        believed: fields that stay: those of a trusted client's MTA, which may have our name if it shares our host.
-        others: further ids that no field may have.
+        believed: fields that stay: those of a trusted client's MTA, which may have our name if it is on our host.
+        others: further authserv-ids that no field may have.
     """
     ours = frozenset(map(normal_domain, (authserv_id, *others)))
     forged: list[HeaderField] = []
@@ -60,7 +60,7 @@ def strip_forged(
             continue
         value = field.value
         plain = _PLAIN.match(value)
-        odd += max(len(field.raw), _AT_LEAST) if plain is None else 0
+        odd += max(len(field.raw), _ODD_FIELD_OCTETS) if plain is None else 0
         if scanned > SCANNED_OCTETS or odd > ODD_OCTETS:
             is_forged = True
         elif plain is not None:
@@ -72,41 +72,44 @@ def strip_forged(
     return message.without(forged), tuple(forged)
 
 
-def are_signed(message: Message) -> bool:
-    """Whether a DKIM signature covers Authentication-Results (`h=`, RFC 6376 section 3.5): without them it fails."""
-    found = (_SIGNED_FIELDS.search(field.value.lower()) for field in message.all("dkim-signature"))
-    return any(b"authentication-results" in re.split(rb"[:\s]+", tag[1]) for tag in found if tag)
+def results_are_signed(message: Message) -> bool:
+    """Whether a DKIM signature signs Authentication-Results (`h=`, RFC 6376 section 3.5), and so fails without them."""
+    signed = (_SIGNED_FIELDS.search(field.value.lower()) for field in message.all("dkim-signature"))
+    return any(b"authentication-results" in re.split(rb"[:\s]+", names[1]) for names in signed if names)
 
 
 def _names_one_of(value: bytes, ours: Collection[str]) -> bool:
-    """Whether some reader finds one of these names where the authserv-id stands, or where that is not to be seen."""
+    """Whether some reader may find one of these names as authserv-id, or where it cannot be told what readers find."""
     whole = value.decode("utf-8", "replace")
     text = whole[:ID_OCTETS]
     if len(whole) > len(text) and (_OPEN_WORD.search(text) or not _read(_UNSEEN.sub("", text))[1]):
         return True
     texts = {text, decoded(text)} if "=?" in text else {text}
-    seen = {_UNSEEN.sub(instead, one) for one in texts for instead in ("", " ")}
-    found = {bare for one in seen for bare in _before_results(one)}
-    return any(_is_one_of(name, ours) for name in {name for bare in found for name in _names(bare)})
+    visible_texts = {_UNSEEN.sub(replacement, text) for text in texts for replacement in ("", " ")}
+    bare_texts = {bare for text in visible_texts for bare in _before_results(text)}
+    return any(_is_one_of(name, ours) for name in {name for bare in bare_texts for name in _names(bare)})
 
 
 def _before_results(text: str) -> Iterator[str]:
-    """What stands before the first semicolon, without comments and quotes.
+    """What may stand before the first semicolon, without comments and quotes.
 
-    Where something is never closed, or nothing stands there but comments, a lenient reader may see what they hold; and
-    one that knows no quoted pairs sees backslashes.
+    If something is never closed, or there are only comments, a lenient reader may see their content. A reader that does
+    not know quoted pairs sees backslashes.
     """
     bare, _, is_plain = _read(text)
     yield bare
     if "\\" in text:
         yield _read(text.replace("\\", " "))[0]
     if not is_plain:
-        yield from (_read(marks.sub(" ", text))[0] for marks in _OPENING)
+        yield from (_read(marks.sub(" ", text))[0] for marks in _OPENING_MARKS)
 
 
 def _read(text: str) -> tuple[str, bool, bool]:
-    """As RFC 8601 section 2.2 has it, but that semicolons before anything else are passed over; whether there is one
-    behind it; and whether all is closed and something stands there."""
+    """Reads the text up to the first semicolon (RFC 8601 section 2.2); a semicolon with nothing before it is skipped.
+
+    Returns the text without comments and quotes, whether the semicolon is there, and whether the text is plain: all is
+    closed, and it is not empty.
+    """
     kept, depth, quoted, ended, is_plain = [""], 0, False, False, True
     for piece in _PIECE.findall(text):
         if depth:
@@ -129,24 +132,24 @@ def _read(text: str) -> tuple[str, bool, bool]:
 
 
 def _names(bare: str) -> Iterator[str]:
-    """What may be the name: the first run of what names have, also over white space, and all of it together; each also
-    without a version."""
+    """The names that readers may take from the text: the first run of characters of a name, also across white space,
+    and all such characters together; each with and without a version."""
     words = bare.split()
-    named = words.copy()
-    while named and named[-1].isdigit():
-        named.pop()
-    for some in (words, named):
-        for text in (" ".join(some), "".join(some)):
+    unversioned = words.copy()
+    while unversioned and unversioned[-1].isdigit():
+        unversioned.pop()
+    for chosen in (words, unversioned):
+        for text in (" ".join(chosen), "".join(chosen)):
             yield next((piece for piece in _BREAK.split(text) if piece.strip(".")), "")
-        yield _BREAK.sub("", "".join(some))
+        yield _BREAK.sub("", "".join(chosen))
 
 
 def _is_one_of(name: str, ours: Collection[str]) -> bool:
-    """Compared as domains are: without case, with any dot, in any spelling of an internationalized name."""
+    """Compares as domains are compared: without case, with any dot, in any spelling of an internationalized name."""
     if len(name) > ID_OCTETS:
         return False
     dotted = DOTS.sub(".", name)
     if unicodedata.normalize("NFKC", dotted).casefold().strip(".") in ours:
         return True
-    international = not name.isascii() and any("xn--" in one for one in ours)
-    return international and any(one in ours for one in spellings(dotted.strip(".")))
+    international = not name.isascii() and any("xn--" in own for own in ours)
+    return international and any(spelling in ours for spelling in spellings(dotted.strip(".")))

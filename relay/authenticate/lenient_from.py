@@ -1,16 +1,16 @@
-"""What else known readers make of a From that is written oddly: domains that stand there for some of them only.
+"""Finds the domains that only some readers see in an oddly written From.
 
 Measured with Python's email package (parseaddr and the policies), nodemailer and mailparser of several years, Perl's
-Mail::Address, Email::Address and Mail::DKIM, rspamd, and IDNA2003 as Python's codec has it. Of a domain that goes on
-behind an octet which none may have,
+Mail::Address, Email::Address and Mail::DKIM, rspamd, and IDNA2003 as Python's codec has it. They differ where a domain
+continues behind an octet that no domain may have:
 
-- Python's parseaddr joins what white space and comments divide; in angle brackets Mail::Address does so with all of it,
-- nodemailer leaves out control characters, and takes quoted strings and `<>` for part of the domain; rspamd does so
-  with `)`, and whoever decodes leniently with octets that are no UTF-8,
-- mailparser and Python's policies read encoded words in it,
+- Python's parseaddr joins what white space and comments divide; Mail::Address joins everything in angle brackets,
+- nodemailer drops control characters, and takes quoted strings and `<>` for part of the domain; rspamd does the same
+  with `)`, and lenient decoders with octets that are not UTF-8,
+- mailparser and Python's policies decode encoded words in it,
 - IDNA2003 maps zero-width characters to nothing, which IDNA2008 refuses or (the two joiners) keeps.
 
-Where a mailbox has no address outside quoted strings, encoded words and comments, one is found inside them.
+If a mailbox has no address outside quoted strings, encoded words and comments, some readers find one inside them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from collections.abc import Iterator, Sequence
 from relay.mail.address import DOMAIN, DOMAIN_OCTETS, normal_domain
 from relay.mail.mailbox_list import IN_COMMENT, decoded
 
-CANDIDATES = 100  # domains of one message that are looked at: an internationalized name costs 60 microseconds
-MARKS = 1000  # octets that mean something in an address list: what 140 authors have, and read within milliseconds
+CANDIDATES = 100  # domains of one message that are read: an internationalized name costs 60 microseconds
+MARKS = 1000  # octets with a meaning in an address list: 140 authors have as many, and they are read in milliseconds
 
-# One address of ASCII, alone or in angle brackets behind whatever is none: everybody reads the same.
+# One address of ASCII, alone or in angle brackets behind a name without `<`, `>` and `@`: all readers agree on it.
 _PLAIN = re.compile(rb"(?:[^<>@]*+<)?[\w.!#$%&'*+/=?^`{|}~-]++@[A-Za-z0-9.-]++>?", re.ASCII)
 _MARK = re.compile(rb'[<>()",;@\\]|=\?')
-# Nothing that IDNA2003, a lenient decoder or a font shows: controls, format characters, fillers, variation selectors.
+# What IDNA2003, a lenient decoder or a font does not show: controls, format characters, fillers, variation selectors.
 INVISIBLE = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u1806\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
@@ -40,30 +40,30 @@ _TOKEN = re.compile(
         | \\. | [(),;] | (?: [^"=\\(),;<] | =(?!\?) )++ | .""",
     re.VERBOSE | re.DOTALL,
 )
-_WORD = 1000  # octets of an encoded word that are read: RFC 2047 section 2 has 75, and a domain 255
+_WORD_OCTETS = 1000  # of an encoded word that are read: RFC 2047 section 2 has 75, and a domain 255
 _ENCODED_WORD = re.compile(r"=\?[^?\s\"]++\?[BQbq]\?[^?\s\"]*+\?=")
 _AROUND_DOT = re.compile(r"(?<!\s)\s*+\.\s*+")
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_NO_NAME = r"[^\w.\u0080-\U0010ffff-]"  # what stands in no domain
+_NO_NAME = r"[^\w.\u0080-\U0010ffff-]"  # octets that no domain has
 _LOCAL_PART = re.compile(r"(?<![^\s<>\"])[^\s<>\"]*+\s*+\Z")
-_SPREAD = re.compile(rf"{_NO_NAME}*+(?:[\w.\s\u0080-\U0010ffff-]*+)")
-_CLOSE = re.compile(rf"{_NO_NAME}*+[^ \t?:]*+")
-_WHOLE = re.compile(rf"{_NO_NAME}*+[^>?:]*+")
-_JUNK = re.compile(rf"{_NO_NAME}+|\s+")
+_NAME_WITH_SPACES = re.compile(rf"{_NO_NAME}*+(?:[\w.\s\u0080-\U0010ffff-]*+)")
+_TO_WHITE_SPACE = re.compile(rf"{_NO_NAME}*+[^ \t?:]*+")
+_TO_ANGLE_BRACKET = re.compile(rf"{_NO_NAME}*+[^>?:]*+")
+_NOT_IN_DOMAIN = re.compile(rf"{_NO_NAME}+|\s+")
 DOTS = re.compile("[.\u2024\u3002\ufe52\uff0e\uff61]")
 
 
 def lenient_name(name: str) -> re.Pattern[bytes]:
-    """Matches a field's name and colon as readers see it that drop white space, controls and octets of no charset that
-    they know, wherever these stand."""
+    """Matches a field's name and its colon also for readers that drop white space, control characters and octets beyond
+    ASCII, anywhere in the name."""
     dropped = rb"[\0- \x7f-\xff]*+"
     return re.compile(b"".join(dropped + re.escape(c.encode("ascii")) for c in f"{name}:"), re.IGNORECASE)
 
 
 def further_domains(values: Sequence[bytes]) -> set[str] | None:
-    """The normal domains that a known reader may make of these values of From; None where there are too many.
+    """The normal domains that a known reader may find in these values of From; None if there are too many.
 
-    Those that everybody sees may be among them. Names that DNS cannot hold are left out.
+    Domains that all readers see may be among them. Names that DNS cannot hold are left out.
     """
     odd = [value for value in values if not _PLAIN.fullmatch(value)]
     if sum(len(_MARK.findall(value)) for value in odd) > MARKS:
@@ -78,7 +78,7 @@ def further_domains(values: Sequence[bytes]) -> set[str] | None:
 
 
 def _texts(value: bytes) -> Iterator[str]:
-    """The value without what some reader drops; where it is no UTF-8 also as older readers decode it."""
+    """The value without what some readers drop; a value that is not UTF-8 also as older readers decode it."""
     text = value.decode("utf-8", "ignore")
     yield INVISIBLE.sub("", text)
     if len(text.encode()) < len(value):
@@ -86,18 +86,21 @@ def _texts(value: bytes) -> Iterator[str]:
 
 
 def _mailboxes(text: str) -> Iterator[str]:
-    """What stands between two separators, with quoted strings and encoded words read unless they are a name in front
-    of an address, and without comments unless there is no address outside them."""
+    """The text between two separators.
+
+    Quoted strings and encoded words are decoded, unless they are a name in front of an address. Comments are left out,
+    unless there is no address outside them.
+    """
     kept: list[str] = []
-    names: list[int] = []  # where those stand that may be one
-    comments: list[int] = []  # where those that are open begin
-    asides: list[str] = []
+    names: list[int] = []  # where quoted strings and encoded words stand in `kept`, which may be a name
+    comments: list[int] = []  # where each open comment begins in `kept`
+    closed_comments: list[str] = []
     position = 0
     while match := (IN_COMMENT if comments else _TOKEN).match(text, position):
         token, position = match[0], match.end()
         if token == ")" and comments:
             start = comments.pop()
-            asides.append("".join(kept[start + 1 :]))
+            closed_comments.append("".join(kept[start + 1 :]))
             del kept[start:]
         elif token == "(":
             comments.append(len(kept))
@@ -105,8 +108,8 @@ def _mailboxes(text: str) -> Iterator[str]:
         elif comments:
             kept.append(token)
         elif token in (",", ";"):
-            yield _mailbox(kept, asides)
-            kept, names, asides = [], [], []
+            yield _mailbox(kept, closed_comments)
+            kept, names, closed_comments = [], [], []
         elif match["angle"]:
             for index in names:
                 kept[index] = " "
@@ -117,21 +120,21 @@ def _mailboxes(text: str) -> Iterator[str]:
             kept.append(_ENCODED_WORD.sub(_decoded, _QUOTED_PAIR.sub(r"\1", token)))
         else:
             kept.append(token)
-    yield _mailbox(kept, asides)
+    yield _mailbox(kept, closed_comments)
 
 
-def _decoded(word: re.Match[str]) -> str:
-    return INVISIBLE.sub("", decoded(word[0][:_WORD]))
+def _decoded(encoded_word: re.Match[str]) -> str:
+    return INVISIBLE.sub("", decoded(encoded_word[0][:_WORD_OCTETS]))
 
 
-def _mailbox(kept: list[str], asides: list[str]) -> str:
+def _mailbox(kept: list[str], comments: list[str]) -> str:
     text = "".join(kept)
-    text = text if "@" in text else " ".join([text, *asides])
+    text = text if "@" in text else " ".join([text, *comments])
     return text.replace("<>", "")
 
 
 def _behind_at_signs(mailbox: str) -> Iterator[str]:
-    """What stands behind each at sign, without what is the local part before another one."""
+    """What stands behind each at sign, without the local part of the next address."""
     pieces = mailbox.split("@")
     for number, piece in enumerate(pieces[1:], 2):
         if DOTS.search(piece):
@@ -139,22 +142,22 @@ def _behind_at_signs(mailbox: str) -> Iterator[str]:
 
 
 def _domains(piece: str) -> Iterator[str]:
-    """The domain as what white space alone divides, what anything else does, and what all of it does; each time with
-    white space around the dots as part of it (RFC 5322 section 4.4), and as its end."""
+    """The domains at the beginning of the text, by how far readers read: over white space, up to white space, and up to
+    an angle bracket; each with white space around dots as part of the domain (RFC 5322 section 4.4), and as its end."""
     for text in dict.fromkeys((piece, _AROUND_DOT.sub(".", piece))):
-        for expression in (_SPREAD, _CLOSE, _WHOLE):
-            found = expression.match(text)
-            if found and (name := _JUNK.sub("", found[0]).strip(".")):
+        for expression in (_NAME_WITH_SPACES, _TO_WHITE_SPACE, _TO_ANGLE_BRACKET):
+            match = expression.match(text)
+            if match and (name := _NOT_IN_DOMAIN.sub("", match[0]).strip(".")):
                 yield name
 
 
 def _is_public(name: str) -> bool:
-    """Whether somebody may have the name in DNS: no host of a local network, no address."""
+    """Whether the name may be registered in DNS: it is neither a host of a local network nor an address."""
     return "." in name and not name.rpartition(".")[2].isdigit()
 
 
 def spellings(domain: str) -> Iterator[str]:
-    """A domain as IDNA2008 has it with the mapping of UTS 46, and as IDNA2003."""
+    """The A-label forms of a domain: by IDNA2008 with the mapping of UTS 46, and by IDNA2003."""
     if len(domain) > DOMAIN_OCTETS:
         return
     yield normal_domain(domain)

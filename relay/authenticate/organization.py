@@ -1,48 +1,50 @@
-"""Which domains belong to one owner: those with one organizational domain (RFC 9989), which readers take for the same.
+"""Tells whether two domains have the same organizational domain (RFC 9989 section 4.10.2), and which belong to us.
 
-What is asked here is asked of nearly every message, so names that cannot be akin cost no question to DNS.
+Nearly every message needs this, so domains that cannot be of one organization by their names cost no DNS question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from relay.authenticate.dmarc import organizational_domain
+from relay.authenticate.dmarc_tree_walk import find_organizational_domain
 from relay.dns import DnsFailure, Resolver, TooManyQuestions
 from relay.mail.domains import are_nested, is_ancestor, is_same_or_below, share_two_labels
 
 
-async def same_organization(resolver: Resolver, one: str, other: str) -> bool:
+async def same_organization(resolver: Resolver, first: str, second: str) -> bool:
     """Whether two normal domains are the same, or have the same organizational domain.
 
-    Where DNS does not answer, a domain is taken for akin to those above and below it; where nothing more may be asked,
-    only to itself.
+    If DNS does not answer, a domain counts as of one organization with those above and below it; if no more questions
+    may be asked, only with itself.
     """
-    if one == other:
+    if first == second:
         return True
-    if not share_two_labels(one, other):
+    if not share_two_labels(first, second):
         return False
     try:
-        return await organizational_domain(resolver, one) == await organizational_domain(resolver, other)
+        return await find_organizational_domain(resolver, first) == await find_organizational_domain(resolver, second)
     except TooManyQuestions:
         return False
     except DnsFailure:
-        return are_nested(one, other)
+        return are_nested(first, second)
 
 
-async def belongs_to_us(resolver: Resolver, own: Collection[str], domain: str) -> bool | None:
-    """Whether a domain is one of `own`, below or above one, or akin to one: a signature of ours could speak for it.
+async def belongs_to_us(resolver: Resolver, own_domains: Collection[str], domain: str) -> bool | None:
+    """Whether a domain is ours, above or below one of ours, or of one organization with one: our signature may align.
 
-    None: DNS does not answer now, and it may be ours. Where nothing more may be asked, it is.
+    None: DNS does not answer now, and the domain may be ours. If no more questions may be asked, it counts as ours.
     """
-    if is_same_or_below(own, domain) or any("." in domain and is_ancestor(domain, one) for one in own):
+    if is_same_or_below(own_domains, domain) or any("." in domain and is_ancestor(domain, own) for own in own_domains):
         return True
-    if not any(share_two_labels(domain, one) for one in own):
+    if not any(share_two_labels(domain, own) for own in own_domains):
         return False
     try:
-        organization = await organizational_domain(resolver, domain)
-        for one in own:
-            if is_same_or_below((organization,), one) and await organizational_domain(resolver, one) == organization:
+        organization = await find_organizational_domain(resolver, domain)
+        for own in own_domains:
+            if not is_same_or_below((organization,), own):
+                continue
+            if await find_organizational_domain(resolver, own) == organization:
                 return True
     except TooManyQuestions:
         return True

@@ -1,6 +1,6 @@
-"""Public keys of DKIM and ARC: found in DNS (RFC 6376 section 3.6), and what they say of a signature.
+"""Public keys of DKIM and ARC: their records in DNS (RFC 6376 section 3.6), and the check of a signature with a key.
 
-`cryptography` does the arithmetic. Whoever signs publishes the key, so its size and its exponent are bounded: no
+`cryptography` does the arithmetic. The signer publishes the key, so its size and its exponent are limited here: no
 signature takes more than a millisecond.
 """
 
@@ -26,28 +26,28 @@ RSA_MIN_BITS = 1024  # RFC 8301 section 3.2: verifiers must not accept less
 RSA_MAX_BITS = 8192  # RFC 8301 section 3.2 asks for 4096; these verify in half a millisecond
 RSA_EXPONENT_BITS = 33  # 65537 has 17; an exponent as long as its key takes fifty times as long
 KEY_RECORDS = 3  # of one name that are tried: RFC 6376 section 6.1.2 leaves the number to the verifier
-KEYS = 256  # that are kept as they were read: a tenth of what a signature takes, and most come again
+KEYS = 256  # in the cache of parsed records: parsing takes a tenth of the time of a verification, and most keys recur
 KEY_OCTETS = 2048  # in `p=`; an RSA key of 8192 bits has 1062
 
 _PADDING = PKCS1v15()
 _SHA256 = hashes.SHA256()
 
-Records = tuple[str, ...] | DnsFailure  # the TXT records of a name, or why DNS does not tell them
+Records = tuple[str, ...] | DnsFailure  # the TXT records of a name, or why DNS gives no answer
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """One key record that fits the signature it was asked for.
+    """The key of one key record.
 
     Attributes:
-        flags: of `t=`: `y` the domain is testing DKIM, `s` no subdomain may be the identity (`i=`).
+        flags: of `t=`: `y`: the domain tests DKIM; `s`: the identity (`i=`) must not be in a subdomain.
     """
 
     public: RSAPublicKey | Ed25519PublicKey
     flags: frozenset[str] = frozenset()
 
     def verify(self, signature: bytes, data: bytes) -> None:
-        """Whether it made this signature of these canonical octets (RFC 6376 section 3.3, RFC 8463 section 3).
+        """Checks that the key made this signature of these canonical octets (RFC 6376 section 3.3, RFC 8463 section 3).
 
         Raises:
             Unverified: it did not.
@@ -62,12 +62,12 @@ class PublicKey:
 
 
 def record_name(selector: str, domain: str) -> str:
-    """Where the key record stands (RFC 6376 section 3.6.2.1)."""
+    """The DNS name of a key record (RFC 6376 section 3.6.2.1)."""
     return f"{selector}._domainkey.{domain}"
 
 
 async def look_up(resolver: Resolver, names: Iterable[str]) -> dict[str, Records]:
-    """What DNS says of these names, each asked for once, all at the same time."""
+    """Looks up the TXT records of these names, each name once and all at the same time."""
     distinct = list(dict.fromkeys(names))
     return dict(zip(distinct, await asyncio.gather(*(_records(resolver, name) for name in distinct)), strict=True))
 
@@ -81,20 +81,20 @@ async def _records(resolver: Resolver, name: str) -> Records:
 
 
 def verify(records: Records, algorithm: str, signature: bytes, data: bytes) -> PublicKey:
-    """The key among these records that made this signature of the canonical octets `data`.
+    """Returns the key among these records that made this signature of the canonical octets `data`.
 
     Args:
         algorithm: `a=` of the signature.
 
     Raises:
-        Unverified: there is none; of several records, what the first is not good for.
+        Unverified: no key made it; if several records were tried, why the first does not fit.
     """
     if isinstance(records, DnsFailure):
         raise Unverified("policy" if isinstance(records, TooManyQuestions) else "temperror", str(records))
     problem = Unverified("permerror", "DNS has no key for it")
     for record in reversed(records[:KEY_RECORDS]):
         try:
-            key = read(record, algorithm)
+            key = parse_record(record, algorithm)
             key.verify(signature, data)
         except Unverified as unverified:
             problem = unverified
@@ -104,13 +104,13 @@ def verify(records: Records, algorithm: str, signature: bytes, data: bytes) -> P
 
 
 @lru_cache(maxsize=KEYS)
-def read(record: str, algorithm: str) -> PublicKey:
+def parse_record(record: str, algorithm: str) -> PublicKey:
     """The key in a record (RFC 6376 section 3.6.1).
 
     Raises:
         Unverified: the record is malformed, revoked, not for mail, or not for this algorithm.
     """
-    kind, _, digest = algorithm.partition("-")
+    key_type, _, digest = algorithm.partition("-")
     try:
         tags = tag_list(record)
     except Unverified as malformed:
@@ -121,24 +121,24 @@ def read(record: str, algorithm: str) -> PublicKey:
         raise Unverified("permerror", "the key record has no key (p=)")
     if not tags["p"]:
         raise Unverified("permerror", "the key is revoked")
-    if tags.get("k", "rsa") != kind:
-        raise Unverified("permerror", f"the key is not for {kind} (k=)")
+    if tags.get("k", "rsa") != key_type:
+        raise Unverified("permerror", f"the key is not for {key_type} (k=)")
     if "h" in tags and digest not in words(tags["h"]):
         raise Unverified("permerror", f"the key is not for {digest} (h=)")
     if not {"*", "email"}.intersection(words(tags.get("s", "*"))):
         raise Unverified("permerror", "the key is not for mail (s=)")
-    return PublicKey(_public(kind, octets(tags, "p")), frozenset(words(tags.get("t", ""))))
+    return PublicKey(_load_key(key_type, octets(tags, "p")), frozenset(words(tags.get("t", ""))))
 
 
-def _public(kind: str, key: bytes) -> RSAPublicKey | Ed25519PublicKey:
+def _load_key(key_type: str, key: bytes) -> RSAPublicKey | Ed25519PublicKey:
     try:
-        if kind == "ed25519":
+        if key_type == "ed25519":
             return Ed25519PublicKey.from_public_bytes(key)
         public = load_der_public_key(key) if len(key) <= KEY_OCTETS else None
     except (ValueError, UnsupportedAlgorithm):
         public = None
     if not isinstance(public, RSAPublicKey):
-        raise Unverified("permerror", f"the key record holds no {kind} key (p=)")
+        raise Unverified("permerror", f"the key record holds no {key_type} key (p=)")
     if not RSA_MIN_BITS <= public.key_size <= RSA_MAX_BITS:
         raise Unverified("policy", f"an RSA key of {public.key_size} bits, not {RSA_MIN_BITS} to {RSA_MAX_BITS}")
     if public.public_numbers().e.bit_length() > RSA_EXPONENT_BITS:

@@ -1,7 +1,7 @@
-"""What the checks lead to in the session: nothing, a refusal for good, or one for now.
+"""Decides what the checks of a message lead to: acceptance, a permanent refusal, or a temporary one.
 
-Pure decisions over verdicts; every refusal names the check that failed and for whom, so that the sender's postmaster
-can see from the bounce what to mend.
+The decisions are pure functions of verdicts. Every refusal names the check that failed and for whom, so that the
+sender's postmaster sees from the bounce what to mend.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from relay.mail.domains import share_two_labels
 from relay.mail.reply import Refused
 from relay.network import IPNetwork, within
 
-_SEVERITY = ("tag", "defer", "reject")  # of what is done, the mildest first
+_SEVERITY = ("tag", "defer", "reject")  # from the mildest action to the strictest
 UNLESS_DKIM = "reject-unless-dkim"
 
 
 def apply_spf(policy: SpfSection, verdict: SpfVerdict, ip: str) -> None:
-    """At RCPT: return where the result is only to be tagged, or where DKIM may still speak for the sender.
+    """Apply the SPF policy at RCPT. Returns where the result is only tagged, and where DKIM may still save the message.
 
     Raises:
         Refused: 550 5.7.23, 550 5.7.24 or 451 4.7.24 (RFC 7208 sections 8.4 to 8.7, RFC 7372 section 3.2), with the
@@ -37,25 +37,24 @@ def apply_spf(policy: SpfSection, verdict: SpfVerdict, ip: str) -> None:
 
 
 def apply_spf_unless_dkim(policy: SpfSection, verdict: Verdict, ip: str, doubt: str = "") -> None:
-    """At the end of DATA: what failed SPF goes on if a DKIM signature speaks for the author or for MAIL FROM.
+    """Apply the SPF policy at the end of DATA: mail that failed SPF goes on if DKIM passes for the author or MAIL FROM.
 
-    Any other signature says nothing of the sender: who forges one can sign with a domain of his own.
+    Any other signature does not prove the sender: a forger can sign with a domain of his own.
 
     Args:
-        doubt: why it cannot be told now whether the failure counts, see `override_doubt`.
+        doubt: why we cannot tell now whether the failure counts, see `override_doubt`.
 
     Raises:
-        Refused: 550 5.7.23; 451 4.7.24 where that, or a signature that may speak for them, could not be checked for
-            now.
+        Refused: 550 5.7.23; 451 4.7.24 where that, or a signature that may pass for them, cannot be checked now.
     """
     if verdict.spf is None or _spf_action(policy, verdict.spf) != UNLESS_DKIM:
         return
     if "dkim" in verdict.aligned or verdict.sender_signed:
         return
-    spoken_for = {verdict.spf.domain, *(one.domain for one in verdict.authors)}
-    for one in verdict.dkim:
-        if one.result == "temperror" and any(share_two_labels(one.domain, domain) for domain in spoken_for):
-            doubt = doubt or f"its DKIM signature cannot be checked for now, {one.problem}"
+    domains = {verdict.spf.domain, *(author.domain for author in verdict.authors)}
+    for signature in verdict.dkim:
+        if signature.result == "temperror" and any(share_two_labels(signature.domain, domain) for domain in domains):
+            doubt = doubt or f"its DKIM signature cannot be checked for now, {signature.problem}"
     if doubt:
         raise _spf_refusal("defer", verdict.spf, ip, f"; {doubt}")
     if verdict.dmarc is not None and verdict.dmarc.from_fields > 1:
@@ -90,8 +89,8 @@ def refuse_many_authors(authors: Sequence[str], doubtful: Sequence[str]) -> None
     """Refuse a From with more domains than are looked at (RFC 9989 section 11.5), before DNS is asked for any of them.
 
     Args:
-        authors: every domain that readers take for the author's.
-        doubtful: what only some readers take for it.
+        authors: the author domains, as every mail program reads From.
+        doubtful: the domains that only some mail programs read there.
 
     Raises:
         Refused: 550 5.7.1.
@@ -108,19 +107,18 @@ def refuse_forged(
     ip: str,
     doubtful: Sequence[str] = (),
 ) -> None:
-    """An outsider may write in the name of our domains, or of one akin to them, only where it is proven to be true.
+    """Refuse a stranger's message in the name of a domain of our organization, unless the author is proven.
 
     Args:
         sender_is_ours: MAIL FROM is in a domain of ours, or below one.
-        authors: every domain that readers take for the author's.
-        ours: those of them and of `doubtful` that are ours or akin to ours.
-        doubtful: what only some readers take for it.
+        authors: the author domains, as every mail program reads From.
+        ours: those of them and of `doubtful` that belong to our organization.
+        doubtful: the domains that only some mail programs read in From.
 
     Raises:
-        Refused: 550 5.7.1, the mail would leave with our address, our SPF and our signature; 451 4.7.1, for now
-            nobody can say. Also for more authors than anyone can look at.
+        Refused: 550 5.7.1, the mail would leave with our address, our SPF and our signature; 451 4.7.1, we cannot
+            tell now.
     """
-    refuse_many_authors(authors, doubtful)
     proven = bool(ours) and _is_proven(verdict, authors, ours)
     if ours and not proven:
         domain = min(ours)
@@ -135,11 +133,11 @@ def refuse_forged(
 
 
 def defer_unknown_owner(verdict: Verdict, authors: Sequence[str], unknown: Collection[str]) -> None:
-    """What nothing proves waits until DNS says whether its author is akin to us.
+    """Defer an unproven message while DNS does not say whether its author belongs to our organization.
 
     Args:
-        authors: every domain that readers take for the author's.
-        unknown: those of them, and of what only some readers take for it, of which that is not known.
+        authors: the author domains, as every mail program reads From.
+        unknown: the domains in From of which DNS does not say it.
 
     Raises:
         Refused: 451 4.7.1.
@@ -154,23 +152,25 @@ def _is_proven(verdict: Verdict, authors: Sequence[str], named: Collection[str])
 
 
 def _is_one_author(authors: Sequence[str], named: Collection[str]) -> bool:
-    """Whether those named are the one author whom every reader sees."""
+    """Whether From has one author, and `named` is that author's domain only."""
     return len(authors) == 1 and all(domain in authors for domain in named)
 
 
 def apply_dmarc(policy: DmarcSection, verdict: DmarcVerdict, ip: str, doubt: str = "") -> None:
-    """Do what is configured for what the authors' domains ask for; of several the strictest.
+    """Apply the DMARC policies of the authors' domains; of several the strictest.
 
-    What DNS does not tell now is waited for where it may come to a refusal, or else it would be a way around it.
+    Where DNS does not answer now, and a refusal may follow, the message is deferred: otherwise a DNS failure would be a
+    way around the policy.
 
     Args:
-        doubt: why it cannot be told now whether a failure counts, see `override_doubt`.
+        doubt: why we cannot tell now whether a failure counts, see `override_doubt`.
 
     Raises:
         Refused: 550 5.7.26 or 451 4.7.26 (RFC 7372 section 3.3: several authentication checks failed).
     """
     refusals = [
-        _dmarc_refusal(policy, one, _in_from(one.domain, verdict), ip, doubt) for one in (verdict, *verdict.others)
+        _dmarc_refusal(policy, author, _in_from(author.domain, verdict), ip, doubt)
+        for author in (verdict, *verdict.others)
     ]
     worst = max(filter(None, refusals), key=lambda refused: refused.reply.code, default=None)
     if worst is not None:
@@ -179,7 +179,7 @@ def apply_dmarc(policy: DmarcSection, verdict: DmarcVerdict, ip: str, doubt: str
 
 def _dmarc_refusal(policy: DmarcSection, verdict: DmarcVerdict, where: str, ip: str, doubt: str) -> Refused | None:
     actions = {"none": "tag", "quarantine": policy.quarantine, "reject": policy.reject}
-    action = max((actions[one] for one in verdict.dispositions), key=_SEVERITY.index, default="tag")
+    action = max((actions[disposition] for disposition in verdict.dispositions), key=_SEVERITY.index, default="tag")
     if action == "tag" or (verdict.result == "temperror" and policy.temperror == "tag"):
         return None
     if verdict.result == "temperror":
@@ -198,10 +198,10 @@ def _dmarc_refusal(policy: DmarcSection, verdict: DmarcVerdict, where: str, ip: 
 
 
 def _in_from(domain: str, verdict: DmarcVerdict | None) -> str:
-    """An author's domain, and how many there are: what is wrong may be just that.
+    """An author's domain, for a refusal; with the number of From fields or domains where that may be the fault.
 
     Args:
-        verdict: on all of them.
+        verdict: on all of the authors.
     """
     if verdict is not None and verdict.from_fields > 1:
         return f"{domain}, an author in one of {verdict.from_fields} From fields"
@@ -211,13 +211,13 @@ def _in_from(domain: str, verdict: DmarcVerdict | None) -> str:
 
 
 def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdict: Verdict, ip: str) -> str:
-    """Why a DMARC failure does not count: the local policy that RFC 9989 leaves to receivers; empty where it counts.
+    """Why a DMARC failure does not count, by local policy (which RFC 9989 leaves to receivers); empty where it counts.
 
-    A host is known by its address, or by its name where that is confirmed (iprev). A chain counts where it is whole
-    and, from its newest seal down to the one that saw DMARC pass, made by these sealers (RFC 8617 section 7.2).
+    A host is known by its address, or by its confirmed name (iprev). An ARC chain counts where it passes and trusted
+    sealers made all sets from the newest down to the one that saw DMARC pass (RFC 8617 section 7.2).
 
     Args:
-        known: hosts, see `config_values.host_pattern`.
+        known: hosts, see `relay.config.values.host_pattern`.
         sealers: domains whose seals are believed.
     """
     name = verdict.iprev.name if verdict.iprev is not None else ""
@@ -232,7 +232,7 @@ def overrides(known: Iterable[IPNetwork | str], sealers: Collection[str], verdic
 
 
 def override_doubt(known: Iterable[IPNetwork | str], sealers: Collection[str], verdict: Verdict) -> str:
-    """Why it cannot be told now whether `overrides` holds, with the DNS name that is to blame; empty where it can."""
+    """Why we cannot tell now whether `overrides` holds, with the DNS name that failed; empty where we can tell."""
     iprev = verdict.iprev
     patterns = [pattern for pattern in known if isinstance(pattern, str)]
     if iprev is not None and iprev.result == "temperror" and _may_be_named(iprev, patterns):
@@ -253,11 +253,11 @@ def _may_be_named(iprev: Iprev, patterns: Sequence[str]) -> bool:
 
 
 def _sealer_who_saw_a_pass(verdict: Verdict, sealers: Collection[str]) -> str:
-    """The newest seal that saw DMARC pass for the authors, where it and all above it are of these sealers."""
+    """The domain of the newest set that saw DMARC pass for the authors, if these sealers made it and all above it."""
     sets: Sequence[ArcSet] = verdict.arc.sets
     if not sets[0].signs_author:
         return ""
-    authors = {one.domain for one in verdict.authors if one.dispositions}
+    authors = {author.domain for author in verdict.authors if author.dispositions}
     authors = authors or {verdict.dmarc.domain if verdict.dmarc is not None else ""}
     for link in sets:
         if link.domain not in sealers:

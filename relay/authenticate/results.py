@@ -1,5 +1,5 @@
-"""What our checks found, as Authentication-Results says it (RFC 8601 section 2.7): each method's result, its registered
-properties, and a reason for people. Readers behind us believe it, so that it says no more than what was seen.
+"""Our results for Authentication-Results (RFC 8601 section 2.7): each method's result, its registered properties, and a
+comment for people. Later readers believe them, so they say no more than what was checked.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ _SPF_COMMENTS = {
 
 
 def all_results(verdict: Verdict, *, ip: str, sender: str, override: str = "") -> list[MethodResult]:
-    """Every method that was tried on a message, in the order in which a reader wants them.
+    """The results of every method that was tried on a message, in the order in which readers want them.
 
     Args:
         ip: the client's address.
         sender: MAIL FROM.
         override: why a DMARC failure did not count (RFC 9989 section 5.4 leaves that to local policy).
     """
-    found = []
+    results = []
     if verdict.spf is not None:
-        found.append(spf_result(verdict.spf, ip=ip, sender=sender))
-    found += dkim_results(verdict.dkim)
-    found.append(arc_result(verdict.arc, ip=ip))
+        results.append(spf_result(verdict.spf, ip=ip, sender=sender))
+    results += dkim_results(verdict.dkim)
+    results.append(arc_result(verdict.arc, ip=ip))
     if verdict.dmarc is not None:
-        found.append(dmarc_result(verdict.dmarc, override))
+        results.append(dmarc_result(verdict.dmarc, override))
     if verdict.iprev is not None:
-        found.append(iprev_result(verdict.iprev, ip=ip))
-    return found
+        results.append(iprev_result(verdict.iprev, ip=ip))
+    return results
 
 
 def spf_result(verdict: SpfVerdict, *, ip: str, sender: str) -> MethodResult:
-    """SPF (RFC 8601 section 2.7.2) of a client's address and MAIL FROM.
+    """SPF (RFC 8601 section 2.7.2) for a client's address and MAIL FROM.
 
-    Of an internationalized sender only the domain is named: in a header without UTF-8 its local part cannot stand. So
-    it is of one that is too long.
+    For an internationalized sender only the domain is named: a header without UTF-8 cannot hold its local part.
+    Likewise for a sender that is too long.
     """
     comment = verdict.problem or _SPF_COMMENTS.get(verdict.result, "").format(ip=ip, domain=verdict.domain)
     if verdict.identity == "helo":
@@ -57,29 +57,29 @@ def spf_result(verdict: SpfVerdict, *, ip: str, sender: str) -> MethodResult:
 
 
 def dkim_results(verdicts: Sequence[DkimVerdict]) -> list[MethodResult]:
-    """DKIM (RFC 8601 section 2.7.1), a result for each signature, told apart by the beginning of `b=` (RFC 6008)."""
+    """DKIM (RFC 8601 section 2.7.1): a result for each signature; the beginning of `b=` tells them apart (RFC 6008)."""
     if not verdicts:
         return [MethodResult("dkim", "none", "no signature")]
     return [
         MethodResult(
             "dkim",
-            one.result,
-            one.problem or ("the domain is testing DKIM" if one.testing else ""),
+            verdict.result,
+            verdict.problem or ("the domain is testing DKIM" if verdict.testing else ""),
             (
-                ("header.d", one.domain),
-                ("header.i", one.identity),
-                ("header.s", one.selector),
-                ("header.a", one.algorithm),
-                ("header.b", one.signature),
+                ("header.d", verdict.domain),
+                ("header.i", verdict.identity),
+                ("header.s", verdict.selector),
+                ("header.a", verdict.algorithm),
+                ("header.b", verdict.signature),
             ),
         )
-        for one in verdicts
+        for verdict in verdicts
     ]
 
 
 def arc_result(verdict: ArcVerdict, *, ip: str) -> MethodResult:
-    """ARC (RFC 8617 section 10.1) of the chain that a client's message came with."""
-    sealers = ", ".join(f"i={link.instance} {link.domain}" for link in verdict.sets)
+    """ARC (RFC 8617 section 10.1): the result for the chain that came with the message."""
+    sealers = ", ".join(f"i={arc_set.instance} {arc_set.domain}" for arc_set in verdict.sets)
     comment = verdict.problem or ("no chain" if verdict.result == "none" else sealers)
     oldest = (("header.oldest-pass", str(verdict.oldest_pass)),) if verdict.result == "pass" else ()
     remote = (("smtp.remote-ip", ip),) if verdict.result != "none" else ()
@@ -88,16 +88,16 @@ def arc_result(verdict: ArcVerdict, *, ip: str) -> MethodResult:
 
 def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
     """DMARC (RFC 9989 section 9): the result, the policy that applies, and why a failure did not count."""
-    words = [f"p={verdict.policy}"] if verdict.policy else []
+    parts = [f"p={verdict.policy}"] if verdict.policy else []
     if verdict.result == "none" and not verdict.problem:
-        words.append(f"{verdict.domain} has no DMARC record")
-    words += ["testing, t=y"] if verdict.testing else []
-    words += [f"aligned by {' and '.join(verdict.aligned)}"] if verdict.aligned else []
-    words += [verdict.problem] if verdict.problem else []
-    words += [f"one of {verdict.domains} author domains in From"] if verdict.domains > 1 else []
-    words += [f"overridden: {override}"] if override else []
+        parts.append(f"{verdict.domain} has no DMARC record")
+    parts += ["testing, t=y"] if verdict.testing else []
+    parts += [f"aligned by {' and '.join(verdict.aligned)}"] if verdict.aligned else []
+    parts += [verdict.problem] if verdict.problem else []
+    parts += [f"one of {verdict.domains} author domains in From"] if verdict.domains > 1 else []
+    parts += [f"overridden: {override}"] if override else []
     policy = (("policy.dmarc", verdict.policy),) if verdict.policy else ()
-    return MethodResult("dmarc", verdict.result, ", ".join(words), (("header.from", verdict.domain), *policy))
+    return MethodResult("dmarc", verdict.result, ", ".join(parts), (("header.from", verdict.domain), *policy))
 
 
 def iprev_result(verdict: Iprev, *, ip: str) -> MethodResult:

@@ -1,8 +1,8 @@
-"""The syntax of Authentication-Results (RFC 8601 section 2.2): written to the letter, read as everybody writes it.
+"""The syntax of Authentication-Results (RFC 8601 section 2.2): written to the letter, read leniently.
 
-Whoever trusts an authserv-id believes what stands behind it, so nothing that a sender chose may end a value or a
-comment and pass for a result: neither in what we write nor in what we read. Some readers split at every semicolon, know
-no quoted pairs, or decode encoded words first: what we write has none of these inside comments and values.
+Readers that trust an authserv-id believe what stands behind it. So nothing that a sender chose may end a value or a
+comment and pass for a result, neither in what we write nor in what we read. Some readers split at every semicolon, do
+not know quoted pairs, or decode encoded words first: what we write has none of these inside comments and values.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from relay.mail.address import DOMAIN, DOT_STRING, normal_domain, split
 
 LINE_OCTETS = 78  # RFC 5322 section 2.1.1: a line should not be longer
 VALUE_OCTETS = 320  # an address within RFC 5321 section 4.5.3.1 (64 + 1 + 255); keeps every line below 998 octets
-RESULTS = 100  # of one field that are read; real ones have up to a dozen
+RESULTS = 100  # of one field that are read; real fields have up to a dozen
 
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\Z")  # RFC 2045 section 5.1
 _PLAIN_IN_QUOTES = re.compile(r"[!#-'*-:<-\[\]-~]+\Z")  # without white space, quotes, comments, `;` and backslashes
-_QUOTED_DOTS = re.compile(r'"[A-Za-z0-9!#$%&\'*+/=?^_`{|}~.-]+"\Z')  # a local part that is quoted for its dots alone
-_ENCODED_WORD = "=?"  # how one begins (RFC 2047): some readers decode them before they look for semicolons
+_QUOTED_DOTS = re.compile(r'"[A-Za-z0-9!#$%&\'*+/=?^_`{|}~.-]+"\Z')  # a local part that is quoted only for its dots
+_ENCODED_WORD_START = "=?"  # RFC 2047: some readers decode encoded words before they look for semicolons
 _UNWRITABLE = re.compile(r"[^ -~]")
 _IN_COMMENT = str.maketrans('()\\;"', "[]/,'")
 
 _QUOTED_OR_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*+")|\s*+\((?:[^()\\]|\\.)*+\)')
 
-# No expression here can backtrack, and every octet is looked at by few of them. What is never closed goes to the end.
+# None of these can backtrack, so reading takes linear time. What is never closed matches to the end of the value.
 _QUOTED = r'"(?:[^"\\]++|\\.)*+"?+'
 _OUTSIDE = re.compile(rf'{_QUOTED}|[^"();]++|.', re.DOTALL)
 _IN_A_COMMENT = re.compile(r"\\.|[^\\()]++|.", re.DOTALL)
@@ -48,7 +48,7 @@ class MethodResult:
         method: as registered with IANA, lower case: `spf`, `dkim`, `iprev`, …
         result: one of the method's registered results, lower case.
         comment: a reason for people; any text.
-        properties: `("smtp.mailfrom", value)` and so on, the names lower case; any text as value.
+        properties: `("smtp.mailfrom", value)` and so on; the names in lower case, the values any text.
     """
 
     method: str
@@ -57,20 +57,20 @@ class MethodResult:
     properties: tuple[tuple[str, str], ...] = ()
 
     def first(self, *names: str) -> str:
-        """The first value that one of these properties has, tried in this order; empty where there is none."""
+        """The first value of one of these properties, tried in this order; empty without one."""
         values = (value for name in names for given, value in self.properties if given == name and value)
         return next(values, "")
 
 
-# --- written ----------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
-    """One field, folded, with its CRLF; `none` without any results.
+    """One Authentication-Results field, folded, with its CRLF; `none` without any results.
 
-    Of an address that could only be written with quoted pairs the domain stands alone (RFC 8601 section 2.2 allows it).
-    Left out are properties without a value, with one that is too long, since the beginning of a name is another name,
-    and with any other that could not be quoted as it is.
+    An address that needs quoted pairs is reduced to its domain (RFC 8601 section 2.2 allows that). Properties are left
+    out that have no value, a value that is too long (the beginning of a name is another name), or a value that cannot
+    be quoted as it is.
     """
     name = normal_domain(authserv_id)
     lines = [f"Authentication-Results: {_value(name) or name};"]
@@ -85,12 +85,12 @@ def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
 
 
 def without_comments(value: bytes) -> bytes:
-    """The value of a field that `results_field` wrote, without its comments."""
+    """The value of a field written by `results_field`, without its comments."""
     return _QUOTED_OR_COMMENT.sub(rb"\1", value)
 
 
 def _fold(words: Sequence[str]) -> Iterator[str]:
-    """Continuation lines of at most 78 octets where the words allow it."""
+    """Continuation lines of at most 78 octets, as far as the words allow it."""
     line = "\t" + words[0]
     for word in words[1:]:
         if len(line) + 1 + len(word) > LINE_OCTETS:
@@ -102,42 +102,42 @@ def _fold(words: Sequence[str]) -> Iterator[str]:
 
 
 def _value(text: str) -> str:
-    """A pvalue: a token or an address as it stands, anything else quoted; empty for what is to be left out."""
+    """A pvalue: a token or an address as it is, anything else quoted; empty for a value that is to be left out."""
     if not 0 < len(text) <= VALUE_OCTETS:
         return ""
-    begins_word = _ENCODED_WORD in f"={text}"  # as it stands behind the name of the property
+    begins_encoded_word = _ENCODED_WORD_START in f"={text}"  # with the `=` that stands before the value
     local, domain = split(text)
     if DOMAIN.match(domain):
-        is_plain = text.isascii() and not begins_word
-        is_written = not local or DOT_STRING.match(local) or _QUOTED_DOTS.match(local)
-        return text if is_plain and is_written else _domain(domain)
-    if begins_word:
+        is_plain = text.isascii() and not begins_encoded_word
+        is_writable = not local or DOT_STRING.match(local) or _QUOTED_DOTS.match(local)
+        return text if is_plain and is_writable else _ascii_domain(domain)
+    if begins_encoded_word:
         return ""
     if _TOKEN.match(text):
         return text
     return f'"{text}"' if _PLAIN_IN_QUOTES.match(text) else ""
 
 
-def _domain(domain: str) -> str:
+def _ascii_domain(domain: str) -> str:
     domain = normal_domain(domain)
     return domain if domain.isascii() else ""
 
 
 def _comment(text: str) -> list[str]:
-    """The words of a comment (RFC 5322 section 3.2.2), with nothing in it that could end it, or that could nest."""
+    """The words of a comment (RFC 5322 section 3.2.2), without characters that could end it or open another."""
     text = _UNWRITABLE.sub("?", text)[:VALUE_OCTETS].translate(_IN_COMMENT)
-    text = text.replace(_ENCODED_WORD, "= ?")
+    text = text.replace(_ENCODED_WORD_START, "= ?")
     return f"({text})".split() if text else []
 
 
-# --- read -------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(value: str) -> tuple[str, tuple[MethodResult, ...]]:
+def read_results(value: str) -> tuple[str, tuple[MethodResult, ...]]:
     """The authserv-id of a field's value as a normal domain, and the results in their order. Never raises.
 
-    Lenient, as everybody writes it a little differently: what is no result is passed over, and a reason (`reason=`)
-    counts as a comment. Of another version than 1 nothing is read (section 2.5).
+    Lenient, since writers differ: what is not a result is skipped, and a reason (`reason=`) counts as a comment. Of
+    another version than 1 no results are read (section 2.5).
     """
     parts = _parts(value)
     words = next(parts)[0].split()
@@ -146,12 +146,12 @@ def read(value: str) -> tuple[str, tuple[MethodResult, ...]]:
     authserv_id = normal_domain(_unquoted(words[0]))
     if words[1:] not in ([], ["1"]):
         return authserv_id, ()
-    found = []
+    results = []
     for (bare, comments), _ in zip(parts, range(RESULTS), strict=False):
         method = _METHOD.match(bare)
         if method is not None:
-            found.append(_result(method[1].lower(), method[2].lower(), bare[method.end() :], comments))
-    return authserv_id, tuple(found)
+            results.append(_result(method[1].lower(), method[2].lower(), bare[method.end() :], comments))
+    return authserv_id, tuple(results)
 
 
 def _result(method: str, result: str, rest: str, comments: list[str]) -> MethodResult:
@@ -167,7 +167,7 @@ def _result(method: str, result: str, rest: str, comments: list[str]) -> MethodR
 
 
 def _parts(value: str) -> Iterator[tuple[str, list[str]]]:
-    """What stands between two semicolons, with a space for each comment; and the text of the comments."""
+    """The texts between semicolons, with a space for each comment; each with the text of its comments."""
     bare, comments = [""], list[str]()
     position = depth = 0
     while position < len(value):
@@ -192,7 +192,7 @@ def _parts(value: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _unquoted(value: str) -> str:
-    """The text of a quoted string; an address with a quoted local part stays as it is."""
+    """The text of a quoted string; any other value as it is, also an address with a quoted local part."""
     if len(value) > 1 and value[0] == value[-1] == '"':
         return _QUOTED_PAIR.sub(r"\1", value[1:-1])
     return value

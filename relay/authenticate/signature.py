@@ -1,6 +1,6 @@
-"""What a signature of DKIM (RFC 6376) or ARC (RFC 8617) covers: the fields it names, itself without `b=`, the body.
+"""What DKIM-Signature (RFC 6376) and ARC-Message-Signature (RFC 8617) have in common: tags, signed header, signed body.
 
-Every header field is canonicalized once for all signatures of a message, and its body hashed once.
+Each header field is canonicalized once for all signatures of a message, and the body is hashed once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from relay.mail.message import HeaderField, Message
 from relay.mail.off_loop import LARGE
 from relay.mail.tag_list import Unverified, number, octets, require, words
 
-NAMES = 1000  # of fields that one signature signs; honest ones have up to 60
+NAMES = 1000  # of fields that one signature may sign; honest ones sign up to 60
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")  # RFC 6376 section 3.3.2, RFC 8463 section 3
 
 _FWS = b" \t\r\n"
@@ -25,7 +25,7 @@ _CANONICALIZATIONS: dict[str, Canonicalization] = {"simple": "simple", "relaxed"
 
 
 def require_algorithm(algorithm: str) -> None:
-    """Raises: Unverified, if it is none that verifiers may accept (`a=`)."""
+    """Raises Unverified if verifiers must not accept the algorithm (`a=`)."""
     if algorithm == "rsa-sha1":
         raise Unverified("policy", "rsa-sha1 proves nothing (RFC 8301)")
     if algorithm not in ALGORITHMS:
@@ -33,7 +33,7 @@ def require_algorithm(algorithm: str) -> None:
 
 
 def require_usable(tags: Mapping[str, str], now: float) -> None:
-    """Raises: Unverified, if the key is not in DNS (`q=`), or if the signature is out of time (`t=`, `x=`)."""
+    """Raises Unverified if the key is not in DNS (`q=`), or if the signature is expired (`t=`, `x=`)."""
     if "dns/txt" not in words(tags.get("q", "dns/txt")):
         raise Unverified("permerror", "its key is not in DNS (q=)")
     signed, expires = number(tags, "t"), number(tags, "x")
@@ -51,19 +51,19 @@ def _age(seconds: float) -> str:
 
 
 def require_one_author(message: Message) -> None:
-    """Raises: Unverified, if a reader may see another From than the signed one, or none (RFC 6376 section 8.15)."""
+    """Raises Unverified if a reader may see another From than the signed one, or none (RFC 6376 section 8.15)."""
     authors = len(from_fields(message)) if message.all("from") else 0
     if authors != 1:
         raise Unverified("policy", f"the message has {authors or 'no'} From field{'s' if authors else ''}")
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
-    """What DKIM-Signature and ARC-Message-Signature say of the octets they sign (RFC 6376 section 3.5).
+class SignedContent:
+    """What a signature signs, by its tags (RFC 6376 section 3.5).
 
     Attributes:
         header, body: canonicalizations (`c=`).
-        names: of the signed fields, lower case, in their order (`h=`).
+        names: names of the signed fields, in lower case and in the order of `h=`.
         body_hash: `bh=`.
         length: octets of the canonical body that are signed (`l=`); None for all.
     """
@@ -75,14 +75,14 @@ class Coverage:
     length: int | None
 
 
-def coverage(tags: Mapping[str, str], default: str = "simple/simple") -> Coverage:
-    """What the tags `c`, `h`, `bh` and `l` say.
+def signed_content(tags: Mapping[str, str], default: str = "simple/simple") -> SignedContent:
+    """Reads the tags `c`, `h`, `bh` and `l`.
 
     Args:
         default: for `c`.
 
     Raises:
-        Unverified: `h` or `bh` is missing, one of them is malformed, or `h` has more than `NAMES`.
+        Unverified: `h` or `bh` is missing, a tag is malformed, or `h` has more than `NAMES`.
     """
     require(tags, "bh")
     if "h" not in tags:
@@ -91,37 +91,41 @@ def coverage(tags: Mapping[str, str], default: str = "simple/simple") -> Coverag
         raise Unverified("policy", f"more than {NAMES} fields are signed (h=)")
     header, slash, body = tags.get("c", default).partition("/")
     try:
-        header_way, body_way = _CANONICALIZATIONS[header], _CANONICALIZATIONS[body if slash else "simple"]
+        canonicalizations = _CANONICALIZATIONS[header], _CANONICALIZATIONS[body if slash else "simple"]
     except KeyError:
         raise Unverified("permerror", f"unknown canonicalization: {tags['c'][:40]!r}") from None
-    return Coverage(header_way, body_way, tuple(words(tags["h"].lower())), octets(tags, "bh"), number(tags, "l"))
+    names = tuple(words(tags["h"].lower()))
+    return SignedContent(*canonicalizations, names, octets(tags, "bh"), number(tags, "l"))
 
 
-async def check_body(message: Message, covered: Coverage) -> None:
-    """Whether the body is the one that was signed, and signed to its end.
+async def check_body(message: Message, content: SignedContent) -> None:
+    """Checks that the body is the one that was signed, and signed to its end.
 
-    What stands behind the end of a partial signature is anybody's (RFC 6376 section 8.2): such a signature does not
-    count, and is not computed.
+    Anybody can add text behind a partial signature (RFC 6376 section 8.2), so a partial signature does not count, and
+    its hash is not computed.
 
     Raises:
-        Unverified: it is not.
+        Unverified: the body is another, or not signed to its end.
     """
-    if covered.length is not None:
-        there = await _aside(message, message.body_octets, covered.body)
-        if covered.length > there:
-            raise Unverified("permerror", f"l={covered.length}, and the body has {there} octets only")
-        if covered.length < there:
-            raise Unverified("policy", f"only {covered.length} of the {there} octets of the body are signed (l=)")
-    if await _aside(message, message.hashed_body, covered.body) != covered.body_hash:
+    if content.length is not None:
+        body_octets = await _of_body(message, message.body_octets, content.body)
+        if content.length > body_octets:
+            raise Unverified("permerror", f"l={content.length}, and the body has {body_octets} octets only")
+        if content.length < body_octets:
+            raise Unverified("policy", f"only {content.length} of the {body_octets} octets of the body are signed (l=)")
+    if await _of_body(message, message.hashed_body, content.body) != content.body_hash:
         raise Unverified("fail", "the body was changed after it was signed")
 
 
-async def _aside(message: Message, ask: Callable[[Canonicalization], T], way: Canonicalization) -> T:
-    return await asyncio.to_thread(ask, way) if len(message.content) >= LARGE else ask(way)
+async def _of_body(message: Message, compute: Callable[[Canonicalization], T], canonicalization: Canonicalization) -> T:
+    """What is computed from the canonical body; in a thread for a large message."""
+    if len(message.content) >= LARGE:
+        return await asyncio.to_thread(compute, canonicalization)
+    return compute(canonicalization)
 
 
 class Header:
-    """The header of a message as its signatures see it."""
+    """The header of a message, canonicalized for its signatures."""
 
     def __init__(self, message: Message) -> None:
         self._positions: dict[str, list[int]] = {}
@@ -130,25 +134,25 @@ class Header:
             self._positions.setdefault(self._fields[position].signed_name, []).append(position)
         self._relaxed: dict[int, bytes] = {}
 
-    def signed(self, covered: Coverage, signature: HeaderField) -> bytes:
-        """The octets that `signature`, one of the fields, is a signature of (RFC 6376 section 3.7).
+    def signed(self, content: SignedContent, signature: HeaderField) -> bytes:
+        """The octets that `signature`, one of the fields, signs (RFC 6376 section 3.7).
 
-        Names are taken from the bottom up, once for each time that they are listed (section 5.4.2); a name that is
-        listed more often than it is there adds nothing. The signature itself comes last, never for its name.
+        Fields of one name are taken from the bottom up, one for each time that the name is listed (section 5.4.2); a
+        name that is listed more often than it occurs adds nothing. The signature itself comes last, never by its name.
         """
         pieces = []
-        unused = {name: iter(self._positions.get(name, ())) for name in covered.names if name}
-        for name in covered.names:
+        unused = {name: iter(self._positions.get(name, ())) for name in content.names if name}
+        for name in content.names:
             for position in unused.get(name, ()):
                 if self._fields[position] is not signature:
-                    pieces.append(self._canonical(position, covered.header))
+                    pieces.append(self._canonical(position, content.header))
                     break
-        own = unsigned(signature)
-        pieces.append(relaxed_field(own) if covered.header == "relaxed" else own)
+        own = without_signature(signature)
+        pieces.append(relaxed_field(own) if content.header == "relaxed" else own)
         return b"".join(pieces)
 
-    def _canonical(self, position: int, way: Canonicalization) -> bytes:
-        if way == "simple":
+    def _canonical(self, position: int, canonicalization: Canonicalization) -> bytes:
+        if canonicalization == "simple":
             return self._fields[position].raw
         canonical = self._relaxed.get(position)
         if canonical is None:
@@ -162,8 +166,8 @@ def relaxed_field(raw: bytes) -> bytes:
     return b"%s:%s" % (name.strip().lower(), relaxed(value.replace(b"\r\n", b"")).strip(b" "))
 
 
-def unsigned(signature: HeaderField) -> bytes:
-    """A signature field octet for octet, with nothing between `b=` and what follows it, and without its CRLF."""
+def without_signature(signature: HeaderField) -> bytes:
+    """A signature field as it stands, but with an empty `b=` and without its CRLF."""
     name, colon, value = signature.raw.removesuffix(b"\r\n").partition(b":")
     specs = value.split(b";")
     for index, spec in enumerate(specs):

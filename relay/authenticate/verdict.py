@@ -18,7 +18,7 @@ from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import same_organization
 from relay.authenticate.spf import SpfVerdict
-from relay.authenticate.trusted_results import Vouched, vouched
+from relay.authenticate.trusted_results import TrustedResults, find_trusted_results
 from relay.dns import Resolver
 from relay.mail.address import domain_of
 from relay.mail.domains import are_nested
@@ -49,7 +49,7 @@ class Verdict:
     arc: ArcVerdict = _NO_CHAIN
     dmarc: DmarcVerdict | None = None
     iprev: Iprev | None = None
-    trusted_results: Vouched | None = None
+    trusted_results: TrustedResults | None = None
     sender_signed: bool = False
 
     @property
@@ -137,7 +137,7 @@ async def read_trusted_results(
 
     We verify the ARC chain ourselves, because we may extend it: it has to be whole as we received it.
     """
-    trusted_results = vouched(message, authserv_ids)
+    trusted_results = find_trusted_results(message, authserv_ids)
     if trusted_results is None:
         return Verdict(trusted=True)
     budget = Budget(resolver)

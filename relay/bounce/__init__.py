@@ -1,1 +1,1 @@
-"""Delivery status notifications: who is told of a failed, late or delivered message, and what the message says."""
+"""Delivery status notifications: who is told of a failed, late or delivered message, and what the notification says."""

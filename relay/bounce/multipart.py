@@ -1,7 +1,7 @@
-"""A multipart message taken apart (RFC 2045, RFC 2046), as far as reports of other hosts need it.
+"""Reads a multipart message (RFC 2045, RFC 2046), as far as the notifications of other hosts need it.
 
-One level deep, without recursion, and strict: what a mail program would have to guess at raises `Unreadable`, so that
-nobody can make it cost more than reading it once.
+One level deep, without recursion, and strict: a message that a mail program would have to guess at raises `Unreadable`,
+so that no message costs more than reading it once.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 class Unreadable(ValueError):
-    """What is wrong with it, for a log line."""
+    """The message cannot be read; the text says why, for a log line."""
 
 
 class ContentType(NamedTuple):
-    """Type and parameters, their names in lower case; the values as they are, unquoted."""
+    """A media type and its parameters, their names in lower case; the values as they are, unquoted."""
 
     name: str
     parameters: dict[str, bytes]
 
 
 def content_type(entity: Message) -> ContentType:
-    """What a message or a part says it is; `text/plain` where it says nothing that can be read (RFC 2045, 5.2)."""
+    """The Content-Type of a message or a part; `text/plain` where none can be read (RFC 2045 section 5.2)."""
     fields = entity.all("content-type")
     value = fields[0].value if len(fields) == 1 else b""
-    found = _TYPE.match(value[:VALUE_OCTETS])
-    if found is None:
+    media_type = _TYPE.match(value[:VALUE_OCTETS])
+    if media_type is None:
         return ContentType("text/plain", {})
     parameters: dict[str, bytes] = {}
-    for name, quoted, plain in _PARAMETER.findall(value[:VALUE_OCTETS], found.end()):
+    for name, quoted, plain in _PARAMETER.findall(value[:VALUE_OCTETS], media_type.end()):
         parameters.setdefault(name.decode("ascii").lower(), plain or _ESCAPED.sub(rb"\1", quoted))
-    return ContentType(found.group().decode("ascii").lower(), parameters)
+    return ContentType(media_type.group().decode("ascii").lower(), parameters)
 
 
 def parts(message: Message) -> tuple[Message, ...]:
-    """The parts of a multipart message, each with a header of its own; what stands around them is left out.
+    """The parts of a multipart message, each with its own header, without the text before and after them.
 
     Raises:
         Unreadable: there is no boundary, no part, more than `PARTS`, or the last one has no end.
@@ -58,26 +58,26 @@ def parts(message: Message) -> tuple[Message, ...]:
         raise Unreadable("no boundary")
     delimiter = re.compile(rb"\r\n--%s(--)?[ \t]*+(?=\r\n|\Z)" % re.escape(boundary))
     body = b"\r\n" + message.content[message.body_offset :]
-    found = []
+    messages = []
     start = -1
     for line in islice(delimiter.finditer(body), PARTS + 1):
         if start >= 0:
-            found.append(Message(body[start : line.start()]))
+            messages.append(Message(body[start : line.start()]))
         if line.group(1):
             break
         start = line.end() + 2
     else:
         raise Unreadable(f"more than {PARTS} parts, or no end")
-    if not found:
+    if not messages:
         raise Unreadable("no parts")
-    return tuple(found)
+    return tuple(messages)
 
 
 def decoded(part: Message) -> bytes:
     """The body of a part, its transfer encoding undone (RFC 2045 section 6), with CRLF line ends.
 
     Raises:
-        Unreadable: an unknown encoding, or a broken one.
+        Unreadable: the encoding is unknown or broken.
     """
     body = part.content[part.body_offset :]
     encodings = [field.value.lower() for field in part.all("content-transfer-encoding")]

@@ -80,12 +80,17 @@ class Notifier:
         self._to = to
 
     def notice(
-        self, action: Action, stored: StoredMessage, happened: Sequence[Happening], home: Sequence[Target], now: float
+        self,
+        action: Action,
+        stored: StoredMessage,
+        happened: Sequence[Happening],
+        sender_targets: Sequence[Target],
+        now: float,
     ) -> Notice:
         """One notification about all of `happened`, as far as the sender may be told.
 
         Args:
-            home: where mail for the sender goes; empty where it would be refused.
+            sender_targets: where mail for the sender goes; empty where it would be refused.
             now: seconds since 1970.
         """
         told: list[Happening] = []
@@ -101,17 +106,22 @@ class Notifier:
                 to=self._to,
                 allowance=allowance,
             )
-            if telling == "send" and home:
+            if telling == "send" and sender_targets:
                 told.append(happening)
             elif telling != "none" and action == "failed":
                 dead.append(happening)
         if not told:
             return Notice(dead=dead)
-        report, deliveries = self._report(action, stored, told, home, now)
+        report, deliveries = self._report(action, stored, told, sender_targets, now)
         return Notice(report, deliveries, told, dead)
 
     def _report(
-        self, action: Action, stored: StoredMessage, told: Sequence[Happening], home: Sequence[Target], now: float
+        self,
+        action: Action,
+        stored: StoredMessage,
+        told: Sequence[Happening],
+        sender_targets: Sequence[Target],
+        now: float,
     ) -> tuple[StoredMessage, tuple[Delivery, ...]]:
         number = self._ids.new()
         by_address: dict[str, Happening] = {}
@@ -147,7 +157,7 @@ class Notifier:
                 next_attempt=now,
                 expires=self._patience.expires(now, ""),
             )
-            for n, target in enumerate(home)
+            for n, target in enumerate(sender_targets)
         )
         return report, deliveries
 

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from relay.bounce.multipart import Unreadable
-from relay.bounce.rebuild import Site, rebuilt
+from relay.bounce.rebuild import ReportingMta, rebuilt
 from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 from relay.queue.store import StoredMessage
@@ -28,19 +28,19 @@ AT_ONCE = 16 << 10  # octets that are read without a thread, in a few millisecon
 class Returns:
     """Rebuilds the bounces that come back through one worker."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ReportingMta) -> None:
         self._site = site
 
-    async def rebuilt(self, message: Message, number: int, home: str, now: float) -> StoredMessage | None:
+    async def rebuilt(self, message: Message, number: int, person: str, now: float) -> StoredMessage | None:
         """Our bounce, as it is stored; None for a message that passes as it came.
 
         Args:
             number: the id of the bounce that came; it becomes that of ours.
-            home: the sender behind the SRS address that it came to.
+            person: the sender behind the SRS address that it came to.
             now: seconds since 1970.
         """
         octets = len(message.content)
-        work = partial(self._content, message, number, home, now)
+        work = partial(self._content, message, number, person, now)
         try:
             if octets > OCTETS:
                 raise Unreadable(f"larger than {OCTETS} octets")
@@ -48,12 +48,12 @@ class Returns:
         except Unreadable as error:
             log.info("bounce_passed", id=id_text(number), reason=str(error))
             return None
-        log.info("bounce_rebuilt", id=id_text(number), home=home, size=octets)
-        trace = kept_marks(message) + mark_fields([[home]], self._site.secrets)
+        log.info("bounce_rebuilt", id=id_text(number), home=person, size=octets)
+        trace = kept_marks(message) + mark_fields([[person]], self._site.secrets)
         report = Message(content)
         return StoredMessage(number, now, "", trace, report, OWN_MESSAGE, smtputf8=report.has_utf8_header)
 
-    def _content(self, message: Message, number: int, home: str, now: float) -> bytes:
-        if is_looping(message, [[home]], self._site.secrets):
+    def _content(self, message: Message, number: int, person: str, now: float) -> bytes:
+        if is_looping(message, [[person]], self._site.secrets):
             raise Unreadable("it has been rebuilt for the same sender before")
-        return rebuilt(message, self._site, to=home, unique=id_text(number), now=now)
+        return rebuilt(message, self._site, to=person, unique=id_text(number), now=now)

@@ -1,7 +1,7 @@
-"""The command line: one file a command, imported only when its command is called, so that `--help` answers at once.
+"""The command line: one file for each command, imported only when it is called, so that `--help` is fast.
 
-Whatever goes wrong ends here: in one line on stderr (one a key for a bad configuration) and an exit status, 2 for a
-wrong call and 1 for everything that failed. `PYTHONDEVMODE=1` lets the traceback of an unforeseen error through.
+Errors end here, as one line on stderr (one for each key of a bad configuration) and an exit status: 2 for a wrong call,
+1 for any other failure. With `PYTHONDEVMODE=1` an unexpected error shows its traceback.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 from relay import __version__
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.mail.visible import visible
 
 PROGRAM = "srs-relay"
@@ -33,7 +33,7 @@ COMMANDS = {
     "srs": ("relay.cli.srs", "app", "Rewrite one address, there or back."),
 }
 
-_STYLE: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+_STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
 class LazyGroup(TyperGroup):
@@ -46,12 +46,12 @@ class LazyGroup(TyperGroup):
 
 def _imported(name: str) -> Any:
     module, attribute, text = COMMANDS[name]
-    found = getattr(import_module(module), attribute)
-    parent = typer.Typer(**_STYLE)
-    if isinstance(found, typer.Typer):
-        parent.add_typer(found, name=name, no_args_is_help=True)
+    command = getattr(import_module(module), attribute)
+    parent = typer.Typer(add_completion=False, **_STYLE)
+    if isinstance(command, typer.Typer):
+        parent.add_typer(command, name=name, no_args_is_help=True)
     else:
-        parent.command(name, help=found.__doc__ or text)(found)
+        parent.command(name, help=command.__doc__ or text)(command)
     return get_group(parent).commands[name]
 
 
@@ -70,22 +70,23 @@ def _options(
 
 
 def _not_imported() -> None:
-    """Stands for a command in the help until it is called."""
+    """The placeholder of a command in the help, until it is called."""
 
 
-def _application() -> TyperGroup:
+def application() -> TyperGroup:
+    """The command line, with the commands that are imported when they are called."""
     settings = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(cls=LazyGroup, no_args_is_help=True, context_settings=settings, **_STYLE)
     app.callback()(_options)
     for name, (_, _, text) in COMMANDS.items():
         app.command(name, help=text)(_not_imported)
-    return get_group(app)
+    return cast(TyperGroup, get_command(app))  # unlike get_group, with --install-completion and --show-completion
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command line without the program's name; the exit status."""
+    """Run one command line, given without the program's name; returns the exit status."""
     try:
-        status = _application().main(args, prog_name=PROGRAM, standalone_mode=False)
+        status = application().main(args, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         return _wrong_call(error)
@@ -94,10 +95,10 @@ def run(args: Sequence[str]) -> int:
     except typer.Abort:
         return _failed("aborted")
     except BrokenPipeError:
-        # Nobody reads any more: what the interpreter still flushes at its exit goes nowhere.
+        # The reader has gone: what the interpreter flushes at its exit goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Failure as error:
+    except CommandFailed as error:
         return _failed(str(error))
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
@@ -117,7 +118,7 @@ def _wrong_call(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     text = error.format_message()
-    # A group called without a command says nothing but its help.
+    # A group called without a command prints its help only.
     line = text if text.startswith("Usage: ") else f"{path}: {text.rstrip('.')} (see {path} --help)"
     print("\n".join(map(visible, line.split("\n"))), file=sys.stderr)
     return error.exit_code

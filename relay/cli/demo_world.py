@@ -1,7 +1,7 @@
-"""The world of the demo: a small DNS, the sender's server, the mailbox host, and the relay between them.
+"""The hosts of the demo: a small DNS, the sender's server, the mailbox host, and the relay between them.
 
-Each host has an address of its own in 127.0.0.0/8 and the same port, as all mail servers have. The relay is the real
-one: a `serve` process with a configuration in a temporary folder.
+Each host has its own address in 127.0.0.0/8, and all have the same port, as mail servers do. The relay is a `serve`
+process with a configuration in a temporary folder.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.cli.demo_hosts import Host
-from relay.cli.errors import Failure
+from relay.cli.demo_servers import MailServer
+from relay.cli.errors import CommandFailed
 from relay.cli.zone import ZoneServer
 from relay.dns import CachingResolver, Resolver
 from relay.sign import keys
@@ -32,18 +32,23 @@ _DOMAINS = {"shop.example": SENDER_IP, "fwd.example": RELAY_IP, "mailbox.example
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What runs: the relay's address and folder, the two hosts beside it, DNS, and the sender's key."""
+    """The relay's address and folder, the two servers beside it, DNS, and the sender's key."""
 
     folder: Path
     relay: tuple[str, int]
-    sender: Host
-    mailbox: Host
+    sender: MailServer
+    mailbox: MailServer
     resolver: Resolver
     key: keys.SigningKey
 
 
 @contextlib.asynccontextmanager
 async def world() -> AsyncIterator[World]:
+    """Start everything, and stop it at the end.
+
+    Raises:
+        CommandFailed: an address cannot be had, or the relay does not start.
+    """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srs-relay-demo-")))
         sender_key = keys.SigningKey("shop.example", "news1", keys.parse(keys.generate("rsa2048")))
@@ -54,14 +59,14 @@ async def world() -> AsyncIterator[World]:
         zone = ZoneServer(_zone(public_keys))
         stack.push_async_callback(zone.close)
         dns = "{}:{}".format(*await zone.start())
-        sender, mailbox = Host("mx.shop.example", SENDER_IP), Host("mx.mailbox.example", MAILBOX_IP)
+        sender, mailbox = MailServer("mx.shop.example", SENDER_IP), MailServer("mx.mailbox.example", MAILBOX_IP)
         port = 0
         for host in (sender, mailbox):
             stack.push_async_callback(host.close)
             try:
-                port = await host.start(port)  # one port for all hosts, as 25 is elsewhere
+                port = await host.start(port)  # one port for all hosts, as with port 25
             except OSError as error:
-                raise Failure(f"the demo needs {host.ip} on loopback: {error.strerror}") from None
+                raise CommandFailed(f"the demo needs {host.ip} on loopback: {error.strerror}") from None
         _write(folder / "relay1.pem", relay_pem.decode("ascii"))
         _write(folder / "srs.secret", secrets.token_hex(16) + "\n")
         _write(folder / "aliases", f"{ALIAS} {MAILBOX}\n")
@@ -111,7 +116,7 @@ port = {port}
 
 @contextlib.asynccontextmanager
 async def _relay(folder: Path, port: int) -> AsyncIterator[None]:
-    """The relay as a process of its own, up when entered and gone when left."""
+    """A relay process that listens on entry, and that has ended on exit."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "SRS_RELAY_"))}
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -120,13 +125,13 @@ async def _relay(folder: Path, port: int) -> AsyncIterator[None]:
             stderr=log,
             stdin=asyncio.subprocess.DEVNULL,
             env=environ,
-            start_new_session=True,  # Ctrl-C is for us; we stop it
+            start_new_session=True,  # Ctrl-C must not reach it; we stop it
         )
     try:
         async with asyncio.timeout(PATIENCE):
             while not await _greets(RELAY_IP, port):
                 if process.returncode is not None:
-                    raise Failure(f"the relay did not start:\n{(folder / 'log').read_text(errors='replace')}")
+                    raise CommandFailed(f"the relay did not start:\n{(folder / 'log').read_text(errors='replace')}")
                 await asyncio.sleep(0.02)
         yield
     finally:
@@ -142,7 +147,7 @@ async def _relay(folder: Path, port: int) -> AsyncIterator[None]:
 
 async def _greets(host: str, port: int) -> bool:
     try:
-        # It waits for nothing here; one of asyncio, refused as it is cancelled, ends in a traceback (CPython 3.11).
+        # Blocking, but short: an asyncio connection that is refused while cancelled leaves a traceback (CPython 3.11).
         sock = socket.create_connection((host, port), timeout=1)
     except OSError:
         return False

@@ -64,9 +64,9 @@ class NotingResolver:
 
     def noted(self) -> tuple[Asked, ...]:
         """What was asked since this was called last."""
-        found = tuple(self._noted.values())
+        questions = tuple(self._noted.values())
         self._noted.clear()
-        return found
+        return questions
 
 
 def _text(record: object) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from relay import log as logging
 from relay.authenticate.verdict import Verdict
 from relay.cli.dry_run import Asked, Rehearsal, Way, rehearse
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.explain_view import show
 from relay.cli.options import ConfigFile
 from relay.config.file import load
@@ -64,11 +64,11 @@ def explain(
         raise typer.BadParameter("the message has no To field; say --to", param_hint="--to")
     sender, recipients = _normal(sender) if sender else "", [_normal(address) for address in recipients]
     logging.configure("json", "error", sys.stderr)
-    found = uvloop.run(_rehearse(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
+    rehearsal = uvloop.run(_rehearse(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
     if as_json:
-        print(json.dumps(as_dict(found), indent=2))
+        print(json.dumps(as_dict(rehearsal), indent=2))
     else:
-        show(found, Console(markup=False, emoji=False, highlight=False))
+        show(rehearsal, Console(markup=False, emoji=False, highlight=False))
 
 
 async def _rehearse(
@@ -87,9 +87,9 @@ async def _rehearse(
             next_hop_view=next_hop_view,
         )
     except QueueUnavailable as error:
-        raise Failure(f"queue: {error}") from None
+        raise CommandFailed(f"queue: {error}") from None
     except DnsFailure as error:
-        raise Failure(f"the addresses that we send from cannot be found: {error}") from None
+        raise CommandFailed(f"the addresses that we send from cannot be found: {error}") from None
     finally:
         await resolver.close()
 
@@ -129,18 +129,18 @@ def _normal(address: str) -> str:
 # --- as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def as_dict(found: Rehearsal) -> dict[str, Any]:
+def as_dict(rehearsal: Rehearsal) -> dict[str, Any]:
     """The whole rehearsal in plain values."""
     return {
-        "client": {"ip": found.client.ip, "helo": found.client.helo, "trusted": found.client.trusted},
-        "session": [{"command": step.command, "reply": step.reply} for step in found.steps],
-        "accepted": found.accepted,
-        "checks": _checks(found.verdict) if found.verdict is not None else None,
-        "dmarc_override": found.override,
-        "unforwardable": found.unforwardable,
-        "forged_results_removed": found.forged,
-        "dns": _dns(found.asked),
-        "deliveries": [_way(way) for way in found.ways],
+        "client": {"ip": rehearsal.client.ip, "helo": rehearsal.client.helo, "trusted": rehearsal.client.trusted},
+        "session": [{"command": step.command, "reply": step.reply} for step in rehearsal.steps],
+        "accepted": rehearsal.accepted,
+        "checks": _checks(rehearsal.verdict) if rehearsal.verdict is not None else None,
+        "dmarc_override": rehearsal.override,
+        "unforwardable": rehearsal.unforwardable,
+        "forged_results_removed": rehearsal.forged,
+        "dns": _dns(rehearsal.asked),
+        "deliveries": [_way(way) for way in rehearsal.ways],
     }
 
 
@@ -152,13 +152,13 @@ def _checks(verdict: Verdict) -> dict[str, Any]:
         else {"result": spf.result, "identity": spf.identity, "domain": spf.domain, "problem": spf.problem},
         "dkim": [
             {
-                "result": one.result,
-                "domain": one.domain,
-                "selector": one.selector,
-                "algorithm": one.algorithm,
-                "problem": one.problem,
+                "result": signature.result,
+                "domain": signature.domain,
+                "selector": signature.selector,
+                "algorithm": signature.algorithm,
+                "problem": signature.problem,
             }
-            for one in verdict.dkim
+            for signature in verdict.dkim
         ],
         "arc": {
             "result": verdict.arc.result,
@@ -183,9 +183,7 @@ def _checks(verdict: Verdict) -> dict[str, Any]:
 
 
 def _dns(asked: tuple[Asked, ...]) -> list[dict[str, Any]]:
-    return [
-        {"name": one.name, "type": one.rdtype, "records": list(one.records), "problem": one.problem} for one in asked
-    ]
+    return [{"name": q.name, "type": q.rdtype, "records": list(q.records), "problem": q.problem} for q in asked]
 
 
 def _way(way: Way) -> dict[str, Any]:

@@ -17,33 +17,33 @@ _GOOD = frozenset(("pass",))
 _BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))
 
 
-def show(found: Rehearsal, console: Console) -> None:
+def show(rehearsal: Rehearsal, console: Console) -> None:
     """Print it all, in the order in which it happens."""
-    client = found.client
+    client = rehearsal.client
     who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
     table = _table(f"The session of {who}", "command", "reply")
-    for step in found.steps:
+    for step in rehearsal.steps:
         style = "green" if step.reply.startswith("2") else "red"
         table.add_row(visible(step.command), Text(visible(step.reply), style))
     console.print(table, "")
-    if found.verdict is not None:
-        console.print(_checks("What was checked", found.verdict), "")
-    if found.asked:
-        console.print(_dns("What DNS said", found.asked), "")
-    for line in _decisions(found):
+    if rehearsal.verdict is not None:
+        console.print(_checks("What was checked", rehearsal.verdict), "")
+    if rehearsal.asked:
+        console.print(_dns("What DNS said", rehearsal.asked), "")
+    for line in _decisions(rehearsal):
         console.print(visible(line))
-    for way in found.ways:
+    for way in rehearsal.ways:
         _show_way(way, console)
 
 
-def _decisions(found: Rehearsal) -> Iterator[str]:
-    if found.override:
-        yield f"DMARC does not pass, and that does not count: {found.override}."
-    if found.unforwardable:
-        yield f"Forwarding would break it: {found.unforwardable}."
-    if found.forged:
-        yield f"Removed: {found.forged} Authentication-Results that claimed to be ours."
-    if not found.ways:
+def _decisions(rehearsal: Rehearsal) -> Iterator[str]:
+    if rehearsal.override:
+        yield f"DMARC does not pass, and that does not count: {rehearsal.override}."
+    if rehearsal.unforwardable:
+        yield f"Forwarding would break it: {rehearsal.unforwardable}."
+    if rehearsal.forged:
+        yield f"Removed: {rehearsal.forged} Authentication-Results that claimed to be ours."
+    if not rehearsal.ways:
         yield "Nothing would leave."
 
 
@@ -85,8 +85,9 @@ def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
         yield "SPF", "not checked", "", "the client is trusted" if verdict.trusted else ""
     else:
         yield "SPF", spf.result, f"{spf.domain} ({spf.identity})", spf.problem or spf.explanation
-    for one in verdict.dkim:
-        yield "DKIM", one.result, f"{one.domain} ({one.selector}, {one.algorithm})", one.problem
+    for signature in verdict.dkim:
+        key = f"{signature.domain} ({signature.selector}, {signature.algorithm})"
+        yield "DKIM", signature.result, key, signature.problem
     if not verdict.dkim:
         yield "DKIM", "none", "", "no signature" if not verdict.trusted or verdict.trusted_results else "not checked"
     yield "ARC", arc.result, " < ".join(link.domain for link in arc.sets), arc.problem
@@ -100,8 +101,9 @@ def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
 
 def _dns(title: str, asked: Sequence[Asked]) -> Table:
     table = _table(title, "name", "type", "answer")
-    for one in asked:
-        table.add_row(visible(one.name), one.rdtype, "\n".join(map(visible, one.records or [one.problem])))
+    for question in asked:
+        answer = "\n".join(map(visible, question.records or [question.problem]))
+        table.add_row(visible(question.name), question.rdtype, answer)
     return table
 
 

@@ -1,4 +1,4 @@
-"""New keys on disk: where they go, who owns them, and how the configuration names them."""
+"""The files of new keys: their paths, their owners, and their entries in the configuration."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.sign import keys
 from relay.sign.keys import KeyType, SigningKey
 from relay.sign.rotation import next_selector
 
 
 def default_path(config: Path | None, domain: str, selector: str) -> Path:
-    """Where a key goes if nobody says otherwise: `dkim` beside the configuration, or here where there is none."""
+    """The default file of a key: in `dkim` beside the configuration, or here where there is none."""
     return (config.parent if config is not None else Path()) / "dkim" / f"{domain}.{selector}.pem"
 
 
 def free_selector(config: Path | None, domain: str, taken: Sequence[str]) -> str:
-    """The next selector of a domain, of which no key has been made yet either."""
+    """The next selector of a domain that is neither taken nor has a file."""
     selector = next_selector(taken)
     while default_path(config, domain, selector).exists():
         taken = [*taken, selector]
@@ -29,11 +29,11 @@ def free_selector(config: Path | None, domain: str, taken: Sequence[str]) -> str
 
 
 def make_key(path: Path, kind: KeyType, domain: str, selector: str) -> SigningKey:
-    """A new key in a new file, for its owner alone: where root makes it, the owner of the folder that it is made in.
+    """Make a key in a new file, readable by its owner only. Where root makes it, the folder's owner gets it.
 
     Raises:
-        Failure: the file is there already, and stays as it is.
-        OSError: it cannot be written; nothing is left of it.
+        CommandFailed: the file exists, and stays as it is.
+        OSError: it cannot be written; no part of it is left.
     """
     pem = keys.generate(kind)
     folder = path.absolute().parent
@@ -41,10 +41,10 @@ def make_key(path: Path, kind: KeyType, domain: str, selector: str) -> SigningKe
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise Failure(f"{path} is there already, and stays as it is") from None
+        raise CommandFailed(f"{path} is there already, and stays as it is") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            _give(handle, folder)
+            _give_to_owner(handle, folder)
             file.write(pem)
             file.flush()
             os.fsync(handle)
@@ -55,15 +55,15 @@ def make_key(path: Path, kind: KeyType, domain: str, selector: str) -> SigningKe
 
 
 def entry(key: SigningKey, path: Path, config: Path | None) -> dict[str, Any]:
-    """What `[[dkim]]` says of a key; a path below the configuration's folder is relative to it."""
+    """The `[[dkim]]` entry of a key; a path below the configuration's folder is relative to it."""
     path = path.absolute()
     base = config.absolute().parent if config is not None else None
-    named = path.relative_to(base) if base is not None and path.is_relative_to(base) else path
-    return {"domain": key.domain, "selector": key.selector, "private_key": str(named)}
+    shown = path.relative_to(base) if base is not None and path.is_relative_to(base) else path
+    return {"domain": key.domain, "selector": key.selector, "private_key": str(shown)}
 
 
 def moment(seconds: float) -> datetime:
-    """Seconds since 1970 as TOML writes them."""
+    """Seconds since 1970 as a TOML date."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -72,11 +72,11 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700)
-    _give(folder, folder.parent)
+    _give_to_owner(folder, folder.parent)
 
 
-def _give(made: int | Path, folder: Path) -> None:
-    """Root makes keys for the user that the relay runs as."""
+def _give_to_owner(new: int | Path, folder: Path) -> None:
+    """Where root makes a key or folder, give it to the owner of the folder, as whom the relay runs."""
     if os.geteuid() == 0:
         owner = folder.stat()
-        os.chown(made, owner.st_uid, owner.st_gid)
+        os.chown(new, owner.st_uid, owner.st_gid)

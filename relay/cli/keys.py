@@ -1,4 +1,4 @@
-"""`srs-relay keys …`: make DKIM keys, see what each signs and whether DNS has it, and put new ones in their place."""
+"""`srs-relay keys …`: makes, lists, publishes and rotates DKIM keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import typer
 
 from relay.authenticate import public_key
 from relay.cli import config_edit, key_files, keys_view
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
@@ -33,7 +33,7 @@ from relay.sign.signing_table import AUTHORS_DOMAIN
 
 app = typer.Typer(no_args_is_help=True, help="DKIM keys: make them, list them, publish them, change them.")
 
-_LONGEST_WAIT = 366 * 86400.0  # seconds until a new key signs: nobody plans further ahead, and calendars end
+_LONGEST_WAIT = 366 * 86400.0  # seconds until a new key signs
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -66,7 +66,7 @@ def new(
     domain = domain or loaded.srs.domain
     taken = _selectors(read_signer(loaded).keys, domain)
     if selector in taken:
-        raise Failure(f"{selector}._domainkey.{domain} is configured already; take another --selector")
+        raise CommandFailed(f"{selector}._domainkey.{domain} is configured already; take another --selector")
     selector = selector or key_files.free_selector(config, domain, taken)
     path = out or key_files.default_path(config, domain, selector)
     key = key_files.make_key(path, algorithm, domain, selector)
@@ -161,37 +161,37 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _selectors(found: Iterable[SigningKey], domain: str) -> list[str]:
-    return [key.selector for key in found if key.domain == domain]
+def _selectors(signing_keys: Iterable[SigningKey], domain: str) -> list[str]:
+    return [key.selector for key in signing_keys if key.domain == domain]
 
 
 def _to_rotate(config: Config, domain: str, taken: list[str], now: float) -> Iterator[tuple[DkimSection, SigningKey]]:
     """The active keys of a domain.
 
     Raises:
-        Failure: it has none, or the next one waits already.
+        CommandFailed: it has none, or the next key exists already and is not active yet.
     """
     entries = [(entry, keys.load(entry)) for entry in config.dkim if entry.domain == domain]
     if taken and not entries:
-        raise Failure(
+        raise CommandFailed(
             f"the keys of {domain} are not in [[dkim]], and only those are rotated;"
             f" one of `srs-relay keys new --domain {domain}` comes before OpenDKIM's"
         )
     for _, key in entries:
         if key.state(now) == "waiting":
-            raise Failure(f"{key.record_name} waits already, and signs from {keys_view.date(key.active_from)} on")
+            raise CommandFailed(f"{key.record_name} waits already, and signs from {keys_view.date(key.active_from)} on")
     active = [(entry, key) for entry, key in entries if key.state(now) == "active"]
     if not active:
-        raise Failure(f"{domain} has no active key in [[dkim]]; `srs-relay keys new` makes one")
+        raise CommandFailed(f"{domain} has no active key in [[dkim]]; `srs-relay keys new` makes one")
     yield from active
 
 
-async def _published(config: Config, found: Iterable[SigningKey]) -> dict[str, Published]:
+async def _published(config: Config, signing_keys: Iterable[SigningKey]) -> dict[str, Published]:
     """What DNS has for each of the keys, by the name of the record."""
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
-    named = {key.record_name: key for key in found if key.domain != AUTHORS_DOMAIN}
+    by_name = {key.record_name: key for key in signing_keys if key.domain != AUTHORS_DOMAIN}
     try:
-        records = await public_key.look_up(resolver, named)
+        records = await public_key.look_up(resolver, by_name)
     finally:
         await resolver.close()
-    return {name: compare(key, records[name]) for name, key in named.items()}
+    return {name: compare(key, records[name]) for name, key in by_name.items()}

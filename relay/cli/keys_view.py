@@ -1,4 +1,4 @@
-"""Keys as `srs-relay keys` shows them: to a person, as JSON, and as lines for a zone file."""
+"""The output of `srs-relay keys`: for a person, as JSON, and as lines for a zone file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def row(
 
     Args:
         sealing: the key for ARC.
-        published: None where DNS has it under as many names as there are authors' domains.
+        published: None for a key whose record is in the domain of each author.
     """
     return {
         "domain": key.domain,
@@ -73,7 +73,7 @@ def record(key: SigningKey, now: float, retry_for: float) -> dict[str, Any]:
 
 
 def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
-    """One record as lines of a zone file; of one that may go, only a comment that says so."""
+    """One record as lines of a zone file; for a record that is not needed any more, only a comment."""
     needed_until = record_needed_until(key, retry_for)
     if now >= needed_until:
         return f"; {key.record_name} may go: its key is retired since {date(key.active_until)}."
@@ -90,7 +90,7 @@ def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
 
 
 def date(seconds: float) -> str:
-    """A moment for a person, in UTC as in the configuration."""
+    """A date for a person, in UTC as in the configuration."""
     return f"{_moment(seconds):%Y-%m-%d %H:%M} UTC"
 
 
@@ -99,17 +99,17 @@ def _times(row: dict[str, Any]) -> str:
     return f"{row['state']}{f' from {since}' if since else ''}{f' until {until}' if until else ''}"
 
 
-def _has(found: tuple[SigningKey, ...], key: SigningKey) -> bool:
-    return any(one.record_name == key.record_name for one in found)
+def _has(signing_keys: tuple[SigningKey, ...], key: SigningKey) -> bool:
+    return any(signing_key.record_name == key.record_name for signing_key in signing_keys)
 
 
 def _iso(seconds: float) -> str | None:
-    """None for what has no end."""
+    """The date in ISO 8601; None where there is no limit."""
     if not math.isfinite(seconds):
         return None
     return f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _moment(seconds: float) -> datetime:
-    """The calendar ends sooner than a key may that is to last for ever, and whose record has to stay yet longer."""
+    """The date, or the last one that Python knows: a key may last longer, and its record even longer than the key."""
     return datetime.fromtimestamp(min(seconds, _LAST), UTC)

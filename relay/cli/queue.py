@@ -1,4 +1,4 @@
-"""`srs-relay queue …`: what waits, why it waits, and what to do about it; also while the relay runs."""
+"""`srs-relay queue …`: lists, shows and changes the deliveries in the queue, also while the relay runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
@@ -41,13 +41,13 @@ def list_(
 ) -> None:
     """Every delivery that waits, the oldest message first."""
 
-    wanted = next((one for one in STATES if one == state), None)
-    if state is not None and wanted is None:
+    only = next((known for known in STATES if known == state), None)
+    if state is not None and only is None:
         raise typer.BadParameter(f"{state!r} is not one of {', '.join(STATES)}", param_hint="--state")
 
     async def show(queue: Database) -> None:
-        found = admin.rows(queue, wanted)
-        await (_print_json_list(found) if as_json else _print_list(found))
+        rows = admin.rows(queue, only)
+        await (_print_json_list(rows) if as_json else _print_list(rows))
 
     _run(load(config), show)
 
@@ -63,7 +63,7 @@ def show(
     selector = _selector(queue_id)
     rows = _run(load(config), lambda q: admin.show(q, selector))
     if not rows:
-        raise Failure(f"{queue_id}: not in the queue")
+        raise CommandFailed(f"{queue_id}: not in the queue")
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -119,10 +119,13 @@ def _act(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Do it to each id, or to everything, and say how many deliveries it was done to.
+    """Apply a command to each id, or to everything, and print how many deliveries it changed.
+
+    Args:
+        done: what was done, for the line that is printed.
 
     Raises:
-        Failure: there were none to do it to for some of the ids; the others are done.
+        CommandFailed: some ids have no delivery that can be changed; the others are done.
     """
     if bool(ids) == everything:
         raise typer.BadParameter("name queue ids, or --all")
@@ -136,7 +139,7 @@ def _act(
     print(json.dumps({"deliveries": total}) if as_json else f"{_deliveries(total)} {done}")
     missed = [given for given, count in counts.items() if given and not count]
     if missed:
-        raise Failure(f"{', '.join(missed)}: no delivery in a state for that; see `srs-relay queue list`")
+        raise CommandFailed(f"{', '.join(missed)}: no delivery in a state for that; see `srs-relay queue list`")
 
 
 def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
@@ -150,12 +153,12 @@ def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -
     try:
         return asyncio.run(run())
     except database.QueueUnavailable as error:
-        raise Failure(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
-async def _print_list(found: AsyncIterator[dict[str, Any]]) -> None:
+async def _print_list(rows: AsyncIterator[dict[str, Any]]) -> None:
     count = 0
-    async for row in found:
+    async for row in rows:
         if not count:
             print(f"{'ID/N':<15} {'STATE':<7} {'AGE':>6} {'SIZE':>9}  SENDER -> RECIPIENT")
         count += 1
@@ -163,9 +166,9 @@ async def _print_list(found: AsyncIterator[dict[str, Any]]) -> None:
     print(_deliveries(count) if count else "no deliveries")
 
 
-async def _print_json_list(found: AsyncIterator[dict[str, Any]]) -> None:
+async def _print_json_list(rows: AsyncIterator[dict[str, Any]]) -> None:
     separator = "["
-    async for row in found:
+    async for row in rows:
         sys.stdout.write(separator + json.dumps(row))
         separator = ",\n "
     sys.stdout.write("]\n" if separator != "[" else "[]\n")
@@ -178,8 +181,8 @@ def _deliveries(count: int) -> str:
 def _line(row: dict[str, Any]) -> str:
     name = f"{row['id']}/{row['n']}"
     age = _span(time.time() - row["received"])
-    way = visible(f"<{row['sender']}> -> <{row['recipient']}>")
-    line = f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  {way}"
+    envelope = visible(f"<{row['sender']}> -> <{row['recipient']}>")
+    line = f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  {envelope}"
     last = row["last"]
     return f"{line}\n{'':<15} {_reply(last)}" if last else line
 

@@ -1,4 +1,4 @@
-"""The DNS records of a relay, as the lines of a zone file: what `init` prints and the administrator publishes."""
+"""The DNS records of a relay as lines of a zone file, which `init` prints and the administrator publishes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from relay.sign.keys import SigningKey, zone_line
 
 
 def records(hostname: str, domain: str, addresses: Sequence[str], key: SigningKey) -> Iterator[str]:
-    """MX, addresses, SPF, DKIM and DMARC in the syntax of RFC 1035 section 5.1, the reasons as comments between them.
+    """MX, addresses, SPF, DKIM and DMARC in the syntax of RFC 1035 section 5.1, with comments that say why.
 
     Args:
-        hostname: what EHLO says.
-        domain: whose mail comes in, and under which rewritten senders are.
-        addresses: the public ones of the host; none where they are not known.
+        hostname: the name in EHLO.
+        domain: the domain whose mail comes in, and of rewritten senders.
+        addresses: the public addresses of the host; empty where they are not known.
         key: the key that signs for the domain.
     """
     yield f"; Mail for {domain}, and the bounces of what it forwards, come to this host."

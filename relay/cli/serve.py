@@ -1,4 +1,4 @@
-"""`srs-relay serve`: the relay in the foreground, as systemd, Docker and a terminal want it."""
+"""`srs-relay serve`: runs the relay in the foreground, for systemd, Docker and a terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import structlog
 import uvloop
 
 from relay import log as logging
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
-from relay.config.file import load, loosely_guarded, open_folders, unread_hosts
+from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
 from relay.config.model import Config
 from relay.dns import CachingResolver
 from relay.mail.address import domain_of
 from relay.process import health
 from relay.process.files import Files, read_files
-from relay.process.supervisor import STOP_PATIENCE, CannotStart, Supervisor, WorkerSetup
+from relay.process.queue_lock import CannotStart
+from relay.process.supervisor import STOP_PATIENCE, Supervisor, WorkerSetup
 from relay.process.worker import Worker
 from relay.queue import database
 from relay.queue.connect import connect
@@ -46,13 +47,13 @@ def serve(config: ConfigFile = None) -> None:
     def read() -> Config:
         loaded = load(config)
         logging.configure(loaded.log.format, loaded.log.level, sys.stdout)
-        for path in loosely_guarded(loaded, config):
+        for path in files_open_to_others(loaded, config):
             log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
-        for path in open_folders(loaded):
+        for path in folders_open_to_others(loaded):
             log.warning("folder_writable_by_others", folder=str(path), mend=f"chmod o-w {path}")
         if os.geteuid() == 0:
             log.warning("running_as_root", problem=ROOT, mend=NOT_AS_ROOT)
-        for entry in unread_hosts(loaded):
+        for entry in untrusted_host_names(loaded):
             log.warning("host_not_trusted", host=entry.key, file=entry.where, mend="put its address there")
         return loaded
 
@@ -67,11 +68,11 @@ def serve(config: ConfigFile = None) -> None:
     try:
         sys.exit(Supervisor(read, checked, work).run())
     except (CannotStart, database.QueueUnavailable, ValueError) as error:
-        raise Failure(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 def has_postmaster(config: Config, files: Files) -> bool:
-    """Whether <postmaster> may lead somewhere, as it has to (RFC 5321 section 4.5.1)."""
+    """Whether mail for <postmaster> is accepted, as RFC 5321 section 4.5.1 requires."""
     address, file = f"postmaster@{config.hostname}", files.tables.aliases
     table = AliasTable({}, frozenset(), frozenset()) if file is None else file.value
     elsewhere = False
@@ -82,7 +83,7 @@ def has_postmaster(config: Config, files: Files) -> bool:
 
 
 def work(setup: WorkerSetup) -> int:
-    """The life of one worker process; returns its exit status."""
+    """Run one worker process until it is told to stop; returns its exit status."""
     return uvloop.run(_work(setup))
 
 

@@ -1,6 +1,6 @@
-"""`srs-relay srs`: the rewriting alone, to try a scheme, to read an address from a log, or to help another tool out.
+"""`srs-relay srs`: rewrites single addresses, to try a scheme, to read an address from a log, or for another tool.
 
-The scheme is that of the configuration, the options on top; without a configuration `--domain` and `--secrets-file`
+The scheme is that of the configuration, changed by options; without a configuration, `--domain` and `--secrets-file`
 are enough.
 """
 
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import ConfigError
@@ -23,6 +23,7 @@ from relay.mail.address import DOMAIN
 from relay.mail.visible import visible
 from relay.srs import address as srs
 from relay.srs import reply_address as replies
+from relay.srs.configured_scheme import read_secrets, scheme_from_config
 
 app = typer.Typer(help="Rewrite one address, there or back.")
 
@@ -65,7 +66,7 @@ def forward(
     try:
         result = srs.forward(address, scheme, time.time())
     except srs.SrsError as error:
-        raise Failure(f"{address}: {error}") from None
+        raise CommandFailed(f"{address}: {error}") from None
     _print({"address": address, "result": result} if as_json else result)
 
 
@@ -88,7 +89,7 @@ def reverse(
         else:
             result = srs.reverse(address, scheme, time.time())
     except srs.SrsError as error:
-        raise Failure(f"{address}: {error}") from None
+        raise CommandFailed(f"{address}: {error}") from None
     if isinstance(result, srs.Token):
         _print({"address": address, "token": result.id} if as_json else f"stored sender {result.id}")
     else:
@@ -105,17 +106,17 @@ def _scheme(
 ) -> srs.Scheme:
     try:
         if config is None and domain is not None and secrets_file is not None:
-            scheme = srs.Scheme(domain, srs.read_secrets(secrets_file))
+            scheme = srs.Scheme(domain, read_secrets(secrets_file))
         else:
-            scheme = srs.scheme_from_config(load(config))
+            scheme = scheme_from_config(load(config))
             if secrets_file is not None:
-                scheme = replace(scheme, secrets=srs.read_secrets(secrets_file))
+                scheme = replace(scheme, secrets=read_secrets(secrets_file))
     except ConfigError:
         if config is not None:
             raise
         raise typer.BadParameter("--config is needed, or --domain and --secrets-file") from None
     except ValueError as error:
-        raise Failure(str(error)) from None
+        raise CommandFailed(str(error)) from None
     if hashed is not None:
         scheme = replace(scheme, framed=hashed == "framed", framed_since=-math.inf)
     return replace(

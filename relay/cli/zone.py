@@ -1,7 +1,7 @@
-"""A small authoritative DNS server on loopback, so that the demo and the tests need nobody's name server.
+"""A small authoritative DNS server on loopback, so that the demo and the tests need no other name server.
 
-It serves one flat set of records as if it were the whole DNS: every name it does not hold is NXDOMAIN. Names can be
-told to stay silent or to fail, as real ones do.
+It serves one set of records as if it were the whole DNS: every other name is NXDOMAIN. For chosen names it gives no
+answer or a failure, as real servers do.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Behaviour = Literal["timeout", "servfail", "refused", "truncated"]
 PLAIN_UDP_OCTETS = 512  # RFC 1035 section 4.2.1: the largest datagram for a client without EDNS
 TCP_OCTETS = 65535  # RFC 1035 section 4.2.2
 TCP_IDLE_TIMEOUT = 10.0  # seconds that a connection may stay silent (RFC 7766 section 6.2.3)
-PORT_ATTEMPTS = 10  # a port that TCP was given may be taken for UDP
+PORT_ATTEMPTS = 10  # the port that TCP got may be taken for UDP
 CHAIN_LENGTH = 16  # CNAMEs followed in one answer
 
 _CODES = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED}
 
 
 class ZoneServer:
-    """Answers for `{(name, type): [rdata as in a zone file]}`, over UDP and TCP, EDNS sizes respected.
+    """Answers for `{(name, type): [rdata as in a zone file]}`, over UDP and TCP, within the size that EDNS allows.
 
     Args:
-        records: a TXT record's text stands in its quotes, as in a zone file: `'"v=spf1 -all"'`.
-        failures: names for which every type without records gets no answer at all, SERVFAIL, REFUSED, or one that is
-            cut short over TCP, too.
-        ttl: seconds, of every record and of the SOA that makes negative answers cacheable (RFC 2308).
+        records: the text of a TXT record is quoted, as in a zone file: `'"v=spf1 -all"'`.
+        failures: names for which every type without records gets no answer, SERVFAIL, REFUSED, or an answer that is
+            truncated, over TCP, too.
+        ttl: seconds, for every record and for the SOA that makes negative answers cacheable (RFC 2308).
 
     Raises:
         dns.exception.DNSException: malformed name or rdata (from `put` as well).
@@ -61,7 +61,7 @@ class ZoneServer:
             self.put(name, rdtype, *rdata)
 
     def put(self, name: str, rdtype: str, *rdata: str) -> None:
-        """Replace the records of a name and a type; without any rdata there are none from now on."""
+        """Replace the records of a name and a type; without rdata they are removed."""
         owner = dns.name.from_text(name)
         key = owner, dns.rdatatype.from_text(rdtype)
         if rdata:
@@ -99,7 +99,7 @@ class ZoneServer:
             self._tcp.close()
 
     def answer(self, request: dns.message.Message) -> dns.message.Message | None:
-        """The response to a request with one question; None: stay silent."""
+        """The response to a request with one question; None where there is to be no answer."""
         response = dns.message.make_response(request, recursion_available=True)
         response.flags |= dns.flags.AA
         name, rdtype = request.question[0].name, request.question[0].rdtype
@@ -129,7 +129,7 @@ class ZoneServer:
         return response
 
     def respond(self, wire: bytes, limit: int = TCP_OCTETS) -> bytes:
-        """The response to a request as octets, empty for silence; past `limit`, or what EDNS allows, truncated."""
+        """The response to a request as octets, truncated to `limit` or to what EDNS allows; empty for no answer."""
         try:
             request = dns.message.from_wire(wire)
         except dns.exception.DNSException:
@@ -154,7 +154,7 @@ class ZoneServer:
         return dns.rrset.from_rdata_list(owner, self._ttl, parsed)
 
     def _exists(self, name: dns.name.Name) -> bool:
-        """A name above one that has records exists as well (RFC 8020)."""
+        """Whether the name or one below it has records (RFC 8020)."""
         return any(owner.is_subdomain(name) for owner, _ in self._rrsets)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,6 @@
-"""Reading the configuration: one TOML file and `RELAY_…` environment variables, validated whole before anything starts.
+"""Reads the configuration: one TOML file and `RELAY_…` environment variables, validated before anything starts.
 
-Errors name the key, or the variable, and say what it takes. Nothing outside this file reads the environment.
+Errors name the key or the variable, and say what it takes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from pydantic import ValidationError
 
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
-from relay.config.opendkim_syntax import Entry, Hosts
+from relay.config.opendkim_syntax import InternalHosts, TableEntry
 
 ENV_PREFIX = "RELAY_"
 
 
 def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
-    """The configuration of a file, with the environment on top; without a file, of the environment alone.
+    """Loads a configuration file, with the environment on top; without a file, the environment alone.
 
     Raises:
-        ConfigError: unreadable file, bad TOML, an unknown key or variable, a bad value, a missing file it names.
+        ConfigError: an unreadable file, bad TOML, an unknown key or variable, a bad value, or a file that it names is
+            missing.
     """
     if path is None:
         return parse("", None, environ)
@@ -42,7 +43,7 @@ def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
 
 
 def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -> Config:
-    """The configuration that a file would be with this text. Raises ConfigError, as `load`."""
+    """The configuration of a file with this text. Raises ConfigError, as `load`."""
     environ = dict(os.environ) if environ is None else environ
     try:
         data = tomllib.loads(text)
@@ -50,7 +51,7 @@ def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -
         raise ConfigError(f"{path}: {error}") from None
     data = _merge(data, _from_environment(environ))
     data.setdefault("hostname", socket.getfqdn())
-    data.setdefault("queue", {})  # its default holds a relative path, which validation resolves
+    data.setdefault("queue", {})  # its default url is a relative path, which validation resolves
     base = path.absolute().parent if path is not None else Path.cwd()
     try:
         config = Config.model_validate(data, context={"base": base})
@@ -60,7 +61,7 @@ def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -
     return _with_trusted_hosts(config)
 
 
-_WORDS = {
+_MESSAGES = {  # in place of what pydantic says
     "extra_forbidden": "unknown key",
     "missing": "this key is required",
     "tuple_type": 'an array is needed, like ["…"]',
@@ -71,22 +72,24 @@ _WORDS = {
 
 
 def _explain(path: Path | None, environ: Mapping[str, str], error: ValidationError) -> list[str]:
+    """A line for each problem: the file or the variable, the key, and what is wrong."""
     lines = []
     problems = error.errors()
     for problem in problems:
         if problem["type"] == "too_short" and any(
             other["loc"][:1] == problem["loc"] != other["loc"] for other in problems
         ):
-            continue  # what was wrong with the items is said, and why none are left
+            continue  # the problems of the items are reported, and are the reason why the array is too short
         parts = [str(part) for part in problem["loc"] if part != "[key]"]
         variables = (ENV_PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1))
         source = next((name for name in variables if name in environ), path or "environment")
         said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        lines.append(f"{source}: {'.'.join(parts) or 'configuration'}: {_WORDS.get(problem['type'], said)}")
+        lines.append(f"{source}: {'.'.join(parts) or 'configuration'}: {_MESSAGES.get(problem['type'], said)}")
     return lines
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """The tables with the values of `over` in place of those of `base`."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -95,7 +98,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
-    """`RELAY_SRS__DOMAIN=…` as `{"srs": {"domain": …}}`; values that open like JSON are read as JSON."""
+    """The variables as tables: `RELAY_SRS__DOMAIN=…` is `{"srs": {"domain": …}}`. What begins like JSON is JSON."""
     data: dict[str, Any] = {}
     for name, text in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX):
@@ -116,27 +119,27 @@ def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
     return data
 
 
-def unread_hosts(config: Config) -> tuple[Entry, ...]:
-    """The hosts that OpenDKIM trusts by their names, which we do not. Raises ConfigError."""
+def untrusted_host_names(config: Config) -> tuple[TableEntry, ...]:
+    """The hosts that OpenDKIM trusts by name, which we do not trust. Raises ConfigError."""
     return () if config.signing.opendkim is None else _opendkim_hosts(config.signing.opendkim).names
 
 
 def _with_trusted_hosts(config: Config) -> Config:
-    """The configuration with the clients that OpenDKIM trusts: they sent through it, and now send through us."""
+    """The configuration with the clients that OpenDKIM trusts as trusted clients. Raises ConfigError."""
     if config.signing.opendkim is None:
         return config
     networks = (*config.clients.trusted, *_opendkim_hosts(config.signing.opendkim).networks)
     return config.model_copy(update={"clients": config.clients.model_copy(update={"trusted": networks})})
 
 
-def _opendkim_hosts(folder: Path) -> Hosts:
-    with _in_opendkim():
-        return find(folder).hosts()
+def _opendkim_hosts(folder: Path) -> InternalHosts:
+    with _opendkim_errors():
+        return find(folder).internal_hosts()
 
 
 @contextmanager
-def _in_opendkim() -> Iterator[None]:
-    """Names the key of the configuration whose files cannot be used. Raises ConfigError."""
+def _opendkim_errors() -> Iterator[None]:
+    """Turns errors in OpenDKIM's files into a ConfigError that names the key `signing.opendkim`."""
     try:
         yield
     except OSError as error:
@@ -146,7 +149,7 @@ def _in_opendkim() -> Iterator[None]:
 
 
 def _require_files(config: Config) -> None:
-    """Every file that the configuration names must be there and readable, secrets by us alone."""
+    """Checks that every file of the configuration can be read. Raises ConfigError."""
     files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
     if config.routes.aliases is not None:
         files.append(("routes.aliases", config.routes.aliases))
@@ -156,7 +159,7 @@ def _require_files(config: Config) -> None:
     problems = []
     for key, path in [*_secrets(config), *files]:
         try:
-            if path.is_fifo():  # it would wait for a writer, and every file is read more than once
+            if path.is_fifo():  # reading it waits for a writer, and every file is read more than once
                 problems.append(f"{key}: {path}: a named pipe is no file that can be read again")
             else:
                 path.read_bytes()
@@ -167,44 +170,45 @@ def _require_files(config: Config) -> None:
 
 
 def _secrets(config: Config) -> list[tuple[str, Path]]:
-    """The files of secrets that the configuration names, each with its key."""
-    found = [("srs.secrets_file", config.srs.secrets_file)]
-    found += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
+    """The files of secrets, each with its key in the configuration."""
+    files = [("srs.secrets_file", config.srs.secrets_file)]
+    files += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
     if config.arc.private_key is not None:
-        found.append(("arc.private_key", config.arc.private_key))
+        files.append(("arc.private_key", config.arc.private_key))
     if config.tls is not None:
-        found.append(("tls.private_key", config.tls.private_key))
+        files.append(("tls.private_key", config.tls.private_key))
     if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
-        found.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
-    return found
+        files.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
+    return files
 
 
-def loosely_guarded(config: Config, path: Path | None = None) -> list[Path]:
-    """Files of secrets and mail that others than their owner may read or write; worth a warning, not a refusal
-    (containers mount them so).
+def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]:
+    """The files of secrets and mail that others than their owner may read or write.
+
+    They are worth a warning, but no error: containers mount files like that.
 
     Args:
-        path: the file of the configuration, a secret where a password stands in `queue.url`.
+        path: the configuration file. It is a secret if `queue.url` has a password.
     """
-    found = [path for _, path in _secrets(config)]
+    files = [path for _, path in _secrets(config)]
     if config.signing.opendkim is not None:
-        with _in_opendkim():
-            found += find(config.signing.opendkim).key_files()
+        with _opendkim_errors():
+            files += find(config.signing.opendkim).key_files()
     if path is not None and "@" in config.queue.url and urlsplit(config.queue.url).password:
-        found.append(path)
-    found += _queue_files(config)
-    return [path for path in dict.fromkeys(found) if path.exists() and path.stat().st_mode & 0o077]
+        files.append(path)
+    files += _queue_files(config)
+    return [path for path in dict.fromkeys(files) if path.exists() and path.stat().st_mode & 0o077]
 
 
-def open_folders(config: Config) -> list[Path]:
-    """The folders of secrets and of the queue in which everybody may put a file in the place of another."""
+def folders_open_to_others(config: Config) -> list[Path]:
+    """The folders of secrets and of the queue in which everybody may replace a file."""
     folders = [path.parent for path in (*(path for _, path in _secrets(config)), *_queue_files(config))]
-    exposed = 0o002 | stat.S_ISVTX  # with the sticky bit, as on /tmp, nobody may touch the files of others
+    exposed = 0o002 | stat.S_ISVTX  # with the sticky bit, as on /tmp, nobody may replace the files of others
     return [path for path in dict.fromkeys(folders) if path.exists() and path.stat().st_mode & exposed == 0o002]
 
 
 def _queue_files(config: Config) -> list[Path]:
-    """An SQLite queue and what lies beside it; PostgreSQL has none here."""
+    """The files of an SQLite queue; a PostgreSQL queue has none here."""
     if not config.queue.url.startswith("sqlite:///"):
         return []
     path = config.queue.url.removeprefix("sqlite:///")

@@ -1,4 +1,4 @@
-"""The whole configuration, and what has to hold between its tables; `config_file` reads it."""
+"""The whole configuration, and what has to hold between its tables; `relay.config.file` reads it."""
 
 from __future__ import annotations
 
@@ -40,44 +40,55 @@ class ConfigError(Exception):
     """The configuration cannot be used; the text names each key and says what is wrong with it, one line a key."""
 
 
-def _twice(names: Iterable[str]) -> str:
-    """The first name that is there a second time; empty where there is none."""
+def _first_duplicate(names: Iterable[str]) -> str:
+    """The first name that occurs a second time; empty where there is none."""
     seen: set[str] = set()
     return next((name for name in names if name in seen or seen.add(name)), "")  # type: ignore[func-returns-value]
 
 
 class Config(Section):
-    """The whole configuration; every relative path is already resolved against the file's folder."""
+    """The whole configuration; every relative path is already resolved against the file's folder.
 
-    hostname: DomainName
-    authserv_id: AuthservId | Literal[""] = ""
-    workers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    listen: Annotated[tuple[ListenSection, ...], Field(min_length=1)]
+    A `title` begins a new part of the configuration reference.
+    """
+
+    hostname: DomainName = Field(examples=["mx.fwd.example"])
+    """Our name: what EHLO and Received say. It should have an address record, and that address a PTR record that leads
+    back to the name. Default: the system's fully qualified name."""
+
+    authserv_id: AuthservId | Literal[""] = Field("", examples=["mx.fwd.example"])
+    """The name under which we write Authentication-Results (RFC 8601). Fields of this name that come in are removed.
+    Default: `hostname`."""
+
+    workers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: len(os.sched_getaffinity(0)), examples=[2])
+    """How many processes share the listeners and the queue. Default: one for each processor core."""
+
+    listen: Annotated[tuple[ListenSection, ...], Field(min_length=1, title="Where mail comes in")]
     tls: TlsSection | None = None
-    dns: DnsSection = DnsSection()
-    receive: ReceiveSection = ReceiveSection()
+    dns: DnsSection = Field(DnsSection(), title="DNS")
+    receive: ReceiveSection = Field(ReceiveSection(), title="What is accepted")
     limits: LimitsSection = LimitsSection()
-    clients: ClientsSection = ClientsSection()
+    clients: ClientsSection = Field(ClientsSection(), title="Who may do what")
     senders: SendersSection = SendersSection()
-    srs: SrsSection
-    spf: SpfSection = SpfSection()
-    dkim: tuple[DkimSection, ...] = ()
+    srs: SrsSection = Field(title="Sender rewriting (SRS)")
+    spf: SpfSection = Field(SpfSection(), title="SPF")
+    dkim: tuple[DkimSection, ...] = Field((), title="DKIM signing")
     signing: SigningSection = SigningSection()
-    dmarc: DmarcSection = DmarcSection()
+    dmarc: DmarcSection = Field(DmarcSection(), title="DMARC and ARC")
     arc: ArcSection = ArcSection()
-    bounces: BouncesSection = BouncesSection()
-    routes: RoutesSection = RoutesSection()
-    delivery: DeliverySection = DeliverySection()
-    queue: QueueSection = QueueSection()
-    http: HttpSection | None = None
+    bounces: BouncesSection = Field(BouncesSection(), title="Bounces")
+    routes: RoutesSection = Field(RoutesSection(), title="Where mail goes")
+    delivery: DeliverySection = Field(DeliverySection(), title="How mail leaves")
+    queue: QueueSection = Field(QueueSection(), title="The queue")
+    http: HttpSection | None = Field(None, title="Monitoring and log")
     log: LogSection = LogSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if twice := _twice(listener.address for listener in self.listen):
-            raise ValueError(f"listen: {twice} stands there twice")
-        if twice := _twice(f"{key.selector}._domainkey.{key.domain}" for key in self.dkim):
-            raise ValueError(f"dkim: there are two keys for {twice}")
+        if duplicate := _first_duplicate(listener.address for listener in self.listen):
+            raise ValueError(f"listen: {duplicate} stands there twice")
+        if duplicate := _first_duplicate(f"{key.selector}._domainkey.{key.domain}" for key in self.dkim):
+            raise ValueError(f"dkim: there are two keys for {duplicate}")
         for listener in self.listen:
             if listener.tls not in (None, "none") and self.tls is None:
                 raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
@@ -93,11 +104,11 @@ class Config(Section):
         return self.authserv_id or self.hostname
 
     def listener_tls(self, listener: ListenSection) -> Literal["none", "starttls", "require", "implicit"]:
-        """The listener's TLS mode: STARTTLS is offered wherever there is a certificate and nothing else was said."""
+        """The TLS mode of a listener: by default STARTTLS where there is a certificate, otherwise none."""
         return listener.tls or ("starttls" if self.tls else "none")
 
     def next_hop(self, domain: str) -> Endpoint | None:
-        """Where the route of a normal domain leads; None leaves its mail to the smarthost, or to its MX."""
+        """The next hop that the route of a normal domain names; None means the smarthost, or the domain's MX."""
         route = self.routes.domains.get(domain)
         return None if route is None else route.next_hop
 
@@ -111,8 +122,8 @@ class Config(Section):
         return "always" if route is None or route.srs is None else route.srs
 
     def unforwardable(self, domain: str) -> Unforwardable:
-        """What becomes of mail for a normal domain that DMARC would fail behind us: a host that trusts us wants it as
-        it is."""
+        """What is done with mail for a normal domain that would fail DMARC behind us: by default it passes to a host
+        that trusts us (`srs = false`)."""
         route = self.routes.domains.get(domain)
         if route is None:
             return self.dmarc.unforwardable
@@ -120,5 +131,5 @@ class Config(Section):
 
     @property
     def own_domains(self) -> frozenset[str]:
-        """Domains under whose name only we may speak: local, SRS and signing domains (DESIGN 3.3, forgeries)."""
+        """The domains that only we may use as sender or author: local, SRS and signing domains."""
         return frozenset({*self.senders.local_domains, self.srs.domain, *(key.domain for key in self.dkim)})

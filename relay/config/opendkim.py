@@ -1,4 +1,4 @@
-"""Where OpenDKIM's files are on a host that moves over, and what stands in them."""
+"""Finds OpenDKIM's files on a host that moves over, and reads them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config import opendkim_syntax as opendkim
-from relay.config.opendkim_syntax import Entry, Hosts, Kind, Setting
+from relay.config.opendkim_syntax import (
+    ConfSetting,
+    InternalHosts,
+    KeyTableEntry,
+    SigningTableEntry,
+    TableEntry,
+    TableKind,
+)
 
-NESTING = 5  # of Include, as opendkim.conf(5) has it
-# What the tables are called where no opendkim.conf says it, in tutorials and packages.
+NESTING = 5  # how deep Include may go, as in opendkim.conf(5)
+# The usual names of the tables, in tutorials and packages, where no opendkim.conf names them.
 _KEY_TABLES = ("KeyTable", "key.table", "keytable")
 _SIGNING_TABLES = ("SigningTable", "signing.table", "signingtable")
 _HOSTS = ("TrustedHosts", "trusted.hosts", "trustedhosts")
@@ -18,7 +25,7 @@ _HOSTS = ("TrustedHosts", "trusted.hosts", "trustedhosts")
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A folder of OpenDKIM, with its opendkim.conf where there is one.
+    """A folder of OpenDKIM, and its opendkim.conf if there is one.
 
     Attributes:
         conf: None where there is no opendkim.conf.
@@ -26,29 +33,29 @@ class Installation:
     """
 
     conf: Path | None
-    settings: dict[str, Setting]
+    settings: dict[str, ConfSetting]
     folder: Path
     base: Path
 
     def is_on(self, name: str) -> bool:
-        """A switch, by its name in lower case; they are off by default."""
+        """Tells whether a switch is on, by its name in lower case. Switches are off by default."""
         return name in self.settings and self.settings[name].value[:1].lower() in ("t", "y", "1")
 
-    def key_table(self) -> dict[str, opendkim.Key] | None:
-        """None where there is no such table. Raises OSError, ValueError."""
+    def key_table(self) -> dict[str, KeyTableEntry] | None:
+        """The KeyTable; None if there is none. Raises OSError, ValueError."""
         table = self._table("keytable", _KEY_TABLES)
         return opendkim.key_table(table[1]) if table is not None else None
 
     def key_files(self) -> list[Path]:
-        """The files of keys, but for those that have the author's domain in their name. Raises OSError, ValueError."""
+        """The files of keys, without those that have the author's domain in their path. Raises OSError, ValueError."""
         table = self.key_table() or {}
-        named = [key.private for key in table.values() if key.private.startswith(("/", "./", "../"))]
+        paths = [key.private for key in table.values() if key.private.startswith(("/", "./", "../"))]
         if "keyfile" in self.settings:
-            named.append(self.settings["keyfile"].value)
-        return [self.base / name for name in named if opendkim.ITSELF not in name]
+            paths.append(self.settings["keyfile"].value)
+        return [self.base / path for path in paths if opendkim.ITSELF not in path]
 
-    def signing_table(self) -> list[opendkim.Signing] | None:
-        """None where there is no such table. Raises OSError, ValueError."""
+    def signing_table(self) -> list[SigningTableEntry] | None:
+        """The SigningTable; None if there is none. Raises OSError, ValueError."""
         table = self._table("signingtable", _SIGNING_TABLES)
         if table is None:
             return None
@@ -57,25 +64,28 @@ class Installation:
             kind = "refile"
         return opendkim.signing_table(kind, lines)
 
-    def hosts(self) -> Hosts:
-        """InternalHosts: whose mail is signed. ExternalIgnoreList trusts nobody, it only keeps the log quiet, and often
-        names the file that is usual for both; so an opendkim.conf has to say that it means InternalHosts.
+    def internal_hosts(self) -> InternalHosts:
+        """InternalHosts: the hosts whose mail is signed.
+
+        If there is an opendkim.conf, it must set InternalHosts: the usual file may be meant for ExternalIgnoreList,
+        which trusts nobody but only keeps the log quiet.
 
         Raises:
-            OSError, ValueError: as `opendkim.hosts`.
+            OSError, ValueError: as `opendkim_syntax.internal_hosts`.
         """
         table = self._table("internalhosts", _HOSTS if self.conf is None else ())
-        return opendkim.hosts(table[1]) if table is not None else Hosts((), ())
+        return opendkim.internal_hosts(table[1]) if table is not None else InternalHosts((), ())
 
     def domains(self) -> list[str]:
-        """The setting Domain, for a host with one key. Raises OSError, ValueError."""
+        """The domains of the setting Domain, for a host with one key. Raises OSError, ValueError."""
         table = self._table("domain", ())
         return [entry.key for entry in table[1]] if table is not None else []
 
-    def _table(self, name: str, usual: tuple[str, ...]) -> tuple[Kind, list[Entry]] | None:
+    def _table(self, name: str, usual_files: tuple[str, ...]) -> tuple[TableKind, list[TableEntry]] | None:
+        """The table that a setting names; without the setting, the first of the usual files that exists."""
         setting = self.settings.get(name)
         if setting is None:
-            path = next((self.folder / one for one in usual if (self.folder / one).exists()), None)
+            path = next((path for path in map(self.folder.joinpath, usual_files) if path.exists()), None)
             return None if path is None else ("file", list(opendkim.entries("file", _text(path), str(path))))
         kind, rest = opendkim.dataset(setting)
         if kind == "csl":
@@ -85,11 +95,11 @@ class Installation:
 
 
 def find(folder: Path) -> Installation:
-    """The installation in a folder like /etc/opendkim, or below it. Its opendkim.conf is in it, or beside it.
+    """The installation in a folder like /etc/opendkim. Its opendkim.conf is in the folder, or beside it.
 
     Raises:
-        OSError: no folder, or a file that cannot be read.
-        ValueError: the text names file and line.
+        OSError: a file cannot be read.
+        ValueError: there is no such folder, or a file is wrong; the text names file and line.
     """
     conf = next((path for path in (folder / "opendkim.conf", folder.parent / "opendkim.conf") if path.exists()), None)
     if not folder.is_dir():
@@ -99,7 +109,8 @@ def find(folder: Path) -> Installation:
     return Installation(conf, settings, folder, base)
 
 
-def _settings(conf: Path, depth: int) -> Iterator[tuple[str, Setting]]:
+def _settings(conf: Path, depth: int) -> Iterator[tuple[str, ConfSetting]]:
+    """The settings of an opendkim.conf, with those of the files that it includes."""
     for name, setting in opendkim.settings(_text(conf), str(conf)):
         if name != "include":
             yield name, setting

@@ -1,7 +1,7 @@
-"""OpenDKIM's files, as opendkim.conf(5) and the section DATA SETS of opendkim(8) describe them: settings and tables.
+"""The syntax of OpenDKIM's files: settings and tables, as opendkim.conf(5) and DATA SETS in opendkim(8) describe them.
 
-A host that moves over keeps them as they are. Everything here is text in, values out; what cannot be read is told with
-the file and the line that it stands in.
+A host that moves over keeps its files as they are. The functions here take text and return values; they open no file.
+Errors name the file and the line.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import Literal, NamedTuple
 from relay.mail.address import DOMAIN, normal_domain
 from relay.network import IPNetwork, too_wide
 
-Kind = Literal["file", "refile", "csl"]
+TableKind = Literal["file", "refile", "csl"]
 
-ITSELF = "%"  # a key, or the domain of one, that is named as the author's domain
+ITSELF = "%"  # in place of a key's name or domain: the author's domain
 
-_KINDS: dict[str, Kind] = {"file": "file", "refile": "refile", "csl": "csl"}
+_KINDS: dict[str, TableKind] = {"file": "file", "refile": "refile", "csl": "csl"}
 _NO_WILDCARD = re.compile(r"[][?(){}|^$\\]")
-_LOOPBACK = ("127.0.0.1/32", "::1/128")  # what localhost means anywhere (RFC 6761 section 6.3)
+_LOOPBACK = ("127.0.0.1/32", "::1/128")  # what localhost means everywhere (RFC 6761 section 6.3)
 
 
-class Setting(NamedTuple):
-    """The value of one line of opendkim.conf, and which line it is."""
+class ConfSetting(NamedTuple):
+    """A setting of opendkim.conf: its value, and the file and line where it is."""
 
     value: str
     where: str
 
 
-class Entry(NamedTuple):
-    """One line of a table: what is looked up, what is found (empty in a mere list), and which line it is."""
+class TableEntry(NamedTuple):
+    """A line of a table: its key, its value (empty in a list of keys), and the file and line where it is."""
 
     key: str
     value: str
     where: str
 
 
-class Key(NamedTuple):
-    """An entry of the KeyTable. The domain may be `ITSELF`; `private` is a path or, without a slash, the key itself."""
+class KeyTableEntry(NamedTuple):
+    """A key of the KeyTable. The domain may be `ITSELF`; `private` is a path or, without a slash, the key itself."""
 
     domain: str
     selector: str
@@ -47,31 +47,33 @@ class Key(NamedTuple):
     where: str
 
 
-class Signing(NamedTuple):
-    """An entry of the SigningTable: addresses (`*` is any run of characters), and the name of a key or `ITSELF`."""
+class SigningTableEntry(NamedTuple):
+    """An entry of the SigningTable: a pattern of addresses (`*` stands for any characters), and a key's name or
+    `ITSELF`.
+    """
 
     pattern: str
     key: str
     where: str
 
 
-class Hosts(NamedTuple):
-    """Who is trusted, and the entries that are no addresses: they need a name server to vouch for the client."""
+class InternalHosts(NamedTuple):
+    """The trusted networks, and the entries that are host names: only a name server could say who these are."""
 
     networks: tuple[IPNetwork, ...]
-    names: tuple[Entry, ...]
+    names: tuple[TableEntry, ...]
 
 
-def settings(text: str, source: str) -> Iterator[tuple[str, Setting]]:
-    """The settings of opendkim.conf, names in lower case; of two of one name the later counts."""
+def settings(text: str, source: str) -> Iterator[tuple[str, ConfSetting]]:
+    """The settings of opendkim.conf, names in lower case. If a name occurs twice, the later one counts."""
     for number, line in enumerate(text.splitlines(), 1):
         name, _, value = line.partition("#")[0].strip().replace("\t", " ").partition(" ")
         if name:
-            yield name.lower(), Setting(value.strip(), f"{source}:{number}")
+            yield name.lower(), ConfSetting(value.strip(), f"{source}:{number}")
 
 
-def dataset(setting: Setting) -> tuple[Kind, str]:
-    """What a table is: a file (`file:`, or a path alone), a file of patterns (`refile:`), or a list in place (`csl:`).
+def dataset(setting: ConfSetting) -> tuple[TableKind, str]:
+    """The kind of a table: a file (`file:`, or a path alone), a file of patterns (`refile:`), or a list here (`csl:`).
 
     Returns:
         The kind, and the path or the list.
@@ -90,30 +92,30 @@ def dataset(setting: Setting) -> tuple[Kind, str]:
     return kind, rest.strip()
 
 
-def entries(kind: Kind, text: str, source: str) -> Iterator[Entry]:
+def entries(kind: TableKind, text: str, source: str) -> Iterator[TableEntry]:
     """The lines of a table.
 
     Args:
-        source: for a list in place the line of opendkim.conf, otherwise the file.
+        source: the file; for a `csl:` list the file and line of opendkim.conf.
     """
     if kind == "csl":
         for item in filter(None, map(str.strip, text.split(","))):
             key, _, value = item.partition("=")
-            yield Entry(key.strip(), value.strip(), source)
+            yield TableEntry(key.strip(), value.strip(), source)
         return
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split(None, 1)
         if words:
-            yield Entry(words[0], words[1].strip() if len(words) > 1 else "", f"{source}:{number}")
+            yield TableEntry(words[0], words[1].strip() if len(words) > 1 else "", f"{source}:{number}")
 
 
-def key_table(lines: Iterable[Entry]) -> dict[str, Key]:
-    """The keys by their names; of two of one name the first counts.
+def key_table(lines: Iterable[TableEntry]) -> dict[str, KeyTableEntry]:
+    """The keys by their names. If a name occurs twice, the first one counts.
 
     Raises:
         ValueError: an entry is not `name domain:selector:key`.
     """
-    found: dict[str, Key] = {}
+    keys: dict[str, KeyTableEntry] = {}
     for name, value, where in lines:
         parts = [part.strip() for part in value.split(":", 2)]
         if len(parts) < 3 or not all(parts):
@@ -121,76 +123,76 @@ def key_table(lines: Iterable[Entry]) -> dict[str, Key]:
         domain, selector = (part if part == ITSELF else domain_name(part, where) for part in parts[:2])
         if selector == ITSELF:
             raise ValueError(f"{where}: {name}: % is no selector")
-        found.setdefault(name, Key(domain, selector, parts[2], where))
-    return found
+        keys.setdefault(name, KeyTableEntry(domain, selector, parts[2], where))
+    return keys
 
 
-def signing_table(kind: Kind, lines: Iterable[Entry]) -> list[Signing]:
+def signing_table(kind: TableKind, lines: Iterable[TableEntry]) -> list[SigningTableEntry]:
     """The entries in the order in which they are tried.
 
-    Patterns of a `refile:` are tried as they stand there. Of other tables the whole address is looked up, its domain,
-    then both with each domain above (`user@.domain`, `.domain`), `user@*` and `*`.
+    Patterns of a `refile:` are tried in the order of the file. In other tables the lookup is for the whole address, its
+    domain, then both with each parent domain (`user@.domain`, `.domain`), `user@*` and `*`.
 
     Raises:
         ValueError: an entry names no key, or is a regular expression.
     """
-    found = []
+    table = []
     for pattern, value, where in lines:
-        key = value.partition(":")[0].strip()  # behind the colon stands i=, which nothing depends on
+        key = value.partition(":")[0].strip()  # after the colon is i=, which we do not write
         if not key:
             raise ValueError(f"{where}: {pattern}: the name of a key is missing")
         if kind == "refile":
             if _NO_WILDCARD.search(pattern):
                 raise ValueError(f"{where}: {pattern}: only * is a wildcard here")
-            found.append(Signing(_normal(pattern), key, where))
+            table.append(SigningTableEntry(_normal_pattern(pattern), key, where))
         else:
-            found.append(Signing(_pattern(pattern), key, where))
+            table.append(SigningTableEntry(_pattern_of_lookup_key(pattern), key, where))
     if kind == "refile":
-        return found
-    first: dict[str, Signing] = {}
-    for entry in found:
+        return table
+    first: dict[str, SigningTableEntry] = {}
+    for entry in table:
         first.setdefault(entry.pattern, entry)
-    return sorted(first.values(), key=lambda entry: _rank(entry.pattern))
+    return sorted(first.values(), key=lambda entry: _lookup_order(entry.pattern))
 
 
-def looks_like_patterns(lines: Iterable[Entry]) -> bool:
-    """Whether a SigningTable without opendkim.conf is meant as `refile:`, for only there `*` stands in such places."""
+def looks_like_patterns(lines: Iterable[TableEntry]) -> bool:
+    """Tells whether a SigningTable without opendkim.conf is a `refile:`: only there `*` occurs within a pattern."""
     return any("*" in key and key != "*" and not re.fullmatch(r"[^*]+@\*", key) for key, _, _ in lines)
 
 
-def hosts(lines: Iterable[Entry]) -> Hosts:
-    """The networks of InternalHosts. The smallest one that a client is in decides, and `!` excludes; of two of one size
-    the exclusion counts.
+def internal_hosts(lines: Iterable[TableEntry]) -> InternalHosts:
+    """The networks of InternalHosts. For each client the smallest network decides; `!` excludes a network. Of two
+    entries for one network the exclusion counts.
 
     Raises:
         ValueError: a network is so wide that the relay would be open to everyone.
     """
-    names: list[Entry] = []
-    found: list[tuple[IPNetwork, bool, str]] = []
+    names: list[TableEntry] = []
+    listed: list[tuple[IPNetwork, bool, str]] = []  # each with: whether it is excluded, and where it is
     for entry in lines:
         text = entry.key.removeprefix("!")
         networks = _networks(text)
         if not networks:
             names.append(entry)
-        found += [(network, text != entry.key, entry.where) for network in networks]
-    wide = too_wide(network for network, excluded, _ in found if not excluded)
+        listed += [(network, text != entry.key, entry.where) for network in networks]
+    wide = too_wide(network for network, excluded, _ in listed if not excluded)
     if wide is not None:
-        within = (one for one in found if not one[1] and one[0].overlaps(wide))
-        where = min(within, key=lambda one: one[0].prefixlen)[2]
+        parts = ((network, where) for network, excluded, where in listed if not excluded and network.overlaps(wide))
+        _, where = min(parts, key=lambda part: part[0].prefixlen)
         raise ValueError(f"{where}: {wide} would make this an open relay; name the networks that are yours")
     trusted: list[IPNetwork] = []
-    for network, excluded, _ in sorted(found, key=lambda one: (one[0].prefixlen, one[1])):
+    for network, excluded, _ in sorted(listed, key=lambda entry: (entry[0].prefixlen, entry[1])):
         if excluded:
-            trusted = [rest for one in trusted for rest in _without(one, network)]
+            trusted = [rest for wider in trusted for rest in _without(wider, network)]
         else:
             trusted.append(network)
-    return Hosts(tuple(trusted), tuple(names))
+    return InternalHosts(tuple(trusted), tuple(names))
 
 
 def _networks(text: str) -> list[IPNetwork]:
-    """The networks that an entry means; none for the name of a host, and for a network that OpenDKIM never finds."""
+    """The networks of an entry: none for a host name, and for a network in a form that OpenDKIM does not match."""
     if text.lower() == "localhost":
-        return [ipaddress.ip_network(one) for one in _LOOPBACK]
+        return [ipaddress.ip_network(address) for address in _LOOPBACK]
     try:
         network = ipaddress.ip_network(re.sub(r"[][]", "", text))
     except ValueError:
@@ -203,37 +205,38 @@ def _networks(text: str) -> list[IPNetwork]:
     return [network]
 
 
-def _without(one: IPNetwork, other: IPNetwork) -> Iterator[IPNetwork]:
-    """A network without another one, which is not larger."""
-    if one.version == other.version and one.overlaps(other):
-        yield from one.address_exclude(other)  # type: ignore[arg-type]
+def _without(network: IPNetwork, excluded: IPNetwork) -> Iterator[IPNetwork]:
+    """The network without another one that is not larger."""
+    if network.version == excluded.version and network.overlaps(excluded):
+        yield from network.address_exclude(excluded)  # type: ignore[arg-type]
     else:
-        yield one
+        yield network
 
 
 def domain_name(text: str, where: str) -> str:
-    """A domain or selector, normal. Raises ValueError: it is none."""
+    """A domain or selector in its normal form. Raises ValueError: it is none."""
     name = normal_domain(text)
     if not name.isascii() or not DOMAIN.match(name):
         raise ValueError(f"{where}: {text!r} is not a domain name")
     return name
 
 
-def _normal(pattern: str) -> str:
-    """A pattern in lower case, with A-labels where a whole domain stands in it."""
+def _normal_pattern(pattern: str) -> str:
+    """The pattern in lower case, with A-labels if its domain is complete."""
     user, at, domain = pattern.lower().rpartition("@")
     below = "*." if domain.startswith("*.") else ""
     rest = domain.removeprefix(below)
     return f"{user}{at}{below}{rest if '*' in rest else normal_domain(rest)}"
 
 
-def _pattern(key: str) -> str:
-    """A key of a plain table as a pattern of addresses."""
+def _pattern_of_lookup_key(key: str) -> str:
+    """The pattern of addresses that a key of a plain table is looked up for."""
     user, at, domain = key.rpartition("@")
-    return _normal(f"{user if at else '*'}@{'*' if domain.startswith('.') else ''}{domain}")
+    return _normal_pattern(f"{user if at else '*'}@{'*' if domain.startswith('.') else ''}{domain}")
 
 
-def _rank(pattern: str) -> tuple[int, int, bool]:
+def _lookup_order(pattern: str) -> tuple[int, int, bool]:
+    """A sort key: exact domains first, then longer parent domains, then `*`; addresses before whole domains."""
     user, _, domain = pattern.rpartition("@")
     if domain == "*":
         return 2, 0, user == "*"

@@ -1,6 +1,7 @@
-"""What the values of the configuration are written like: durations, sizes, names, networks, addresses, files.
+"""How the values of the configuration are written: durations, sizes, names, networks, addresses, files.
 
-Each type takes the text of the file or the environment, and refuses with a sentence what it cannot mean.
+Each type reads the value of the file or of the environment. It refuses a wrong one with a sentence that says what is
+expected.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ def duration(value: object) -> float:
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(value)) if isinstance(value, str) else None
-    if found is None or found.group(2) not in _UNITS:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(value)) if isinstance(value, str) else None
+    if match is None or match.group(2) not in _UNITS:
         raise ValueError('a duration is written with its unit, like "30s", "5m", "4h" or "5d"')
-    return float(found.group(1)) * _UNITS[found.group(2)]
+    return float(match.group(1)) * _UNITS[match.group(2)]
 
 
 def size(value: object) -> int:
@@ -39,47 +40,49 @@ def size(value: object) -> int:
     Raises:
         ValueError: anything else.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value)) if isinstance(value, str | int) else None
-    if found is None or isinstance(value, bool) or found.group(2).upper() not in _SIZES:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value)) if isinstance(value, str | int) else None
+    if match is None or isinstance(value, bool) or match.group(2).upper() not in _SIZES:
         raise ValueError('a size is written like "25MB", "512MiB" or as a number of octets')
-    return int(float(found.group(1)) * _SIZES[found.group(2).upper()])
+    return int(float(match.group(1)) * _SIZES[match.group(2).upper()])
 
 
-def moment(value: object) -> datetime:
+def point_in_time(value: object) -> datetime:
     """A point in time, in UTC, from a date (its first moment) or a date with a time; one without an offset is in UTC.
 
     Raises:
         ValueError: neither, nor the text of one (RFC 3339).
     """
     try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
-        found = None
-    if isinstance(found, datetime):
+        parsed = None
+    if isinstance(parsed, datetime):
         try:
-            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+            return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
         except OverflowError:
             raise ValueError("a year between 1 and 9999, in UTC") from None
-    if isinstance(found, date):
-        return datetime(found.year, found.month, found.day, tzinfo=UTC)
+    if isinstance(parsed, date):
+        return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
     raise ValueError("a moment is written like 2026-07-01 or 2026-07-01T12:00:00Z")
 
 
-def _domain(value: str) -> str:
+def domain_name(value: str) -> str:
+    """A domain name in its normal form. Raises ValueError: it is none."""
     value = normal_domain(value)
     if not value.isascii() or not DOMAIN.match(value):
         raise ValueError(f"{value!r} is not a domain name")
     return value
 
 
-def _domain_pattern(value: str) -> str:
+def domain_pattern(value: str) -> str:
+    """A domain name, `*.` and a domain name for all below it, or `*` for every domain. Raises ValueError."""
     if value == "*":
         return value
-    return ("*." if value.startswith("*.") else "") + _domain(value.removeprefix("*."))
+    return ("*." if value.startswith("*.") else "") + domain_name(value.removeprefix("*."))
 
 
 def authserv_id(value: str) -> str:
-    """A name as Authentication-Results has it (RFC 8601 section 2.2); normal, where it is a domain.
+    """An authserv-id (RFC 8601 section 2.2), in normal form if it is a domain.
 
     Raises:
         ValueError: white space, or anything that ends a name there.
@@ -90,7 +93,7 @@ def authserv_id(value: str) -> str:
 
 
 def host_pattern(value: object) -> IPNetwork | str:
-    """Hosts by their address or network, or by name: `"mx.lists.example"`, and `".lists.example"` for all below it.
+    """Hosts by address or network, or by name: `"mx.lists.example"`, and `".lists.example"` for all below it.
 
     Raises:
         ValueError: neither.
@@ -98,32 +101,33 @@ def host_pattern(value: object) -> IPNetwork | str:
     text = str(value)
     if re.fullmatch(r"[0-9a-fA-F:./]+", text) and (":" in text or text.replace(".", "").replace("/", "").isdigit()):
         return network(value)
-    return ("." if text.startswith(".") else "") + _domain(text.removeprefix("."))
+    return ("." if text.startswith(".") else "") + domain_name(text.removeprefix("."))
 
 
-def resolved(value: Path, info: ValidationInfo) -> Path:
-    """The path, a relative one against the folder of the configuration (`base` in the validation's context)."""
+def resolve_path(value: Path, info: ValidationInfo) -> Path:
+    """The path; a relative one starts at the folder of the configuration (`base` in the validation's context)."""
     base = (info.context or {}).get("base", Path())
     return value if value.is_absolute() else Path(base, value)
+
+
+def socket_address(value: str) -> str:
+    """An address with a port, like `127.0.0.1:25` or `[::1]:25`. Raises ValueError: anything else."""
+    host_port(value)
+    return value
 
 
 Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
-Moment = Annotated[datetime, BeforeValidator(moment)]
-DomainName = Annotated[str, AfterValidator(_domain)]
-DomainPattern = Annotated[str, AfterValidator(_domain_pattern)]  # "*.example.org" is all below it, "*" every domain
+PointInTime = Annotated[datetime, BeforeValidator(point_in_time)]
+DomainName = Annotated[str, AfterValidator(domain_name)]
+DomainPattern = Annotated[str, AfterValidator(domain_pattern)]
 Network = Annotated[IPNetwork, BeforeValidator(network)]
 HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]
 AuthservId = Annotated[str, AfterValidator(authserv_id)]
-File = Annotated[Path, AfterValidator(resolved)]
-Action = Literal["reject", "defer", "tag"]
+File = Annotated[Path, AfterValidator(resolve_path)]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
+SocketAddress = Annotated[str, AfterValidator(socket_address)]
 
-
-def _socket_address(value: str) -> str:
-    host_port(value)
-    return value
-
-
-SocketAddress = Annotated[str, AfterValidator(_socket_address)]
+Action = Literal["reject", "defer", "tag"]
+Unforwardable = Literal["rewrite-from", "reject", "pass"]

@@ -1,1 +1,1 @@
-"""SMTP and LMTP out: next hops, TLS, pooled connections, and what a reply means."""
+"""Delivery over SMTP and LMTP: next hops, TLS, pooled connections, and what a reply means."""

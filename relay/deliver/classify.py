@@ -1,7 +1,7 @@
-"""What an answer of the next hop, or its silence, means for a recipient: delivered, deferred or failed.
+"""What a reply of the next hop, or the lack of one, means for a recipient: delivered, deferred or failed.
 
-Pure functions over reply codes and the phase they came in (RFC 5321 section 4.2, RFC 3463). Nothing here knows a
-socket; `smtp.py` and `transaction.py` ask it, the queue and the DSN builder read its `Outcome`.
+Pure functions over reply codes and the phase they came in (RFC 5321 section 4.2, RFC 3463). `smtp_connection` and
+`smtp_transaction` call them; the queue and the bounces read the `Outcome`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from relay.mail.reply import printable
 Phase = Literal["connect", "greeting", "hello", "starttls", "auth", "mail", "rcpt", "data", "message"]
 Silence = Literal["timeout", "lost", "garbage"]
 
-CLOSING = 421  # the one reply that any command may get, and that ends the session (RFC 5321 section 3.8)
+CLOSING = 421  # any command may get it, and it ends the session (RFC 5321 section 3.8)
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")  # RFC 2034 section 4
 _FINAL_PHASES = ("mail", "rcpt", "data", "message")
 _SESSION_CODES = (503, 525, 530, 534, 535, 538)  # RFC 5321 section 4.2.2, RFC 4954 section 6, RFC 3207 section 4
 _SESSION_STATUS = ("5.1", "7.8", "7.9", "7.10", "7.11")  # RFC 3463 section 3.6, RFC 4954 section 6, RFC 5248 section 3
-_ABOUT_MAIL = ("1.", "2.", "6.")  # what RFC 3463 gives to addresses, mailboxes and content
+_ABOUT_MAIL = ("1.", "2.", "6.")  # the subjects of RFC 3463 for addresses, mailboxes and content
 _TOO_LARGE = "3.4"
-# Codes that speak of the sender, a recipient or the content where no status says so (RFC 5321 section 4.2.2).
+# Codes about the sender, a recipient or the content, for replies without an enhanced code (RFC 5321 section 4.2.2).
 _ABOUT_MAIL_BY_PHASE: dict[Phase, tuple[int, ...]] = {
     "mail": (501, 552, 553),
     "rcpt": (501, 550, 551, 552, 553, 556),
     "data": (552,),
 }
-_IN_WORDS: dict[Phase, str] = {
+_PHASE_NAMES: dict[Phase, str] = {
     "connect": "connecting",
     "greeting": "the greeting",
     "hello": "EHLO",
@@ -41,7 +41,7 @@ _IN_WORDS: dict[Phase, str] = {
     "message": "the end of the message",
 }
 
-# Subject and detail of RFC 3463 for a reply that brings none: by phase and code, then by code, then by phase.
+# Subject and detail of RFC 3463 for a reply without an enhanced code: by phase and code, then by code, then by phase.
 _BY_PHASE_AND_CODE: dict[tuple[Phase, int], str] = {
     ("mail", 550): "1.0",
     ("mail", 552): "3.4",  # SIZE= was too large (RFC 1870 section 6.1)
@@ -76,37 +76,38 @@ _BY_PHASE: dict[Phase, str] = {"greeting": "3.2", "hello": "3.2", "starttls": "7
 
 
 def is_negative(code: int) -> bool:
-    """Whether the reply is a refusal (RFC 5321 section 4.2.1); what is neither that nor awaited is garbage."""
+    """Whether the reply is a refusal (RFC 5321 section 4.2.1). A reply that is neither that nor expected is garbage."""
     return 400 <= code <= 599
 
 
 def refuses_session(phase: Phase, code: int, text: str, *, fallback: bool = False) -> bool:
-    """Whether a 5xx speaks of our session, not of the mail: we should have logged in, encrypted, or said something else
-    before. Another host, or this one tomorrow, may take the same message.
+    """Whether a 5xx is about our session, not about the mail: the server wants a login, TLS, or another command first.
+
+    Another host, or this one tomorrow, may take the same message.
 
     Args:
-        fallback: whether we go on in clear because TLS did not come about. Whatever names neither the sender, nor a
-            recipient, nor the content may be said for the want of TLS then.
+        fallback: whether we go on in clear because TLS failed. Then a 5xx that is about neither the sender, nor a
+            recipient, nor the content counts as one about the missing TLS.
     """
     if code < 500 or phase not in _FINAL_PHASES:
         return False
-    if phase == "message":  # what is refused there is the content, but for who found out late that we are in clear
+    if phase == "message":  # the content is refused, unless the server notices only now that we are in clear
         return fallback and code in _SESSION_CODES
-    given = _given(code, text)
-    if code in _SESSION_CODES or (given or _BY_CODE.get(code)) in _SESSION_STATUS:
+    detail = _detail_in_reply(code, text)
+    if code in _SESSION_CODES or (detail or _BY_CODE.get(code)) in _SESSION_STATUS:
         return True
-    if not fallback or code == 552 or given == _TOO_LARGE:
+    if not fallback or code == 552 or detail == _TOO_LARGE:
         return False
-    if given:
-        return not given.startswith(_ABOUT_MAIL)
+    if detail:
+        return not detail.startswith(_ABOUT_MAIL)
     return code not in _ABOUT_MAIL_BY_PHASE[phase]
 
 
 def classify(phase: Phase, code: int, text: str, *, fallback: bool = False) -> Outcome:
-    """The outcome of a reply: 2xx is delivered, 4xx deferred, 5xx failed with the exceptions below.
+    """The outcome of a reply: 2xx is delivered, 4xx deferred, 5xx failed.
 
-    A 5xx before MAIL speaks of the host, not of the message, 552 to RCPT means too many recipients
-    (RFC 5321 section 4.5.3.1.10), and some refuse the session only, see `refuses_session`: all are deferred.
+    Three kinds of 5xx are deferred: one before MAIL, which is about the host, not the message; 552 to RCPT, which means
+    too many recipients (RFC 5321 section 4.5.3.1.10); and one that refuses only the session (`refuses_session`).
     """
     status: Status
     if code < 400:
@@ -120,39 +121,39 @@ def classify(phase: Phase, code: int, text: str, *, fallback: bool = False) -> O
         status = "deferred"
     else:
         status = "failed"
-    return Outcome(status, code, _enhanced(status, phase, code, text), _words(text), remote=True)
+    return Outcome(status, code, _enhanced(status, phase, code, text), _without_enhanced_codes(text), remote=True)
 
 
 def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:
-    """The deferral for a host that gave no usable reply: too late, none because the connection is gone, or no SMTP."""
-    place = _IN_WORDS[phase]
+    """The deferral for a host that gave no usable reply: none in time, none before the connection broke, or no SMTP."""
+    phase_name = _PHASE_NAMES[phase]
     if phase == "connect":
         return deferral("4.4.1", detail or ("connection timed out" if kind == "timeout" else "connection failed"))
     if kind == "garbage":
-        return deferral("4.5.0", f"unintelligible answer to {place}")
-    text = f"no answer to {place} in time" if kind == "timeout" else f"connection lost at {place}"
+        return deferral("4.5.0", f"unintelligible answer to {phase_name}")
+    text = f"no answer to {phase_name} in time" if kind == "timeout" else f"connection lost at {phase_name}"
     if phase == "message":
         text += "; the message may have arrived all the same"
     return deferral("4.4.2", text)
 
 
 def _enhanced(status: Status, phase: Phase, code: int, text: str) -> str:
-    digit = {"delivered": "2", "deferred": "4", "failed": "5"}[status]
-    known = _BY_PHASE_AND_CODE.get((phase, code)) or _BY_CODE.get(code) or _BY_PHASE.get(phase, "0.0")
-    return f"{digit}.{_given(code, text) or known}"
+    status_class = {"delivered": "2", "deferred": "4", "failed": "5"}[status]
+    default = _BY_PHASE_AND_CODE.get((phase, code)) or _BY_CODE.get(code) or _BY_PHASE.get(phase, "0.0")
+    return f"{status_class}.{_detail_in_reply(code, text) or default}"
 
 
-def _given(code: int, text: str) -> str:
-    """Subject and detail of the first status that the server gave; empty where it gave none, or one of another class.
+def _detail_in_reply(code: int, text: str) -> str:
+    """Subject and detail of the first enhanced code in a reply; empty where there is none, or one of another class.
 
-    It belongs on every line (RFC 2034 section 4), and some have it on the last one only.
+    It belongs on every line (RFC 2034 section 4); some servers write it on the last line only.
     """
-    found = next(filter(None, (_ENHANCED.match(line.lstrip()) for line in text.splitlines())), None)
-    if found is None or found.group(1) != str(code)[0]:
+    enhanced = next(filter(None, (_ENHANCED.match(line.lstrip()) for line in text.splitlines())), None)
+    if enhanced is None or enhanced.group(1) != str(code)[0]:
         return ""
-    return f"{int(found.group(2))}.{int(found.group(3))}"
+    return f"{int(enhanced.group(2))}.{int(enhanced.group(3))}"
 
 
-def _words(text: str) -> str:
+def _without_enhanced_codes(text: str) -> str:
     """The reply's lines as one, each without its enhanced code."""
     return printable(" ".join(_ENHANCED.sub("", line.strip(), count=1) for line in text.splitlines()).strip())

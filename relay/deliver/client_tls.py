@@ -1,4 +1,4 @@
-"""How much TLS a next hop must give, and the contexts for connections to it.
+"""The TLS levels of a next hop, and the TLS contexts for connections to it.
 
 A context is made once: loading the certificate authorities takes milliseconds.
 """
@@ -12,12 +12,12 @@ from typing import Literal
 from relay.tls import MINIMUM_VERSION
 
 Level = Literal["none", "may", "require", "verify"]
-"""How much TLS a next hop must give: none; encrypted if it can; encrypted; encrypted by the host that we meant."""
+"""How much TLS is asked of a next hop: none; where it offers it; always; always, with a certificate for its name."""
 
 
 @lru_cache
 def client_context(verify: bool) -> ssl.SSLContext:
-    """A context for outgoing connections; with `verify` the chain and the name are checked (RFC 6125), else neither."""
+    """A context for outgoing connections; with `verify` the certificate's chain and name are checked (RFC 6125)."""
     if verify:
         context = ssl.create_default_context()
     else:

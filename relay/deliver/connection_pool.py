@@ -1,7 +1,7 @@
-"""Open connections, kept for the next transaction to the same next hop, and how many of them there may be.
+"""Open connections, kept for the next transaction with the same next hop, and how many of them there may be.
 
-A next hop has a lane: so many transactions at once, the others wait in their order. When no host of the next hop can be
-reached, those that wait share that fate instead of finding it out one time-out after the other.
+A next hop has a lane: a number of transactions at once, the others wait in their order. When no host of the next hop
+can be reached, those that wait get the same outcome instead of a time-out each.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Lane:
         self._delivery = delivery
         self._when_empty = when_empty
         self._places = asyncio.Semaphore(delivery.concurrency)
-        self._idle: dict[Connection, asyncio.TimerHandle] = {}  # the one that was used last comes last
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._idle: dict[Connection, asyncio.TimerHandle] = {}  # in the order of their last use
+        self._quitting: set[asyncio.Task[None]] = set()
         self._users = 0
         self._failures = 0
         self._last_failure: Outcome | None = None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Outcome | None]:
-        """Wait for a place. Yields the deferral where the next hop was found unreachable meanwhile."""
+        """Wait for a place. Yields the deferral where the next hop turned out to be unreachable meanwhile."""
         self._users += 1
         before = self._failures
         try:
@@ -39,14 +39,14 @@ class Lane:
                 yield self._last_failure if self._failures != before else None
         finally:
             self._users -= 1
-            self._look_round()
+            self._check_empty()
 
     def reachable(self) -> None:
-        """A host was reached: nobody has to share an earlier fate."""
+        """Note that a host was reached: an earlier failure is not shared any more."""
         self._last_failure = None
 
     def unreachable(self, outcome: Outcome) -> None:
-        """Tell those that wait that no host can be reached."""
+        """Give the transactions that wait this outcome: no host can be reached."""
         self._failures += 1
         self._last_failure = outcome
 
@@ -61,7 +61,7 @@ class Lane:
         return None
 
     def give_back(self, connection: Connection) -> None:
-        """Keep the connection for the next transaction; QUIT if that takes too long, or it has carried its share."""
+        """Keep the connection for the next transaction; QUIT after `idle_timeout`, or `messages_per_connection`."""
         if not connection.idle:
             connection.abort()
         elif connection.used < self._delivery.messages_per_connection:
@@ -75,17 +75,17 @@ class Lane:
         self._quit(connection)
 
     def _quit(self, connection: Connection) -> None:
-        """Say goodbye while others go on."""
+        """QUIT in a task of its own, so that nobody waits for the server's answer."""
         task = asyncio.get_running_loop().create_task(connection.quit())
-        self._leaving.add(task)
-        task.add_done_callback(self._left)
+        self._quitting.add(task)
+        task.add_done_callback(self._has_quit)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        self._leaving.discard(task)
-        self._look_round()
+    def _has_quit(self, task: asyncio.Task[None]) -> None:
+        self._quitting.discard(task)
+        self._check_empty()
 
-    def _look_round(self) -> None:
-        if not (self._users or self._idle or self._leaving):
+    def _check_empty(self) -> None:
+        if not (self._users or self._idle or self._quitting):
             self._when_empty()
 
     async def close(self) -> None:
@@ -94,7 +94,7 @@ class Lane:
             connection, timer = self._idle.popitem()
             timer.cancel()
             self._quit(connection)
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._quitting)
 
 
 class Pool:
@@ -105,7 +105,7 @@ class Pool:
         self._lanes: dict[NextHop, Lane] = {}
 
     def lane(self, hop: NextHop) -> Lane:
-        """The next hop's lane, to take a turn in at once."""
+        """The lane of a next hop. The caller takes its turn at once, before the lane can become empty."""
         lane = self._lanes.get(hop)
         if lane is None:
             lane = self._lanes[hop] = Lane(self._delivery, lambda: self._lanes.pop(hop))

@@ -1,7 +1,7 @@
-"""How long an attempt at a delivery may take, and that it may be given up, until its final dot is out.
+"""The time that an attempt at a delivery may take, and how it is given up before its final dot is out.
 
-From then on the message may have been taken, and whoever gives up delivers it twice: the reply to the final dot has a
-time of its own (`delivery.final_timeout`), and nothing here cuts it.
+After the final dot the message may have been delivered, and another attempt would deliver it twice. So the reply to the
+final dot has a time of its own (`delivery.final_timeout`), which nothing here shortens.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-RATE = 8 * 1024  # octets a second at which a host must take a content on the whole: 25 MB in less than an hour
+RATE = 8 * 1024  # octets a second, on average, at which a host must take the content: 25 MB in less than an hour
 
 
 class Bound:
-    """The time of one attempt, over all hosts and addresses of its next hop; a context in which it can be ended.
+    """The time limit of one attempt, over all hosts and addresses of its next hop.
+
+    As a context manager it cancels what runs inside when the time is up, or when the attempt is given up.
 
     Attributes:
-        over: why the attempt was given up, for its outcome; empty while it goes on. No other host is tried then.
-        final: whether a final dot is out whose reply is waited for.
+        over: why the attempt was given up, for its outcome; empty while it goes on. Then no other host is tried.
+        final: whether a final dot is out and its reply is not there yet.
     """
 
     __slots__ = ("_cancelled", "_cancelling", "_ends", "_extended", "_seconds", "_task", "_timer", "final", "over")
@@ -44,30 +46,30 @@ class Bound:
         return float("inf") if self._ends is None else self._ends - asyncio.get_running_loop().time()
 
     def begin(self, seconds: float) -> None:
-        """The attempt connects: it has `seconds` in all, whatever was tried before under the same bound."""
+        """Start the clock when the attempt connects: it has `seconds` in all. Later calls change nothing."""
         if self._ends is None:
             self._seconds, self._ends = seconds, asyncio.get_running_loop().time() + seconds
             self._arm()
 
     def extend(self, octets: int) -> None:
-        """A host takes the content, which gives time for so many octets, once."""
+        """Add the time for a content of this size, once an attempt, when a host begins to take it."""
         if self._ends is not None and not self._extended:
             self._extended = True
             self._seconds += octets / RATE
-            self._ends += octets / RATE  # the timer finds out
+            self._ends += octets / RATE  # `_time_is_up` arms the timer again
 
     def final_dot(self) -> None:
-        """The final dot is out."""
+        """Note that the final dot is out: from now on nothing cuts the attempt."""
         self.final = True
 
     def resume(self) -> None:
-        """The reply to the final dot has left recipients for another host."""
+        """Go on with another host, for recipients that the reply to a final dot has left open."""
         self.final = False
         if self._timer is None:
             self._arm()
 
     def end(self, why: str) -> None:
-        """Give the attempt up. One that waits for the reply to its final dot goes on, and tries no other host."""
+        """Give the attempt up. Where its final dot is out it still gets the reply, and then tries no other host."""
         if self.over:
             return
         self.over = why
@@ -101,7 +103,7 @@ class Bound:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        """Swallow our own cancellation, and nobody else's."""
+        """Swallow our own cancellation and no other."""
         self._disarm()
         task, self._task = self._task, None
         if not self._cancelled or task is None:

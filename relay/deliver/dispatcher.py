@@ -20,7 +20,7 @@ import structlog
 from relay.config.model import Config
 from relay.deliver.attempts import Attempt, Attempts, Batch
 from relay.deliver.concurrency import Hops
-from relay.deliver.concurrency_share import Place
+from relay.deliver.places import Place
 from relay.deliver.recorder import Recorder
 from relay.deliver.underway import Underway
 from relay.mail.outcome import Outcome

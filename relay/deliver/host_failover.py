@@ -11,10 +11,12 @@ from dataclasses import replace
 from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
+from relay.deliver.job import Job
 from relay.deliver.mx import HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.smtp_transaction import Job, probe, transact
+from relay.deliver.smtp_opening import open_connection
+from relay.deliver.smtp_transaction import probe, transact
 from relay.dns import Resolver
 from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
@@ -96,7 +98,7 @@ class DeliveryAgent:
                 return
             patience = bound.left / (len(hosts) - number)  # a host that says nothing leaves the others their time
             try:
-                connection = await Connection.open(
+                connection = await open_connection(
                     host,
                     next_hop,
                     self._hostname,

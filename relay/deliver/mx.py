@@ -1,7 +1,7 @@
-"""From a next hop to the addresses to try, in order: RFC 5321 section 5.1, the null MX of RFC 7505, and our own guards.
+"""The hosts of a next hop in the order to try them: MX (RFC 5321 section 5.1), null MX (RFC 7505), and two guards.
 
-What DNS answers is not ours to trust: mail routed by MX never comes back to this host, and, with
-`delivery.public_addresses_only`, never reaches into the network behind it. A configured next hop may be anywhere.
+DNS answers may come from a stranger. So mail routed by MX never goes to this host itself, and, with
+`delivery.public_addresses_only`, never to a private address. A configured next hop may be anywhere.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from relay.mail.address import DOMAIN, normal_domain
 from relay.mail.outcome import Outcome, deferral, failure
 from relay.network import Endpoint, host_port
 
-HOSTS = 10  # MX hosts looked up, and addresses tried: a zone of hundreds must not hold a delivery for hours
+HOSTS = 10  # MX hosts looked up, and addresses tried: a zone with hundreds must not delay a delivery for hours
 
 _RDTYPE = {"ipv4": "A", "ipv6": "AAAA"}
-_LOCALHOST = {"ipv4": "127.0.0.1", "ipv6": "::1"}  # RFC 6761 section 6.3: never asked of DNS
+_LOCALHOST = {"ipv4": "127.0.0.1", "ipv6": "::1"}  # RFC 6761 section 6.3: never looked up in DNS
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1
 _UNICAST = ipaddress.IPv6Network("2000::/3")  # all that IANA gives to networks (RFC 4291 section 2.4)
-# Not global, whatever an older Python's `is_global` says: RFC 6890 section 2.2.2, RFC 9637.
+# Not global, although `is_global` of an older Python says so: RFC 6890 section 2.2.2, RFC 9637.
 _SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("3fff::/20"))
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -36,7 +36,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One server to connect to. `name` is what its certificate is checked against: the MX or the configured host."""
+    """One server to connect to. Its certificate is checked against `name`: the MX or the configured host."""
 
     name: str
     address: str
@@ -44,7 +44,7 @@ class Host:
 
 
 class Unroutable(Exception):
-    """There is no host to try; `outcome` says why, and whether to ask again."""
+    """There is no host to try; `outcome` says why, and whether a later attempt may find one."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -61,9 +61,9 @@ def by_preference(records: Iterable[tuple[int, str]], rng: random.Random) -> lis
 def is_public(address: IPAddress) -> bool:
     """Whether a mail server of the open Internet can have this address.
 
-    False for what the IANA registries call not globally reachable (RFC 6890), for multicast, and for IPv6 outside of
-    global unicast, IPv4-mapped and site-local addresses among them; an IPv4 address inside 6to4 or NAT64 is judged
-    itself.
+    False for addresses that the IANA registries call not globally reachable (RFC 6890), for multicast, and for IPv6
+    outside of global unicast, which includes IPv4-mapped and site-local addresses. Of 6to4 and NAT64 the IPv4 address
+    inside counts.
     """
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
@@ -89,7 +89,7 @@ def literal(domain: str) -> IPAddress | None:
 
 
 class HostFinder:
-    """Answers where a next hop is. `rng` orders MX hosts of equal preference."""
+    """Finds the hosts of next hops. `rng` orders MX hosts of equal preference."""
 
     def __init__(self, config: Config, resolver: Resolver, rng: random.Random | None = None) -> None:
         self._resolver = resolver
@@ -118,7 +118,7 @@ class HostFinder:
     async def _of_endpoint(self, endpoint: Endpoint) -> Iterable[Host]:
         addresses = await self._addresses(normal_domain(endpoint.host))
         if not addresses:
-            # A slip of ours in the configuration must not cost anybody's mail: deferred, not failed.
+            # A mistake in our configuration must not bounce mail: deferred, not failed.
             raise Unroutable(deferral("4.4.4", f"the configured next hop {endpoint.host} has no address"))
         return [Host(normal_domain(endpoint.host), address, endpoint.port) for address in addresses]
 
@@ -139,19 +139,19 @@ class HostFinder:
         try:
             return self._usable(domain, hosts)
         except Unroutable:
-            if problem is not None:  # the host that DNS has no answer for now may be the one that takes it
+            if problem is not None:  # the host that DNS has no answer for now may take it later
                 raise problem from None
             raise
 
     async def _resolve(
         self, records: Sequence[tuple[int, str]]
     ) -> tuple[list[tuple[int, str, list[str]]], DnsFailure | None]:
-        """MX records in order with their addresses; a host that DNS does not answer for is passed over, and told."""
+        """MX records in order with their addresses, without hosts that DNS has no answer for, and the first problem."""
         ordered = by_preference(records, self._rng)[:HOSTS]
-        found = await asyncio.gather(*(self._addresses(name) for _, name in ordered), return_exceptions=True)
+        answers = await asyncio.gather(*(self._addresses(name) for _, name in ordered), return_exceptions=True)
         problem = None
         hosts = []
-        for (preference, name), addresses in zip(ordered, found, strict=True):
+        for (preference, name), addresses in zip(ordered, answers, strict=True):
             if isinstance(addresses, DnsFailure):
                 problem = problem or addresses
             elif isinstance(addresses, BaseException):
@@ -161,7 +161,7 @@ class HostFinder:
         return hosts, problem
 
     def _usable(self, domain: str, hosts: Sequence[tuple[int, str, list[str]]]) -> Iterable[Host]:
-        """What remains without ourselves and without addresses that MX-routed mail must not go to."""
+        """The hosts without ourselves, and without addresses that mail routed by MX must not go to."""
         if not any(addresses for _, _, addresses in hosts):
             raise Unroutable(failure(550, "5.4.4", f"no mail host of {domain} has an address"))
         ours = [preference for preference, name, addresses in hosts if self._is_us(name, addresses)]
@@ -177,7 +177,7 @@ class HostFinder:
         return usable
 
     async def _addresses(self, name: str) -> list[str]:
-        """Addresses of a host, the families taking turns so that none shuts the other out; none for no host name.
+        """Addresses of a host, the families in turn so that `HOSTS` leaves some of each; none for an invalid name.
 
         Raises:
             DnsFailure: no address is known and at least one family got no answer.
@@ -192,7 +192,7 @@ class HostFinder:
             return []
         questions = (self._resolver.query(name, _RDTYPE[family]) for family in self._families)
         answers = await asyncio.gather(*questions, return_exceptions=True)
-        found = []
+        by_family = []
         problem: DnsFailure | None = None
         for answer in answers:
             if isinstance(answer, DnsFailure):
@@ -200,8 +200,8 @@ class HostFinder:
             elif isinstance(answer, BaseException):
                 raise answer
             else:
-                found.append(answer.records)
-        addresses = list(_taking_turns(found))
+                by_family.append(answer.records)
+        addresses = list(_taking_turns(by_family))
         if problem is not None and not addresses:
             raise problem
         return addresses
@@ -212,7 +212,7 @@ class HostFinder:
         )
 
     def _is_ours(self, address: IPAddress) -> bool:
-        """Whether a connection to the address would reach this relay, or this machine where that is forbidden too."""
+        """Whether a connection to the address would reach this relay; with `public_addresses_only`, this machine."""
         if self._public_only:
             return any(address == own for own, _ in self._listeners) or _is_local(address)
         own_here = [own for own, port in self._listeners if port == self._port and own.version == address.version]
@@ -224,8 +224,7 @@ def _taking_turns(families: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _is_local(address: IPAddress) -> bool:
-    """Whether this machine has the address, be it the first of an interface or any other: then, and only then, a socket
-    can be bound to it."""
+    """Whether this machine has the address, on any interface: only then a socket can be bound to it."""
     if address.is_loopback:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -237,7 +236,7 @@ def _is_local(address: IPAddress) -> bool:
             probe.connect((str(address), 9))  # looks up the route and sends nothing
         except OSError:
             return False
-        # The kernel answers from the very address that is asked, but for those that are not the first of an interface.
+        # The kernel connects from the same address only where it is the first of its interface.
         return ipaddress.ip_address(probe.getsockname()[0]) == address
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from relay.authenticate.results_field import without_comments
-from relay.authenticate.trusted_results import vouched
+from relay.authenticate.trusted_results import find_trusted_results
 from relay.config.model import Config
 from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.mail.off_loop import read_header, run_off_loop
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.from_decision import FromDecisions
-from relay.rewrite.from_field import authors, rewritten
+from relay.rewrite.from_field import author_addresses, with_rewritten_from
 from relay.sign import arc_seal as arc
 from relay.sign.signer import Signer
 from relay.srs.address import Scheme
@@ -103,8 +103,10 @@ class OutgoingMessages:
         message = stored.message
         await read_header(message)
         if rewrite_from:
-            addresses = await self._reply_addresses(stored, authors(message))
-            message = await run_off_loop(message, partial(rewritten, message, addresses, self._config.srs.domain))
+            addresses = await self._reply_addresses(stored, author_addresses(message))
+            message = await run_off_loop(
+                message, partial(with_rewritten_from, message, addresses, self._config.srs.domain)
+            )
             await read_header(message)
         testimony = self._testimony(stored)
         octets = await run_off_loop(message, partial(self._octets, stored, testimony, message))
@@ -112,10 +114,11 @@ class OutgoingMessages:
 
     def _octets(self, stored: StoredMessage, testimony: bytes, message: Message) -> int:
         now = self._clock()
-        signatures, octets = self._signer.octets(message, now, ours=stored.is_own)
+        signatures, octets = self._signer.estimate(message, now, ours=stored.is_own)
         key = self._signer.sealing_key(now)
         if testimony and key is not None:
-            octets += arc.octets(message, signatures, key) + 2 * len(testimony)  # folded, at worst at every other octet
+            # The results are folded, at worst at every other octet.
+            octets += arc.seal_octets(message, signatures, key) + 2 * len(testimony)
         return octets + len(message.content) + len(stored.trace)
 
     async def _reply_addresses(self, stored: StoredMessage, addresses: Sequence[str]) -> dict[str, str]:
@@ -140,7 +143,9 @@ class OutgoingMessages:
         if not self._config.arc.seal or stored.verdict.seal is None:
             return b""
         values = [field.value for field in Message(stored.trace).all("authentication-results")]
-        trusted_results = vouched(stored.message, self._config.clients.authserv_ids) if not values else None
+        trusted_results = (
+            find_trusted_results(stored.message, self._config.clients.authserv_ids) if not values else None
+        )
         if trusted_results is not None:
             values = [trusted_results.value]
         if not values:

@@ -101,10 +101,10 @@ class Recorder:
         """
         if not results:
             return
-        home: Sequence[Target] = ()
+        sender_targets: Sequence[Target] = ()
         if needs_sender(stored, results):
-            home = await self._patiently(lambda: self._targets_of_sender(stored.sender), observer)
-        settlement = settle(stored, results, self._notifier, self._patience, home, random.random, time.time())
+            sender_targets = await self._patiently(lambda: self._targets_of_sender(stored.sender), observer)
+        settlement = settle(stored, results, self._notifier, self._patience, sender_targets, random.random, time.time())
         await self._record(settlement, observer)
 
     async def suspend(self, deliveries: Sequence[Delivery], outcome: Outcome, observer: Observer) -> None:

@@ -53,7 +53,7 @@ class _Settling:
     """Collects the parts of one settlement.
 
     Args:
-        home: where mail for the sender goes.
+        sender_targets: where mail for the sender goes.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class _Settling:
         stored: StoredMessage,
         notifier: Notifier,
         patience: Patience,
-        home: Sequence[Target],
+        sender_targets: Sequence[Target],
         dice: Callable[[], float],
         now: float,
     ) -> None:
         self._stored, self._notifier, self._patience = stored, notifier, patience
-        self._home, self._dice, self._now = home, dice, now
+        self._sender_targets, self._dice, self._now = sender_targets, dice, now
         self.arrived: list[StoredMessage] = []
         self.deliveries: list[Delivery] = []
         self.finished: list[Key] = []
@@ -110,7 +110,7 @@ class _Settling:
             self._notify(action, [_happening(result, self._now) for result in results])
 
     def _notify(self, action: Action, happened: Sequence[Happening]) -> Notice:
-        notice = self._notifier.notice(action, self._stored, happened, self._home, self._now)
+        notice = self._notifier.notice(action, self._stored, happened, self._sender_targets, self._now)
         if notice.report is not None:
             self.arrived.append(notice.report)
             self.deliveries += notice.deliveries
@@ -122,7 +122,7 @@ def settle(
     results: Sequence[Result],
     notifier: Notifier,
     patience: Patience,
-    home: Sequence[Target],
+    sender_targets: Sequence[Target],
     dice: Callable[[], float],
     now: float,
 ) -> Settlement:
@@ -130,11 +130,12 @@ def settle(
 
     Args:
         patience: when a deferred delivery is tried again.
-        home: where mail for the sender goes; empty where it would be refused, or where everything was delivered.
+        sender_targets: where mail for the sender goes; empty where it would be refused, or where everything was
+            delivered.
         dice: gives 0 … 1, for the jitter of retries.
         now: seconds since 1970.
     """
-    settling = _Settling(stored, notifier, patience, home, dice, now)
+    settling = _Settling(stored, notifier, patience, sender_targets, dice, now)
     by_status: dict[str, list[Result]] = {"delivered": [], "deferred": [], "failed": []}
     for result in results:
         by_status["failed" if _has_failed(result, now) else result.outcome.status].append(result)

@@ -1,11 +1,11 @@
-"""The messages that are being attempted: the memory that they take, and what becomes of those that take long.
+"""The messages that are being attempted: the memory that they take, and how slow ones are given up.
 
-What is not over after `SLOW` seconds moves to the slow share, of places (`deliver.hops`) and of memory: a quarter of
-it. Where that is full the attempts of the oldest message there are given up. A message whose every transaction waits
-for the reply to its final dot has been sent: its content is let go.
+A message whose attempts are not over after `SLOW` seconds moves to the slow places (`relay.deliver.concurrency`) and to
+the slow quarter of the memory. Where that is full the attempts at the oldest slow message are given up. The content of
+a message is freed when all its transactions wait for the reply to their final dot: it has been sent.
 
-What we write ourselves has few places, and goes to whom strangers name. Where it waits for one it is slow sooner, so
-that silent hosts by the hundred do not keep our bounces from the others.
+Own messages have few places, and strangers choose where they go. While own messages wait for places, they count as slow
+sooner, so that hundreds of silent hosts do not keep our bounces from the other hosts.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from dataclasses import dataclass
 
 from relay.deliver.attempts import Attempt, Batch
 from relay.deliver.concurrency import SLOW, Hops
-from relay.deliver.concurrency_share import Place
+from relay.deliver.places import Place
 
-SOONER = 6  # how many times, for what we write ourselves while that waits for places
+SOONER = 6  # how many times sooner own messages count as slow while own messages wait for places
 LOOK = 1.0  # seconds between two looks
-AT_ONCE = 20  # messages that turn slow without the others having their turn
+AT_ONCE = 20  # messages looked at before other tasks may run
 _MAKE_ROOM = "given up for taking long, to make room for others"
 
 
 @dataclass(eq=False, slots=True)
 class _Message:
     attempt: Attempt
-    places: dict[Batch, Place]  # of the transactions that are not over
-    octets: int  # of its content, while it is held
+    places: dict[Batch, Place]  # of the batches whose transactions are not over
+    octets: int  # of its content; 0 once that is freed
     since: float  # by the monotonic clock
 
 
 class Underway:
-    """What one worker has under way.
+    """The messages that one worker attempts.
 
     Args:
         memory: octets of content in all.
@@ -44,13 +44,13 @@ class Underway:
         self._hops = hops
         self._slow_memory = memory // 4
         self._memory = memory - self._slow_memory
-        self._young: dict[Attempt, _Message] = {}  # the oldest stand first, here and there
+        self._young: dict[Attempt, _Message] = {}  # the oldest stand first, in both
         self._slow: dict[Attempt, _Message] = {}
-        self._octets = 0  # of the young ones
+        self._octets = 0  # of the young messages
         self._changed = asyncio.Event()
 
     def room_for(self, octets: int) -> bool:
-        """Whether there is memory for a content."""
+        """Whether there is memory for a content of this size."""
         return self._octets + octets <= self._memory
 
     @property
@@ -65,31 +65,31 @@ class Underway:
             await self._changed.wait()
 
     def begin(self, attempt: Attempt) -> None:
-        """The attempts at a message begin."""
+        """Take places and memory for the attempts at a message."""
         now = time.time()
-        places = {each: self._hops.started(each.hop, now, each.bound) for each in attempt.batches}
+        places = {batch: self._hops.started(batch.hop, now, batch.bound) for batch in attempt.batches}
         octets = len(attempt.stored.message.content)
         self._young[attempt] = _Message(attempt, places, octets, time.monotonic())
         self._octets += octets
 
     def place_of(self, attempt: Attempt, batch: Batch) -> Place | None:
-        """The place of a transaction that is over, to be given back; None where `end` has done that."""
+        """The place of a batch whose transaction is over, for the caller to give back; None where `end` has done so."""
         message = self._young.get(attempt) or self._slow.get(attempt)
         return None if message is None else message.places.pop(batch)
 
     def end(self, attempt: Attempt) -> None:
-        """The attempts at a message are over, what they came to is recorded."""
+        """Give back what the attempts at a message still hold; their outcomes are recorded."""
         message = self._young.pop(attempt, None)
         if message is not None:
             self._octets -= message.octets
         else:
             message = self._slow.pop(attempt)
-        for place in message.places.values():  # of those that were cancelled
+        for place in message.places.values():  # of batches that were cancelled
             self._hops.released(place)
         self._changed.set()
 
     async def look_after(self) -> None:
-        """See to what has become slow, for as long as this runs."""
+        """Move messages to the slow ones, give up some where there is no room, and free contents, until cancelled."""
         while True:
             await asyncio.sleep(min(LOOK, SLOW / 10))
             ours_wait = self._hops.ours_wait
@@ -102,7 +102,7 @@ class Underway:
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
             for message in self._slow.values():
-                self._free_content(message)
+                self._free_content_if_sent(message)
 
     def _turn_slow(self, message: _Message) -> None:
         del self._young[message.attempt]
@@ -110,24 +110,24 @@ class Underway:
         self._octets -= message.octets
         now = time.time()
         for place in list(message.places.values()):
-            for victim in self._hops.slowed(place, now):
-                victim.bound.end(_MAKE_ROOM)
+            for excess in self._hops.slowed(place, now):
+                excess.bound.end(_MAKE_ROOM)
         self._make_room()
         self._changed.set()
 
     def _make_room(self) -> None:
-        """Give up the oldest of the slow messages until the others fit into their memory; the newest may stay alone."""
-        held = {each: each.octets for each in self._slow.values() if each.octets and _may_end(each.places)}
-        excess = sum(held.values()) - self._slow_memory
-        for each in list(held)[:-1]:
+        """Give up the oldest slow messages until the others fit into their memory; the newest may stay alone."""
+        in_memory = [message for message in self._slow.values() if message.octets and _may_end(message.places)]
+        excess = sum(message.octets for message in in_memory) - self._slow_memory
+        for message in in_memory[:-1]:
             if excess <= 0:
                 return
-            excess -= each.octets
-            for place in each.places.values():
+            excess -= message.octets
+            for place in message.places.values():
                 place.bound.end(_MAKE_ROOM)
 
-    def _free_content(self, message: _Message) -> None:
-        if message.octets and message.places and all(p.bound.final for p in message.places.values()):
+    def _free_content_if_sent(self, message: _Message) -> None:
+        if message.octets and message.places and all(place.bound.final for place in message.places.values()):
             message.octets = 0
             message.attempt.free_content()
 

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from relay.authenticate import spf
-from relay.authenticate.control_characters import refuse_controls
+from relay.authenticate.control_characters import refuse_control_characters
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev, iprev
 from relay.authenticate.refusals import apply_spf
@@ -175,7 +175,7 @@ class Conversation:
         routes = [routed for _, routed in self._accepted.routes]
         intake.refuse_loops(arrival.message, routes)
         if not client.trusted:
-            await run_off_loop(arrival.message, partial(refuse_controls, arrival.message))
+            await run_off_loop(arrival.message, partial(refuse_control_characters, arrival.message))
         spf_verdict = None if client.trusted else await self._spf(client, arrival.sender)
         name = await self._iprev if self._iprev is not None else None
         examination = await intake.examiner.examine(arrival, self._accepted.budget, spf_verdict, name)

@@ -4,10 +4,11 @@ client."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.route.router import Routed, Router, Target
@@ -23,9 +24,18 @@ class Recipients:
     def __init__(self, router: Router, metrics: Metrics) -> None:
         self._router = router
         self._metrics = metrics
-        self.count = router.count
-        self.refuse_over_rate = router.refuse_over_rate
-        self.route = router.route
+
+    async def route(self, request: RouteRequest) -> Routed:
+        """See `Router.route`."""
+        return await self._router.route(request)
+
+    def refuse_over_rate(self, routed: Routed, request: RouteRequest) -> None:
+        """See `Router.refuse_over_rate`."""
+        self._router.refuse_over_rate(routed, request)
+
+    def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
+        """See `Router.count`."""
+        return self._router.count(routes, sender, client, now)
 
     def count_refused(self, request: RouteRequest) -> None:
         """Count a refused recipient, where it is a return address."""

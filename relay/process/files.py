@@ -22,7 +22,8 @@ from relay.sign import signing_table as table
 from relay.sign.opendkim_keys import read_rules
 from relay.sign.signer import Signer
 from relay.sign.signing_table import SigningTable
-from relay.srs.address import Scheme, scheme_from_config
+from relay.srs.address import Scheme
+from relay.srs.configured_scheme import scheme_from_config
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The HTTP endpoint for monitoring: /metrics, /healthz and /readyz, one request a connection, nothing else.
+"""The HTTP endpoint for monitoring: /metrics, /healthz and /readyz, one request a connection.
 
-It speaks just enough HTTP/1.1 (RFC 9112) for Prometheus, container health checks and load balancers. Every request is
-bounded in size, time and number, so that nobody who reaches the port can take anything from the mail.
+It speaks just enough HTTP/1.1 (RFC 9112) for Prometheus, container health checks and load balancers. Size, time and
+number of requests are limited, so that a client of this port cannot slow the mail down.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 REQUEST_OCTETS = 8192  # of request line and header
 REQUEST_SECONDS = 10.0  # for a whole exchange
 CHECK_SECONDS = 3.0  # for one question to the rest of the relay; below the time-outs of common health checks
-COUNT_KEPT = 10.0  # seconds for which a count of the queue is told again: counting reads the whole of it
+COUNT_KEPT = 10.0  # seconds for which a count of the queue is used again: counting reads the whole queue
 CONNECTIONS = 32
 
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r\n")
@@ -46,8 +46,8 @@ async def serve(
     """Answer on a listening socket until the server that is returned is closed.
 
     Args:
-        sock: each worker has its own for the same address; whichever is asked answers for all.
-        ready: why this host should get no mail for now (starting, draining, a full disk), or nothing if it should.
+        sock: each worker has its own for the same address; the worker that gets a request answers for all.
+        ready: why this host should get no mail for now (starting, draining, a full disk); empty where it should.
         queue_sizes: the number of deliveries by their state; None while the queue does not answer.
         bad_lines: the number of lines of each table that cannot be used, by its path.
     """
@@ -80,10 +80,10 @@ def _problem(status: HTTPStatus, extra: str = "") -> _Response:
 
 @dataclass(slots=True)
 class _Inquiry(Generic[T]):
-    """A question to the rest of the relay, asked once at a time for all who want to know, however often they come.
+    """A question to the rest of the relay; requests that come at the same time share one answer.
 
     Attributes:
-        kept: seconds for which the last answer is told again.
+        kept: seconds for which the last answer is used again.
     """
 
     ask: Callable[[], Awaitable[T]]
@@ -92,13 +92,17 @@ class _Inquiry(Generic[T]):
     _fresh_until: float = field(default=0.0, init=False)
 
     async def answer(self) -> T:
-        """Raises TimeoutError where it takes too long; the question stands, for the next one who wants to know."""
+        """The answer.
+
+        Raises:
+            TimeoutError: it takes too long; the question goes on, and the next request may get its answer.
+        """
         if self._asking is None or (self._asking.done() and time.monotonic() >= self._fresh_until):
-            self._asking = asyncio.create_task(self._put(), name="inquiry")
+            self._asking = asyncio.create_task(self._ask(), name="inquiry")
         async with asyncio.timeout(CHECK_SECONDS):
             return await asyncio.shield(self._asking)
 
-    async def _put(self) -> T:
+    async def _ask(self) -> T:
         try:
             return await self.ask()
         finally:
@@ -129,7 +133,7 @@ class _Endpoint:
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-            pass  # a client that went away or stalled is owed no answer
+            pass  # a client that went away or stalled gets no answer
         finally:
             writer.transport.abort()
 
@@ -138,10 +142,10 @@ class _Endpoint:
             request = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             return _problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encode(with_body=True)
-        found = _REQUEST_LINE.match(request)
-        if not found:
+        request_line = _REQUEST_LINE.match(request)
+        if not request_line:
             return _problem(HTTPStatus.BAD_REQUEST).encode(with_body=True)
-        method, path = found[1], found[2].partition(b"?")[0]
+        method, path = request_line[1], request_line[2].partition(b"?")[0]
         if method not in (b"GET", b"HEAD"):
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n").encode(with_body=True)
         return (await self._answer(path)).encode(with_body=method == b"GET")
@@ -170,7 +174,7 @@ class _Endpoint:
             return "the check failed"
 
     async def _queue(self) -> Mapping[str, int] | None:
-        """The other metrics are worth having while the queue does not answer."""
+        """The sizes of the queue; None while it does not answer, since the other metrics are useful without them."""
         try:
             return await self.queue.answer() if self.queue is not None else None
         except TimeoutError:

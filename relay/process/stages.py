@@ -10,7 +10,7 @@ from typing import Protocol
 from relay.authenticate.examination import Watch
 from relay.authenticate.examiner import Examiner
 from relay.bounce.notifier import Notifier, from_domain
-from relay.bounce.rebuild import Site
+from relay.bounce.rebuild import ReportingMta
 from relay.bounce.returns import Returns
 from relay.config.model import Config
 from relay.deliver.attempts import Attempts
@@ -138,7 +138,7 @@ def build_stages(
         examiner=Examiner(config, resolver, metrics, signer.table.domains, watch),
         recipients=Recipients(router, metrics),
         from_decisions=from_decisions,
-        returns=Returns(Site(config.hostname, mailer_daemon_at, scheme.secrets)),
+        returns=Returns(ReportingMta(config.hostname, mailer_daemon_at, scheme.secrets)),
         patience=patience,
         notifier=notifier,
         senders=Senders(config, scheme, tokens, resolver),

@@ -1,1 +1,1 @@
-"""The durable queue: what was accepted is here until it is delivered, bounced or dropped."""
+"""The durable queue: it keeps every accepted message until it is delivered, bounced or dropped."""

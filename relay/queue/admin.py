@@ -1,8 +1,8 @@
-"""What the administrator sees of the queue and does to it, while the relay runs or while it does not.
+"""How the queue commands list and change deliveries, whether the relay runs or not.
 
-A delivery under way keeps its lease: holding or dropping it does not stop the attempt at hand, it only settles what
-comes after. However long the queue is, no transaction is: none keeps the relay's own writers waiting for long, or its
-write-ahead log from being shortened.
+A delivery under way keeps its lease: holding or dropping it does not stop the attempt, it decides what happens after
+it. Long work is split into short transactions, so that the relay's own writers do not wait for long, and its
+write-ahead log can be shortened.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from relay.queue.change import State, forget, shown_hop
 from relay.queue.database import Database
 from relay.queue.schema import delivery, message
 
-PAGE = 1000  # deliveries of one transaction
+PAGE = 1000  # deliveries in one transaction
 
-Shown = Literal["queued", "active", "held", "dead"]
-"""What a delivery is doing: `active` is one under way, which waits for nothing."""
-STATES: tuple[Shown, ...] = get_args(Shown)
+ShownState = Literal["queued", "active", "held", "dead"]
+"""The state of a delivery as commands show it: a queued one is `active` while an attempt is under way."""
+STATES: tuple[ShownState, ...] = get_args(ShownState)
 
-Act = Callable[[Connection, ColumnElement[bool]], int]
+Action = Callable[[Connection, ColumnElement[bool]], int]
+"""Changes the deliveries that meet a condition; returns how many there were."""
 _Place = tuple[int, int]
 
 _KEY = (delivery.c.message_id, delivery.c.n)
@@ -36,14 +37,18 @@ _FIRST: _Place = (-1, -1)
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which deliveries a command means: all of a message, or one of them (`ID/N`)."""
+    """The deliveries that an argument of a command means: all of a message (`ID`), or one (`ID/N`)."""
 
     message_id: int
     n: int | None = None
 
     @classmethod
     def parse(cls, given: str) -> Selector:
-        """Raises ValueError for what is neither ID nor ID/N."""
+        """Read an argument.
+
+        Raises:
+            ValueError: it is neither ID nor ID/N.
+        """
         name, slash, n = given.partition("/")
         if slash and not (n.isascii() and n.isdigit() and len(n) <= 9):
             raise ValueError(f"{given!r} is not a queue id (like 3F2KQ0Z81TWH, or 3F2KQ0Z81TWH/2 for one recipient)")
@@ -51,12 +56,13 @@ class Selector:
 
     @property
     def condition(self) -> ColumnElement[bool]:
-        one_message = delivery.c.message_id == self.message_id
-        return one_message if self.n is None else and_(one_message, delivery.c.n == self.n)
+        """What these deliveries have in common, in SQL."""
+        of_message = delivery.c.message_id == self.message_id
+        return of_message if self.n is None else and_(of_message, delivery.c.n == self.n)
 
 
-async def rows(database: Database, state: Shown | None = None) -> AsyncIterator[dict[str, Any]]:
-    """Every delivery, of one state or of all, the oldest message first.
+async def rows(database: Database, state: ShownState | None = None) -> AsyncIterator[dict[str, Any]]:
+    """Every delivery, or every delivery in one state, the oldest message first.
 
     Raises:
         QueueUnavailable
@@ -71,7 +77,7 @@ async def rows(database: Database, state: Shown | None = None) -> AsyncIterator[
         after = (page[-1].message_id, page[-1].n)
 
 
-def _page(after: _Place, state: Shown | None, connection: Connection) -> Sequence[Row[Any]]:
+def _page(after: _Place, state: ShownState | None, connection: Connection) -> Sequence[Row[Any]]:
     statement = (
         select(delivery, message.c.sender, message.c.received, message.c.size)
         .join(message, message.c.id == delivery.c.message_id)
@@ -83,7 +89,7 @@ def _page(after: _Place, state: Shown | None, connection: Connection) -> Sequenc
 
 
 async def show(database: Database, selector: Selector) -> list[dict[str, Any]]:
-    """The deliveries that a selector means, each with what the checks found.
+    """The deliveries that a selector means, each with the verdict on its message.
 
     Raises:
         QueueUnavailable
@@ -121,7 +127,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
 
 
 async def retry(database: Database, selectors: Sequence[Selector], now: float, retry_for: float) -> int:
-    """Make deliveries due now; a dead one gets a new life of `retry_for` seconds. How many there were.
+    """Make deliveries due now, and keep trying a dead one for `retry_for` seconds more; returns how many there were.
 
     Raises:
         QueueUnavailable
@@ -133,11 +139,11 @@ async def retry(database: Database, selectors: Sequence[Selector], now: float, r
         changed = update(delivery).where(waiting).values(state="queued", next_attempt=now, expires=expires)
         return connection.execute(changed).rowcount
 
-    return await _each(database, selectors, act)
+    return await _act_on_each(database, selectors, act)
 
 
 async def hold(database: Database, selectors: Sequence[Selector]) -> int:
-    """Keep deliveries from being attempted until they are released. How many there were.
+    """Keep deliveries from being attempted until they are released; returns how many there were.
 
     Raises:
         QueueUnavailable
@@ -146,11 +152,11 @@ async def hold(database: Database, selectors: Sequence[Selector]) -> int:
     def act(connection: Connection, chosen: ColumnElement[bool]) -> int:
         return connection.execute(update(delivery).where(chosen, _is_in("queued")).values(state="held")).rowcount
 
-    return await _each(database, selectors, act)
+    return await _act_on_each(database, selectors, act)
 
 
 async def release(database: Database, selectors: Sequence[Selector], now: float) -> int:
-    """Let held deliveries go on: now, or when the attempt that was under way is over. How many there were.
+    """Make held deliveries due: now, or when the attempt under way is over; returns how many there were.
 
     Raises:
         QueueUnavailable
@@ -161,29 +167,29 @@ async def release(database: Database, selectors: Sequence[Selector], now: float)
         changed = update(delivery).where(chosen, _is_in("held")).values(state="queued", next_attempt=due)
         return connection.execute(changed).rowcount
 
-    return await _each(database, selectors, act)
+    return await _act_on_each(database, selectors, act)
 
 
 async def drop(database: Database, selectors: Sequence[Selector]) -> int:
-    """Delete deliveries, and messages that have none left; nobody is told. How many there were.
+    """Delete deliveries, and messages that have none left, and tell nobody; returns how many there were.
 
     Raises:
         QueueUnavailable
     """
 
     def act(connection: Connection, chosen: ColumnElement[bool]) -> int:
-        concerned = set(connection.execute(select(delivery.c.message_id).where(chosen)).scalars())
+        message_ids = set(connection.execute(select(delivery.c.message_id).where(chosen)).scalars())
         dropped = connection.execute(delete(delivery).where(chosen)).rowcount
-        forget(connection, concerned)
+        forget(connection, message_ids)
         return dropped
 
-    return await _each(database, selectors, act)
+    return await _act_on_each(database, selectors, act)
 
 
-async def _each(database: Database, selectors: Sequence[Selector], act: Act) -> int:
-    """Do it to what is selected, or without selectors to everything, a page at a time; how many there were.
+async def _act_on_each(database: Database, selectors: Sequence[Selector], act: Action) -> int:
+    """Act on the selected deliveries, or without selectors on all, a page at a time; returns how many there were.
 
-    Between pages there is as long a pause as the last one took: half the time belongs to the relay.
+    After each page there is a pause as long as the page took, so that the relay has half the time.
     """
     if selectors:
         chosen = or_(*(s.condition for s in selectors))
@@ -199,14 +205,14 @@ async def _each(database: Database, selectors: Sequence[Selector], act: Act) -> 
         await asyncio.sleep(time.monotonic() - started)
 
 
-def _act_on_page(act: Act, after: _Place, connection: Connection) -> tuple[int, _Place | None]:
+def _act_on_page(act: Action, after: _Place, connection: Connection) -> tuple[int, _Place | None]:
     follows = tuple_(*_KEY) > tuple_(*after)
     ends = connection.execute(select(*_KEY).where(follows).order_by(*_KEY).offset(PAGE - 1).limit(1)).first()
     last = None if ends is None else (ends.message_id, ends.n)
     return act(connection, and_(follows, true() if last is None else tuple_(*_KEY) <= tuple_(*last))), last
 
 
-def _is_shown(state: Shown) -> ColumnElement[bool]:
+def _is_shown(state: ShownState) -> ColumnElement[bool]:
     leased = delivery.c.lease_owner.is_not(None)
     if state == "active":
         return and_(_is_in("queued"), leased)
@@ -214,6 +220,9 @@ def _is_shown(state: Shown) -> ColumnElement[bool]:
 
 
 def _is_in(*states: State) -> ColumnElement[bool]:
-    """In one of these states. The column is wrapped to keep SQLite from the index over states, whose order is another
-    one: it would sort the whole queue for every page."""
+    """In one of these states.
+
+    The column is wrapped so that SQLite does not use the index over states: that one has another order, and SQLite
+    would sort the whole queue for every page.
+    """
     return func.coalesce(delivery.c.state, "").in_(states)

@@ -8,18 +8,23 @@ from relay.queue.database import Database, QueueUnavailable
 
 
 async def connect(url: str, *, create: bool = True, owner: str | None = None) -> Database:
-    """The database behind `queue.url`, its tables in place.
+    """Open the database behind `queue.url`, with its tables in place.
+
+    A supervisor gives neither `create` nor `owner`: it makes the tables where there are none, and migrates a queue
+    that an earlier release wrote.
 
     Args:
-        owner: a worker's name in leases. Its supervisor has seen to the tables, and a server may be away for now.
+        create: False for a command that only works on a queue that is there.
+        owner: a worker's name in leases. Its supervisor has prepared the tables, so a server may be away for now.
 
     Raises:
-        QueueUnavailable: it cannot be opened, holds another version's queue, or is not there and not to be made.
+        QueueUnavailable: it cannot be opened, its schema version cannot be used, or there is no queue and none is to
+            be made.
     """
     if url.startswith("sqlite:///"):
         from relay.queue.sqlite import SqliteDatabase
 
-        return SqliteDatabase(Path(url.removeprefix("sqlite:///")), create=create)
+        return SqliteDatabase(Path(url.removeprefix("sqlite:///")), create=create, migrate=create and owner is None)
     try:
         from relay.queue.postgresql import PostgresDatabase
     except ModuleNotFoundError as error:

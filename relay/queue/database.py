@@ -1,7 +1,7 @@
-"""Where the store's transactions run: one SQLite file on this host, or a PostgreSQL server that several hosts share.
+"""The interface to a database: one SQLite file on this host, or a PostgreSQL server that several hosts share.
 
-A unit of work is a plain function of a SQLAlchemy connection, the same for both; `relay.queue.sqlite` and
-`relay.queue.postgresql` run it, each in the way that suits it.
+A unit of work is a plain function of a SQLAlchemy connection, the same for both databases. `relay.queue.sqlite` and
+`relay.queue.postgresql` run it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-
-from relay.queue import schema
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -23,18 +21,18 @@ NO_QUEUE = "there is no queue yet; `srs-relay serve` makes it"
 
 
 class QueueUnavailable(Exception):
-    """The queue cannot be read or written now: disk full, locked, corrupt, server away. Nothing was stored."""
+    """The queue cannot be read or written now: disk full, file locked, server away. Nothing was stored."""
 
 
 class Rejected(QueueUnavailable):
-    """The database is well, but it does not take this unit of work."""
+    """The database works, but refuses this unit of work."""
 
 
 class Database(Protocol):
     """Runs units of work, each in a transaction of its own."""
 
     async def write(self, work: Work[T], *, durable: bool) -> T:
-        """Run and commit; with `durable` return only when it would survive a power failure.
+        """Run and commit; with `durable` return only when a power failure cannot undo it.
 
         Raises:
             QueueUnavailable: nothing was committed, or the commit could not be made durable.
@@ -42,7 +40,7 @@ class Database(Protocol):
         ...
 
     async def read(self, work: Work[T], *, long: bool = False) -> T:
-        """Run without the intention to write; `long` work, that reads more than a few rows, outside the event loop.
+        """Run work that only reads; `long` work, which reads more than a few rows, runs outside the event loop.
 
         Raises:
             QueueUnavailable
@@ -50,45 +48,30 @@ class Database(Protocol):
         ...
 
     async def reusable(self) -> int:
-        """Octets that deleted content has left to new content inside the file; 0 where that is the server's affair.
+        """Octets inside the file that deleted content has left free; always 0 on PostgreSQL.
 
         Raises:
             QueueUnavailable
         """
         ...
 
-    async def absent(self, owners: Sequence[str]) -> list[str]:
-        """Those of these owners of leases that show no sign of life; none where that is seen by other means.
+    async def dead_owners(self, owners: Sequence[str]) -> list[str]:
+        """Which of these owners of leases are not connected; always none on SQLite, where the supervisor knows.
 
         Raises:
             QueueUnavailable
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Finish what is under way and let go of all connections."""
+        ...
 
 
-def prepare(connection: Connection, *, create: bool) -> None:
-    """Find the tables, or make them.
+async def repeat_until_done(part: Callable[[], Awaitable[int]]) -> int:
+    """Repeat a short part of a long work until it returns 0; returns the sum of what the parts returned.
 
-    Raises:
-        QueueUnavailable: the queue was written by another version, or is not there and not to be made.
-    """
-    if create:
-        schema.metadata.create_all(connection)
-    elif not inspect(connection).has_table(schema.version.name):
-        raise QueueUnavailable(NO_QUEUE)
-    found = connection.execute(select(schema.version.c.version)).scalar()
-    if found is None:
-        connection.execute(insert(schema.version).values(version=schema.VERSION))
-    elif found != schema.VERSION:
-        raise QueueUnavailable(f"the queue has schema version {found}, this program knows {schema.VERSION}")
-
-
-async def to_the_end(part: Callable[[], Awaitable[int]]) -> int:
-    """Repeat what does a short part of a long work until nothing is left; how much there was in all.
-
-    In between there is as long a pause as the last part took: half the time belongs to the mail.
+    After each part there is a pause as long as the part took, so that mail has half the time.
     """
     total = 0
     while True:
@@ -100,8 +83,8 @@ async def to_the_end(part: Callable[[], Awaitable[int]]) -> int:
         await asyncio.sleep(time.monotonic() - started)
 
 
-def cause(error: Exception) -> str:
-    """What went wrong, in one line and in the words of the system or the database."""
+def error_line(error: Exception) -> str:
+    """What the system or the database says about an error, in one line."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
         error = error.orig
     if isinstance(error.__cause__, Exception):  # what the driver said, before it was fitted to Python's database API

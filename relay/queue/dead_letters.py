@@ -1,7 +1,7 @@
-"""Dead letters: what failed, and whose sender may not be told of it. They are kept, and make way for mail.
+"""Dead letters: failed messages whose sender may not be told. They are kept for a time, and while there is room.
 
-A dead delivery's `next_attempt` is the time of its death, so that the index over due deliveries has them by age. How
-much there is of them is found out by reading from the youngest on, as far as there is room, and no further.
+A dead delivery's `next_attempt` is the time at which it failed, so the index over due deliveries has dead letters in
+the order of their age. To measure them they are read from the youngest on, until they exceed the limit.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, select, tuple_
 
 from relay.queue.change import ONE, forget
-from relay.queue.database import Database, to_the_end
+from relay.queue.database import Database, repeat_until_done
 from relay.queue.schema import delivery, message
 
-STEP = 10_000  # dead letters measured in one go, a power of ten
-OVERHEAD = 1024  # octets that one takes beside its content, about: its rows, and their places in the indexes
-AT_ONCE = 100  # dropped in one transaction, and no more content than
-OCTETS_AT_ONCE = 4 << 20  # but one letter at least: dropping is never in the way
+STEP = 10_000  # dead letters measured by one query, a power of ten
+OVERHEAD = 1024  # octets that a dead letter takes beside its content, about: its rows and index entries
+AT_ONCE = 100  # dead letters dropped in one transaction
+OCTETS_AT_ONCE = 4 << 20  # content dropped in one transaction, or one larger letter
 
 
 class _Place(NamedTuple):
+    """Where a dead letter stands in the order of age."""
+
     died: float
     message_id: int
     n: int
@@ -43,15 +45,15 @@ class DeadLetters:
         self._database = database
 
     async def drop(self, before: float) -> int:
-        """Drop those that died before a time or at it, the oldest first; how many there were.
+        """Drop the letters that died at a time or earlier, the oldest first; returns how many there were.
 
         Raises:
             QueueUnavailable
         """
-        return await to_the_end(partial(self.drop_some, before))
+        return await repeat_until_done(partial(self.drop_some, before))
 
     async def drop_some(self, before: float = math.inf) -> int:
-        """As many of the same as one short transaction takes.
+        """Drop as many of these as one short transaction takes; returns how many there were.
 
         Raises:
             QueueUnavailable
@@ -59,7 +61,7 @@ class DeadLetters:
         return await self._database.write(partial(_drop, before), durable=False)
 
     async def beyond(self, octets: int) -> float:
-        """When the youngest of those died that do not fit into so many octets; 0 where all of them do.
+        """When the youngest letter died that does not fit into so many octets; 0 if all fit.
 
         Raises:
             QueueUnavailable
@@ -68,7 +70,7 @@ class DeadLetters:
         while True:
             end, more = await self._database.read(partial(_measure, last, step), long=True)
             if total + more > octets and step > 1:
-                step //= 10  # look closer
+                step //= 10  # the limit is somewhere inside this step
             elif total + more > octets and end is not None:
                 return end.died
             elif end is None:
@@ -78,16 +80,16 @@ class DeadLetters:
 
 
 def _measure(last: _Place, step: int, connection: Connection) -> tuple[_Place | None, int]:
-    """The next `step` letters before one, by age: the oldest of them (None where there are fewer), and their octets."""
+    """The next `step` letters older than one: the oldest of them (None if there are fewer), and their octets."""
     older = (delivery.c.state == "dead", tuple_(*_ORDER) < tuple_(*last))
     backwards = select(*_ORDER).where(*older).order_by(*(column.desc() for column in _ORDER))
     row = connection.execute(backwards.offset(step - 1).limit(1)).first()
     end = None if row is None else _Place(*row)
-    # What died together lies together, so that a message with many recipients counts once.
-    found = select(delivery.c.message_id).where(*older, delivery.c.message_id != last.message_id)
+    # The recipients of a message that died together stand together, so the message counts once.
+    message_ids = select(delivery.c.message_id).where(*older, delivery.c.message_id != last.message_id)
     if end is not None:
-        found = found.where(tuple_(*_ORDER) >= tuple_(*end))
-    sizes = select(func.coalesce(func.sum(message.c.size + OVERHEAD), 0)).where(message.c.id.in_(found))
+        message_ids = message_ids.where(tuple_(*_ORDER) >= tuple_(*end))
+    sizes = select(func.coalesce(func.sum(message.c.size + OVERHEAD), 0)).where(message.c.id.in_(message_ids))
     return end, int(connection.execute(sizes).scalar_one())
 
 
@@ -99,7 +101,7 @@ def _drop(before: float, connection: Connection) -> int:
         if rows and octets > OCTETS_AT_ONCE:
             break
         rows.append({"b_message": row.message_id, "b_n": row.n})
-    if rows:  # unless one was brought back to life meanwhile
+    if rows:  # the state is checked again, because a letter may have been retried since
         connection.execute(delete(delivery).where(*ONE, delivery.c.state == "dead"), rows)
         forget(connection, {row["b_message"] for row in rows})
     return len(rows)

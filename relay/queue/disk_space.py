@@ -1,8 +1,8 @@
-"""Whether the disk has room for more mail: asked before a message is taken, so that none is lost to a full one.
+"""Whether the disk has room for more mail; this is checked before a message is accepted.
 
-An SQLite file does not shrink when mail leaves; what becomes free inside it is filled again before the file grows. So
-that counts as room too, as long as the disk itself has enough for the write-ahead log. Mail that nobody waits for never
-stands in the way of new mail: where room is short the oldest dead letters go first.
+An SQLite file does not shrink when mail leaves: its free pages are used again before the file grows. So they count as
+room too, if the disk itself has enough for the write-ahead log. Where room is short the oldest dead letters are
+dropped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from relay.queue.database import QueueUnavailable
 
 log = structlog.get_logger()
 
-BELIEVED_FOR = 1.0  # seconds between two looks into the file
-LOG_ROOM = 32 << 20  # octets of the disk for the write-ahead log, which nothing inside the file makes up for
+MEASURE_EVERY = 1.0  # seconds for which a measurement of the free pages counts
+LOG_ROOM = 32 << 20  # octets of the disk for the write-ahead log, which free pages cannot replace
 
 
 class FreeSpace:
-    """The disk under an SQLite queue; a database server looks after its own.
+    """The room on the disk of an SQLite queue; with a database server there is always room.
 
     Args:
-        folder: where it is, see `config_sections.Queue.folder`.
+        folder: the folder of the queue, see `QueueSection.folder`; None with a database server.
         minimum: octets that must stay free (`queue.min_free`).
-        reusable: tells how many octets are free inside the file.
-        make_room: drops some dead letters, and tells how many.
+        reusable: returns how many octets are free inside the file.
+        make_room: drops some dead letters, and returns how many.
     """
 
     def __init__(
@@ -44,23 +44,23 @@ class FreeSpace:
         self._minimum = minimum
         self._reusable = reusable
         self._make_room = make_room
-        self._looking = asyncio.Lock()
-        self._looked_at = 0.0
-        self._inside = 0
-        self._found_room = True
+        self._measuring = asyncio.Lock()
+        self._measured_at = 0.0
+        self._inside = 0  # octets free inside the file, when they were measured last
+        self._had_room = True  # whether those were enough
         self._was_enough = True
 
     async def enough(self) -> bool:
-        """Whether there is room for mail, or could be made."""
+        """Whether there is room for mail, after dead letters have made way."""
         if self._folder is None:
             return True
         problem: str | None = None
         try:
             enough = self._on_disk(self._folder) >= self._minimum
             if enough:
-                self._looked_at = 0.0  # what was found inside the file when there was less is no matter any more
+                self._measured_at = 0.0  # the last measurement is outdated when the disk gets full again
             else:
-                enough = await self._with_the_inside(self._folder)
+                enough = await self._enough_with_file(self._folder)
         except (OSError, QueueUnavailable) as error:
             enough, problem = False, str(error)
         if enough != self._was_enough:
@@ -70,25 +70,26 @@ class FreeSpace:
 
     @staticmethod
     def _on_disk(folder: Path) -> int:
-        found = os.statvfs(folder)
-        return found.f_bavail * found.f_frsize
+        disk = os.statvfs(folder)
+        return disk.f_bavail * disk.f_frsize
 
-    async def _with_the_inside(self, folder: Path) -> bool:
-        async with self._looking:
+    async def _enough_with_file(self, folder: Path) -> bool:
+        async with self._measuring:
             on_disk = self._on_disk(folder)
             if on_disk < min(self._minimum // 2, LOG_ROOM):
                 return False
             wanted = self._minimum - on_disk
-            if time.monotonic() - self._looked_at > BELIEVED_FOR or (self._found_room and self._inside < wanted):
-                await self._look(wanted)
+            if time.monotonic() - self._measured_at > MEASURE_EVERY or (self._had_room and self._inside < wanted):
+                await self._measure(wanted)
             return self._inside >= wanted
 
-    async def _look(self, wanted: int) -> None:
+    async def _measure(self, wanted: int) -> None:
+        """Measure the room inside the file, and drop dead letters until there is as much as wanted."""
         dropped = 0
         try:
             while (inside := await self._reusable()) < wanted and (more := await self._make_room()):
                 dropped += more
-            self._inside, self._found_room, self._looked_at = inside, inside >= wanted, time.monotonic()
+            self._inside, self._had_room, self._measured_at = inside, inside >= wanted, time.monotonic()
         finally:
             if dropped:
                 log.warning("dead_letters_dropped", count=dropped, limit="queue.min_free")

@@ -1,4 +1,4 @@
-"""The queue on a PostgreSQL server, shared by any number of hosts. A commit there is durable if its server says so."""
+"""The queue on a PostgreSQL server, shared by any number of hosts. Its settings say how durable a commit is."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from relay.queue import presence
-from relay.queue.database import QueueUnavailable, Rejected, Work, cause, prepare
-from relay.queue.presence import Presence
+from relay.queue import presence, schema
+from relay.queue.database import QueueUnavailable, Rejected, Work, error_line
+from relay.queue.migrations import Step, prepare
+from relay.queue.presence import APPLICATION, Presence
 
 T = TypeVar("T")
 
-_ERRORS = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)  # SQLAlchemy lets some of its pass
+log = structlog.get_logger()
+
+_ERRORS = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)  # SQLAlchemy passes some on as is
 
 CONNECT_TIMEOUT = 10.0  # seconds until a server that does not answer counts as away
 STATEMENT_TIMEOUT = 60.0  # seconds for one statement; only a server in trouble takes longer
 CONNECTIONS = 5  # of one worker, and as many again while it is busy
-# So that the server lets go of what a host held that died, or that the network has lost, within half a minute.
+MIGRATION_LOCK_TIMEOUT = 10  # seconds in which a step waits for a table; the mail of all hosts waits behind it
+# With these the server notices within half a minute that a host is dead or lost, and frees its locks.
 NOTICE_DEAD_HOSTS = """
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
     SET tcp_user_timeout = 25000
 """
-PREPARING = 8_314_471  # the advisory lock under which one host at a time makes the tables
+PREPARING = 8_314_471  # the advisory lock under which one host at a time makes or migrates the tables
 
 
 class PostgresDatabase:
-    """A server, named by a libpq URI (`postgresql://user@host/database?sslmode=verify-full`).
+    """A database on a server, named by a libpq URI (`postgresql://user@host/database?sslmode=verify-full`).
 
-    A password is best left to `~/.pgpass` or PGPASSFILE. With the name of a worker it writes only while the others can
-    see that this worker lives.
+    A password is best left to `~/.pgpass` or PGPASSFILE.
+
+    Args:
+        owner: the name of a worker. The database is then written only while other hosts can see that it lives.
     """
 
     def __init__(self, url: str, owner: str | None = None) -> None:
@@ -60,31 +67,34 @@ class PostgresDatabase:
                 self._dsn,
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=STATEMENT_TIMEOUT,
-                server_settings={"application_name": "srs-relay"},
+                server_settings={"application_name": APPLICATION},
             )
             await connection.execute(NOTICE_DEAD_HOSTS)
             return connection
         except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             server = urlsplit(self._dsn)
-            where = (server.hostname or "localhost") + server.path
-            raise QueueUnavailable(f"PostgreSQL at {where}: {cause(error)}") from error
+            name = (server.hostname or "localhost") + server.path
+            raise QueueUnavailable(f"PostgreSQL at {name}: {error_line(error)}") from error
 
     async def prepare(self, *, create: bool) -> None:
-        """Find the tables, or make them; several hosts may do so at once.
+        """Find the tables; with `create` make or migrate them where needed. Several hosts may do so at once.
 
         Raises:
-            QueueUnavailable
+            QueueUnavailable: nothing was changed.
         """
 
-        def once(connection: Connection) -> None:
+        def work(connection: Connection) -> int | None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({PREPARING})")
-            prepare(connection, create=create)
+            before = partial(_before_migration, connection) if create else None
+            return prepare(connection, create=create, before=before)
 
         try:
-            await self.write(once, durable=True)
+            migrated = await self.write(work, durable=True)
         except QueueUnavailable:
             await self.close()
             raise
+        if migrated is not None:
+            log.info("queue_migrated", **{"from": migrated, "to": schema.VERSION, "copy": None})
 
     async def write(self, work: Work[T], *, durable: bool) -> T:
         if self._presence is not None:
@@ -107,8 +117,8 @@ class PostgresDatabase:
     async def reusable(self) -> int:
         return 0
 
-    async def absent(self, owners: Sequence[str]) -> list[str]:
-        return await self.read(partial(presence.absent, owners))
+    async def dead_owners(self, owners: Sequence[str]) -> list[str]:
+        return await self.read(partial(presence.without_lock, owners))
 
     async def close(self) -> None:
         if self._presence is not None:
@@ -116,6 +126,23 @@ class PostgresDatabase:
         await self._engine.dispose()
 
 
+def _before_migration(connection: Connection, version: int, steps: Sequence[Step]) -> None:
+    """Refuse a migration that the hosts at work could not go on with.
+
+    Raises:
+        QueueUnavailable
+    """
+    if not all(step.additive for step in steps):
+        workers = presence.live_workers(connection)
+        if workers:
+            raise QueueUnavailable(
+                f"the queue has to be migrated from schema version {version} to {schema.VERSION}, and workers of the "
+                f"earlier release could not go on with it: stop the relay on every host first. "
+                f"Still at work: {', '.join(workers)}"
+            )
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT}s'")
+
+
 def _unavailable(error: Exception) -> QueueUnavailable:
     answered = isinstance(error, DBAPIError) and not error.connection_invalidated
-    return (Rejected if answered else QueueUnavailable)(f"PostgreSQL: {cause(error)}")
+    return (Rejected if answered else QueueUnavailable)(f"PostgreSQL: {error_line(error)}")

@@ -1,7 +1,7 @@
-"""Statements that every message needs: compiled once, and carried out by the driver itself with plain rows.
+"""Prepared statements: compiled once, and executed by the database driver itself with plain rows.
 
-`Connection.execute` looks a statement up again each time, passes every value of every row through its type and makes a
-result of what gives none. For the handful of small rows that a message is, that takes longer than SQLite does.
+`Connection.execute` looks a statement up each time, passes every value through its type, and builds a result even if
+there is none. For the few small rows of a message that takes longer than SQLite itself.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 
 def run_prepared(connection: Connection, statement: Executable, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Carry a statement out for each row. It has to be one that lives as long as the program.
+    """Execute a statement for each row.
 
     Args:
-        rows: the value of each bound parameter by its name, as the driver takes it: JSON as text.
+        statement: a constant of the program, because its compiled text is kept for good.
+        rows: the values of the bound parameters by name, as the driver takes them: JSON as text.
 
     Raises:
         DBAPIError
@@ -26,7 +27,7 @@ def run_prepared(connection: Connection, statement: Executable, rows: Iterable[M
     dialect = connection.dialect
     sql, names = compiled(statement, dialect)
     values = [tuple(map(row.__getitem__, names)) for row in rows]
-    if dialect.name != "sqlite":  # SQLAlchemy finds out when a server is gone, and lets go of the connection
+    if dialect.name != "sqlite":  # with a server SQLAlchemy is needed: it notices a broken connection and drops it
         connection.exec_driver_sql(sql, values)
         return
     cursor = connection.connection.cursor()
@@ -40,6 +41,6 @@ def run_prepared(connection: Connection, statement: Executable, rows: Iterable[M
 
 @cache
 def compiled(statement: Executable, dialect: Dialect) -> tuple[str, Sequence[str]]:
-    """The text, and the parameters in the order of its placeholders."""
-    found = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
-    return str(found), found.positiontup
+    """The SQL text of a statement, and its parameters in the order of the placeholders."""
+    compilation = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+    return str(compilation), compilation.positiontup

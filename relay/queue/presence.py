@@ -1,7 +1,7 @@
-"""Which workers live, where several hosts share a queue on PostgreSQL: each holds an advisory lock under its own name.
+"""Which workers live, where several hosts share a queue on PostgreSQL: each holds an advisory lock for its name.
 
-The server lets go of the lock when the connection that took it ends, whatever became of the worker, its host, or the
-network in between. So nobody has to guess from host names and process numbers, which containers share.
+The server frees the lock when the connection that took it ends, whether the worker, its host or the network failed.
+Host names and process numbers would not tell, because containers share them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,29 @@ from hashlib import blake2b
 
 import asyncpg
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
-from relay.queue.database import QueueUnavailable, cause
+from relay.queue.database import QueueUnavailable, error_line
+from relay.queue.schema import delivery
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 10.0  # seconds after which the connection is asked whether it still stands
-RETRY_AFTER = 1.0  # seconds between two tries to take a lock again that was lost
+LOOK_EVERY = 10.0  # seconds between two checks of the connection
+RETRY_AFTER = 1.0  # seconds between two tries to take a lost lock again
+APPLICATION = "srs-relay"  # the name of our connections in pg_stat_activity
+
 _ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_LOCKS = text("""
+    SELECT lock.classid::bigint << 32 | lock.objid::bigint AS key, host(session.client_addr) AS address
+    FROM pg_locks AS lock JOIN pg_stat_activity AS session ON session.pid = lock.pid
+    WHERE lock.locktype = 'advisory' AND lock.objsubid = 1 AND lock.granted
+        AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND session.application_name = :application AND session.pid <> pg_backend_pid()
+""")
 
 
 class Presence:
-    """Shows that a worker lives, for as long as it is not closed.
+    """Holds the lock of one worker until it is closed.
 
     Args:
         connect: opens a connection to the server; raises QueueUnavailable.
@@ -34,17 +44,17 @@ class Presence:
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], owner: str) -> None:
         self._connect = connect
-        self._key = _key(owner)
+        self._key = _lock_key(owner)
         self._connection: asyncpg.Connection | None = None
         self._taking: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._keeping = asyncio.create_task(self._keep(), name="presence")
 
     async def shown(self) -> None:
-        """Return when the others can see that this worker lives: only then it may take a lease.
+        """Return when the lock is held: only then may this worker take a lease.
 
         Raises:
-            QueueUnavailable: they cannot.
+            QueueUnavailable: it cannot be had.
         """
         if self._connection is None or self._connection.is_closed():
             if self._taking is None:
@@ -55,13 +65,13 @@ class Presence:
         try:
             connection = await self._connect()
             try:
-                # A connection of ours that the server has not given up yet may still have it.
+                # This waits if an earlier connection of this worker, which the server has not given up, still has it.
                 await connection.fetchval("SELECT pg_advisory_lock($1)", self._key)
             except BaseException:
                 connection.terminate()
                 raise
         except _ERRORS as error:
-            raise QueueUnavailable(f"PostgreSQL: {cause(error)}") from error
+            raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
         finally:
             self._taking = None
         self._lost.clear()
@@ -69,13 +79,13 @@ class Presence:
         self._connection = connection
 
     async def _keep(self) -> None:
-        """Take the lock again as soon as its connection is lost, whether the server says so or is silent."""
+        """Take the lock again as soon as its connection is lost, or does not answer."""
         failing = False
         while True:
             try:
                 await self.shown()
                 if self._connection is not None:
-                    await self._ask(self._connection)
+                    await self._check(self._connection)
                 failing = False
             except QueueUnavailable as error:
                 if not failing:
@@ -89,14 +99,15 @@ class Presence:
                     await self._lost.wait()
 
     @staticmethod
-    async def _ask(connection: asyncpg.Connection) -> None:
+    async def _check(connection: asyncpg.Connection) -> None:
         try:
             await connection.fetchval("SELECT 1", timeout=LOOK_EVERY)
         except _ERRORS as error:
             connection.terminate()
-            raise QueueUnavailable(f"PostgreSQL: {cause(error)}") from error
+            raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
 
     async def close(self) -> None:
+        """Give the lock back."""
         tasks = [task for task in (self._keeping, self._taking) if task is not None]
         for task in tasks:
             task.cancel()
@@ -105,10 +116,25 @@ class Presence:
             self._connection.terminate()
 
 
-def absent(owners: Sequence[str], connection: Connection) -> list[str]:
-    """Those of these workers that hold no lock, in the transaction at hand."""
-    return [one for one in owners if connection.execute(select(func.pg_try_advisory_xact_lock(_key(one)))).scalar()]
+def without_lock(owners: Sequence[str], connection: Connection) -> list[str]:
+    """Which of these workers hold no lock; until its end the transaction at hand then holds theirs."""
+    return [
+        owner
+        for owner in owners
+        if connection.execute(select(func.pg_try_advisory_xact_lock(_lock_key(owner)))).scalar()
+    ]
 
 
-def _key(owner: str) -> int:
+def live_workers(connection: Connection) -> list[str]:
+    """All workers that hold a lock: by their names in leases, or by their addresses while they have no lease.
+
+    The server knows a hash of a name, so only the name of a worker that has leases can be told.
+    """
+    leased = select(delivery.c.lease_owner).where(delivery.c.lease_owner.is_not(None)).distinct()
+    names = {_lock_key(owner): owner for owner in connection.execute(leased).scalars() if owner is not None}
+    locks = connection.execute(_LOCKS, {"application": APPLICATION})
+    return sorted({names.get(row.key, f"a worker at {row.address or 'localhost'}") for row in locks})
+
+
+def _lock_key(owner: str) -> int:
     return int.from_bytes(blake2b(owner.encode(), digest_size=8).digest(), signed=True)

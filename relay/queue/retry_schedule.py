@@ -1,22 +1,22 @@
-"""When a deferred delivery is tried again, and when trying ends. Pure: the clock and the dice are passed in."""
+"""When a deferred delivery is tried again, and when it expires. Pure: time and randomness are arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-JITTER = 0.2  # so that what was deferred together does not come back together
+JITTER = 0.2  # how much of a wait is random, to both sides: deliveries deferred together are not retried together
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the queue keeps trying; all in seconds.
+    """The times between attempts, and how long they go on; all in seconds.
 
     Attributes:
-        first: until the second attempt; every further wait doubles.
+        first: from the first attempt to the second; every further wait is twice the one before.
         longest: the longest wait between two attempts.
-        retry_for: from arrival until a message is undeliverable; `bounce_retry_for` for the null sender.
-        warn_after: from arrival until a delay warning, where one is due.
+        retry_for: from arrival until a message expires; `bounce_retry_for` if it has the null sender.
+        warn_after: from arrival to the delay warning, if the sender gets one.
     """
 
     first: float = 300.0
@@ -26,19 +26,19 @@ class Patience:
     warn_after: float = 4 * 3600.0
 
     def wait(self, attempts: int, dice: Callable[[], float]) -> float:
-        """Seconds until the next attempt after `attempts` that failed; `dice` gives 0 … 1."""
+        """Seconds to wait after `attempts` deferred attempts; `dice` returns a random number from 0 to 1."""
         base = min(self.first * 2.0 ** min(attempts - 1, 32), self.longest)
         return base * (1 - JITTER + 2 * JITTER * dice())
 
     def again(self, now: float, attempts: int, received: float, expires: float, dice: Callable[[], float]) -> float:
-        """When to try next after `attempts` that failed, the last one at `now`.
+        """When to try next after `attempts` deferred attempts, the last one at `now`.
 
-        The moments at which the sender may have to be told, of the delay and of the end, are never passed over: all
-        deliveries of a message are tried right then, and share one notification.
+        No wait goes past the times of the delay warning and of the expiry: all deliveries of a message are tried at
+        these times, so that they share one notification.
         """
         moments = (received + self.warn_after, expires)
         return min([now + self.wait(attempts, dice), *(moment for moment in moments if moment > now)])
 
     def expires(self, received: float, sender: str) -> float:
-        """When a message that came in at `received` becomes undeliverable."""
+        """When a message that arrived at `received` expires."""
         return received + (self.retry_for if sender else self.bounce_retry_for)

@@ -1,8 +1,10 @@
 """The tables of the queue, the same on SQLite and PostgreSQL.
 
-A message is stored once and never changed; each of its deliveries is a row of its own. A lease is no extra state: it
-pushes `next_attempt` to its own end, so that what a dead worker held becomes due by itself, and the index over due
-deliveries never has to look at leased ones.
+A message is stored once and never changed. Each of its deliveries is a row of its own. A lease is not a state: it moves
+`next_attempt` to its own end. So what a dead worker held becomes due by itself, and the index over due deliveries never
+reads leased ones.
+
+Whoever changes a table here raises `VERSION` and adds a step to `relay.queue.migrations`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sqlalchemy import (
 )
 
 VERSION = 2
-CHUNK = 1 << 20  # octets of content a row; larger messages continue in `chunk`
+CHUNK = 1 << 20  # octets of content in one row; a larger message continues in `chunk`
 
 metadata = MetaData()
 
@@ -70,7 +72,7 @@ delivery = Table(
     Column("lease_owner", Text),
     Column("lease_token", BigInteger),
     Column("last", JSON),
-    # What is due is read in the order of these indexes, and from them alone, so they hold all that scheduling needs.
+    # Due deliveries are read in the order of these indexes, and from them alone: they hold all that scheduling needs.
     Index("delivery_due", "state", "next_attempt", "message_id", "n", "hop"),
     Index("delivery_hop", "hop", "state", "next_attempt", "message_id", "n"),
     sqlite_with_rowid=False,

@@ -1,8 +1,8 @@
 """The queue in one SQLite file, shared by the worker processes of one host.
 
-Units of work run right in the event loop, because a handful of indexed statements takes less time than handing them to
-a thread and back; what may really take long is kept out of it: the sync to disk, checkpoints, reading the whole queue,
-and the wait for another process's lock.
+Units of work run in the event loop, because a few indexed statements take less time than a thread switch. What may
+take long runs outside it: the sync to disk, checkpoints, reading the whole queue, and the wait for another process's
+lock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import structlog
 from sqlalchemy import Connection, RootTransaction, create_engine, event
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 
-from relay.queue import wal
-from relay.queue.database import NO_QUEUE, QueueUnavailable, Rejected, Work, cause, prepare
+from relay.queue import schema, wal
+from relay.queue.database import NO_QUEUE, QueueUnavailable, Rejected, Work, error_line
+from relay.queue.migrations import Step, prepare
+from relay.queue.sqlite_copy import copy_queue, sync
 from relay.queue.wal import WriteAheadLog
 
 T = TypeVar("T")
@@ -30,19 +32,27 @@ log = structlog.get_logger()
 
 LOCK_PATIENCE = 30.0  # seconds to wait for another process's write lock before a transaction is given up
 CHECKPOINT_AT = 16 << 20  # octets of write-ahead log after which it is copied back into the database file
-CHECKPOINT_LATE = 128 << 20  # octets of write-ahead log after which a failure to do so is worth a warning
+CHECKPOINT_LATE = 128 << 20  # octets of write-ahead log after which a failure to do so is logged as a warning
 
-_OF_THE_WORK = (DataError, IntegrityError, InterfaceError, ProgrammingError)  # errors that are no fault of the file
+_WORK_ERRORS = (DataError, IntegrityError, InterfaceError, ProgrammingError)  # the unit of work is wrong, not the file
 
 
 class SqliteDatabase:
     """One SQLite file in WAL mode.
 
-    A commit appends to the write-ahead log without a sync (`synchronous = NORMAL`); `durable` then syncs the log itself
-    in a thread, which is what `synchronous = FULL` would do, only that it does not hold the event loop.
+    A commit appends to the write-ahead log without a sync (`synchronous = NORMAL`). `durable` then syncs the log in a
+    thread. `synchronous = FULL` would do the same, but in the event loop.
+
+    Args:
+        create: whether to make the queue if there is none.
+        migrate: whether to migrate a queue of an earlier release, after a copy of it. Only a process that is alone
+            with the file may do so.
+
+    Raises:
+        QueueUnavailable
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, migrate: bool = False) -> None:
         self._path = path
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 0})
         event.listen(self._engine, "connect", _configure)
@@ -52,16 +62,31 @@ class SqliteDatabase:
         try:
             _make_private(path, create)
             self._connection = self._engine.connect()
-            with _patient(self._connection):
-                prepare(self._connection, create=create)
+            self._prepare(create, migrate)
             self._reader = self._engine.connect()
             self._log = WriteAheadLog(path)
             self._files = (path, Path(f"{path}-wal"))
             self._opened = _identities(self._files)
-            _sync_folder(path.parent)
+            sync(path.parent)
         except (SQLAlchemyError, sqlite3.Error, OSError, QueueUnavailable) as error:
             self._engine.dispose()
-            raise QueueUnavailable(f"{path}: {cause(error)}") from None
+            raise QueueUnavailable(f"{path}: {error_line(error)}") from None
+
+    def _prepare(self, create: bool, migrate: bool) -> None:
+        copies: list[Path] = []
+
+        def copy(version: int, _: Sequence[Step]) -> None:
+            copies.append(copy_queue(self._path, version))
+
+        try:
+            with _patient(self._connection):
+                migrated = prepare(self._connection, create=create, before=copy if migrate else None)
+        except BaseException:
+            for path in copies:  # the queue is as it was
+                path.unlink(missing_ok=True)
+            raise
+        if migrated is not None:
+            log.info("queue_migrated", **{"from": migrated, "to": schema.VERSION, "copy": str(copies[0])})
 
     async def write(self, work: Work[T], *, durable: bool) -> T:
         async with self._lock:
@@ -72,8 +97,8 @@ class SqliteDatabase:
                 with transaction:
                     result = work(self._connection)
             except SQLAlchemyError as error:
-                kind = Rejected if isinstance(error, _OF_THE_WORK) else QueueUnavailable
-                raise kind(f"{self._path}: {cause(error)}") from error
+                kind = Rejected if isinstance(error, _WORK_ERRORS) else QueueUnavailable
+                raise kind(f"{self._path}: {error_line(error)}") from error
         if durable:
             await self._sync()
         if self._checkpoint is None and self._log.octets >= self._checkpoint_at:
@@ -91,7 +116,7 @@ class SqliteDatabase:
                 return self._connection.begin()
             except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
-                    raise QueueUnavailable(f"{self._path}: {cause(error)}") from error
+                    raise QueueUnavailable(f"{self._path}: {error_line(error)}") from error
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.05)
 
@@ -103,7 +128,7 @@ class SqliteDatabase:
         try:
             yield
         except SQLAlchemyError as error:
-            raise QueueUnavailable(f"{self._path}: {cause(error)}") from error
+            raise QueueUnavailable(f"{self._path}: {error_line(error)}") from error
 
     def _read(self, work: Work[T]) -> T:
         with self._reading(), self._reader.begin():
@@ -116,8 +141,8 @@ class SqliteDatabase:
     async def reusable(self) -> int:
         return self._read(lambda c: _pragma(c, "freelist_count") * _pragma(c, "page_size"))
 
-    async def absent(self, owners: Sequence[str]) -> list[str]:
-        return []  # whoever holds the lock on the file knows its workers, and is alone: see `relay.process.supervisor`
+    async def dead_owners(self, owners: Sequence[str]) -> list[str]:
+        return []  # the supervisor, which holds the lock on the file, knows its workers: see `relay.process.supervisor`
 
     # the write-ahead log
 
@@ -125,23 +150,23 @@ class SqliteDatabase:
         try:
             await self._log.sync()
         except OSError as error:
-            raise QueueUnavailable(f"{self._path}: sync: {cause(error)}") from error
+            raise QueueUnavailable(f"{self._path}: sync: {error_line(error)}") from error
 
     async def _start_log_anew(self) -> None:
         try:
             done = await self._log.start_anew()
         except sqlite3.Error as error:
-            raise QueueUnavailable(f"{self._path}: checkpoint: {cause(error)}") from error
+            raise QueueUnavailable(f"{self._path}: checkpoint: {error_line(error)}") from error
         if not done:
             raise QueueUnavailable(f"{self._path}: checkpoint: another process is using the queue")
 
     async def _keep_log_short(self) -> None:
         try:
             async with self._lock:
-                if self._log.octets >= self._checkpoint_at:  # nobody else was faster
+                if self._log.octets >= self._checkpoint_at:  # no other process has done it
                     await self._log.start_anew()
         except sqlite3.Error as error:
-            log.warning("queue_checkpoint", problem=cause(error))
+            log.warning("queue_checkpoint", problem=error_line(error))
         finally:
             self._checkpoint = None
         octets = self._log.octets
@@ -159,9 +184,9 @@ class SqliteDatabase:
 
 
 def _make_private(path: Path, create: bool) -> None:
-    """A new queue is for its owner's eyes only; SQLite gives the files beside it the same mode.
+    """Make a new queue file that only its owner may read; SQLite gives the files beside it the same mode.
 
-    A file that is there is left alone: closing it would end the locks that this process has on it (fcntl(2)).
+    A file that exists is not opened here: closing it would end the locks that this process has on it (fcntl(2)).
     """
     if path.exists():
         return
@@ -171,23 +196,15 @@ def _make_private(path: Path, create: bool) -> None:
 
 
 def _identities(files: Iterable[Path]) -> list[tuple[int, int]]:
-    """What these names lead to: a queue that was removed or replaced would still take mail, and lose it in the end."""
-    found = []
+    """The device and inode numbers of these files: mail that goes into a removed or replaced file would be lost."""
+    identities = []
     for file in files:
         try:
             status = file.stat()
         except OSError:
             continue
-        found.append((status.st_dev, status.st_ino))
-    return found
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+        identities.append((status.st_dev, status.st_ino))
+    return identities
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -206,16 +223,16 @@ def _pragma(connection: Connection, name: str) -> int:
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
-    """What SQLAlchemy drives. `BEGIN IMMEDIATE` goes there by itself, since a listener to SQLAlchemy's `begin` event
-    would slow every statement down; a read is one statement, and needs no transaction around it."""
-    found = connection.connection.dbapi_connection
-    assert isinstance(found, sqlite3.Connection)
-    return found
+    """The driver's connection. `BEGIN IMMEDIATE` is sent to it directly, because a listener to SQLAlchemy's `begin`
+    event would slow every statement down. A read is one statement, and needs no transaction around it."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 @contextmanager
 def _patient(connection: Connection) -> Iterator[None]:
-    """A transaction that may wait for the lock in place: for start-up, when no session is served yet."""
+    """A transaction that waits for the write lock without the event loop: for the start, before there are sessions."""
     driver = _driver(connection)
     driver.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
     try:

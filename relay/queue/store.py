@@ -1,13 +1,11 @@
-"""The durable queue: what is written here survives kill -9 and power failure, and nothing else does.
+"""The store: how the relay reads and changes the durable queue, which survives kill -9 and power failure.
 
-Writers hand in a `Change`; all changes that wait at the same moment share one transaction and one sync. Claiming goes
-by leases: one that is not renewed ends by itself, and the delivery is due again.
+Writers hand in a `Change`. All changes that wait at the same moment share one transaction and one sync.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,21 +14,17 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Executable,
-    bindparam,
     delete,
     exists,
     func,
     insert,
     select,
     tuple_,
-    update,
 )
 
 from relay.mail.message import Message
 from relay.mail.queue_id import first_at
 from relay.queue.change import (
-    LEASED,
-    ONE,
     Change,
     Delivery,
     Due,
@@ -38,39 +32,38 @@ from relay.queue.change import (
     StoredMessage,
     carry_out,
     forget,
-    parameters,
 )
-from relay.queue.database import Database, QueueUnavailable, Rejected, to_the_end
+from relay.queue.database import Database, QueueUnavailable, Rejected, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
+from relay.queue.leases import Leases
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
 from relay.queue.stored_verdict import StoredVerdict
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
-BATCH_OCTETS = 4 << 20  # content that shares one transaction: more would hold the other sessions' acknowledgement up
+BATCH_OCTETS = 4 << 20  # content that shares one transaction: with more, other sessions would wait for their 250
 BATCH_CHANGES = 100
-SWEEP_AT_ONCE = 100  # rows a transaction: a sweep is never in the way
-GRACE = 3.0  # seconds in which a worker whose connection broke shows itself again
-ORPHAN_AGE = 86400.0  # seconds after which content without a message is not just on its way in
+SWEEP_AT_ONCE = 100  # rows in one transaction, so that a sweep does not delay mail
+ORPHAN_AGE = 86400.0  # seconds after which content without a message no longer belongs to one that is being stored
 
 _ORDER = (delivery.c.next_attempt, delivery.c.message_id, delivery.c.n)
-_LEASE = update(delivery).where(*ONE, delivery.c.state == "queued", delivery.c.next_attempt == bindparam("b_seen"))
-_RENEW = update(delivery).where(*LEASED)
 
 
 class Damaged(Exception):
-    """A message in the queue is not whole, and will not be."""
+    """A part of a message is missing from the queue, for good."""
 
 
 @dataclass(slots=True)
 class _Waiting:
+    """A change that waits for its transaction."""
+
     change: Change
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Store:
-    """The queue's only door to the database.
+    """The queue, as one worker uses it.
 
     Args:
         database: where transactions run.
@@ -88,16 +81,17 @@ class Store:
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
+        self._leases = Leases(database, owner)
         self._tokens = SenderTokens(database)
-        self._swept = 0  # the message whose content was looked at last
+        self._swept = 0  # the message whose content the last sweep looked at last
 
     # storing
 
     async def apply(self, change: Change) -> None:
-        """Carry the change out, together with what others want at this moment.
+        """Carry the change out, together with the changes of others that wait at this moment.
 
         Raises:
-            QueueUnavailable: none of it happened.
+            QueueUnavailable: nothing of it was done.
         """
         for stored in change.arrived:
             await self._store_chunks(stored)
@@ -114,7 +108,7 @@ class Store:
             raise
 
     async def _store_chunks(self, stored: StoredMessage) -> None:
-        """All but the first MiB of a large message, ahead of its row, in transactions that do not hold others up."""
+        """Store all but the first MiB of a large message before its row, in transactions that do not delay others."""
         content = stored.message.content
         for n, start in enumerate(range(CHUNK, len(content), CHUNK), start=1):
             values = {"message_id": stored.id, "n": n, "content": content[start : start + CHUNK]}
@@ -126,16 +120,16 @@ class Store:
             await asyncio.sleep(0)
 
     async def _drop_chunks(self, stored: StoredMessage, count: int) -> None:
-        """Leave no content behind on a disk that is full already; what cannot be deleted now is swept up later.
+        """Delete the first `count` chunks of a message that was not stored; a sweep deletes what is left.
 
-        A message that was committed after all, only not made safe, stays whole.
+        A message that was committed, but not synced, keeps its chunks.
         """
-        ours = delete(chunk).where(
+        statement = delete(chunk).where(
             chunk.c.message_id == stored.id, chunk.c.n <= count, ~exists().where(message.c.id == stored.id)
         )
         try:
             if count:
-                await self._database.write(lambda c: c.execute(ours), durable=False)
+                await self._database.write(lambda c: c.execute(statement), durable=False)
         except QueueUnavailable:
             pass
 
@@ -170,7 +164,7 @@ class Store:
         await self._database.write(lambda connection: carry_out(connection, changes), durable=durable)
 
     async def _not_committed(self, batch: Sequence[_Waiting], error: Exception) -> None:
-        """A change that cannot be stored must not take its neighbours with it; a queue that cannot be written does."""
+        """Try the changes of a batch again one by one, unless the database itself cannot be written."""
         if len(batch) == 1 or (isinstance(error, QueueUnavailable) and not isinstance(error, Rejected)):
             for waiting in batch:
                 waiting.done.set_exception(error)
@@ -183,10 +177,14 @@ class Store:
             else:
                 waiting.done.set_result(None)
 
-    # claiming
+    # due deliveries and leases
 
     async def due(self, now: float, limit: int, *, after: Due | None = None, hop: str | None = None) -> list[Due]:
-        """Up to `limit` deliveries due at `now`, the longest due first; of one next hop, or past one that was seen.
+        """Up to `limit` deliveries that are due at `now`, the longest due first.
+
+        Args:
+            after: the last delivery of the page before.
+            hop: only deliveries of this next hop.
 
         Raises:
             QueueUnavailable
@@ -204,62 +202,25 @@ class Store:
         return await self._database.read(lambda c: [Due(*row) for row in c.execute(statement)])
 
     async def lease(self, wanted: Sequence[Due], until: float) -> list[Delivery]:
-        """Lease these deliveries until a time; those that another worker took, or that changed since, are left out.
-
-        Raises:
-            QueueUnavailable
-        """
-        if not wanted:
-            return []
-        token = secrets.randbits(62)
-        rows = [{"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt} for d in wanted]
-        values = {"lease_owner": self.owner, "lease_token": token, "next_attempt": until}
-        mine = select(delivery).where(delivery.c.lease_owner == self.owner, delivery.c.lease_token == token)
-
-        def work(connection: Connection) -> list[Delivery]:
-            connection.execute(_LEASE.values(values), rows)
-            return [Delivery(**row._mapping) for row in connection.execute(mine)]
-
-        return await self._database.write(work, durable=False)
+        """See `Leases.lease`."""
+        return await self._leases.lease(wanted, until)
 
     async def renew(self, keys: Iterable[Key], until: float) -> None:
-        """Push the end of these leases out.
-
-        Raises:
-            QueueUnavailable
-        """
-        rows = [parameters(key) for key in keys]
-        if rows:
-            await self._database.write(partial(_execute, _RENEW.values(next_attempt=until), rows), durable=False)
+        """See `Leases.renew`."""
+        await self._leases.renew(keys, until)
 
     async def free(self, owner: str | None, now: float) -> int:
-        """End every lease of an owner, or of everybody; how many there were.
-
-        Raises:
-            QueueUnavailable
-        """
-        owned = delivery.c.lease_owner.is_not(None) if owner is None else delivery.c.lease_owner == owner
-        statement = update(delivery).where(owned).values(lease_owner=None, lease_token=None, next_attempt=now)
-        return await self._database.write(lambda c: c.execute(statement).rowcount, durable=False)
+        """See `Leases.free`."""
+        return await self._leases.free(owner, now)
 
     async def free_abandoned(self, now: float) -> int:
-        """End the leases of workers that live no more, on whatever host they were; how many there were.
-
-        Raises:
-            QueueUnavailable
-        """
-        statement = select(delivery.c.lease_owner).where(delivery.c.lease_owner.is_not(None)).distinct()
-        owners = await self._database.read(lambda c: [str(owner) for owner in c.execute(statement).scalars()])
-        gone = await self._database.absent(owners)
-        if gone:
-            await asyncio.sleep(GRACE)
-            gone = await self._database.absent(gone)
-        return sum([await self.free(owner, now) for owner in gone])
+        """See `Leases.free_abandoned`."""
+        return await self._leases.free_abandoned(now)
 
     # reading
 
     async def load(self, message_id: int) -> StoredMessage | None:
-        """A message with its content; None where it is gone.
+        """A message with its content; None if it is no longer in the queue.
 
         Raises:
             Damaged: a part of the content is missing.
@@ -276,7 +237,7 @@ class Store:
             if piece is None:
                 if await self._database.read(partial(_scalar, select(message.c.id).where(message.c.id == message_id))):
                     raise Damaged(f"content is missing from octet {have} on")
-                return None  # dropped meanwhile
+                return None  # it was dropped between two reads
             pieces.append(piece)
             have += len(piece)
             await asyncio.sleep(0)
@@ -303,7 +264,7 @@ class Store:
         return {str(state): int(count) for state, count in rows}
 
     async def ping(self) -> None:
-        """Find out whether a change could be stored now.
+        """Check whether a change could be stored now.
 
         Raises:
             QueueUnavailable
@@ -314,7 +275,7 @@ class Store:
         """See `Database.reusable`."""
         return await self._database.reusable()
 
-    # senders and authors under a token
+    # sender tokens
 
     async def token_for(self, sender: str, now: float, lifetime: float) -> str:
         """See `SenderTokens.token_for`."""
@@ -328,19 +289,19 @@ class Store:
         """See `SenderTokens.sender_of`."""
         return await self._tokens.sender_of(token, now)
 
-    # keeping it tidy
+    # upkeep
 
     async def sweep(self, now: float) -> None:
-        """Forget expired sender tokens, and content that lost its message.
+        """Delete expired sender tokens, and content without a message.
 
         Raises:
             QueueUnavailable
         """
-        await to_the_end(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
+        await repeat_until_done(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
         await self._sweep_content(first_at(now - ORPHAN_AGE))
 
     async def _sweep_content(self, before: int) -> None:
-        """Forget what a worker that died left behind while it stored a large message; a part of the queue a call."""
+        """Delete chunks of messages that were never stored, because their worker died; each call continues the last."""
         statement = (
             select(chunk.c.message_id)
             .where(chunk.c.message_id > self._swept, chunk.c.message_id < before)
@@ -350,14 +311,14 @@ class Store:
         )
 
         def work(connection: Connection) -> int:
-            found = list(connection.execute(statement).scalars())
-            forget(connection, found)
-            return found[-1] if len(found) == SWEEP_AT_ONCE else 0
+            message_ids = list(connection.execute(statement).scalars())
+            forget(connection, message_ids)
+            return message_ids[-1] if len(message_ids) == SWEEP_AT_ONCE else 0
 
         self._swept = await self._database.write(work, durable=False)
 
     async def close(self) -> None:
-        """Finish what is waiting, then let the database go."""
+        """Store what is waiting, then close the database."""
         self._closing = True
         self._wake.set()
         if self._writer is not None:

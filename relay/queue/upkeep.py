@@ -1,5 +1,5 @@
-"""What a worker does for the queue from time to time: old dead letters go, and what nothing refers to any more; what a
-worker that died had under way is free for the others.
+"""Upkeep of the queue, which every worker does from time to time: it drops old dead letters and leftovers, and frees
+the leases of dead workers.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from relay.queue.store import Store
 
 log = structlog.get_logger()
 
-TIDY_EVERY = 600.0  # seconds
-LOOK_EVERY = 10.0  # seconds between two looks for workers that live no more
+TIDY_EVERY = 600.0  # seconds between two times that dead letters and leftovers are dropped
+FREE_EVERY = 10.0  # seconds between two looks for dead workers
 
 
 class Upkeep:
-    """Args:
-    store: the queue.
-    limits: its section of the configuration.
+    """The periodic work of one worker.
+
+    Args:
+        store: the queue.
+        limits: its section of the configuration.
     """
 
     def __init__(self, store: Store, limits: QueueSection) -> None:
@@ -31,8 +33,8 @@ class Upkeep:
         self._limits = limits
 
     async def run(self) -> None:
-        """Do all of it again and again, until it is cancelled."""
-        await asyncio.gather(_repeat(self._tidy_up, TIDY_EVERY), _repeat(self._free_abandoned, LOOK_EVERY))
+        """Repeat all of it until the task is cancelled."""
+        await asyncio.gather(_repeat(self._tidy_up, TIDY_EVERY), _repeat(self._free_abandoned, FREE_EVERY))
 
     async def _tidy_up(self) -> None:
         await self._drop_dead("queue.keep_dead", time.time() - self._limits.keep_dead)

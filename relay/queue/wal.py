@@ -1,9 +1,9 @@
-"""The write-ahead log of an SQLite queue: made durable, copied back into the database file, and started anew.
+"""The write-ahead log of an SQLite queue: how it is synced, copied into the database file, and started anew.
 
-SQLite appends what is committed to the log; a checkpoint copies it into the database file, and the next commit then
-starts the log anew. Before 3.51.3 a checkpoint can lose commits for good if the log is started anew while it begins
-(https://sqlite.org/wal.html#walresetbug). So none runs here unless a second connection holds the write lock meanwhile:
-who cannot write cannot start the log anew.
+SQLite appends every commit to the log. A checkpoint copies the log into the database file, and the next commit then
+starts the log anew. Before 3.51.3 a checkpoint can lose commits for good if another process starts the log anew while
+it begins (https://sqlite.org/wal.html#walresetbug). So a checkpoint runs here only while a second connection holds the
+write lock: a process that cannot write cannot start the log anew.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 
 from relay.queue.schema import VERSION
 
-LOCK_PATIENCE = 1.0  # seconds to wait for other processes' writers; they wait for a checkpoint in turn
-_HEADER = 32  # octets at the beginning of the log, with salts that are new whenever it starts anew
+LOCK_PATIENCE = 1.0  # seconds that a checkpoint waits for the writers of other processes
+_HEADER = 32  # octets at the beginning of the log; its salts change whenever the log starts anew
 
 
 class WriteAheadLog:
-    """The log beside one database file, which is open in this process already; everything slow runs in threads.
+    """The log beside one database file, which this process has open already; everything slow runs in threads.
 
-    Syncs run one after the other: the kernel reports a failed one once for each open file, so a second one beside it
-    would pass for a success.
+    Syncs run one after the other: the kernel reports a failure once for each open file, so a second sync at the same
+    time would look like a success.
 
     Attributes:
-        suspect: whether a sync failed. The kernel may have dropped a part of the log then, and whatever follows the gap
+        suspect: whether a sync failed. The kernel may have dropped a part of the log then, and what follows the gap
             would be lost with it. Only a log that was started anew can be trusted again.
 
     Raises:
@@ -44,13 +44,14 @@ class WriteAheadLog:
 
     @property
     def octets(self) -> int:
+        """The size of the log."""
         return os.fstat(self._file).st_size
 
     async def sync(self) -> None:
-        """Return when all that is committed would survive a power failure.
+        """Return when no power failure can undo what is committed.
 
-        That holds whatever other processes do. The sync covers the log from its beginning. What is no longer in it when
-        the sync begins was copied back, and the database file synced, before the log could be started anew.
+        This holds whatever other processes do: the sync covers the whole log, and commits that are no longer in it were
+        copied into the database file, which was synced before the log could start anew.
 
         Raises:
             OSError
@@ -67,10 +68,10 @@ class WriteAheadLog:
             raise
 
     async def start_anew(self) -> bool:
-        """Copy all of the log back and start it anew, while no process writes; the caller keeps this one from it.
+        """Copy the log into the database file and start it anew. The caller writes nothing meanwhile.
 
         Returns:
-            Whether it is done. It cannot be while another process reads what only the log has, or writes without end.
+            Whether it was done. It fails while another process reads what only the log has, or does not stop writing.
 
         Raises:
             sqlite3.Error
@@ -84,7 +85,7 @@ class WriteAheadLog:
             with self._writer:
                 busy, frames, copied = self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if not busy and copied == frames:
-                # Any commit starts the log anew now; this one does so here, because it takes a sync.
+                # The next commit starts the log anew, and waits for a sync. This one does it outside the event loop.
                 self._writer.execute("BEGIN IMMEDIATE")
                 with self._writer:
                     self._writer.execute(f"PRAGMA user_version = {VERSION}")
@@ -96,6 +97,7 @@ class WriteAheadLog:
         return anew
 
     def close(self) -> None:
+        """Wait for what is under way, and close the file."""
         self._syncing.shutdown()
         self._copying.shutdown()
         self._writer.close()
@@ -110,10 +112,11 @@ def _connection(path: Path) -> sqlite3.Connection:
 
 
 def configure(connection: sqlite3.Connection) -> None:
-    """What all connections to the queue have to agree on.
+    """Set what all connections to the queue must have in common.
 
-    NORMAL syncs log and database file in a checkpoint, and the head of a log that is started anew, but no commit: that
-    is for `WriteAheadLog.sync`. Only `start_anew` copies the log back, and it is cut short whenever it starts anew.
+    NORMAL syncs the log and the database file in a checkpoint, and the header of a log that is started anew, but no
+    commit: `WriteAheadLog.sync` does that. Only `start_anew` makes checkpoints; the log file is truncated when it
+    starts anew.
     """
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")

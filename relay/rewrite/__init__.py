@@ -1,1 +1,1 @@
-"""The envelope sender that leaves (SRS) and the trace fields on top."""
+"""What is rewritten of a message that leaves: the envelope sender (SRS) and From; and the trace field on top."""

@@ -1,8 +1,8 @@
-"""From, the last resort: an author whose mail would fail DMARC at the next hop becomes an address of ours.
+"""Rewrites From, as a last resort: an author whose mail would fail DMARC at the next hop becomes an address of ours.
 
-This is the one edit of a field that came in. It happens in steps, because an address may have to be stored first:
-`authors` says who wrote, `relay.srs.reply_address.reply_addresses` which addresses of ours stand for them, and
-`rewritten` makes the message that leaves.
+This is the only edit of a field that came in. It takes three steps, because an author may have to be stored first:
+`author_addresses` reads who wrote, `relay.srs.reply_address.reply_addresses` makes the addresses of ours for them, and
+`with_rewritten_from` makes the message that leaves.
 """
 
 from __future__ import annotations
@@ -17,76 +17,76 @@ from relay.srs.reply_address import UNKNOWN
 
 ORIGINAL = b"X-Original-From"
 
-_LINE_OCTETS = 998  # RFC 5322 section 2.1.1: what a line may have
+_LINE_OCTETS = 998  # of a line at most (RFC 5322 section 2.1.1)
 
 
-def authors(message: Message) -> tuple[str, ...]:
+def author_addresses(message: Message) -> tuple[str, ...]:
     """The addresses in the From fields as far as they can be read, each once."""
     return tuple(dict.fromkeys(author.address for author in _authors(message)))
 
 
-def rewritten(message: Message, addresses: Mapping[str, str], domain: str) -> Message:
-    """The message as it leaves when its authors may not appear in From.
+def with_rewritten_from(message: Message, addresses: Mapping[str, str], domain: str) -> Message:
+    """The message as it leaves if its authors may not appear in From.
 
-    One From stands in the place of the first: each author under the address of ours, with the name (or where there is
-    none the address, written `news at shop.example`) and `via DOMAIN`, as mailing lists do it. Where nobody can be
-    read, what stood there becomes the name, over an address that takes no replies. Every From that came in stays where
-    it was, as `X-Original-From` with the same octets, and below the new one stands a Reply-To with the authors where
-    there was none. All other fields and the body are those that came in. A message whose authors are all of `domain`
-    already, or that has none, comes back as it is.
+    One From takes the place of the first. It names each author under the address of ours, with the author's name (or
+    without a name the address, written `news at shop.example`) and `via DOMAIN`, as mailing lists do. If no author can
+    be read, the text of From becomes the name, over an address that takes no replies. Every From that came in stays in
+    its place as `X-Original-From` with the same octets. If there was no Reply-To, one with the authors follows the new
+    From. All other fields and the body stay as they came in. A message whose authors are all of `domain` already, or
+    that has none, is returned as it is.
 
-    The content is copied: a large message is for a thread.
+    The content is copied, so a large message should be rewritten in a thread.
 
     Args:
-        addresses: an address of `domain` for each of `authors(message)`.
+        addresses: an address of `domain` for each of `author_addresses(message)`.
         domain: ours, normal.
 
     Raises:
         KeyError: there is no address for an author.
     """
-    found = _authors(message)
-    if {*author_domains(message), *(domain_of(author.address) for author in found)} <= {domain}:
+    authors = _authors(message)
+    if {*author_domains(message), *(domain_of(author.address) for author in authors)} <= {domain}:
         return message
-    shown = [_shown(author, addresses[author.address], domain) for author in found]
-    on_top = field("From", shown or [_unknown(message, domain)])
-    if found and not message.all("reply-to"):
-        on_top += field("Reply-To", [Author(clean(name), address) for name, address in found])
+    new_authors = [_new_author(author, addresses[author.address], domain) for author in authors]
+    new_fields = field("From", new_authors or [_unknown_author(message, domain)])
+    if authors and not message.all("reply-to"):
+        new_fields += field("Reply-To", [Author(clean(name), address) for name, address in authors])
     header = []
-    for one in message.fields:
-        if one.name == "from":
-            header.append(on_top + _renamed(one))
-            on_top = b""
+    for header_field in message.fields:
+        if header_field.name == "from":
+            header.append(new_fields + _renamed(header_field))
+            new_fields = b""
         else:
-            header.append(one.raw)
+            header.append(header_field.raw)
     return message.with_header(b"".join(header))
 
 
 def _authors(message: Message) -> list[Author]:
-    return [author for value in _values(message) for author in read(value)][:AUTHORS]
+    return [author for value in _from_values(message) for author in read(value)][:AUTHORS]
 
 
-def _values(message: Message) -> Iterator[str]:
-    """The From fields as text, as far as they are read."""
+def _from_values(message: Message) -> Iterator[str]:
+    """The values of the From fields as text, up to `READ_CHARACTERS` in all."""
     room = READ_CHARACTERS
-    for one in message.all("from"):
-        if value := text_of(one.value)[:room]:
+    for from_field in message.all("from"):
+        if value := text_of(from_field.value)[:room]:
             yield value
             room -= len(value)
 
 
-def _shown(author: Author, address: str, domain: str) -> Author:
+def _new_author(author: Author, address: str, domain: str) -> Author:
     if address == author.address:
         return Author(clean(author.name), address)
     return Author(f"{clean(author.name) or clean(author.address)} via {domain}", address)
 
 
-def _unknown(message: Message, domain: str) -> Author:
-    return Author(f"{clean(decoded(' '.join(_values(message))))} via {domain}", f"{UNKNOWN}@{domain}")
+def _unknown_author(message: Message, domain: str) -> Author:
+    return Author(f"{clean(decoded(' '.join(_from_values(message))))} via {domain}", f"{UNKNOWN}@{domain}")
 
 
-def _renamed(one: HeaderField) -> bytes:
-    """The field under its new name, folded after it where the first line would become too long."""
-    value = one.raw.partition(b":")[2]
+def _renamed(from_field: HeaderField) -> bytes:
+    """The field as X-Original-From, folded after the new name if the first line would become too long."""
+    value = from_field.raw.partition(b":")[2]
     first_line = value.partition(b"\r\n")[0]
     fold = b"" if len(ORIGINAL) + 1 + len(first_line) <= _LINE_OCTETS else b"\r\n "
     return ORIGINAL + b":" + fold + value

@@ -1,7 +1,7 @@
-"""The trace field that every hop owes the next (RFC 5321 section 4.4): `Received`.
+"""Writes `Received`, the trace field that every hop has to add (RFC 5321 section 4.4).
 
-What the client said of itself is reduced to harmless ASCII, and a recipient is named only where there is one and the
-sender gave it, so that an alias never gives away the mailbox behind it.
+What the client says of itself is reduced to harmless ASCII. A recipient is named only if there is just one, and only as
+the client gave it, so that an alias does not show the mailbox behind it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def received_field(client: Client, hostname: str, queue_id: str, recipient: str,
     """One `Received` field with its CRLF.
 
     Args:
-        recipient: the one recipient as it was given, left out where it is not ASCII; empty where there are several.
-        smtputf8: whether the transaction used SMTPUTF8 (RFC 6531 section 4.3: another `with` word).
+        recipient: the one recipient as it was given, left out if it is not ASCII; empty if there are several.
+        smtputf8: the transaction used SMTPUTF8, which has its own `with` keyword (RFC 6531 section 4.3).
         now: seconds since 1970.
     """
     name = _UNSAFE.sub("?", client.helo)[:255] or "unknown"
-    who = " ".join(part for part in (_UNSAFE.sub("?", client.ptr) or "unknown", f"[{address_literal(client.ip)}]"))
+    host = f"{_UNSAFE.sub('?', client.ptr) or 'unknown'} [{address_literal(client.ip)}]"
     protocol = client.protocol.replace("ESMTP", "UTF8SMTP") if smtputf8 else client.protocol
-    lines = [f"from {name} ({who})", f"by {hostname} with {protocol} id {queue_id}"]
+    lines = [f"from {name} ({host})", f"by {hostname} with {protocol} id {queue_id}"]
     if client.tls:
         lines.append(f"({_UNSAFE.sub(' ', client.tls)})")
     if recipient.isascii() and recipient:
@@ -35,11 +35,11 @@ def received_field(client: Client, hostname: str, queue_id: str, recipient: str,
     return ("Received: " + "\r\n\t".join(lines) + f";\r\n\t{_date(int(now))}\r\n").encode("utf-8")
 
 
-@lru_cache(maxsize=4)  # a second of a busy host is that of many messages
+@lru_cache(maxsize=4)  # many messages of a busy host come in the same second
 def _date(second: int) -> str:
     return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def address_literal(ip: str) -> str:
-    """An address as RFC 5321 section 4.1.3 writes it: IPv6 with its tag."""
+    """An IP address as in the address literals of RFC 5321 section 4.1.3: IPv6 with its tag."""
     return f"IPv6:{ip}" if ":" in ip else ip

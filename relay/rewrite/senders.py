@@ -94,15 +94,15 @@ class Senders:
         Raises:
             DnsFailure: our name cannot be looked up.
         """
-        delivery, found = self._config.delivery, list[str]()
+        delivery, addresses = self._config.delivery, list[str]()
         for family, rdtype, source in (("ipv4", "A", delivery.source_ipv4), ("ipv6", "AAAA", delivery.source_ipv6)):
             if family not in delivery.families:
                 continue
             if source is not None:
-                found.append(str(source))
+                addresses.append(str(source))
             else:
-                found += (await self._resolver.query(self._config.hostname, rdtype)).records
-        return found
+                addresses += (await self._resolver.query(self._config.hostname, rdtype)).records
+        return addresses
 
     async def _may_stay(self, sender: str, delivery: Delivery) -> bool:
         """Whether SPF will pass for a sender at the next hop. A smarthost sends from addresses that we do not know."""

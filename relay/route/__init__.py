@@ -1,1 +1,1 @@
-"""Where a recipient goes: SRS addresses home, aliases, domain routes, and the guards against loops."""
+"""Decides where a recipient goes: the senders behind SRS addresses, aliases, domain routes, and checks for loops."""

@@ -1,7 +1,7 @@
-"""The alias table: which addresses are ours, and which addresses stand behind them.
+"""The alias table: which addresses are ours, and which addresses they lead to.
 
-It keeps the search order and meaning of Postfix's virtual(5), so that a site's table moves over as it is. `aliases`
-reads it, `Router` decides what to do with the outcome; here is only the look-up.
+It has the search order and meaning of Postfix's virtual(5), so that a site can keep its table. Here is the look-up;
+`alias_file` reads the table, and `Router` decides with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from relay.route.bad_lines import NONE, BadLines
 
 NESTING_LIMIT = 1000  # aliases of aliases, one below the other; Postfix virtual_alias_recursion_limit
 EXPANSION_LIMIT = 1000  # addresses behind one alias; Postfix virtual_alias_expansion_limit
-CHAIN_LIMIT = 10  # links of `chain`: nobody writes that many, and each costs every message a header field
+CHAIN_LIMIT = 10  # links of `chain`; each adds a header field to every message
 
 
 class AliasLoop(Exception):
@@ -26,13 +26,13 @@ class AliasTable:
     """A parsed table.
 
     Attributes:
-        entries: targets by pattern: `user@domain`, `user` or `@domain`, each as `lookup_key` writes it. None behind a
-            pattern whose line is bad: it is known, and for now leads nowhere.
-        domains: the domains that the table serves: every one that stands on the left, with a user, as `@domain`, or
-            bare. An address there that nothing matches is an unknown user.
+        entries: targets by pattern: `user@domain`, `user` or `@domain`, each as `lookup_key` writes it. A pattern whose
+            line is bad has no targets: it is known, and for now leads nowhere.
+        domains: the domains that the table serves: every domain on the left, with a user, as `@domain`, or bare. An
+            address there that no pattern matches is an unknown user.
         local_domains: where a `user` pattern applies: our counterpart of Postfix's myorigin and mydestination.
-        bad: the lines that cannot be used, or not whole.
-        partial: the patterns that have targets which cannot be read beside those in `entries`.
+        bad: the lines that cannot be used, wholly or in part.
+        partial: the patterns with other targets that cannot be read, besides those in `entries`.
     """
 
     entries: Mapping[str, tuple[str, ...]]
@@ -42,7 +42,7 @@ class AliasTable:
     partial: frozenset[str] = frozenset()
 
     def lists(self, address: str) -> bool:
-        """Whether the address itself stands on the left: neither `@domain` nor a user without the detail counts."""
+        """Whether the address itself is on the left; neither `@domain` nor a user without the detail counts."""
         key = lookup_key(address)
         return key in self.entries or (domain_of(address) in self.local_domains and split(key).local in self.entries)
 
@@ -51,17 +51,17 @@ class AliasTable:
         return self._targets(address) is not None
 
     def lacks_targets(self, address: str) -> bool:
-        """Whether some of the targets behind an address cannot be read, as far as one alias leads to the next."""
+        """Whether some targets of an address cannot be read, or of the aliases that it leads to in a row."""
         return any(
             next((pattern for pattern, _ in self._patterns(link) if pattern in self.entries), "") in self.partial
             for link in self.chain(address)
         )
 
     def expand(self, address: str) -> tuple[str, ...] | None:
-        """The addresses that stand behind an address, aliases of aliases followed, each once; None where none match.
+        """The addresses that an address leads to, through aliases of aliases, each once; None where no pattern matches.
 
-        An address that is its own target stays (`a@x a@x`, `@x @x`), beside the other targets if there are some. There
-        are none at all where every way leads to a bad line.
+        An address that is its own target stays (`a@x a@x`, `@x @x`), beside its other targets. The result is empty
+        where all targets lead to bad lines.
 
         Raises:
             AliasLoop: aliases that lead to each other, or too many addresses.
@@ -91,10 +91,10 @@ class AliasTable:
         return tuple(settled.values())
 
     def chain(self, address: str) -> tuple[str, ...]:
-        """The aliases that everything for an address goes through, at most `CHAIN_LIMIT`; none where nothing matches.
+        """The aliases that all mail for an address goes through, at most `CHAIN_LIMIT`; empty where nothing matches.
 
-        That is the address itself, and while there is one target only, that one. Each is named without a detail that
-        has no entry of its own.
+        These are the address itself and, while there is a single target, that target. A detail without an entry of its
+        own is left out.
         """
         links: list[str] = []
         while len(links) < CHAIN_LIMIT and (targets := self._targets(address)) is not None:
@@ -105,8 +105,10 @@ class AliasTable:
         return tuple(links)
 
     def _targets(self, address: str) -> tuple[str, ...] | None:
-        """The right-hand side of the first pattern that matches, in the order of virtual(5); none at all behind a bad
-        line, or behind the catch-all where a line that cannot be read may have been for this address."""
+        """The targets of the first pattern that matches, in the order of virtual(5); None where none does.
+
+        Empty behind a bad line, and behind the catch-all where an unreadable line may be for this address.
+        """
         for pattern, unmatched in self._patterns(address):
             targets = self.entries.get(pattern)
             if targets is not None:
@@ -137,7 +139,7 @@ def _without_detail(address: str) -> str:
 
 
 def _filled_in(target: str, address: str, unmatched: str) -> str:
-    """The target for this address: `@other` takes its user, any other target the detail that was not matched."""
+    """The target for this address: `@other` gets its user, any other target the detail that was not matched."""
     if target.startswith("@"):
         return split(address).local + target
     if not unmatched:

@@ -1,8 +1,7 @@
-"""Lines of a table that cannot be used: each is named and counted, and costs nobody but whom it was for.
+"""Lines of a table that cannot be used: each is named and counted, and affects only the addresses that it is for.
 
-What such a line says is not known, so nothing is made of it: neither that its address does not exist (a bounce, for
-good) nor that the catch-all has it (somebody else's mail). Whoever writes to it is asked to come again, until the line
-is mended.
+The address of a bad line counts neither as unknown (its mail would bounce) nor as one of the catch-all (its mail would
+go to somebody else). Its mail is deferred until the line is corrected.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from relay.mail.reply import Refused
 
 log = structlog.get_logger()
 
-NAMED = 20  # lines of one file that the log names; of a file that is no table at all the number says enough
+NAMED = 20  # lines of one file that the log names; of the others it gives the number
 
 
 class BadLine(NamedTuple):
-    """One line: where it stands (file and number, in TOML file and key), what is wrong, what becomes of its mail."""
+    """One line: its place (file and number, or file and key in TOML), the problem, and the effect on its mail."""
 
     where: str
     problem: str
@@ -31,23 +30,22 @@ class BadLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BadLines:
-    """Those of one file.
+    """The bad lines of one file.
 
     Attributes:
-        lines: all of them, in their order.
-        domains: for addresses of which there are lines whose address cannot be read; empty text for a line whose domain
-            cannot be read either.
+        lines: in the order of the file.
+        domains: the domains of lines whose address cannot be read; empty text where the domain cannot be read either.
     """
 
     lines: Sequence[BadLine] = ()
     domains: frozenset[str] = frozenset()
 
     def hide(self, domain: str) -> bool:
-        """Whether one of them may have been for an unknown user of this domain."""
+        """Whether one of them may be for an unknown user of this domain."""
         return domain in self.domains or "" in self.domains
 
     def report(self, source: str) -> None:
-        """Name them in the log."""
+        """Name the lines in the log."""
         for line in self.lines[:NAMED]:
             log.warning("table_line_bad", at=line.where, problem=line.problem, effect=line.effect)
         if len(self.lines) > NAMED:
@@ -69,7 +67,7 @@ def is_utf8(text: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """Such text for a person: octets that are no UTF-8 as `\\xe9`."""
+    """The text for a person: octets that are no UTF-8 as `\\xe9`."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

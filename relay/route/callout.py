@@ -1,9 +1,9 @@
-"""Asking the mailbox host whether a user exists, before we take mail for it: accepting first would mean bouncing later.
+"""Asks the mailbox host whether a user exists, before we accept mail for it; otherwise we would have to bounce later.
 
-That a user exists or not is kept, so that a busy mailbox costs one question an hour, and a host that does not answer
-costs one timeout, not one for every recipient. What a host says of a full mailbox, or of us, may be over in a minute:
-it is passed on, in our words, and forgotten. Who tries name after name soon gets no more questions asked, and however
-many come, the mailbox host has its connections for the mail.
+Whether a user exists is kept, so that a busy mailbox costs one question an hour, and a host that does not answer costs
+one timeout, not one for every recipient. A refusal for another reason, such as a full mailbox, is passed on in our own
+text and not kept, since it may be over soon. A client that asks for many unknown users soon gets no more questions
+asked, and the number of questions at once is limited, so that the host has connections left for the mail.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from relay.rate import TokenBuckets
 log = structlog.get_logger()
 
 Probe = Callable[[Endpoint, str], Awaitable[Outcome]]
-"""MAIL FROM:<>, RCPT, RSET at a next hop: `failed` says that RCPT was refused for good, never anything before it."""
+"""MAIL FROM:<>, RCPT, RSET at a next hop; `failed` means that RCPT was refused for good, and nothing else."""
 
 TIMEOUT = 60.0  # seconds for one question; the client that waits for its RCPT has five minutes (RFC 5321 4.5.3.2.3)
-UNKNOWN_FOR = 300.0  # seconds for which a user stays unknown: a new mailbox should not have to wait
+UNKNOWN_FOR = 300.0  # seconds for which a user stays unknown: a new mailbox should not have to wait long
 SILENT_FOR = 30.0  # seconds for which a host that did not answer is not asked again
 ENTRIES = 10_000  # answers kept at most
 AT_ONCE = 10  # questions to one host: half of the connections that mail for it may take by default
-WAITING = 1000  # questions that wait for their turn, also those of clients that have gone meanwhile
+WAITING = 1000  # questions that wait for their turn, with those of clients that have left meanwhile
 
 _Key = tuple[Endpoint, str]
 _Answer = bool | Outcome | None
-"""Whether the user exists; what the host says instead; None where it was not asked, or has not answered yet."""
+"""Whether the user exists; the host's refusal for another reason; None where it was not asked or has not answered."""
 
 # Statuses of RFC 3463 sections 3.2 and 3.3. A reply without one gets it by its code: 550, 551 and 553 mean the first.
 _UNKNOWN = ("5.1.1", "5.1.3", "5.1.6", "5.1.10")  # no such mailbox, no address at all, moved, null MX (RFC 7505)
@@ -45,12 +45,12 @@ _STATES = {
     "2.3": "this mailbox takes no message of this size",
     "2.4": "this mailing list cannot be expanded",
 }
-_REFUSED = ("5.1.0", "5.1.4", "5.4.1")  # this address and no other; 5.4.1 so in Exchange Online, for who is not listed
-_MAILBOX_FULL = 552  # to the only recipient; in a delivery it means too many of them
+_REFUSED = ("5.1.0", "5.1.4", "5.4.1")  # this address only; Exchange Online says 5.4.1 for users that are not listed
+_MAILBOX_FULL = 552  # in reply to the only recipient; in a delivery it means too many recipients
 
 
 class Callout:
-    """The questions, their answers, and the hosts that are silent.
+    """Asks mailbox hosts, and keeps their answers and which hosts are silent.
 
     Args:
         probe: asks one host about one address.
@@ -75,12 +75,11 @@ class Callout:
         """Whether the host takes mail for the address.
 
         Args:
-            stranger: the client that wants to know, as rates count it; empty for one that may ask without end.
+            stranger: the client, as rates count it; empty for a client without a limit.
 
         Raises:
-            Refused: 451 4.4.1, it cannot be asked right now, or will not say yet; the host's own code and status for a
-                mailbox that takes no mail; 450 4.7.1, it is not asked, because the client has asked for too many users
-                that do not exist.
+            Refused: 451 4.4.1, the host cannot be asked now, or gives no answer yet; the host's own code and status for
+                a mailbox that takes no mail; 450 4.7.1, the client has asked for too many users that do not exist.
         """
         key = (next_hop, lookup_key(address))
         answer: _Answer = self._remembered(key)
@@ -93,8 +92,8 @@ class Callout:
         if isinstance(answer, bool):
             return answer
         if answer is not None and (status := _passed_on(answer)):
-            words = _STATES.get(status[2:], "the mailbox host takes no mail for this address")
-            raise Refused(answer.code, status, f"<{address}>: {words}")
+            text = _STATES.get(status[2:], "the mailbox host takes no mail for this address")
+            raise Refused(answer.code, status, f"<{address}>: {text}")
         raise Refused(451, "4.4.1", f"<{address}>: the mailbox host does not answer for this user now, try later")
 
     def _is_silent(self, next_hop: Endpoint) -> bool:
@@ -108,7 +107,7 @@ class Callout:
         return exists
 
     async def _asked(self, key: _Key, address: str) -> _Answer:
-        """The answer to the one question in flight; a client that hangs up does not take it from the others."""
+        """The answer to a question; clients that ask the same at once share it, even where one of them leaves."""
         task = self._asking.get(key)
         if task is None:
             if self._is_silent(key[0]) or len(self._asking) >= WAITING:
@@ -119,7 +118,7 @@ class Callout:
             async with asyncio.timeout(TIMEOUT):
                 return await asyncio.shield(task)
         except TimeoutError:
-            return None  # it may still have its turn, and the answer is there when the client comes again
+            return None  # the question goes on, and the answer may be there when the client comes again
 
     async def _in_turn(self, key: _Key, address: str) -> _Answer:
         async with self._turns[key[0]]:
@@ -151,8 +150,10 @@ class Callout:
 
 
 def _passed_on(outcome: Outcome) -> str:
-    """The status that the client gets to hear: what the host has against this mailbox and no other, for good or for
-    now. Empty for what it may say to everybody: policy, our session, its own trouble."""
+    """The status for the client, where the host refuses this mailbox only, for good or for now.
+
+    Empty for a refusal that may concern any mailbox: policy, our session, a problem of the host.
+    """
     status = outcome.enhanced
     if not outcome.remote:
         return ""

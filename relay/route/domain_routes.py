@@ -1,6 +1,6 @@
 """Domain routes: the domains whose mail goes on to a mailbox host, and which users exist there.
 
-A user that does not exist is refused in the session; accepting it would make us send a bounce to whoever was forged.
+An unknown user is refused in the session; otherwise we would have to send a bounce, perhaps to a forged sender.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relay.route.bad_lines import NONE, BadLine, BadLines, TryLater, is_utf8, re
 from relay.route.callout import Callout, Probe
 from relay.route.reloaded_file import ReloadedFile
 
-_FIRST_WORD = re.compile(r'(?:"(?:\\.|[^"\\])*")?\S*')  # of a line; what is in quotes belongs to it
+_FIRST_WORD = re.compile(r'(?:"(?:\\.|[^"\\])*")?\S*')  # of a line; a quoted string belongs to it
 
 
 class NoSuchUser(Refused):
@@ -29,7 +29,7 @@ class NoSuchUser(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Recipients:
+class DomainUsers:
     """The users of one domain.
 
     Attributes:
@@ -53,7 +53,7 @@ class DomainTable:
     def __init__(
         self,
         routes: RoutesSection,
-        recipients: Mapping[str, ReloadedFile[Recipients]],
+        recipients: Mapping[str, ReloadedFile[DomainUsers]],
         probe: Probe,
         unknown: TokenBuckets,
         clock: Callable[[], float] = time.monotonic,
@@ -72,21 +72,19 @@ class DomainTable:
         return self._routes.get(domain)
 
     def lists(self, address: str) -> bool:
-        """Whether a recipient file names this very address."""
+        """Whether a recipient file names this address itself."""
         recipients = self._recipients.get(domain_of(address))
         return recipients is not None and lookup_key(address) in recipients.value.users
 
     async def accepts(self, address: str, stranger: str) -> None:
-        """Return where the address, at a domain that has a route, is a user's; in a file, `user+detail` is `user`.
+        """Check that an address, at a domain with a route, is one of a user; in a file, `user+detail` is `user`.
 
         Args:
             stranger: see `Callout.exists`.
 
         Raises:
-            NoSuchUser: there is none.
-            Refused: 451 4.4.1, the mailbox host cannot be asked now; the host's own code and status, the mailbox takes
-                no mail; 450 4.7.1, not for this client; 451 4.3.5, a line of the file that cannot be read may be this
-                user's.
+            NoSuchUser: there is no such user.
+            Refused: as `Callout.exists`; 451 4.3.5, an unreadable line of the file may be for this user.
         """
         domain = domain_of(address)
         route = self._routes[domain]
@@ -102,12 +100,12 @@ class DomainTable:
                 raise NoSuchUser(address)
 
 
-def parse_recipients(text: str, source: str, domain: str) -> Recipients:
+def parse_recipients(text: str, source: str, domain: str) -> DomainUsers:
     """The users of a domain, from a file with one address or local part a line; `@domain` is everyone.
 
-    `#` opens a comment line. What follows the first word is not read, so that Postfix's relay_recipient_maps will do,
-    and neither are the addresses of other domains, so that one file can serve them all. A line that is none of this is
-    one of `Recipients.bad`, and the log names it.
+    `#` opens a comment line. Only the first word of a line is read, so that a file of Postfix's relay_recipient_maps
+    can be used. Addresses of other domains are ignored, so that several domains can share a file. Any other line is in
+    `DomainUsers.bad`, and the log names it.
 
     Raises:
         ValueError: not one line can be read; the text names the first.
@@ -117,9 +115,9 @@ def parse_recipients(text: str, source: str, domain: str) -> Recipients:
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
-        found = _FIRST_WORD.match(entry)
-        assert found is not None  # it matches any text
-        entry = found[0]
+        first_word = _FIRST_WORD.match(entry)
+        assert first_word is not None  # it matches any text
+        entry = first_word[0]
         count += 1
         try:
             user = _user(entry, domain)
@@ -134,11 +132,11 @@ def parse_recipients(text: str, source: str, domain: str) -> Recipients:
         raise ValueError(f"{bad[0].where}: {bad[0].problem}")
     lines = BadLines(tuple(bad), frozenset([domain] if bad else []))
     lines.report(source)
-    return Recipients(frozenset(users), lines)
+    return DomainUsers(frozenset(users), lines)
 
 
 def _user(entry: str, domain: str) -> str:
-    """The lookup key of a line, `@domain` for every user; empty where the line is about another domain.
+    """The lookup key of an entry, `@domain` for every user; empty where it is for another domain.
 
     Raises:
         ValueError: it cannot be read.

@@ -1,8 +1,8 @@
-"""A table in a file that may change while we run: read again when it does, and never traded for a worse one.
+"""A file that is read again when it changes; where the new content cannot be used, the old content stays.
 
-Every process of the relay looks at its files on the stroke of each second, whether or not mail comes, so that all of
-them have seen the same versions and agree on the last good one. A look costs one stat; a worker reads and parses in a
-thread, so that a table of a hundred thousand lines does not hold the sessions up.
+Every process of the relay looks at its files at the start of each second, so that all processes see the same versions
+and agree on the last good one. A look costs one stat. A worker reads and parses in a thread, so that a table of a
+hundred thousand lines does not delay the sessions.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0  # seconds between two looks at a file
-SETTLED = 0.3  # seconds without a write before the file is read: an editor that is half-way through gets to its end
+SETTLED = 0.3  # seconds without a write before the file is read, so that an editor can finish
 
 
 class ReloadedFile(Generic[T]):
-    """The parsed content of a file, `value`, as new as the last look.
+    """A file and its parsed content, `value`, as of the last look.
 
     Args:
-        parse: from the text and the file's name to the value; raises ValueError where the text is no good. Octets that
-            are no UTF-8 stand in the text as lone surrogates (PEP 383), for `parse` to judge the lines they are in.
+        parse: makes the value from the text and the file's name; raises ValueError where the text cannot be used.
+            Octets that are no UTF-8 are lone surrogates in the text (PEP 383), so that `parse` can name their lines.
 
     Raises:
-        OSError: the file cannot be read now (later that keeps the old value, and says so in the log).
-        ValueError: its content is no good; the text names the file.
+        OSError: the file cannot be read. Later that only logs an error, and the old value stays.
+        ValueError: its content cannot be used; the text names the file.
     """
 
     def __init__(self, path: Path, parse: Callable[[str, str], T]) -> None:
@@ -44,7 +44,7 @@ class ReloadedFile(Generic[T]):
         self.value = self._read()
 
     def changed(self) -> bool:
-        """Whether there is a version that was not read yet, and that nobody is writing to any more."""
+        """Whether there is a version that was not read yet, and that nobody is writing any more."""
         try:
             stat = self.path.stat()
         except OSError as error:
@@ -58,7 +58,7 @@ class ReloadedFile(Generic[T]):
         return True
 
     def reload(self) -> None:
-        """Read the file; where it is no good the old value stays."""
+        """Read the file; where it cannot be used the old value stays."""
         try:
             self.value = self._read()
         except (OSError, ValueError) as error:
@@ -67,25 +67,25 @@ class ReloadedFile(Generic[T]):
             log.info("file_reloaded", path=str(self.path))
 
     def _read(self) -> T:
-        if self.path.is_fifo():  # reading would wait for a writer, and hold up every reload and the end of the process
+        if self.path.is_fifo():  # reading would wait for a writer, and block every reload and the end of the process
             raise OSError(errno.EINVAL, "a named pipe is no file that can be read again", str(self.path))
         return self._parse(self.path.read_text(encoding="utf-8-sig", errors="surrogateescape"), str(self.path))
 
 
 def next_look(now: float) -> float:
-    """Seconds until the next look; `now` in seconds since 1970, by which all processes look together."""
+    """Seconds until the next look, which all processes take at the same time; `now` in seconds since 1970."""
     return LOOK_EVERY - now % LOOK_EVERY
 
 
 def look(files: Iterable[ReloadedFile[Any]]) -> None:
-    """Read what has changed, here and now."""
+    """Read the files that have changed, in this thread."""
     for file in files:
         if file.changed():
             file.reload()
 
 
 async def follow(files: Iterable[ReloadedFile[Any]]) -> None:
-    """Read what has changed, in a thread, at every look until it is cancelled."""
+    """Read the files that have changed, in another thread, at every look until cancelled."""
     while True:
         await asyncio.sleep(next_look(time.time()))
         for file in files:

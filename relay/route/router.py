@@ -260,13 +260,13 @@ class Router:
             Refused: 451 4.4.6, aliases lead to each other.
         """
         try:
-            found = self._table.expand(address)
+            targets = self._table.expand(address)
         except AliasLoop as error:
             log.error("alias_loop", alias=address, error=str(error))
             raise Refused(451, "4.4.6", f"<{recipient}>: its alias leads back to itself, try later") from None
-        if found == ():
+        if targets == ():
             raise TryLater(recipient)
-        return found
+        return targets
 
     async def _targets(
         self, recipient: str, addresses: Iterable[str], request: RouteRequest
@@ -279,7 +279,7 @@ class Router:
                 stands behind it.
             Refused: as `_finals`.
         """
-        found: dict[str, Target] = {}
+        targets: dict[str, Target] = {}
         refusal: Refused = NoSuchUser(recipient)
         returned: Returned | None = None
         for address in addresses:
@@ -295,10 +295,10 @@ class Router:
                         refusal = TryLater(recipient)
                     log.warning("alias_target_unknown", alias=recipient, target=final)
                 else:
-                    found.setdefault(lookup_key(final), self._target(final))
-        if not found:
+                    targets.setdefault(lookup_key(final), self._target(final))
+        if not targets:
             raise TryLater(recipient) if self._table.lacks_targets(recipient) else refusal
-        return tuple(found.values()), returned
+        return tuple(targets.values()), returned
 
     async def _finals(self, address: str, request: RouteRequest) -> tuple[tuple[str, ...], Returned | None]:
         """What an alias may lead to that is no alias itself: the person behind a return address, our postmaster.
@@ -345,5 +345,5 @@ def _configured_addresses(config: Config) -> frozenset[str]:
     """The addresses of ours that the configuration names: of listeners, and those that mail leaves from."""
     listeners = (host_port(listener.address)[0] for listener in config.listen)
     sources = (config.delivery.source_ipv4, config.delivery.source_ipv6)
-    found = {*map(plain_ip, listeners), *(str(source) for source in sources if source is not None)}
-    return frozenset(str(ip) for ip in map(ipaddress.ip_address, found) if not ip.is_unspecified)
+    addresses = {*map(plain_ip, listeners), *(str(source) for source in sources if source is not None)}
+    return frozenset(str(ip) for ip in map(ipaddress.ip_address, addresses) if not ip.is_unspecified)

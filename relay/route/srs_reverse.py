@@ -24,9 +24,9 @@ from relay.srs.address import (
     Scheme,
     SrsError,
     Token,
-    claimed,
     is_guessable,
     is_srs,
+    read_unverified,
     reverse,
 )
 
@@ -136,7 +136,7 @@ class ReturnAddresses:
         for _ in range(_STEPS):
             if is_srs(address):
                 guessable = guessable or is_guessable(address)
-                inner = claimed(address, self._scheme, now)
+                inner = read_unverified(address, self._scheme, now)
                 try:
                     reverse(address, self._scheme, now)
                 except Forged:

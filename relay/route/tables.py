@@ -1,4 +1,4 @@
-"""The tables of [routes]: read before any worker starts, inherited by all of them, and followed by each for itself."""
+"""The tables of [routes]: read before any worker starts, and read again by every process when a file changes."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 from relay.config.sections import RoutesSection
 from relay.route.alias_file import parse_toml, parse_virtual
 from relay.route.alias_table import AliasTable
-from relay.route.domain_routes import Recipients, parse_recipients
+from relay.route.domain_routes import DomainUsers, parse_recipients
 from relay.route.reloaded_file import ReloadedFile
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What the files hold.
+    """The content of the files.
 
     Attributes:
-        aliases: of `routes.aliases`, None without one.
-        recipients: by domain, where a route names a file of its users.
+        aliases: from `routes.aliases`; None without that key.
+        recipients: the users by domain, where a route names a file of them.
     """
 
     aliases: ReloadedFile[AliasTable] | None
-    recipients: Mapping[str, ReloadedFile[Recipients]]
+    recipients: Mapping[str, ReloadedFile[DomainUsers]]
 
     @property
     def files(self) -> tuple[ReloadedFile[Any], ...]:
-        """All of them, for `relay.route.reloaded_file.follow`."""
+        """All files, for `relay.route.reloaded_file.follow`."""
         return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
 
     @property
     def bad_lines(self) -> Mapping[str, int]:
         """How many lines of each file cannot be used, by its path."""
-        found = dict[str, int]()
+        counts = dict[str, int]()
         for file in self.files:
             path = str(file.path)
-            found[path] = max(found.get(path, 0), len(file.value.bad.lines))  # domains may share a file
-        return found
+            counts[path] = max(counts.get(path, 0), len(file.value.bad.lines))  # domains may share a file
+        return counts
 
 
 def read_tables(routes: RoutesSection, local_domains: Sequence[str]) -> Tables:
@@ -49,7 +49,8 @@ def read_tables(routes: RoutesSection, local_domains: Sequence[str]) -> Tables:
         local_domains: see `parse_virtual`.
 
     Raises:
-        OSError, ValueError: a table cannot be read, or not one line of it; the text names file and line.
+        OSError: a file cannot be read.
+        ValueError: not one line of a file can be read; the text names file and line.
     """
     path = routes.aliases
     aliases = None

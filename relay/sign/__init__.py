@@ -1,1 +1,1 @@
-"""The forwarder's own keys and signatures."""
+"""The forwarder's own signatures, DKIM and ARC, and the keys that make them."""

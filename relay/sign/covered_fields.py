@@ -1,8 +1,8 @@
-"""Which header fields a signature of ours covers, and how often `h=` names each: for DKIM and ARC alike.
+"""The header fields that a signature of ours covers, and how often `h=` names each; for DKIM and ARC.
 
-A name that `h=` has once more than it occurs is closed: a field of that name which somebody adds later breaks the
-signature (RFC 6376 section 8.15). Readers show the topmost Subject, and what Content-Type says decides which parts of
-a body they show at all. Names that mailing lists and mail programs add to honest mail stay open.
+A name is closed if `h=` has it once more than it occurs: a field of that name that is added later breaks the signature
+(RFC 6376 section 8.15). Readers show the topmost Subject, and Content-Type decides which parts of a body they show. The
+names of fields that mailing lists and mail programs add to honest mail stay open.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ CLOSED_IN_OURS = (
     *("importance", "priority", "sensitivity", "expires", "thread-topic", "thread-index"),
 )
 
-_NAME_OCTETS = 76  # of a name that is signed: what a line of `h=` holds; registered ones have 40 at most
+_NAME_OCTETS = 76  # of a name that is signed: as long as a line of `h=`; registered names have 40 at most
 _WSP = re.compile(rb"[ \t]+")
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """What a signature covers.
+class CoveredFields:
+    """The header fields that a signature covers.
 
     Attributes:
         names: for `h=`.
-        fields: those that are signed, in the order of the names; the instances of a name from the bottom to the top of
-            the header, as verifiers take them (RFC 6376 section 5.4.2).
+        fields: the signed fields in the order of the names; those of one name from the bottom to the top of the header,
+            as verifiers take them (RFC 6376 section 5.4.2).
     """
 
     names: Sequence[str]
@@ -56,16 +56,16 @@ class Coverage:
 
     @cached_property
     def canonicalization(self) -> Canonicalization:
-        """How the header is canonicalized: `relaxed`, which survives being folded anew.
+        """The canonicalization of the header: `relaxed`, so that folding it anew does not break the signature.
 
-        Where a value begins or ends with other white space than SP and HTAB, verifiers differ in how much of it they
-        strip. `simple` strips nothing, and so all of them see the same.
+        If a value begins or ends with other white space than SP and HTAB, verifiers differ in how much of it they
+        strip. Then it is `simple`, which strips nothing.
         """
         return "relaxed" if all(value == value.strip() for value in self._relaxed) else "simple"
 
     @property
     def header(self) -> bytes:
-        """The canonical octets (RFC 6376 section 3.4)."""
+        """The canonical octets of the fields (RFC 6376 section 3.4)."""
         if self.canonicalization == "simple":
             return b"".join(field.raw.removesuffix(b"\r\n") + b"\r\n" for field in self.fields)
         named = zip(self.fields, self._relaxed, strict=True)
@@ -77,44 +77,47 @@ class Coverage:
         return [_WSP.sub(b" ", value).strip(b" ") for value in values]
 
 
-def coverage(fields: Sequence[HeaderField], *, ours: bool = False, also: Collection[str] = ()) -> Coverage | None:
-    """What is to be signed of a header; None for one that is not to be signed.
+def covered_fields(
+    fields: Sequence[HeaderField], *, ours: bool = False, also: Collection[str] = ()
+) -> CoveredFields | None:
+    """The fields of a header to sign; None if the header has not exactly one From.
 
-    That is a header without exactly one From: RFC 6376 section 5.4 wants From signed, section 8.15 warns of a second.
+    RFC 6376 section 5.4 wants From signed, section 8.15 warns of a second one.
 
     Args:
         fields: of the message as it leaves, top to bottom.
         ours: we wrote the message.
-        also: further names to sign as often as they occur, lower case.
+        also: further names to sign as often as they occur, in lower case.
     """
     closed = CLOSED_IN_OURS if ours else CLOSED
-    found: dict[str, list[HeaderField]] = {name: [] for name in closed}
+    fields_by_name: dict[str, list[HeaderField]] = {name: [] for name in closed}
     for field in reversed(fields):
         name = field.name or field.signed_name
-        if name in found:
-            found[name].append(field)
-        elif name in also or _is_signed(name):
-            found[name] = [field]
-    if len(found["from"]) != 1:
+        if name in fields_by_name:
+            fields_by_name[name].append(field)
+        elif name in also or _is_signed_if_present(name):
+            fields_by_name[name] = [field]
+    if len(fields_by_name["from"]) != 1:
         return None
     names = []
-    for name, instances in found.items():
-        names += [name] * len(instances)
+    for name, named_fields in fields_by_name.items():
+        names += [name] * len(named_fields)
         if name in closed or not (name in also or name.startswith(OPEN)):
             names.append(name)
-    return Coverage(names, [field for instances in found.values() for field in instances])
+    return CoveredFields(names, [field for named_fields in fields_by_name.values() for field in named_fields])
 
 
 def names_octets(fields: Sequence[HeaderField], *, ours: bool = False) -> int:
-    """How long the names in `h=` may get at most, folded: all of the header's, and each of them once more.
+    """The greatest length of the names in `h=`, folded: those of all fields, and each name once more.
 
-    It takes a fraction of what `coverage` does, and is asked before it is known whether there is anything to sign.
+    It takes a fraction of the time of `covered_fields`, and is needed before it is known whether there is anything to
+    sign.
     """
     names = [name for field in fields if len(name := field.name or field.signed_name) <= _NAME_OCTETS]
     once_more = {*(CLOSED_IN_OURS if ours else CLOSED), *names}
     return sum(map(len, names)) + sum(map(len, once_more)) + len(":\r\n ") * (len(names) + len(once_more))
 
 
-def _is_signed(name: str) -> bool:
-    """Whether a field that there is gets signed, besides those of names that are always closed."""
+def _is_signed_if_present(name: str) -> bool:
+    """Whether fields of a name are signed that is not closed in all mail."""
     return name in CLOSED_IF_PRESENT or (name.startswith((CONTENT, *OPEN)) and len(name) <= _NAME_OCTETS)

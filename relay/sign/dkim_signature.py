@@ -1,6 +1,6 @@
-"""Our DKIM-Signature fields (RFC 6376): one for each key, the body in relaxed canonicalization.
+"""Our DKIM-Signature fields (RFC 6376): one for each key, with the body in relaxed canonicalization.
 
-Body and header are canonicalized once for all keys, and the hash of the body is the one that the receiver already has.
+The header is canonicalized once for all keys, and the hash of the body is the one computed while it was received.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from relay.mail.body_hash import digest_text
 from relay.mail.message import Message
-from relay.sign.covered_fields import coverage
+from relay.sign.covered_fields import covered_fields
 from relay.sign.keys import SigningKey
 from relay.sign.signature_field import message_tags, signed_field
 
@@ -18,23 +18,23 @@ def sign(message: Message, key: SigningKey, now: int) -> bytes:
     """One DKIM-Signature field with its CRLF, to stand anywhere above the message's own header.
 
     Args:
-        message: as it will leave, but for fields on top that are not signed (trace, Authentication-Results, ARC).
-        now: seconds since 1970, for `t=`. There is no `x=`: a message may wait days in queues after us, and when it
-            leaves them its signature should still be worth what it was.
+        message: as it leaves, without fields on top that are not signed (trace, Authentication-Results, ARC).
+        now: seconds since 1970, for `t=`. There is no `x=`: a message may wait for days in the queues of later hosts,
+            and its signature should still be valid then.
 
     Returns:
-        Nothing (`b""`) for a message that is not to be signed, see `coverage`.
+        Nothing (`b""`) for a message that is not signed, see `covered_fields`.
     """
     return signature_fields(message, (key,), now)
 
 
 def signature_fields(message: Message, keys: Iterable[SigningKey], now: int, *, ours: bool = False) -> bytes:
-    """One field for each key, in the order of the keys; otherwise as `sign`.
+    """One field for each key, in the order of the keys; otherwise like `sign`.
 
     Args:
         ours: we wrote the message.
     """
-    covered = coverage(message.fields, ours=ours)
+    covered = covered_fields(message.fields, ours=ours)
     if covered is None:
         return b""
     header, body_hash = covered.header, digest_text(message.relaxed_body_hash)

@@ -1,6 +1,6 @@
-"""DKIM keys: read from PEM once, used for every signature, shown to DNS as the record that verifiers look up.
+"""DKIM keys: read from PEM once, used for every signature, and written as the record that verifiers look up in DNS.
 
-`cryptography` does the arithmetic (an RSA-2048 signature takes 0.24 ms with it) and stands behind this file alone.
+`cryptography` does the arithmetic: an RSA-2048 signature takes 0.24 ms.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _STRING_OCTETS = 255  # RFC 1035 section 3.3: one character-string
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One private key, the name under which DNS has its public half, and when it signs.
+    """A private key with the DNS name of its record, and the time in which it signs.
 
     Attributes:
         active_from: seconds since 1970.
-        active_until: the first second since 1970 at which it does not sign any more.
+        active_until: seconds since 1970, the first at which the key does not sign any more.
     """
 
     domain: str
@@ -54,7 +54,7 @@ class SigningKey:
     active_until: float = math.inf
 
     def state(self, now: float) -> State:
-        """Whether it signs at that time, in seconds since 1970: not yet, now, or no more."""
+        """Whether the key signs at a time (seconds since 1970): not yet, now, or no more."""
         if now < self.active_from:
             return "waiting"
         return "active" if now < self.active_until else "retired"
@@ -66,17 +66,17 @@ class SigningKey:
 
     @property
     def bits(self) -> int:
-        """Its size; that of an Ed25519 key is fixed."""
+        """The size of the key; that of an Ed25519 key is fixed."""
         return self._private.key_size if isinstance(self._private, RSAPrivateKey) else 256
 
     @property
     def record_name(self) -> str:
-        """The name of its record, without a final dot (RFC 6376 section 3.6.2.1)."""
+        """The name of the key's record, without a final dot (RFC 6376 section 3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}"
 
     @property
     def signature_octets(self) -> int:
-        """How long a signature is, before base64."""
+        """The length of a signature, before base64."""
         return self._private.key_size // 8 if isinstance(self._private, RSAPrivateKey) else 64
 
     def sign(self, data: bytes) -> bytes:
@@ -90,17 +90,17 @@ class SigningKey:
         return self._private.sign(hashlib.sha256(data).digest())
 
     def is_published_as(self, public: RSAPublicKey | Ed25519PublicKey) -> bool:
-        """Whether that is its public half."""
+        """Whether a public key is the one of this private key."""
         return public == self._private.public_key()
 
     def public_record(self) -> str:
-        """The text of its TXT record: an RSA key as SubjectPublicKeyInfo, an Ed25519 key as its 32 octets."""
+        """The text of the key's TXT record: an RSA key as SubjectPublicKeyInfo, an Ed25519 key as its 32 octets."""
         public = self._private.public_key()
         if isinstance(self._private, RSAPrivateKey):
-            kind, octets = "rsa", public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            key_type, octets = "rsa", public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         else:
-            kind, octets = "ed25519", public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-        return f"v=DKIM1; k={kind}; p={base64.b64encode(octets).decode('ascii')}"
+            key_type, octets = "ed25519", public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return f"v=DKIM1; k={key_type}; p={base64.b64encode(octets).decode('ascii')}"
 
 
 _PADDING = PKCS1v15()
@@ -108,7 +108,7 @@ _SHA256 = hashes.SHA256()
 
 
 def load(entry: DkimSection) -> SigningKey:
-    """The key of one `[[dkim]]` entry. Raises ConfigError, as `read`."""
+    """Loads the key of one `[[dkim]]` entry. Raises ConfigError, as `read`."""
     key = SigningKey(entry.domain, entry.selector, read(entry.private_key))
     if entry.active_from is not None:
         key = replace(key, active_from=entry.active_from.timestamp())
@@ -118,8 +118,10 @@ def load(entry: DkimSection) -> SigningKey:
 
 
 def load_sealing(entry: ArcSection) -> SigningKey | None:
-    """The key of `[arc]`; None where it has none of its own. Raises ConfigError, as `read`, and for a key that is not
-    RSA: RFC 8617 knows no other.
+    """Loads the key of `[arc]`; None if it has none of its own.
+
+    Raises:
+        ConfigError: as `read`; or the key is not RSA, the only kind in RFC 8617.
     """
     if entry.domain is None or entry.selector is None or entry.private_key is None:
         return None
@@ -130,7 +132,7 @@ def load_sealing(entry: ArcSection) -> SigningKey | None:
 
 
 def read(path: Path) -> PrivateKey:
-    """The private key in a file, PEM in PKCS#8 or (RSA) PKCS#1.
+    """Reads the private key in a file: PEM in PKCS#8 or (RSA) PKCS#1.
 
     Raises:
         ConfigError: the file cannot be read or holds no usable key; the text names the file.
@@ -144,10 +146,10 @@ def read(path: Path) -> PrivateKey:
 
 
 def parse(data: bytes) -> PrivateKey:
-    """The private key in PEM, or in DER as OpenDKIM may have it in a table.
+    """Parses a private key in PEM, or in DER as OpenDKIM may have it in a table.
 
     Raises:
-        ValueError: no private key, a password on it, another kind of key, or RSA under 1024 bits.
+        ValueError: no private key, a key with a password or of another kind, or RSA under 1024 bits.
     """
     try:
         key = (load_pem_private_key if b"-----BEGIN" in data else load_der_private_key)(data, password=None)
@@ -164,18 +166,18 @@ def parse(data: bytes) -> PrivateKey:
     raise ValueError("neither an RSA nor an Ed25519 key; DKIM knows no other kind")
 
 
-def generate(kind: KeyType) -> bytes:
-    """A new private key in PEM (PKCS#8, no password); `load` and OpenSSL read it."""
+def generate(key_type: KeyType) -> bytes:
+    """Generates a private key, in PEM (PKCS#8, no password); `load` and OpenSSL read it."""
     key: PrivateKey
-    if kind == "ed25519":
+    if key_type == "ed25519":
         key = Ed25519PrivateKey.generate()
     else:
-        key = generate_private_key(public_exponent=65537, key_size=int(kind.removeprefix("rsa")))
+        key = generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("rsa")))
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def zone_line(name: str, text: str) -> str:
-    """A TXT record as a line for a zone file, the text in strings of at most 255 octets (RFC 6376 section 3.6.2.2).
+    """A TXT record as a line of a zone file, its text in strings of at most 255 octets (RFC 6376 section 3.6.2.2).
 
     Args:
         name: without a final dot.

@@ -1,7 +1,7 @@
-"""OpenDKIM's tables as rules of our signing table, with the keys read.
+"""Reads OpenDKIM's tables and keys as rules of our signing table.
 
-A `%` that OpenDKIM fills in with the author's domain when a message comes is filled in here, before any message: with
-the domains that the tables and the folders of keys name. So no author makes the relay look for files.
+OpenDKIM replaces `%` by the author's domain when a message comes. Here it is replaced at start, by every domain that
+the tables and the folders of keys name. So no author makes the relay look for files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from relay.config.model import ConfigError
 from relay.config.opendkim import Installation, find
-from relay.config.opendkim_syntax import ITSELF, Key, Signing, domain_name
+from relay.config.opendkim_syntax import ITSELF, KeyTableEntry, SigningTableEntry, domain_name
 from relay.mail.address import DOMAIN, normal_domain
 from relay.sign import keys
 from relay.sign.keys import PrivateKey, SigningKey
@@ -22,51 +22,51 @@ from relay.sign.signing_table import AUTHORS_DOMAIN, Rule, matches
 
 
 def read_rules(folder: Path) -> list[Rule]:
-    """The rules of the installation in a folder, in the order in which OpenDKIM tries them.
+    """Reads the rules of the installation in a folder, in the order in which OpenDKIM tries them.
 
     Raises:
         OSError, ValueError: a table or key cannot be used; the text names file and line.
     """
     installation = find(folder)
-    table, signing = installation.key_table(), installation.signing_table()
-    if table is None and signing is None:
+    key_table, signing_table = installation.key_table(), installation.signing_table()
+    if key_table is None and signing_table is None:
         return list(_single_key(installation))
-    if table is None or signing is None:
+    if key_table is None or signing_table is None:
         raise ValueError(f"{folder}: a KeyTable and a SigningTable belong together")
-    return list(_Reader(installation, table).rules(signing))
+    return list(_RuleReader(installation, key_table).rules(signing_table))
 
 
-class _Reader:
-    """Reads each key once."""
+class _RuleReader:
+    """Makes rules of the entries of a SigningTable; reads each key once."""
 
-    def __init__(self, installation: Installation, table: dict[str, Key]) -> None:
+    def __init__(self, installation: Installation, key_table: dict[str, KeyTableEntry]) -> None:
         self._base = installation.base
         self._ends = not installation.is_on("multiplesignatures")
-        self._table = table
-        self._read: dict[str, PrivateKey] = {}
+        self._key_table = key_table
+        self._private_keys: dict[str, PrivateKey] = {}
 
-    def rules(self, signing: list[Signing]) -> Iterator[Rule]:
-        for entry in signing:
-            for pattern, key in self._named(entry):
-                for whom, signer in self._keys(pattern, key):
-                    yield Rule(whom, (signer,), self._ends)
+    def rules(self, signing_table: list[SigningTableEntry]) -> Iterator[Rule]:
+        for entry in signing_table:
+            for pattern, key in self._key_entries(entry):
+                for address_pattern, signing_key in self._signing_keys(pattern, key):
+                    yield Rule(address_pattern, (signing_key,), self._ends)
 
-    def _named(self, entry: Signing) -> Iterator[tuple[str, Key]]:
-        """The keys that an entry means, for `ITSELF` those that are called like a domain that matches."""
+    def _key_entries(self, entry: SigningTableEntry) -> Iterator[tuple[str, KeyTableEntry]]:
+        """The entries of the KeyTable for an entry of the SigningTable; for `ITSELF`, those named like its domains."""
         rule = Rule(entry.pattern, ())
         if entry.key != ITSELF:
             names = {entry.key: entry.pattern}
         elif "*" not in rule.domain:
             names = {rule.domain: entry.pattern}
         else:
-            names = {name: f"{rule.user}@{name}" for name in self._table if matches(rule.domain, name)}
+            names = {name: f"{rule.user}@{name}" for name in self._key_table if matches(rule.domain, name)}
         for name, pattern in names.items():
-            if name not in self._table:
+            if name not in self._key_table:
                 raise ValueError(f"{entry.where}: the KeyTable has no key {name!r}")
-            yield pattern, self._table[name]
+            yield pattern, self._key_table[name]
 
-    def _keys(self, pattern: str, key: Key) -> Iterator[tuple[str, SigningKey]]:
-        """The pattern with its key; for a file in each author's domain, a pattern for each domain that has a file."""
+    def _signing_keys(self, pattern: str, key: KeyTableEntry) -> Iterator[tuple[str, SigningKey]]:
+        """The pattern with its key; if each domain has a file of its own, a pattern for each domain with a file."""
         rule = Rule(pattern, ())
         if key.domain != ITSELF:
             yield pattern, self._load(key, key.domain)
@@ -79,19 +79,19 @@ class _Reader:
                 if matches(rule.domain, domain):
                     yield f"{rule.user}@{domain}", self._load(key, domain)
 
-    def _load(self, key: Key, domain: str) -> SigningKey:
+    def _load(self, key: KeyTableEntry, domain: str) -> SigningKey:
         is_file = key.private.startswith(("/", "./", "../"))
         private = key.private.replace(ITSELF, domain) if is_file else key.private
-        if private not in self._read:
-            named = f"{key.where}: {private}" if is_file else key.where
+        if private not in self._private_keys:
+            where = f"{key.where}: {private}" if is_file else key.where
             try:
                 octets = (self._base / private).read_bytes() if is_file else base64.b64decode(private, validate=True)
-                self._read[private] = keys.parse(octets)
+                self._private_keys[private] = keys.parse(octets)
             except OSError as error:
-                raise ValueError(f"{named}: {error.strerror}") from None
+                raise ValueError(f"{where}: {error.strerror}") from None
             except ValueError as error:
-                raise ValueError(f"{named}: {error}") from None
-        return SigningKey(domain, key.selector, self._read[private])
+                raise ValueError(f"{where}: {error}") from None
+        return SigningKey(domain, key.selector, self._private_keys[private])
 
 
 def _single_key(installation: Installation) -> Iterator[Rule]:
@@ -100,23 +100,23 @@ def _single_key(installation: Installation) -> Iterator[Rule]:
     domains = [domain_name(domain, f"{installation.folder}: Domain") for domain in installation.domains()]
     if selector is None or file is None or not domains:
         raise ValueError(f"{installation.folder}: no KeyTable and SigningTable, nor Domain, Selector and KeyFile")
-    label = domain_name(selector.value, selector.where)
+    selector_label = domain_name(selector.value, selector.where)
     try:
         private = keys.read(installation.base / file.value)
     except ConfigError as error:
         raise ValueError(f"{file.where}: {error}") from None
     for domain in domains:
-        yield Rule(f"*@{domain}", (SigningKey(domain, label, private),))
+        yield Rule(f"*@{domain}", (SigningKey(domain, selector_label, private),))
     if installation.is_on("subdomains"):
         for domain in sorted(domains, key=len, reverse=True):
-            yield Rule(f"*@*.{domain}", (SigningKey(domain, label, private),))
+            yield Rule(f"*@*.{domain}", (SigningKey(domain, selector_label, private),))
 
 
 def _domains_with_files(path: str) -> Iterator[str]:
-    """The domains for which there is a file, in order, where `ITSELF` in the path is the domain."""
+    """The domains that have a file, in order; in the path `ITSELF` stands for the domain."""
     first, *rest = path.split(ITSELF)
     pattern = re.compile(re.escape(first) + "([^/]+)" + r"\1".join(map(re.escape, rest)))
-    for found in sorted(map(str, Path("/").glob("*".join(map(glob.escape, (first, *rest))).lstrip("/")))):
-        named = pattern.fullmatch(found)
-        if named is not None and DOMAIN.match(named[1]) and normal_domain(named[1]) == named[1]:
-            yield named[1]
+    for file in sorted(map(str, Path("/").glob("*".join(map(glob.escape, (first, *rest))).lstrip("/")))):
+        match = pattern.fullmatch(file)
+        if match is not None and DOMAIN.match(match[1]) and normal_domain(match[1]) == match[1]:
+            yield match[1]

@@ -1,4 +1,4 @@
-"""Whether DNS has the public half of a key, as a verifier will look for it (RFC 6376 section 3.6)."""
+"""Tells whether DNS has the public half of a key, as verifiers look it up (RFC 6376 section 3.6)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ State = Literal["matches", "missing", "differs", "revoked", "no answer"]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What DNS has for a key.
+    """The state of a key's record in DNS.
 
     Attributes:
-        problem: why it is no match, for a person; empty where the state says all.
+        problem: why the record does not match, for a person; empty if the state says all.
     """
 
     state: State
@@ -26,7 +26,7 @@ class Published:
 
 
 def compare(key: SigningKey, records: public_key.Records) -> Published:
-    """The state of a key's record, of all the TXT records that its name has. Never raises for what they say."""
+    """Compares a key with all TXT records of its name. Never raises for what they say."""
     if isinstance(records, DnsFailure):
         return Published("no answer", str(records))
     if not records:
@@ -36,7 +36,7 @@ def compare(key: SigningKey, records: public_key.Records) -> Published:
     try:
         if tag_list(records[0]).get("p") == "":
             return Published("revoked")
-        found = public_key.read(records[0], key.algorithm)
+        published = public_key.parse_record(records[0], key.algorithm)
     except Unverified as error:
         return Published("differs", str(error))
-    return Published("matches") if key.is_published_as(found.public) else Published("differs", "it is another key")
+    return Published("matches") if key.is_published_as(published.public) else Published("differs", "it is another key")

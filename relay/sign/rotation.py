@@ -1,4 +1,4 @@
-"""How one key takes the place of another: the names of new keys, and how long a record outlives its key."""
+"""Key rotation: the selectors of new keys, and how long a record has to stay after its key."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from relay.sign.keys import KeyType, SigningKey
 
-# Seconds for what happens to a signature behind us: the next hop may keep the message in its own queue (RFC 5321
-# section 4.5.4.1: four to five days), and some mail programs verify when it is read.
+# Seconds in which later hosts still verify a signature: the next hop may keep the message in its own queue (RFC 5321
+# section 4.5.4.1: four to five days), and some mail programs verify when the message is read.
 MARGIN = 7 * 86400.0
-_FIRST = "relay1"
+_FIRST_SELECTOR = "relay1"
 
 
 def record_needed_until(key: SigningKey, retry_for: float) -> float:
-    """When the record of a key may go, in seconds since 1970: its last signature has then been verified.
+    """When the record of a key may be removed, in seconds since 1970: its last signature is verified by then.
 
     Args:
         retry_for: seconds for which a message may wait in our own queue.
@@ -22,11 +22,12 @@ def record_needed_until(key: SigningKey, retry_for: float) -> float:
 
 
 def next_selector(taken: Sequence[str]) -> str:
-    """The name after those of the domain: `relay3` on `relay1` and `relay2`. DNS remembers those that are gone, so the
-    one with the highest number is counted on.
+    """The next selector of a domain: `relay3` after `relay1` and `relay2`.
+
+    It counts on from the highest number, because DNS remembers the selectors that are gone.
     """
     if not taken:
-        return _FIRST
+        return _FIRST_SELECTOR
     number, stem = max(map(_numbered, taken))
     while (name := f"{stem}{number + 1}") in taken:
         number += 1
@@ -34,7 +35,7 @@ def next_selector(taken: Sequence[str]) -> str:
 
 
 def kind_after(key: SigningKey) -> KeyType:
-    """The kind of key that takes its place: the same, RSA with 2048 bits at least."""
+    """The type of the next key: the same, but RSA with 2048 bits at least."""
     if key.algorithm == "ed25519-sha256":
         return "ed25519"
     return "rsa2048" if key.bits <= 2048 else "rsa4096"

@@ -1,4 +1,4 @@
-"""A signature field as DKIM and ARC write it: a folded tag list that ends with the signature over all before it."""
+"""Writes a signature field of DKIM or ARC: a folded tag list that ends with the signature over everything before it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import base64
 from collections.abc import Iterable, Iterator
 
 from relay.mail.body_hash import Canonicalization
-from relay.sign.covered_fields import Coverage
+from relay.sign.covered_fields import CoveredFields
 from relay.sign.keys import SigningKey
 
 _COLUMNS = 78  # RFC 5322 section 2.1.1, without the CRLF
 _NEXT_LINE = "\r\n "
-_TAG_OCTETS = 1024  # of the tags but `h=` and `b=`: a domain and a selector of the greatest length, and 400 more
+_TAG_OCTETS = 1024  # of all tags but `h=` and `b=`: the longest domain and selector, and 400 more
 
 
 def signed_field(
@@ -20,30 +20,30 @@ def signed_field(
     """The whole field with its CRLF.
 
     Args:
-        tags: without `b=`, in the pieces between which the field may be folded; each ends with what follows it.
+        tags: all but `b=`, in pieces between which the field may be folded; each piece has its separator at its end.
         header: the canonical octets that are signed before the field itself.
         canonicalization: of the header, and so of this field as well.
     """
-    unsigned = canonical = fold([f"{name}:", *tags, " b="])
+    field = canonical = fold([f"{name}:", *tags, " b="])
     if canonicalization == "relaxed":
-        canonical = f"{name.lower()}:" + unsigned.replace("\r\n ", " ").removeprefix(f"{name}: ")
+        canonical = f"{name.lower()}:" + field.replace("\r\n ", " ").removeprefix(f"{name}: ")
     signature = base64.b64encode(key.sign(header + canonical.encode("ascii"))).decode("ascii")
-    room = _COLUMNS - (len(unsigned) - unsigned.rfind("\n") - 1)
+    room = _COLUMNS - (len(field) - field.rfind("\n") - 1)
     lines = [signature[:room]]
     lines += (signature[start : start + _COLUMNS - 1] for start in range(room, len(signature), _COLUMNS - 1))
-    return f"{unsigned}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
+    return f"{field}{_NEXT_LINE.join(lines)}\r\n".encode("ascii")
 
 
 def field_octets(key: SigningKey) -> int:
-    """How long a field may get besides `h=`, to announce a message's size (RFC 1870) before it is signed."""
+    """The greatest length of a field without `h=`, to announce a message's size (RFC 1870) before it is signed."""
     return _TAG_OCTETS + key.signature_octets * 3 // 2
 
 
-def message_tags(first: str, covered: Coverage, body_hash: str, key: SigningKey, now: int) -> Iterator[str]:
-    """What DKIM-Signature and ARC-Message-Signature say of what they sign, up to `b=`; the body is relaxed.
+def message_tags(first: str, covered: CoveredFields, body_hash: str, key: SigningKey, now: int) -> Iterator[str]:
+    """The tags of DKIM-Signature and ARC-Message-Signature up to `b=`, in pieces; the body is relaxed.
 
     Args:
-        first: the tag that comes first, in its piece.
+        first: the first tag, as a piece.
     """
     yield first
     yield f" a={key.algorithm};"
@@ -51,16 +51,16 @@ def message_tags(first: str, covered: Coverage, body_hash: str, key: SigningKey,
     yield f" d={key.domain};"
     yield f" s={key.selector};"
     yield f" t={now};"
-    head = " h="
+    prefix = " h="
     for name in covered.names[:-1]:
-        yield f"{head}{name}:"
-        head = ""
-    yield f"{head}{covered.names[-1]};"
+        yield f"{prefix}{name}:"
+        prefix = ""
+    yield f"{prefix}{covered.names[-1]};"
     yield f" bh={body_hash};"
 
 
 def fold(pieces: Iterable[str]) -> str:
-    """A field, without its final CRLF, in lines as long as they should be where the pieces allow it."""
+    """A field without its final CRLF, folded between the pieces into lines of at most 78 octets where possible."""
     lines, line = [], ""
     for piece in pieces:
         if line and len(line) + len(piece) > _COLUMNS:

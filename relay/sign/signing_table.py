@@ -1,7 +1,7 @@
 """The signing table: which of our keys sign for which author.
 
-A rule is a pattern of addresses and the keys that sign for them, and the first rule that matches and has an active key
-decides. For authors without one the forwarder signs.
+A rule is a pattern of addresses with the keys that sign for them. The first rule that matches and has an active key
+decides. For authors without one the forwarder's keys sign.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from relay.mail.address import DOMAIN, DOMAIN_OCTETS
 from relay.sign.keys import SigningKey
 
-AUTHORS_DOMAIN = "%"  # as the domain of a key: it signs with the domain of each author, as OpenDKIM writes it
+AUTHORS_DOMAIN = "%"  # as the domain of a key, as in OpenDKIM: the key signs with the domain of each author
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Authors, and the keys that sign for them.
+    """A pattern of authors, and the keys that sign for them.
 
     Attributes:
         pattern: of a whole address in lower case; `*` is any run of characters.
         keys: their domain may be `AUTHORS_DOMAIN`.
-        ends: False: the rules behind this one count as well.
+        ends: if False, the rules behind this one count as well.
     """
 
     pattern: str
@@ -32,19 +32,19 @@ class Rule:
 
     @property
     def domain(self) -> str:
-        """What the pattern wants of the domain; a wildcard may reach over the at sign."""
+        """The pattern of the domain; a wildcard may include the at sign."""
         _, at, domain = self.pattern.rpartition("@")
         return domain if at else "*" + self.pattern.rpartition("*")[2]
 
     @property
     def user(self) -> str:
-        """What it wants of the local part."""
+        """The pattern of the local part."""
         user, at, _ = self.pattern.rpartition("@")
         return user if at else self.pattern.rpartition("*")[0] + "*"
 
     @property
     def is_for_everyone(self) -> bool:
-        """Whether all users of the domains that match are meant."""
+        """Whether all users of the matching domains are meant."""
         return self.pattern in (f"*@{self.domain}", self.domain)
 
 
@@ -52,46 +52,46 @@ class SigningTable:
     """Rules in the order in which they count.
 
     Args:
-        forwarder: the keys that sign for everyone else.
+        forwarder: the keys that sign for all other authors.
     """
 
     def __init__(self, rules: Sequence[Rule], forwarder: Sequence[SigningKey]) -> None:
         self.rules = tuple(rules)
         self.forwarder = tuple(forwarder)
         self.needs_users = not all(rule.is_for_everyone for rule in rules)
-        self._named: dict[str, list[int]] = {}  # positions of rules for one domain or all below it: there are thousands
-        self._wild: list[int] = []  # of all others
+        # Positions of the rules, of which there may be thousands: for one domain or all below it, and of all others.
+        self._positions: dict[str, list[int]] = {}
+        self._wildcard_positions: list[int] = []
         for position, rule in enumerate(rules):
             is_named = "*" not in rule.domain.removeprefix("*.")
-            (self._named.setdefault(rule.domain, []) if is_named else self._wild).append(position)
+            (self._positions.setdefault(rule.domain, []) if is_named else self._wildcard_positions).append(position)
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
-        """Every key, each once, in the order in which they count."""
-        found = (*(key for rule in self.rules for key in rule.keys), *self.forwarder)
-        return _once(found)
+        """Every key once, in the order in which they count."""
+        return _distinct((*(key for rule in self.rules for key in rule.keys), *self.forwarder))
 
     @property
     def domains(self) -> frozenset[str]:
-        """The domains that keys are for by name."""
+        """The domains of the keys, without `AUTHORS_DOMAIN`."""
         return frozenset(key.domain for key in self.keys) - {AUTHORS_DOMAIN}
 
     def select(self, user: str, domain: str, now: float, *, proven: bool = True) -> tuple[SigningKey, ...]:
         """The keys that sign at a time (seconds since 1970) for one author.
 
         Args:
-            user: the local part in lower case, unquoted; empty where it is not known, and then matched by wildcards
-                alone.
-            domain: normal; empty for nobody in particular.
-            proven: it is certain that the mail is from that domain; otherwise no key signs with whatever domain the
-                author has.
+            user: the local part in lower case, unquoted; empty if it is not known, so that only wildcards match it.
+            domain: normal; empty for no author.
+            proven: the mail is proven to be from that domain; otherwise no key signs with the author's domain just
+                because it is the author's (`AUTHORS_DOMAIN`).
         """
-        return _once(self._chosen(f"{user}@{domain}", domain, now, proven)) or _once(_active(self.forwarder, now))
+        matching = _distinct(self._matching_keys(f"{user}@{domain}", domain, now, proven))
+        return matching or _distinct(_active(self.forwarder, now))
 
     def signs_as(self, domain: str, now: float) -> bool:
         """Whether every author in a normal domain gets a signature with that very domain.
 
-        Where the domain of a key is the author's, it is not known whether DNS has the key, and it does not count.
+        A key with `AUTHORS_DOMAIN` does not count: it is not known whether DNS has it.
         """
         for rule in self._rules_for(domain):
             active = _active(rule.keys, now)
@@ -102,7 +102,7 @@ class SigningTable:
                 return True
         return any(key.domain == domain for key in _active(self.forwarder, now))
 
-    def _chosen(self, address: str, domain: str, now: float, proven: bool) -> Iterator[SigningKey]:
+    def _matching_keys(self, address: str, domain: str, now: float, proven: bool) -> Iterator[SigningKey]:
         for rule in self._rules_for(domain):
             active = _active(rule.keys, now) if matches(rule.pattern, address) else []
             for key in active:
@@ -118,7 +118,7 @@ class SigningTable:
             return
         labels = domain.split(".")
         names = [domain, *("*." + ".".join(labels[start:]) for start in range(1, len(labels)))]
-        for position in heapq.merge(*(self._named.get(name, ()) for name in names), self._wild):
+        for position in heapq.merge(*(self._positions.get(name, ()) for name in names), self._wildcard_positions):
             rule = self.rules[position]
             if matches(rule.domain, domain):
                 yield rule
@@ -129,17 +129,17 @@ def rules_of(entries: Iterable[tuple[SigningKey, Sequence[str]]]) -> list[Rule]:
 
     Domains come before wildcards, longer wildcards before shorter ones; keys of one pattern sign together.
     """
-    found: dict[str, list[SigningKey]] = {}
+    keys_by_pattern: dict[str, list[SigningKey]] = {}
     for key, patterns in entries:
         for pattern in patterns:
-            found.setdefault(pattern, []).append(key)
-    exact = [pattern for pattern in found if "*" not in pattern]
-    wild = sorted(found.keys() - exact, key=lambda pattern: (-len(pattern), pattern))
-    return [Rule(f"*@{pattern}", tuple(found[pattern])) for pattern in (*exact, *wild)]
+            keys_by_pattern.setdefault(pattern, []).append(key)
+    exact = [pattern for pattern in keys_by_pattern if "*" not in pattern]
+    wildcards = sorted(keys_by_pattern.keys() - exact, key=lambda pattern: (-len(pattern), pattern))
+    return [Rule(f"*@{pattern}", tuple(keys_by_pattern[pattern])) for pattern in (*exact, *wildcards)]
 
 
 def forwarder_keys(keys: Sequence[SigningKey], domain: str) -> list[SigningKey]:
-    """The keys of the domain that signs for authors who are not ours; where it has none, of the first key's domain."""
+    """The keys of the domain that signs for authors who are not ours; if it has none, of the first key's domain."""
     named = [key for key in keys if key.domain != AUTHORS_DOMAIN]
     if named and domain not in {key.domain for key in named}:
         domain = named[0].domain
@@ -147,7 +147,7 @@ def forwarder_keys(keys: Sequence[SigningKey], domain: str) -> list[SigningKey]:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a text is as the pattern, in which `*` stands for any run of characters. Linear in both."""
+    """Whether a text matches a pattern, in which `*` is any run of characters. Takes linear time."""
     first, *inner = pattern.split("*")
     if not inner:
         return text == pattern
@@ -156,10 +156,10 @@ def matches(pattern: str, text: str) -> bool:
     if position > end or not text.startswith(first) or not text.endswith(last):
         return False
     for piece in inner:
-        found = text.find(piece, position, end)
-        if found < 0:
+        start = text.find(piece, position, end)
+        if start < 0:
             return False
-        position = found + len(piece)
+        position = start + len(piece)
     return True
 
 
@@ -167,5 +167,5 @@ def _active(keys: Iterable[SigningKey], now: float) -> list[SigningKey]:
     return [key for key in keys if key.state(now) == "active"]
 
 
-def _once(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+def _distinct(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
     return tuple({key.record_name: key for key in keys}.values())

@@ -1,16 +1,16 @@
-"""The author's reply address: an address of ours that stands for an author for ever, so that replies find the way.
+"""Reply addresses: an address of ours that stands for an author for ever, so that replies reach the author.
 
-It goes into the From of mail that SRS cannot save (`relay.rewrite.from_field`) and from there into address books, so
-it has no time stamp and is the same whenever the same author writes. It looks like an SRS address and shares its
-secrets:
+It goes into the From of mail whose From has to be rewritten (`relay.rewrite.from_field`), and from there into address
+books. So it has no time stamp, and the same author always gets the same one. It looks like an SRS address and uses the
+same secrets:
 
-    reply=hhhhhhhhhh=shop.example=news@fwd.example    hash, domain and user of the author
+    reply=hhhhhhhhhh=shop.example=news@fwd.example    hash, domain and local part of the author
     reply=hhhhhhhhhh==id@fwd.example                  an author who does not fit into that, stored under an id
 
-The hash is HMAC-SHA256 under a label of its own, where SRS has HMAC-SHA1 over other fields: neither ever passes for the
-other. As an address never expires, its hash is longer: 50 bits, which a million clients that each try what
-`srs.forged_rate` allows need a thousand years to find for one author. It is base32, so that case can be folded on the
-way without making it weaker.
+The hash is HMAC-SHA256 with a label of its own, while SRS uses HMAC-SHA1 over other fields: neither hash passes for the
+other. Because an address never expires, its hash is longer: 50 bits. A million clients that each try as often as
+`srs.forged_rate` allows need a thousand years to find that of one author. It is base32, so folding case on the way does
+not weaken it.
 """
 
 from __future__ import annotations
@@ -34,45 +34,46 @@ from relay.mail.address import (
 from relay.srs.address import BadSyntax, Forged, Scheme, Token
 
 UNKNOWN = "reply=unknown"
-"""The local part at our domain that stands for an author whom nobody can read: replies to it are refused."""
+"""The local part at our domain that stands for an author who cannot be read: replies to it are refused."""
 
 STORED_FOR = 365 * 86400.0  # seconds for which a stored author is kept after the last message
 
 Keep = Callable[[str, str], Awaitable[str]]
-"""Stores an author under the id that is given, or keeps the id that the author has; the id to use."""
+"""Stores an author under the given id, unless the author already has an id; returns the id to use."""
 
 _TAG = re.compile(r"reply=", re.IGNORECASE | re.ASCII)
-_HASH = 10  # characters of base32, 5 bits each
-_ID = 16  # characters of base32: no two authors ever share one
+_HASH_LENGTH = 10  # characters of base32, 5 bits each
+_ID_LENGTH = 16  # characters of base32: enough that no two authors share an id
 _ADDRESS_PURPOSE = b"srs-relay reply address\0"  # the secrets sign other things too: none may pass for another
 _ID_PURPOSE = b"srs-relay stored author\0"
 
 
 def is_reply(address: str) -> bool:
-    """Whether the local part begins `reply=`, in any case. Says nothing about its hash."""
+    """Whether the local part begins with `reply=`, in any case. The hash is not checked."""
     return _TAG.match(unquote(split(address).local)) is not None
 
 
 async def reply_addresses(authors: Iterable[str], scheme: Scheme, keep: Keep) -> dict[str, str]:
-    """The reply address of every author; those that need it are stored by `keep`.
+    """The reply address of every author; authors who have to be stored are stored by `keep`.
 
     Raises:
         BadSyntax: as `forward`, and what `keep` raises.
     """
-    found = {}
+    addresses = {}
     for author in authors:
         address = forward(author, scheme)
         if isinstance(address, Token):
-            address = forward_token(await keep(plain(author), address.id), scheme)
-        found[author] = address
-    return found
+            address = forward_token(await keep(normal_author(author), address.id), scheme)
+        addresses[author] = address
+    return addresses
 
 
 def forward(author: str, scheme: Scheme) -> str | Token:
     """The reply address of an author, or the id to store the author under, for `forward_token`.
 
-    Stored are those whose local part has to be quoted or is not ASCII (RFC 6531), and those with whom the local part
-    would pass 64 octets. An id is the same for the same author, too. An author of the alias domain stays unchanged.
+    An author has to be stored if the local part needs quotes or is not ASCII (RFC 6531), or if the reply address would
+    have a local part of more than 64 octets. The same author always gets the same id. An author of the scheme's own
+    domain is returned unchanged.
 
     Raises:
         BadSyntax: the author is not a mailbox of RFC 5321 section 4.1.2.
@@ -85,7 +86,7 @@ def forward(author: str, scheme: Scheme) -> str | Token:
     if written.isascii() and DOT_STRING.match(written) and len(written) <= LOCAL_PART_OCTETS:
         return f"{written}@{scheme.domain}"
     digest = hmac.digest(scheme.secrets[0], _ID_PURPOSE + f"{local}@{domain}".encode(), "sha256")
-    return Token(base64.b32encode(digest)[:_ID].decode("ascii").lower())
+    return Token(base64.b32encode(digest)[:_ID_LENGTH].decode("ascii").lower())
 
 
 def forward_token(token_id: str, scheme: Scheme) -> str:
@@ -95,7 +96,7 @@ def forward_token(token_id: str, scheme: Scheme) -> str:
 
 
 def reverse(address: str, scheme: Scheme) -> str | Token:
-    """The author behind a reply address. Case may have been folded on the way; the domain is not looked at.
+    """The author behind a reply address. Case may have been folded on the way; the domain is not checked.
 
     Raises:
         BadSyntax: not a reply address, fields missing, or no valid address behind it.
@@ -105,11 +106,11 @@ def reverse(address: str, scheme: Scheme) -> str | Token:
     tag = _TAG.match(content)
     if tag is None:
         raise BadSyntax("not a reply address")
-    given, separator, rest = content[tag.end() :].partition("=")
+    given_hash, separator, rest = content[tag.end() :].partition("=")
     domain, inner, local = rest.partition("=")
     if not separator or not inner:
         raise BadSyntax("malformed reply address: fields are missing")
-    _verify(given, rest, scheme)
+    _verify(given_hash, rest, scheme)
     if not domain:
         return Token(local.lower())
     try:
@@ -118,8 +119,8 @@ def reverse(address: str, scheme: Scheme) -> str | Token:
         raise BadSyntax("malformed reply address: it leads back to no valid address") from None
 
 
-def plain(author: str) -> str:
-    """An author's address without needless quotes, its domain normal: as it is stored.
+def normal_author(author: str) -> str:
+    """An author's address as it is stored: without needless quotes, and with a normal domain.
 
     Raises:
         BadSyntax: as `forward`.
@@ -135,20 +136,20 @@ def _mailbox(author: str) -> Mailbox:
 
 
 def _mac(rest: str, secret: bytes) -> bytes:
-    """Only ASCII letters are folded, whatever the locale."""
+    """HMAC-SHA256 in base32, cut to its length. Only ASCII letters are folded, in any locale."""
     try:
         octets = rest.encode()
     except UnicodeEncodeError:
         raise BadSyntax("the address is not valid UTF-8") from None
-    return base64.b32encode(hmac.digest(secret, _ADDRESS_PURPOSE + octets.lower(), "sha256"))[:_HASH].lower()
+    return base64.b32encode(hmac.digest(secret, _ADDRESS_PURPOSE + octets.lower(), "sha256"))[:_HASH_LENGTH].lower()
 
 
 def _sign(rest: str, scheme: Scheme) -> str:
     return _mac(rest, scheme.secrets[0]).decode("ascii")
 
 
-def _verify(given: str, rest: str, scheme: Scheme) -> None:
-    """Compare in constant time and without regard to case."""
-    folded = given.encode(errors="replace").lower()
+def _verify(given_hash: str, rest: str, scheme: Scheme) -> None:
+    """Raises Forged if the hash is wrong. Compares in constant time and without case."""
+    folded = given_hash.encode(errors="replace").lower()
     if not any(hmac.compare_digest(_mac(rest, secret), folded) for secret in scheme.secrets):
         raise Forged("forged reply address: its hash does not match")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.authenticate.control_characters import refuse_controls
+from relay.authenticate.control_characters import refuse_control_characters
 from relay.mail.message import Message
 from relay.mail.reply import Refused
 
@@ -40,7 +40,7 @@ CONTROLS = [b"\0", b"\x01", b"\x0b", b"\x0c", b"\x1b", b"\x7f", b"\xc2\x85"]
 def test_inside_an_address(name: bytes, control: bytes, value: bytes) -> None:
     message = Message(b"%s: %s\r\nSubject: s\r\n\r\nbody\r\n" % (name, value % control))
     with pytest.raises(Refused, match=rf"^550 5\.6\.0 (?i:{name.decode().strip()}) has "):
-        refuse_controls(message)
+        refuse_control_characters(message)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_inside_an_address(name: bytes, control: bytes, value: bytes) -> None:
     ],
 )
 def test_beside_an_address(value: bytes) -> None:
-    refuse_controls(
+    refuse_control_characters(
         Message(b"From: %s\r\nReply-To: %s\r\nTo: \0 <a\0@b>\r\nSubject: \0\r\n\r\n\0\r\n" % (value, value))
     )
 
@@ -75,4 +75,4 @@ def test_beside_an_address(value: bytes) -> None:
 @pytest.mark.parametrize("value", [b'"\x01\\', b"(\x01\\", b'\x01("\\', b"\x1b$B\x01", b'"\\"\x01', b'\\"\x01'])
 def test_what_is_never_closed_is_read_once(value: bytes) -> None:
     """As long as a header may be: read anew from each octet it would take minutes, in which nobody else is served."""
-    refuse_controls(Message(b"Sender: \x01%s\r\n\r\n" % (value * (240_000 // len(value)))))
+    refuse_control_characters(Message(b"Sender: \x01%s\r\n\r\n" % (value * (240_000 // len(value)))))

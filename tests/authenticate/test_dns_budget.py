@@ -81,13 +81,13 @@ async def test_what_failed_is_not_asked_again() -> None:
 
 async def test_each_check_leaves_something_to_those_that_follow() -> None:
     budget = Budget(RecordingResolver({}))
-    shares = [budget.spf, budget.iprev, budget.arc, budget.dkim, budget.authors]
-    for number, share in enumerate(shares):
+    budgeted_resolvers = [budget.spf, budget.iprev, budget.arc, budget.dkim, budget.authors]
+    for number, budgeted in enumerate(budgeted_resolvers):
         with pytest.raises(TooManyQuestions, match=rf"^{number}-\d+\.example TXT"):
             for count in range(QUESTIONS + 1):
-                await share.query(f"{number}-{count}.example", "TXT")
-        assert budget.asked == share.mark
-        await share.query("0-0.example", "TXT")  # asked before
+                await budgeted.query(f"{number}-{count}.example", "TXT")
+        assert budget.asked == budgeted.limit
+        await budgeted.query("0-0.example", "TXT")  # asked before
     assert budget.asked == QUESTIONS
     assert IPREV - SPF >= PTR_NAMES + 1 and DKIM - ARC >= SIGNATURES and SPF < IPREV <= ARC
 

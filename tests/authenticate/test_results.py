@@ -17,7 +17,7 @@ from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.iprev import Iprev
 from relay.authenticate.results import all_results, arc_result, dkim_results, dmarc_result, iprev_result, spf_result
-from relay.authenticate.results_field import VALUE_OCTETS, MethodResult, read, results_field
+from relay.authenticate.results_field import VALUE_OCTETS, MethodResult, read_results, results_field
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.mail.address import DOMAIN, normal_domain, split
@@ -205,5 +205,5 @@ def test_no_text_of_a_sender_changes_what_is_read(
     assert max(len(line) for line in lines) <= 78 or max(len(word) for word in raw.split()) > 40
     written = field(*results)
     assert written_bare(as_authres_reads_it(written)) == written_bare(expected(results))
-    authserv_id, ours = read(written.partition(":")[2])
+    authserv_id, ours = read_results(written.partition(":")[2])
     assert (authserv_id, expected(ours)) == (OURS, expected(results))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.forged_results import strip_forged
-from relay.authenticate.results_field import RESULTS, read
-from relay.authenticate.trusted_results import SCANNED_OCTETS, Vouched, passes_dmarc, vouched
+from relay.authenticate.results_field import RESULTS, read_results
+from relay.authenticate.trusted_results import SCANNED_OCTETS, TrustedResults, find_trusted_results, passes_dmarc
 from relay.authenticate.verdict import read_trusted_results
 from relay.dns import StaticResolver
 from relay.mail.message import Message
@@ -29,12 +29,12 @@ def results(value: bytes) -> bytes:
     return b"Authentication-Results: " + value + b"\r\n"
 
 
-def said(*fields: bytes, ids: tuple[str, ...] = (MTA,)) -> Vouched | None:
-    return vouched(Message(b"".join(fields) + b"\r\nbody\r\n"), ids)
+def said(*fields: bytes, ids: tuple[str, ...] = (MTA,)) -> TrustedResults | None:
+    return find_trusted_results(Message(b"".join(fields) + b"\r\nbody\r\n"), ids)
 
 
 def dkim(*fields: bytes, ids: tuple[str, ...] = (MTA,)) -> list[tuple[str, str]] | None:
-    """The signatures that are vouched for; None where nothing is said of any."""
+    """The signatures that trusted results name; None where nothing is said of any."""
     word = said(*fields, ids=ids)
     stated = word.dkim_verdicts() if word is not None else None
     return None if stated is None else [(one.result, one.domain) for one in stated]
@@ -335,7 +335,7 @@ def test_what_is_vouched_for_in_our_own_name_stays() -> None:
     """Postfix and the relay on one host have one name."""
     contradiction = results(b"mail.example.org; spf=fail smtp.mailfrom=news@shop.example")
     message = Message(SPF + OUTSIDE + GENUINE + contradiction + AUTHOR + FORGED + b"\r\n")
-    word = vouched(message, (MTA,))
+    word = find_trusted_results(message, (MTA,))
     assert word is not None
     kept, removed = strip_forged(message, MTA, word.fields)
     assert [one.raw for one in removed] == [contradiction, FORGED]
@@ -364,7 +364,7 @@ def test_work_is_bounded() -> None:
     long = results(b"mail.example.org; dkim=pass " + b" " * SCANNED_OCTETS + b"header.d=shop.example")
     assert said(OUTSIDE, long, GENUINE, AUTHOR) is None
     many = "mail.example.org" + "; dkim=pass header.d=a.example" * (RESULTS + 20)
-    assert len(read(many)[1]) == RESULTS
+    assert len(read_results(many)[1]) == RESULTS
 
 
 PIECES = st.sampled_from(
@@ -391,9 +391,9 @@ PIECES = st.sampled_from(
 @given(st.one_of(st.binary(max_size=300), st.lists(PIECES, max_size=60).map(lambda found: "".join(found).encode())))
 def test_nothing_in_a_field_breaks_the_reader(value: bytes) -> None:
     word = said(results(b"mail.example.org; " + value), AUTHOR)
-    assert word is None or isinstance(word, Vouched)
+    assert word is None or isinstance(word, TrustedResults)
     if word is not None:
-        assert read(word.value.decode("ascii"))[0] == MTA
+        assert read_results(word.value.decode("ascii"))[0] == MTA
         for sender in ("", "a@b.example"):
             spf = word.spf_verdict(sender)
             assert spf is None or spf.domain.isprintable()

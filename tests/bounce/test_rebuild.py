@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.bounce.multipart import Unreadable
-from relay.bounce.rebuild import Site, rebuilt
+from relay.bounce.rebuild import ReportingMta, rebuilt
 from relay.mail.message import Message
 from relay.route.loops import mark_fields
 from tests.bounce.samples import (
@@ -39,12 +39,12 @@ from tests.bounce.samples import (
 
 JOE = "joe@origin.example"
 NOW = 1700000100.0
-SITE = Site(HOST, "fwd.example", (b"secret", b"old"))
+MTA = ReportingMta(HOST, "fwd.example", (b"secret", b"old"))
 UNKNOWN = "unknown-recipient@fwd.example"
 
 
-def ours(content: bytes, site: Site = SITE) -> bytes:
-    return rebuilt(Message(content), site, to=JOE, unique="330RQ1AAAAAA", now=NOW)
+def ours(content: bytes, mta: ReportingMta = MTA) -> bytes:
+    return rebuilt(Message(content), mta, to=JOE, unique="330RQ1AAAAAA", now=NOW)
 
 
 def parsed(content: bytes) -> EmailMessage:
@@ -82,7 +82,7 @@ def test_each_host_s_bounce_becomes_ours(host: str) -> None:
     assert returned(content).startswith(b"Received: from mx.origin.example (mx.origin.example [192.0.2.7])")
     assert returned(content).endswith(SENT.encode())
     assert b"Hello Alice" not in content
-    text = " ".join(str(next(message.iter_parts()).get_content()).split())  # type: ignore[attr-defined]
+    text = " ".join(str(next(message.iter_parts()).get_content()).split())
     assert f"quote {ID} at {HOST}" in text and f"delivered to: {ALIAS} " in text
 
 

@@ -13,7 +13,7 @@ import typer
 
 import relay
 from relay import cli
-from relay.cli.errors import Failure
+from relay.cli.errors import CommandFailed
 from relay.config.model import ConfigError
 
 
@@ -106,7 +106,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]],
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (Failure("the queue is locked"), 1, "srs-relay: the queue is locked\n"),
+        (CommandFailed("the queue is locked"), 1, "srs-relay: the queue is locked\n"),
         (ConfigError("a: unknown key\nb: unknown key"), 1, "srs-relay: a: unknown key\nsrs-relay: b: unknown key\n"),
         (PermissionError(13, "Permission denied", "/etc/key"), 1, "srs-relay: /etc/key: Permission denied\n"),
         (OSError("no route"), 1, "srs-relay: no route\n"),

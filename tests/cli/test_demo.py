@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
@@ -11,13 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from relay.cli.demo import Findings, Signature
-from relay.cli.demo_hosts import Host, Received
 from tests.peers import wait_until
 
 
@@ -89,76 +85,3 @@ def test_it_cleans_up_when_it_is_stopped_half_way(tmp_path: Path, number: signal
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
     assert list(tmp_path.iterdir()) == []
-
-
-# --- what counts as a failure -----------------------------------------------------------------------------------------
-
-GOOD = Findings(
-    original=b"Subject: a\r\n\r\n",
-    arrived=Received(
-        "127.0.0.3", "mx.fwd.example", "SRS0=x", ("alice@mailbox.example",), b"A: b\r\nSubject: a\r\n\r\n"
-    ),
-    spf_without="fail",
-    spf_with="pass",
-    signatures=(Signature("fwd.example", "a", "rsa-sha256", True), Signature("shop.example", "b", "rsa-sha256", True)),
-    dmarc="pass",
-    arc="pass",
-    accepted="250 2.0.0 Ok",
-    returned=Received("127.0.0.3", "mx.fwd.example", "", ("news@shop.example",), b""),
-    refused="550 5.1.1 forged",
-)
-
-
-def test_nothing_is_wrong_when_all_is_well() -> None:
-    assert GOOD.problems == []
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (replace(GOOD, original=b"Subject: b\r\n\r\n"), "the message was changed on its way"),
-        (replace(GOOD, dmarc="fail"), "DMARC does not pass for the author's domain"),
-        (replace(GOOD, arc="none"), "the ARC chain is not whole"),
-        (replace(GOOD, spf_with="fail"), "SPF does not pass with the rewritten sender"),
-        (replace(GOOD, signatures=GOOD.signatures[:1]), "a DKIM signature is missing or broken"),
-        (
-            replace(GOOD, signatures=(GOOD.signatures[0], replace(GOOD.signatures[1], valid=False))),
-            "a DKIM signature is missing or broken",
-        ),
-        (replace(GOOD, returned=replace(GOOD.returned, sender="x@y.example")), "the bounce did not reach the sender"),
-        (replace(GOOD, refused="250 2.0.0 Ok"), "a forged SRS address was not refused"),
-    ],
-)
-def test_what_is_not_as_it_must_be_is_named(bad: Findings, said: str) -> None:
-    assert bad.problems == [said]
-
-
-# --- the hosts --------------------------------------------------------------------------------------------------------
-
-
-async def test_a_host_shows_what_it_got_octet_for_octet() -> None:
-    host, other = Host("mx.a.example", "127.0.0.2"), Host("mx.b.example", "127.0.0.4")
-    port = await host.start(0)
-    try:
-        reply = await other.send(("127.0.0.2", port), "", "b@a.example", b"Subject: x\r\n\r\n.\r\n..dots\r\n\xe9\r\n")
-        received = await host.next_message(5)
-    finally:
-        await host.close()
-    assert reply == "250 2.0.0 Ok"
-    content = b"Subject: x\r\n\r\n.\r\n..dots\r\n\xe9\r\n"
-    assert received == Received("127.0.0.4", "mx.b.example", "", ("b@a.example",), content)
-
-
-async def test_a_host_that_closes_hangs_up() -> None:
-    host = Host("mx.a.example", "127.0.0.2")
-    reader, writer = await asyncio.open_connection("127.0.0.2", await host.start(0))
-    assert (await reader.readline()).startswith(b"220 ")
-    async with asyncio.timeout(5):
-        await host.close()
-        assert await reader.read() == b""
-    writer.close()
-
-
-async def test_a_host_says_when_nothing_comes() -> None:
-    with pytest.raises(TimeoutError):
-        await Host("mx.a.example", "127.0.0.2").next_message(0.01)

@@ -16,6 +16,7 @@ from typing import Any
 import dns.rdatatype
 import dns.zone
 import pytest
+from dns.rdtypes.txtbase import TXTBase
 
 from relay import cli
 from relay.cli.zone import ZoneServer
@@ -86,10 +87,11 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], *args: str) -> str
 
 def texts(zone: str) -> dict[str, str]:
     """The TXT records in a zone file."""
-    found = dns.zone.from_text(zone, origin="example", relativize=False, check_origin=False)
+    parsed = dns.zone.from_text(zone, origin="example", relativize=False, check_origin=False)
     return {
         name.to_text(omit_final_dot=True): b"".join(rdata.strings).decode()
-        for name, _, rdata in found.iterate_rdatas(dns.rdatatype.TXT)
+        for name, _, rdata in parsed.iterate_rdatas(dns.rdatatype.TXT)
+        if isinstance(rdata, TXTBase)
     }
 
 
@@ -112,17 +114,6 @@ def test_a_new_key_signs_with_the_lines_that_are_printed(
     signature = read_signer(load(folder / "relay.toml", {})).fields(Message(message), time.time())
     [verdict] = dkimpy(signature + message, texts(record))
     assert verdict == ("relay1", "new.example", "pass")
-
-
-def test_a_new_key_is_for_its_owner_alone_whatever_the_umask(folder: Path) -> None:
-    before = os.umask(0)
-    try:
-        assert ran(folder, "new") == 0
-    finally:
-        os.umask(before)
-    made = folder / "dkim" / "fwd.example.relay2.pem"
-    assert stat.S_IMODE(made.stat().st_mode) == 0o600
-    assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for others")
@@ -162,8 +153,8 @@ OTHER = SigningKey("x", "y", keys.parse(GENERATE("rsa2048"))).public_record()
 async def listed(folder: Path, records: Mapping[str, list[str]], capsys: pytest.CaptureFixture[str]) -> list[Any]:
     """`keys list --json` with these TXT records in DNS, where the selector `silent` gets SERVFAIL."""
     zone = {
-        (name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2] for text in found]
-        for name, found in records.items()
+        (name, "TXT"): [keys.zone_line(name, text).partition(" TXT ")[2] for text in values]
+        for name, values in records.items()
     }
     server = ZoneServer(zone, {"silent._domainkey.brand.example": "servfail"})
     host, port = await server.start()

@@ -66,8 +66,8 @@ def ok(relay: RelayProcess, *arguments: str) -> str:
 
 
 def rows(relay: RelayProcess, *arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(ok(relay, *arguments, "--json"))
-    return found
+    rows: list[dict[str, Any]] = json.loads(ok(relay, *arguments, "--json"))
+    return rows
 
 
 def test_the_list_says_what_waits_and_why(relay: RelayProcess) -> None:
@@ -263,10 +263,10 @@ def test_a_long_list_is_written_while_it_is_read(offline: RelayProcess) -> None:
         first = process.stdout.readline()
         assert first.startswith('[{"id": ')
         assert ok(offline, "drop", "--all") == f"{3 * admin.PAGE} deliveries dropped\n"
-        found = json.loads(first + process.stdout.read())
+        rows = json.loads(first + process.stdout.read())
         assert process.stderr.read() == ""
     assert process.returncode == 0
-    assert 0 < len(found) <= admin.PAGE
+    assert 0 < len(rows) <= admin.PAGE
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(offline: RelayProcess) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias, cast
 
+from tests.peers import free_port
+
 ESMTP = ("PIPELINING", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES", "SMTPUTF8")
 
 
@@ -123,8 +125,8 @@ class ScriptedServer:
 
     @contextlib.asynccontextmanager
     async def __call__(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[ScriptedServer]:
-        server = await asyncio.start_server(self._serve, host, port, ssl=self._tls if self._implicit else None)
-        self.port = server.sockets[0].getsockname()[1]
+        self.port = port or free_port()  # another server of the test may listen there, at another address
+        server = await asyncio.start_server(self._serve, host, self.port, ssl=self._tls if self._implicit else None)
         try:
             yield self
         finally:

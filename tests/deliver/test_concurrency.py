@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.deliver.concurrency import FIRST, LAGGING, REMEMBERED, SLOW, Hops
-from relay.deliver.concurrency_share import Place
+from relay.deliver.places import Place
 from relay.mail.outcome import Outcome
 from relay.queue.change import own_hop
 
@@ -20,7 +20,7 @@ def hops(total: int = 200) -> Hops:
     return Hops(20, total, pause=10.0)
 
 
-def one(known: Hops, outcomes: tuple[Outcome, ...], began: float = NOW, now: float = NOW, hop: str = HOP) -> None:
+def tried(known: Hops, outcomes: tuple[Outcome, ...], began: float = NOW, now: float = NOW, hop: str = HOP) -> None:
     known.ended(known.started(hop, began), began, now, outcomes)
 
 
@@ -28,23 +28,23 @@ def test_every_answer_wins_a_place_until_all_are_won() -> None:
     known = hops()
     assert known.room(HOP, NOW) == FIRST
     for outcomes in (OK, REFUSED, LATER):
-        one(known, outcomes)
+        tried(known, outcomes)
     assert known.room(HOP, NOW) == FIRST + 3
     for _ in range(30):
-        one(known, OK)
+        tried(known, OK)
     assert known.room(HOP, NOW) == 40  # 20 at once, and as many that wait for their turn
 
 
 def test_what_goes_wrong_on_our_side_says_nothing_of_the_next_hop() -> None:
     known = hops()
-    one(known, OURS)
-    one(known, ())
+    tried(known, OURS)
+    tried(known, ())
     assert known.room(HOP, NOW) == FIRST and known.failure(HOP) is None
 
 
 def test_a_next_hop_out_of_reach_gets_one_try_after_a_pause() -> None:
     known = hops()
-    one(known, SILENT, began=NOW - 30)
+    tried(known, SILENT, began=NOW - 30)
     failure = known.failure(HOP)
     assert failure is not None and failure.began == NOW - 30
     assert known.room(HOP, NOW + 9) == 0
@@ -57,22 +57,22 @@ def test_a_next_hop_out_of_reach_gets_one_try_after_a_pause() -> None:
 
 def test_a_clock_that_was_put_back_does_not_make_the_pause_longer() -> None:
     known = hops()
-    one(known, SILENT)
+    tried(known, SILENT)
     assert known.room(HOP, NOW - 3600) == 1
 
 
 def test_a_server_that_takes_fewer_connections_than_we_have_gets_fewer() -> None:
     known = hops()
     for _ in range(30):
-        one(known, OK)
-    one(known, SILENT, began=NOW - 1)  # others were answered after it began
+        tried(known, OK)
+    tried(known, SILENT, began=NOW - 1)  # others were answered after it began
     assert known.failure(HOP) is None and known.room(HOP, NOW) == 10
 
 
 def test_the_late_end_of_an_early_try_does_not_hide_a_later_one() -> None:
     known = hops()
     place = known.started(HOP, NOW - 60)
-    one(known, SILENT, began=NOW)
+    tried(known, SILENT, began=NOW)
     known.ended(place, NOW - 60, NOW + 1, SILENT)
     failure = known.failure(HOP)
     assert failure is not None and failure.began == NOW
@@ -103,7 +103,7 @@ def test_what_is_remembered_is_bounded_and_never_what_is_under_way() -> None:
     known = hops(total=3 * REMEMBERED)
     busy = known.started("busy.test", NOW)
     for n in range(REMEMBERED + 100):
-        one(known, SILENT, hop=f"d{n}.test")
+        tried(known, SILENT, hop=f"d{n}.test")
     known.ended(busy, NOW, NOW, OK)
     assert known.failure("d0.test") is None
     assert known.failure(f"d{REMEMBERED}.test") is not None
@@ -113,7 +113,7 @@ def test_what_is_remembered_is_bounded_and_never_what_is_under_way() -> None:
 def proven(known: Hops, *names: str, answers: int = 40) -> None:
     for name in names:
         for _ in range(answers):
-            one(known, OK, hop=name)
+            tried(known, OK, hop=name)
 
 
 def fill(known: Hops, hop: str, now: float = NOW) -> list[Place]:
@@ -238,7 +238,7 @@ def test_one_slow_message_among_quick_ones_is_no_lagging() -> None:
     known = hops()
     proven(known, HOP)
     large = known.started(HOP, NOW)
-    one(known, OK)
+    tried(known, OK)
     slowed(known, [large])
     assert not known.started(HOP, NOW + SLOW).slow
     assert known.room(HOP, NOW + SLOW) > 30

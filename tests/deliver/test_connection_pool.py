@@ -107,11 +107,11 @@ async def test_one_stale_connection_is_enough_to_try() -> None:
 
 
 async def test_next_hops_do_not_share_connections() -> None:
-    one, other = ScriptedServer(), ScriptedServer(lmtp=True)
-    async with one(), other(), agent() as sender:
-        for server, scheme in ((one, "smtp"), (other, "lmtp")):
+    smtp, lmtp = ScriptedServer(), ScriptedServer(lmtp=True)
+    async with smtp(), lmtp(), agent() as sender:
+        for server, scheme in ((smtp, "smtp"), (lmtp, "lmtp")):
             assert (await sender.deliver_to("d.test", hop(server.port, scheme), job()))[0].status == "delivered"
-    assert (len(one.sessions), len(other.sessions)) == (1, 1)
+    assert (len(smtp.sessions), len(lmtp.sessions)) == (1, 1)
 
 
 async def test_domains_do_not_share_connections_but_their_spellings_do() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ class House:
         warned: bool = False,
         body: bytes = b"Hi.\r\n",
     ) -> Change:
-        number = self.ids.new() if received is None else QueueIds(lambda: received).new()
+        number = self.ids.new() if received is None else QueueIds(repeat(received).__next__).new()
         received = time.time() if received is None else received
         message = Message(b"From: bob@origin.test\r\nSubject: hello\r\n\r\n" + body)
         stored = StoredMessage(number, received, sender, b"", message, StoredVerdict(spf=spf))

@@ -25,7 +25,7 @@ ONE, TWO, THREE = "93.184.216.34", "93.184.216.35", "93.184.216.36"  # addresses
 SIX = "2606:2800:220:1::1"
 
 
-async def found(
+async def hosts_of(
     zone: Zone, hop: NextHop | str, rng: random.Random | None = None, **delivery: Any
 ) -> list[tuple[str, str]]:
     finder = HostFinder(config(**delivery), StaticResolver(zone), rng)
@@ -35,7 +35,7 @@ async def found(
 
 async def refused(zone: Zone, hop: NextHop | str, **delivery: Any) -> tuple[str, int, str]:
     with pytest.raises(Unroutable) as raised:
-        await found(zone, hop, **delivery)
+        await hosts_of(zone, hop, **delivery)
     outcome = raised.value.outcome
     assert outcome.text and not outcome.remote
     return outcome.status, outcome.code, outcome.enhanced
@@ -56,11 +56,11 @@ async def test_mx_hosts_in_order_with_their_addresses() -> None:
         ("a.test", "A"): [ONE, TWO],
         ("b.test", "A"): [THREE],
     }
-    assert await found(zone, "D.test.") == [("a.test", ONE), ("a.test", TWO), ("b.test", THREE)]
+    assert await hosts_of(zone, "D.test.") == [("a.test", ONE), ("a.test", TWO), ("b.test", THREE)]
 
 
 async def test_a_domain_without_mx_is_its_own_host() -> None:
-    assert await found({("d.test", "A"): [ONE]}, "d.test") == [("d.test", ONE)]
+    assert await hosts_of({("d.test", "A"): [ONE]}, "d.test") == [("d.test", ONE)]
 
 
 async def test_an_address_record_does_not_count_beside_mx() -> None:
@@ -70,13 +70,13 @@ async def test_an_address_record_does_not_count_beside_mx() -> None:
 
 async def test_a_domain_in_unicode_is_looked_up_in_a_labels() -> None:
     zone: Zone = {("xn--bcher-kva.test", "MX"): [(10, "a.test")], ("a.test", "A"): [ONE]}
-    assert await found(zone, "BÜCHER.test") == [("a.test", ONE)]
+    assert await hosts_of(zone, "BÜCHER.test") == [("a.test", ONE)]
 
 
 async def test_not_more_than_so_many_hosts() -> None:
     zone: dict[tuple[str, str], Any] = {("d.test", "MX"): [(n, f"h{n}.test") for n in range(30)]}
     zone |= {(f"h{n}.test", "A"): [f"93.184.216.{n}"] for n in range(30)}
-    assert await found(zone, "d.test") == [(f"h{n}.test", f"93.184.216.{n}") for n in range(HOSTS)]
+    assert await hosts_of(zone, "d.test") == [(f"h{n}.test", f"93.184.216.{n}") for n in range(HOSTS)]
 
 
 # the families
@@ -93,12 +93,12 @@ async def test_not_more_than_so_many_hosts() -> None:
 )
 async def test_families_take_turns_in_the_configured_order(families: list[str], addresses: list[str]) -> None:
     zone: Zone = {("d.test", "A"): [ONE, TWO], ("d.test", "AAAA"): [SIX, "2606:2800:220:1::2"]}
-    assert [address for _, address in await found(zone, "d.test", families=families)] == addresses
+    assert [address for _, address in await hosts_of(zone, "d.test", families=families)] == addresses
 
 
 async def test_one_family_is_enough() -> None:
-    assert await found({("d.test", "AAAA"): [SIX]}, "d.test") == [("d.test", SIX)]
-    assert await found({("d.test", "A"): [ONE], ("d.test", "AAAA"): FAILS}, "d.test") == [("d.test", ONE)]
+    assert await hosts_of({("d.test", "AAAA"): [SIX]}, "d.test") == [("d.test", SIX)]
+    assert await hosts_of({("d.test", "A"): [ONE], ("d.test", "AAAA"): FAILS}, "d.test") == [("d.test", ONE)]
 
 
 async def test_no_address_in_the_family_that_is_wanted_is_a_failure() -> None:
@@ -124,7 +124,7 @@ async def test_null_mx() -> None:
 
 async def test_a_null_mx_beside_others_is_none() -> None:
     zone: Zone = {("d.test", "MX"): [(0, ""), (10, "a.test")], ("a.test", "A"): [ONE]}
-    assert await found(zone, "d.test") == [("a.test", ONE)]
+    assert await hosts_of(zone, "d.test") == [("a.test", ONE)]
 
 
 async def test_a_domain_without_any_address_is_final() -> None:
@@ -154,13 +154,13 @@ async def test_a_host_that_dns_does_not_answer_for_is_passed_over() -> None:
         ("a.test", "A"): FAILS,
         ("b.test", "A"): [TWO],
     }
-    assert await found(zone, "d.test") == [("b.test", TWO)]
+    assert await hosts_of(zone, "d.test") == [("b.test", TWO)]
 
 
 @pytest.mark.parametrize("name", ["a\\.b.test", "\\000.test", "-.test", "a b.test", "x" * 250])
 async def test_an_mx_that_is_no_host_name_is_passed_over(name: str) -> None:
     zone: Zone = {("d.test", "MX"): [(10, name), (20, "b.test")], (name, "A"): [ONE], ("b.test", "A"): [TWO]}
-    assert await found(zone, "d.test") == [("b.test", TWO)]
+    assert await hosts_of(zone, "d.test") == [("b.test", TWO)]
 
 
 # ourselves
@@ -175,7 +175,7 @@ async def test_only_more_preferred_hosts_may_take_it_from_us() -> None:
     records = [(10, "a.test"), (20, "relay.test"), (20, "peer.test"), (30, "worse.test")]
     addresses = {"a.test": ONE, "relay.test": TWO, "peer.test": THREE, "worse.test": THREE}
     zone: Zone = {("d.test", "MX"): records, **{(name, "A"): [a] for name, a in addresses.items()}}
-    assert await found(zone, "d.test") == [("a.test", ONE)]
+    assert await hosts_of(zone, "d.test") == [("a.test", ONE)]
 
 
 async def test_an_address_of_this_machine_is_us() -> None:
@@ -211,7 +211,7 @@ def test_every_address_of_an_interface_is_us() -> None:
 
 async def test_where_loopback_is_allowed_only_our_own_listener_is_us() -> None:
     zone: Zone = {("d.test", "MX"): [(10, "other.test")], ("other.test", "A"): ["127.0.0.9"]}
-    assert await found(zone, "d.test", public_addresses_only=False) == [("other.test", "127.0.0.9")]
+    assert await hosts_of(zone, "d.test", public_addresses_only=False) == [("other.test", "127.0.0.9")]
     listener = config().listen[0].model_copy(update={"address": "0.0.0.0:2525"})
     everywhere = config(public_addresses_only=False, port=2525).model_copy(update={"listen": (listener,)})
     with pytest.raises(Unroutable) as raised:
@@ -275,11 +275,11 @@ def test_public_addresses(address: str) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "192.168.7.7"])
 async def test_mail_by_mx_never_goes_to_a_private_address(address: str) -> None:
     zone: Zone = {("d.test", "MX"): [(10, "a.test"), (20, "b.test")], ("a.test", "A"): [address, ONE]}
-    assert await found(zone, "d.test") == [("a.test", ONE)]
+    assert await hosts_of(zone, "d.test") == [("a.test", ONE)]
     assert await refused({("d.test", "A"): [address]}, "d.test") == ("failed", 550, "5.4.4")
     assert await refused({("d.test", "MX"): [(10, address)]}, "d.test") == ("failed", 550, "5.4.4")
     assert await refused({}, f"[{address}]") == ("failed", 550, "5.4.4")
-    assert await found({("d.test", "A"): [address]}, "d.test", public_addresses_only=False) == [("d.test", address)]
+    assert await hosts_of({("d.test", "A"): [address]}, "d.test", public_addresses_only=False) == [("d.test", address)]
 
 
 async def test_an_ipv4_mapped_address_is_no_way_round() -> None:
@@ -297,7 +297,7 @@ async def test_an_mx_of_localhost_is_us() -> None:
     [("[93.184.216.34]", ONE), ("[IPv6:2606:2800:220:1::1]", SIX), ("[ipv6:2606:2800:220:1::1]", SIX)],
 )
 async def test_an_address_literal_needs_no_dns(domain: str, address: str) -> None:
-    assert await found({}, domain) == [(address, address)]
+    assert await hosts_of({}, domain) == [(address, address)]
 
 
 def test_what_is_no_address_literal() -> None:
@@ -308,9 +308,9 @@ def test_what_is_no_address_literal() -> None:
 
 
 async def test_a_configured_next_hop_may_be_anywhere() -> None:
-    assert await found({}, NextHop(endpoint=endpoint("smtp://127.0.0.1:2525"))) == [("127.0.0.1", "127.0.0.1")]
-    assert await found({}, NextHop(endpoint=endpoint("smtp://[::1]:2525"))) == [("::1", "::1")]
-    assert await found({}, NextHop(endpoint=endpoint("lmtp://localhost:24"))) == [
+    assert await hosts_of({}, NextHop(endpoint=endpoint("smtp://127.0.0.1:2525"))) == [("127.0.0.1", "127.0.0.1")]
+    assert await hosts_of({}, NextHop(endpoint=endpoint("smtp://[::1]:2525"))) == [("::1", "::1")]
+    assert await hosts_of({}, NextHop(endpoint=endpoint("lmtp://localhost:24"))) == [
         ("localhost", "::1"),
         ("localhost", "127.0.0.1"),
     ]
@@ -318,7 +318,7 @@ async def test_a_configured_next_hop_may_be_anywhere() -> None:
 
 async def test_a_configured_next_hop_is_not_looked_up_by_mx() -> None:
     zone: Zone = {("hub.test", "MX"): [(10, "a.test")], ("a.test", "A"): [ONE], ("hub.test", "A"): ["10.0.0.9"]}
-    assert await found(zone, NextHop(endpoint=endpoint("smtp://hub.test:25"))) == [("hub.test", "10.0.0.9")]
+    assert await hosts_of(zone, NextHop(endpoint=endpoint("smtp://hub.test:25"))) == [("hub.test", "10.0.0.9")]
 
 
 @pytest.mark.parametrize("zone", [{}, {("hub.test", "A"): FAILS}, {("hub.test", "TXT"): []}])

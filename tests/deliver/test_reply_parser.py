@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.deliver.classify import Silence
-from relay.deliver.reply_parser import REPLY_OCTETS, UNREAD_OCTETS, NoReply, Reply, Wire
+from relay.deliver.reply_parser import REPLY_OCTETS, UNREAD_OCTETS, ClientProtocol, NoReply, ServerReply
 
 GOOD = b"220 hello\r\n250-mx.test\r\n250-SIZE 1000\r\n250 8BITMIME\r\n354\r\n550-5.1.1 no\n550 5.1.1 such\n250 \r\n"
 READ = [
-    Reply(220, "hello"),
-    Reply(250, "mx.test\nSIZE 1000\n8BITMIME"),
-    Reply(354, ""),
-    Reply(550, "5.1.1 no\n5.1.1 such"),
-    Reply(250, ""),
+    ServerReply(220, "hello"),
+    ServerReply(250, "mx.test\nSIZE 1000\n8BITMIME"),
+    ServerReply(354, ""),
+    ServerReply(550, "5.1.1 no\n5.1.1 such"),
+    ServerReply(250, ""),
 ]
 
 
@@ -36,13 +36,13 @@ class Line(asyncio.Transport):
         self.closed = True
 
 
-async def connected() -> tuple[Wire, Line]:
-    wire, line = Wire(), Line()
+async def connected() -> tuple[ClientProtocol, Line]:
+    wire, line = ClientProtocol(), Line()
     wire.connection_made(line)
     return wire, line
 
 
-async def fails(wire: Wire, kind: Silence, timeout: float = 0.01) -> None:
+async def fails(wire: ClientProtocol, kind: Silence, timeout: float = 0.01) -> None:
     with pytest.raises(NoReply) as raised:
         await wire.read_response(timeout)
     assert raised.value.kind == kind
@@ -51,7 +51,7 @@ async def fails(wire: Wire, kind: Silence, timeout: float = 0.01) -> None:
 @given(cuts=st.lists(st.integers(0, len(GOOD)), max_size=20).map(sorted))
 @settings(max_examples=100, deadline=None)
 def test_replies_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
-    async def read() -> list[Reply]:
+    async def read() -> list[ServerReply]:
         wire, _ = await connected()
         replies = asyncio.gather(*[asyncio.ensure_future(read_all(wire))])
         for start, end in zip([0, *cuts], [*cuts, len(GOOD)], strict=True):
@@ -59,7 +59,7 @@ def test_replies_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
             await asyncio.sleep(0)
         return (await replies)[0]
 
-    async def read_all(wire: Wire) -> list[Reply]:
+    async def read_all(wire: ClientProtocol) -> list[ServerReply]:
         return [await wire.read_response(5) for _ in READ]
 
     assert asyncio.run(read()) == READ
@@ -104,7 +104,7 @@ async def test_what_is_no_reply_is_garbage(octets: bytes) -> None:
 async def test_octets_that_are_no_utf8_are_still_a_reply() -> None:
     wire, _ = await connected()
     wire.data_received(b"550 Empf\xe4nger\r\n")
-    assert await wire.read_response(0) == Reply(550, "Empf\ufffdnger")
+    assert await wire.read_response(0) == ServerReply(550, "Empf\ufffdnger")
 
 
 async def test_what_came_before_the_end_of_the_connection_is_still_read() -> None:
@@ -112,7 +112,7 @@ async def test_what_came_before_the_end_of_the_connection_is_still_read() -> Non
     wire.data_received(b"421 4.3.2 bye\r\n250-half")
     line.closed = True
     wire.connection_lost(None)
-    assert await wire.read_response(5) == Reply(421, "4.3.2 bye")
+    assert await wire.read_response(5) == ServerReply(421, "4.3.2 bye")
     await fails(wire, "lost")
 
 

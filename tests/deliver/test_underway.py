@@ -57,8 +57,11 @@ def has_room(house: House) -> bool:
 
 async def attempt(house: House, change: Change) -> None:
     """Store a message and attempt it from memory, as for a client."""
-    lease = {"lease_owner": house.store.owner, "lease_token": 1, "next_attempt": time.time() + 60}
-    deliveries = [replace(delivery, **lease) for delivery in change.deliveries]
+    until = time.time() + 60
+    deliveries = [
+        replace(delivery, lease_owner=house.store.owner, lease_token=1, next_attempt=until)
+        for delivery in change.deliveries
+    ]
     await house.store.apply(Change(arrived=change.arrived, deliveries=deliveries))
     house.dispatcher.take(change.arrived[0], deliveries)
 
@@ -69,7 +72,9 @@ async def given_up(house: House, count: int) -> list[str]:
 
     async def all_put_off() -> bool:
         later = time.time() + 200  # than the end of any lease
-        due[:] = [one for one in await house.store.due(time.time() + 400, 100) if one.next_attempt > later]
+        due[:] = [
+            delivery for delivery in await house.store.due(time.time() + 400, 100) if delivery.next_attempt > later
+        ]
         return len(due) >= count
 
     await house.until(all_put_off)

@@ -71,9 +71,13 @@ class Dialogue:
 
     def __init__(self, server: tuple[str, int], *, source: str = "127.0.0.1", proxy: bytes = b"") -> None:
         self._socket = socket.create_connection(server, timeout=20, source_address=(source, 0))
-        self._socket.sendall(proxy)
         self._file = self._socket.makefile("rb")
-        self.greeting = self.reply()
+        try:
+            self._socket.sendall(proxy)
+            self.greeting = self.reply()
+        except (EOFError, OSError):
+            self.close()
+            raise
 
     def __enter__(self) -> Dialogue:
         return self

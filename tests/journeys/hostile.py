@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Sequence
+
+from tests.journeys.loop_thread import LoopThread
 
 PHASES = ("greeting", "EHLO", "MAIL", "RCPT", "DATA", "body", "dot")
 
@@ -28,8 +29,8 @@ class HostileHops:
         self.held = self.most_held = 0
         self._port = port
         self._good = good
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._loop = LoopThread()
+        self._servers: list[asyncio.Server] = []
 
     def address(self, number: int) -> str:
         return f"127.0.1.{number + 1}"
@@ -44,12 +45,12 @@ class HostileHops:
         return zone
 
     def start(self) -> None:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(20)
+        self._loop.start()
+        self._loop.run(self._listen())
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._loop.run(self._close())
+        self._loop.stop()
 
     async def _listen(self) -> None:
         for number, domain in enumerate(self.domains):
@@ -68,7 +69,11 @@ class HostileHops:
                 finally:
                     writer.close()
 
-            await asyncio.start_server(serve, self.address(number), self._port)
+            self._servers.append(await asyncio.start_server(serve, self.address(number), self._port))
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
 
     async def _serve(self, domain: str, phase: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One session; once the host has turned it goes as far as `phase`, and is silent from there."""

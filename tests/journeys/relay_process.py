@@ -129,6 +129,10 @@ class RelayProcess:
         """The log lines of one step."""
         return [line for line in self.log if line["event"] == name]
 
+    def has_events(self, name: str, count: int) -> bool:
+        """Tells whether the log has at least `count` lines of one step."""
+        return len(self.events(name)) >= count
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `srs-relay` command with this relay's configuration."""
         command = [sys.executable, "-m", "relay", *arguments, "--config", str(self.config_file)]

@@ -20,8 +20,8 @@ list@fwd.example  carol@mailbox.example, dave@mailbox.example, erin@other.mailbo
 
 def report(received: Received) -> tuple[str, str]:
     """The Final-Recipient and the Action of a notification about one recipient."""
-    [_, status, _] = parse(received.content).get_payload()
-    [_, recipient] = status.get_payload()
+    [_, status, _] = parse(received.content).iter_parts()
+    [_, recipient] = status.iter_parts()
     return recipient["Final-Recipient"], recipient["Action"]
 
 

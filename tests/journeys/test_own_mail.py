@@ -62,7 +62,7 @@ def judged(world: World, content: bytes, perl: MailDkim) -> set[str]:
 
 def returned(content: bytes) -> tuple[str, str]:
     """What comes back of a message: its media type, and its text."""
-    part = parse(content).get_payload()[2]
+    part = list(parse(content).iter_parts())[2]
     return part.get_content_type(), str(part)
 
 

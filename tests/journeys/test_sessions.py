@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 
 from tests.deliver.scripted import FINE, Part, ScriptedServer
 from tests.journeys.clients import Dialogue
+from tests.journeys.loop_thread import LoopThread
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, World
 from tests.peers import wait_until
@@ -25,22 +24,19 @@ class Script:
     def __init__(self, address: str, port: int, **play: Any) -> None:
         self.server = ScriptedServer(**play)
         self._where = (address, port)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._loop = LoopThread()
         self._open = AsyncExitStack()
 
     def start(self) -> None:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open.enter_async_context(self.server(*self._where)), self._loop).result(
-            10
-        )
+        self._loop.start()
+        self._loop.run(self._open.enter_async_context(self.server(*self._where)))
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._open.aclose(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._loop.run(self._open.aclose())
+        self._loop.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", ["530 5.7.0 Must issue a STARTTLS command first", "554 5.7.1 Policy"])
 def test_a_fault_of_tls_defers_with_both_reasons_until_it_is_over(world: World, refusal: str) -> None:
     script: dict[str, Part] = {"STARTTLS": "454 4.7.0 TLS not available", "MAIL": [refusal, FINE]}

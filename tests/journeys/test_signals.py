@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_a_bad_configuration_changes_nothing_and_is_logged(world: World) -> None
         already = len(relay.events("reload_failed"))
         relay.config_file.write_text(bad)
         hang_up(relay)
-        wait_until(lambda n=already: len(relay.events("reload_failed")) > n, "a word on the bad configuration")
+        wait_until(partial(relay.has_events, "reload_failed", already + 1), "a word on the bad configuration")
         assert problem in relay.events("reload_failed")[-1]["problem"]
     assert relay.workers() == workers
     with session(relay) as client:
@@ -133,6 +134,11 @@ def test_a_good_configuration_takes_over_and_no_client_notices(world: World) -> 
     assert sink.wait(1)[0].content.endswith(b"the rest\r\n")
 
 
+def reloads(relay: RelayProcess, count: int) -> bool:
+    """Tells whether the relay has been reloaded `count` times, with success or without."""
+    return len(relay.events("reloaded") + relay.events("reload_failed")) >= count
+
+
 def test_reloads_in_quick_succession_are_borne(world: World) -> None:
     """Every generation of workers still has clients to finish with when the next one comes."""
     relay = world.relay(aliases=ALIASES)
@@ -141,7 +147,7 @@ def test_reloads_in_quick_succession_are_borne(world: World) -> None:
             for _ in range(6):
                 clients.enter_context(in_data(relay))
             hang_up(relay)
-            wait_until(lambda n=count: len(relay.events("reloaded") + relay.events("reload_failed")) >= n, "a reload")
+            wait_until(partial(reloads, relay, count), "a reload")
         last = clients.enter_context(in_data(relay))
         last.send(b".\r\n")
         assert last.reply().code == 250

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,12 @@ def test_all_workers_agree_on_the_last_good_table(relay: RelayProcess, table: st
     good = path.read_text() + path.read_text().replace("alice", "nina").replace("bob", "nina")
     for text, event in ((good, "file_reloaded"), (BROKEN, "file_not_reloaded")):
         replace(path, text)
-        wait_until(lambda e=event: len(relay.events(e)) == 3, "two workers and their parent")
+        wait_until(partial(relay.has_events, event, 3), "two workers and their parent")
     assert codes(relay, newcomer) == codes(relay, recipient) == {250}
     for worker in relay.workers():
         started = len(relay.events("worker_started"))
         relay.kill_worker(worker)
-        wait_until(lambda n=started: len(relay.events("worker_started")) > n, "another worker")
+        wait_until(partial(relay.has_events, "worker_started", started + 1), "another worker")
     assert codes(relay, newcomer) == codes(relay, recipient) == {250}
 
 
@@ -161,7 +162,7 @@ def test_a_worker_that_dies_while_a_file_is_bad_is_replaced(relay: RelayProcess,
     for worker in relay.workers():
         started = len(relay.events("worker_started"))
         relay.kill_worker(worker)
-        wait_until(lambda n=started: len(relay.events("worker_started")) > n, "another worker")
+        wait_until(partial(relay.has_events, "worker_started", started + 1), "another worker")
     assert codes(relay, ALICE) == codes(relay, BOB) == {250}
     assert not relay.events("worker_failed")
     replace(path, good)

@@ -11,12 +11,10 @@ where a client is that does not say where it comes from), and the relays publish
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from relay.cli.zone import Behaviour, ZoneServer
+from tests.journeys.loop_thread import LoopThread
 from tests.journeys.relay_process import RelayProcess
 from tests.judges import dkimpy
 from tests.peers import free_port
@@ -184,18 +183,18 @@ class Nameserver:
     def __init__(self, zone: Zone, failures: Mapping[str, Behaviour]) -> None:
         self._server = _Listening(zone, failures)
         self.asked = self._server.asked
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._loop = LoopThread()
         self.endpoint = ""
 
     def start(self) -> None:
-        self._thread.start()
-        host, port = asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
+        self._loop.start()
+        host, port = self._loop.run(self._server.start())
         self.endpoint = f"{host}:{port}"
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        if self.endpoint:
+            self._loop.run(self._server.close())
+        self._loop.stop()
 
 
 @contextmanager

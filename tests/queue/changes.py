@@ -1,4 +1,4 @@
-"""Messages for the queues under test, and what lies in their tables."""
+"""Messages for the queues under test, and the number of rows in their tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = b"Subject: hello\r\n\r\nA line.\r\n"
 
 
 def arrival(content: bytes = BODY, recipients: int = 1, **values: Any) -> Change:
-    """A message of its own for `r0@c.example` and on; `values` are those of its deliveries."""
+    """A new message for `r0@c.example` and on; `values` are those of its deliveries."""
     number = IDS.new()
     stored = StoredMessage(
         number, 1000.0, "a@b.example", b"Received: x\r\n", Message(content), StoredVerdict(spf="pass")

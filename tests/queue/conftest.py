@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from relay.queue import schema
 from relay.queue.connect import connect
 from relay.queue.database import Database
+from relay.queue.migrations import OLDEST
 from relay.queue.store import Store
 from tests.peers import needs
 from tests.postgresql import PostgresServer
+from tests.queue.publish import unpack_postgresql, unpack_sqlite
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +48,20 @@ async def queue(store: Store, url: str) -> AsyncIterator[Database]:
     queue = await connect(url, create=False)
     yield queue
     await queue.close()
+
+
+@pytest.fixture(params=range(OLDEST, schema.VERSION + 1))
+def version(request: pytest.FixtureRequest) -> int:
+    """Each schema version that a release has had."""
+    version: int = request.param
+    return version
+
+
+@pytest.fixture
+def published(url: str, version: int) -> str:
+    """The `queue.url` of a queue that a release has written."""
+    if url.startswith("sqlite:///"):
+        unpack_sqlite(version, Path(url.removeprefix("sqlite:///")))
+    else:
+        unpack_postgresql(version, url)
+    return url

@@ -1,4 +1,4 @@
-"""The administrator's hands on the queue, on SQLite and on PostgreSQL; `tests/cli/test_queue.py` has the commands."""
+"""What the queue commands do, on SQLite and on PostgreSQL; `tests/cli/test_queue.py` tests the commands themselves."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def states(queue: Database) -> dict[str, int]:
-    found = [row["state"] async for row in admin.rows(queue)]
-    return {state: found.count(state) for state in found}
+    rows = [row["state"] async for row in admin.rows(queue)]
+    return {state: rows.count(state) for state in rows}
 
 
 def chosen(change: Change, n: int | None = None) -> list[Selector]:
@@ -33,13 +33,13 @@ def chosen(change: Change, n: int | None = None) -> list[Selector]:
 async def test_a_message_or_one_of_its_recipients_is_held_released_and_dropped(store: Store, queue: Database) -> None:
     change = arrival(recipients=2)
     await store.apply(change)
-    one, both = chosen(change, 1), chosen(change)
-    assert await admin.hold(queue, one) == 1
+    second, both = chosen(change, 1), chosen(change)
+    assert await admin.hold(queue, second) == 1
     assert [d.n for d in await store.due(2000.0, 10)] == [0]
     assert [(r["n"], r["state"]) for r in await admin.show(queue, both[0])] == [(0, "queued"), (1, "held")]
     assert await admin.release(queue, both, 1500.0) == 1
     assert [d.n for d in await store.due(2000.0, 10)] == [0, 1]
-    assert await admin.drop(queue, one) == 1
+    assert await admin.drop(queue, second) == 1
     assert [(r["n"], r["state"]) for r in await admin.show(queue, both[0])] == [(0, "queued")]
     assert await admin.drop(queue, both) == 1
     assert await store.load(change.arrived[0].id) is None
@@ -48,8 +48,8 @@ async def test_a_message_or_one_of_its_recipients_is_held_released_and_dropped(s
 async def test_the_list_is_read_in_pages_the_oldest_message_first(store: Store, queue: Database) -> None:
     for _ in range(3):
         await store.apply(arrival(recipients=3))
-    found = [(row["id"], row["n"]) async for row in admin.rows(queue)]
-    assert len(found) == 9 and found == sorted(set(found))
+    listed = [(row["id"], row["n"]) async for row in admin.rows(queue)]
+    assert len(listed) == 9 and listed == sorted(set(listed))
 
 
 async def test_a_key_for_what_we_write_ourselves_is_shown_as_the_next_hop_that_it_is(
@@ -92,9 +92,9 @@ async def test_a_dead_letter_that_is_retried_has_a_new_life(store: Store, queue:
     await store.apply(waiting)
     assert await states(queue) == {"dead": 1, "queued": 1}
     assert await admin.retry(queue, [*chosen(dead), *chosen(waiting)], 2500.0, 100.0) == 2
-    found = {row["id"]: (row["state"], row["next_attempt"], row["expires"]) async for row in admin.rows(queue)}
-    assert found[id_text(dead.arrived[0].id)] == ("queued", 2500.0, 2600.0)
-    assert found[id_text(waiting.arrived[0].id)] == ("queued", 2500.0, 7000.0)
+    listed = {row["id"]: (row["state"], row["next_attempt"], row["expires"]) async for row in admin.rows(queue)}
+    assert listed[id_text(dead.arrived[0].id)] == ("queued", 2500.0, 2600.0)
+    assert listed[id_text(waiting.arrived[0].id)] == ("queued", 2500.0, 7000.0)
 
 
 async def test_an_attempt_under_way_is_shown_and_not_doubled(store: Store, queue: Database) -> None:

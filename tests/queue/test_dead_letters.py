@@ -53,7 +53,7 @@ async def test_what_is_beyond_a_size_goes_the_oldest_first(
     assert await store.dead.beyond(10 * each - 1) == 2000.0
     assert await store.dead.beyond(0) == 2009.0
     assert await store.dead.drop(await store.dead.beyond(4 * each)) == 6
-    assert await ids(queue) == [id_text(one.arrived[0].id) for one in letters[6:]]
+    assert await ids(queue) == [id_text(change.arrived[0].id) for change in letters[6:]]
     assert await store.dead.beyond(4 * each) == 0.0
 
 

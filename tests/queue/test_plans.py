@@ -1,7 +1,7 @@
-"""What the queue costs when it is long: every statement of the way of a message finds its rows by an index.
+"""A long queue costs no more than a short one: every statement for a message finds its rows by an index.
 
-The databases are asked how they would carry the statements out. PostgreSQL, which rightly reads short tables whole, is
-told not to where there is any other way.
+The databases are asked for their plans. PostgreSQL reads short tables whole, so it is told to use an index where it
+can.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SORTED = ("TEMP B-TREE", "Sort")
 class Plans:
     """The statements that were run, each with the steps of its plan."""
 
-    found: dict[str, str] = field(default_factory=dict)
+    by_statement: dict[str, str] = field(default_factory=dict)
     _asking: bool = False
 
     def note(
@@ -49,13 +49,17 @@ class Plans:
                 for setting in INDEXES_ONLY:
                     connection.exec_driver_sql(setting)
             rows = connection.exec_driver_sql(ask + statement, parameters[0] if many else parameters)
-            self.found[statement] = "\n".join(str(row[-1]) for row in rows)
+            self.by_statement[statement] = "\n".join(str(row[-1]) for row in rows)
         finally:
             self._asking = False
 
     def bad(self, *words: str) -> list[str]:
         """Statements whose plan has one of these words in it."""
-        return [f"{statement}\n{plan}" for statement, plan in self.found.items() if any(word in plan for word in words)]
+        return [
+            f"{statement}\n{plan}"
+            for statement, plan in self.by_statement.items()
+            if any(word in plan for word in words)
+        ]
 
 
 @contextmanager
@@ -63,7 +67,7 @@ def watched() -> Iterator[Plans]:
     plans = Plans()
 
     def run_prepared(connection: Connection, statement: Executable, rows: Iterable[Mapping[str, Any]]) -> None:
-        """SQLAlchemy hears nothing of what SQLite's driver carries out itself."""
+        """Note the statement here, because SQLite's driver executes it without SQLAlchemy."""
         rows = list(rows)
         sql, names = prepared.compiled(statement, connection.dialect)
         plans.note(connection, None, sql, [tuple(row[name] for name in names) for row in rows], None, True)
@@ -99,11 +103,11 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monke
         await store.ping()
         token = await store.token_for("long@x.example", 0.0, 1.0)
         await store.sender_of(token, 0.0)
-        monkeypatch.setattr(tokens, "AT_MOST", 1)
+        monkeypatch.setattr(tokens, "MAX_SENDERS", 1)
         await store.token_for("longer@x.example", 0.0, 1.0)
-        monkeypatch.setattr(tokens, "AUTHORS_AT_MOST", 1)
+        monkeypatch.setattr(tokens, "MAX_AUTHORS", 1)
         await store.keep_author("long@x.example", "b2", 0.0, 1.0)
-    assert len(plans.found) > 20
+    assert len(plans.by_statement) > 20
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
 
@@ -113,7 +117,7 @@ async def test_due_is_read_from_the_index_alone(store: Store) -> None:
         seen = await store.due(2000.0, 10)
         await store.due(2000.0, 10, after=seen[0])
         await store.due(2000.0, 10, hop="c.example")
-    due = {s: plan for s, plan in plans.found.items() if s.startswith("SELECT") and "LIMIT" in s}
+    due = {s: plan for s, plan in plans.by_statement.items() if s.startswith("SELECT") and "LIMIT" in s}
     assert len(due) == 3
     assert not [f"{s}\n{plan}" for s, plan in due.items() if "COVERING INDEX" not in plan and "Index Only" not in plan]
 
@@ -125,7 +129,7 @@ async def test_sweeping_reads_and_sorts_no_table(store: Store) -> None:
         assert await store.dead.beyond(0) == 2000.0
         assert await store.dead.drop(1e10) == 1
         await store.sweep(1e10)
-    assert len(plans.found) > 5
+    assert len(plans.by_statement) > 5
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
 
@@ -135,7 +139,7 @@ async def test_listing_sorts_nothing(store: Store, queue: Database, state: Any) 
     await store.apply(arrival(recipients=2))
     with watched() as plans:
         assert len([row async for row in admin.rows(queue, state)]) == 2
-    assert len(plans.found) == 1
+    assert len(plans.by_statement) == 1
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
 

@@ -112,11 +112,11 @@ async def test_the_leases_of_workers_that_are_gone_are_freed_and_no_others(store
 @needs("postgres")
 async def test_a_worker_whose_connection_broke_is_not_taken_for_dead(url: str, server: PostgresServer) -> None:
     class Observer(PostgresDatabase):
-        seen_absent: Sequence[str] = ()
+        seen_dead: Sequence[str] = ()
 
-        async def absent(self, owners: Sequence[str]) -> list[str]:
-            self.seen_absent = found = await super().absent(owners)
-            return found
+        async def dead_owners(self, owners: Sequence[str]) -> list[str]:
+            self.seen_dead = dead = await super().dead_owners(owners)
+            return dead
 
     await (await connect(url)).close()
     async with worker(url, "vm/one") as living:
@@ -128,12 +128,12 @@ async def test_a_worker_whose_connection_broke_is_not_taken_for_dead(url: str, s
         server.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
         freeing = asyncio.create_task(store.free_abandoned(2000.0))
-        await wait_for(lambda: observer.seen_absent, "a first look in which it is not there")
+        await wait_for(lambda: observer.seen_dead, "a first look in which it is not there")
         with pytest.raises(QueueUnavailable, match="not currently accepting connections"):
             await living.apply(arrival())
         server.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         assert await freeing == 0
-        assert await observer.absent(["vm/one", "vm/none"]) == ["vm/none"]
+        assert await observer.dead_owners(["vm/one", "vm/none"]) == ["vm/none"]
         await store.close()
 
 

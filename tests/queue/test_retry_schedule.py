@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import repeat
+
 import pytest
 
 from relay.queue.retry_schedule import Patience
@@ -29,6 +31,6 @@ def test_bounces_are_given_up_earlier() -> None:
 )
 def test_the_moments_to_tell_the_sender_are_never_passed_over(now: float, expected: float) -> None:
     patience = Patience()
-    for dice in (0.4, 0.5, 0.6):
-        again = patience.again(now, 10, 0.0, patience.expires(0.0, "a@b.example"), lambda dice=dice: dice)
+    for dice in (repeat(0.4), repeat(0.5), repeat(0.6)):
+        again = patience.again(now, 10, 0.0, patience.expires(0.0, "a@b.example"), dice.__next__)
         assert again == pytest.approx(expected, rel=0.04)

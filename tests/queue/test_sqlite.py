@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from relay.queue import admin, sqlite, wal
+from relay.queue import admin, sqlite
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.schema import CHUNK
@@ -172,7 +172,7 @@ async def test_after_a_failed_sync_nothing_is_safe_until_the_log_was_started_ane
 async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back(
     url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise another one might start the log anew right then, which SQLite before 3.51.3 may not notice."""
+    """Otherwise another process might start the log anew right then, which SQLite before 3.51.3 may not notice."""
     others_may_write: list[bool] = []
 
     class Watched(sqlite3.Connection):
@@ -182,7 +182,7 @@ async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back
             return super().execute(sql, *parameters)
 
     monkeypatch.setattr(sqlite, "CHECKPOINT_AT", 1 << 20)
-    monkeypatch.setattr(wal.sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    monkeypatch.setattr("relay.queue.wal.sqlite3.connect", partial(sqlite3.connect, factory=Watched))
     store = Store(await connect(url), "worker-1/")
     for _ in range(5):
         await store.apply(arrival(b"Subject: x\r\n\r\n" + os.urandom(900_000)))
@@ -191,10 +191,14 @@ async def test_only_a_process_that_keeps_others_from_writing_copies_the_log_back
     assert is_locked(path) is False
 
 
+def has_one_row(reader: sqlite3.Connection, table: str) -> bool:
+    return bool(reader.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,))
+
+
 async def test_a_sync_beside_one_that_failed_is_no_success(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel tells of an error once; whoever asks next hears that all is well."""
+    """The kernel reports an error once; the next sync reports success."""
     both_committed = threading.Event()
     errors = [OSError(errno.EIO, "Input/output error")]
 
@@ -204,12 +208,15 @@ async def test_a_sync_beside_one_that_failed_is_no_success(
             raise errors.pop()
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    one, other = asyncio.create_task(store.apply(arrival())), asyncio.create_task(store.token_for("x@x.example", 0, 1))
+    first, second = (
+        asyncio.create_task(store.apply(arrival())),
+        asyncio.create_task(store.token_for("x@x.example", 0, 1)),
+    )
     with closing(sqlite3.connect(path)) as reader:
         for table in ("message", "srs_token"):
-            await wait_for(lambda t=table: reader.execute(f"SELECT count(*) FROM {t}").fetchone() == (1,), "a commit")
+            await wait_for(partial(has_one_row, reader, table), "a commit")
     both_committed.set()
-    outcomes = await asyncio.gather(one, other, return_exceptions=True)
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == [f"{path}: sync: Input/output error"] * 2
     await store.apply(arrival())
     assert await store.token_for("y@x.example", 0, 1)
@@ -235,7 +242,7 @@ async def test_a_large_message_that_could_not_be_synced_is_whole_or_gone(
 async def test_nothing_is_put_into_a_queue_file_that_is_no_longer_there(
     store: Store, path: Path, suffix: str, replaced: bool
 ) -> None:
-    """It would be taken, and be gone at the next start."""
+    """Mail would be accepted, and be gone at the next start."""
     await store.apply(arrival())
     file = Path(f"{path}{suffix}")
     moved = file.rename(file.with_name("moved"))
@@ -268,6 +275,6 @@ async def test_a_queue_that_was_killed_is_whole(url: str, path: Path) -> None:
     crashed.write_bytes(path.read_bytes())
     crashed.with_name("crashed.db-wal").write_bytes(path.with_name("queue.db-wal").read_bytes())
     await store.close()
-    found = await connect(f"sqlite:///{crashed}", create=False)
-    assert (await sizes(found))["message"] == 20
-    await found.close()
+    left = await connect(f"sqlite:///{crashed}", create=False)
+    assert (await sizes(left))["message"] == 20
+    await left.close()

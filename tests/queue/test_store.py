@@ -1,12 +1,14 @@
-"""The durable queue through its own door, on SQLite and on PostgreSQL."""
+"""The durable queue through `Store`, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from relay.mail.message import Message
 from relay.mail.queue_id import first_at, id_from_text, id_text
@@ -25,8 +27,8 @@ LARGE = b"Subject: x\r\n\r\n" + os.urandom(CHUNK * 2 + 17)
 async def test_what_was_stored_comes_back(store: Store) -> None:
     change = arrival(recipients=2)
     await store.apply(change)
-    found = await leased(store)
-    assert [d.recipient for d in found] == ["r0@c.example", "r1@c.example"]
+    deliveries = await leased(store)
+    assert [d.recipient for d in deliveries] == ["r0@c.example", "r1@c.example"]
     loaded = await store.load(change.arrived[0].id)
     assert loaded == change.arrived[0]
     assert loaded is not None and loaded.message.relaxed_body_hash == Message(BODY).relaxed_body_hash
@@ -201,8 +203,8 @@ async def test_a_queue_that_is_not_there_is_not_made_by_a_queue_command(url: str
 
 async def test_several_workers_may_make_the_queue_at_once(url: str) -> None:
     opened = await asyncio.gather(*(asyncio.create_task(connect(url)) for _ in range(4)))
-    for one in opened:
-        await one.close()
+    for queue in opened:
+        await queue.close()
 
 
 async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:
@@ -218,7 +220,7 @@ async def test_stored_senders_are_one_a_day_and_expire(store: Store) -> None:
 async def test_stored_senders_are_bounded_and_the_oldest_give_way(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "AT_MOST", 3)
+    monkeypatch.setattr(tokens, "MAX_SENDERS", 3)
     stored = [await store.token_for(f"{n}@x.example", 86400.0 * n, 86400.0 * 100) for n in range(5)]
     assert await store.token_for("4@x.example", 86400.0 * 4, 86400.0 * 100) == stored[4]
     kept = [await store.sender_of(token, 86400.0 * 5) for token in stored]
@@ -233,7 +235,7 @@ async def test_stored_senders_are_bounded_and_the_oldest_give_way(
 async def test_stored_senders_that_expired_are_swept_away_and_leave_room(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "AT_MOST", 2)
+    monkeypatch.setattr(tokens, "MAX_SENDERS", 2)
     await store.token_for("0@x.example", 0.0, 1000.0)
     kept = await store.token_for("1@x.example", 0.0, 9000.0)
     await store.sweep(1001.0)
@@ -241,18 +243,22 @@ async def test_stored_senders_that_expired_are_swept_away_and_leave_room(
     assert await store.sender_of(kept, 1001.0) == "1@x.example"
 
 
+def scalar(statement: Select[Any], connection: Connection) -> Any:
+    return connection.execute(statement).scalar_one()
+
+
 async def test_far_too_many_stored_senders_become_fewer_bit_by_bit(
     store: Store, queue: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(10):
         await store.token_for(f"{n}@x.example", 0.0, 1000.0 + n)
-    monkeypatch.setattr(tokens, "AT_MOST", 4)
-    monkeypatch.setattr(tokens, "FORGOTTEN_AT_ONCE", 3)
+    monkeypatch.setattr(tokens, "MAX_SENDERS", 4)
+    monkeypatch.setattr(tokens, "DROPPED_AT_ONCE", 3)
     sizes = []
     for n in range(10, 15):
         await store.token_for(f"{n}@x.example", 0.0, 1000.0 + n)
         everyone = select(func.count()).select_from(schema.srs_token)
-        sizes.append(await queue.read(lambda c, s=everyone: c.execute(s).scalar_one()))
+        sizes.append(await queue.read(partial(scalar, everyone)))
     assert sizes == [8, 6, 4, 4, 4]
 
 
@@ -270,12 +276,12 @@ async def test_a_stored_author_keeps_its_token_and_lives_on_with_every_message(s
 
 
 async def test_stored_authors_are_bounded_among_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "AUTHORS_AT_MOST", 3)
+    monkeypatch.setattr(tokens, "MAX_AUTHORS", 3)
     sender = await store.token_for("sender@x.example", 0.0, 10.0)
 
     async def kept_with(name: str) -> str:
         await store.keep_author(f"{name}@x.example", name * 16, 0.0, 1e6)
-        return "".join([one for one in "acghkz" if await store.sender_of(one * 16, 1.0) is not None])
+        return "".join([name for name in "acghkz" if await store.sender_of(name * 16, 1.0) is not None])
 
     assert [await kept_with(name) for name in "cgkazhc"] == ["c", "cg", "cgk", "agk", "agkz", "agh", "ach"]
     assert await store.sender_of(sender, 1.0) == "sender@x.example"

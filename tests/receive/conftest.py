@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
 import structlog.testing
 import uvloop
 
-from tests.receive.door import Door
+from tests.receive.door import Door, close_clients
 
 
 def pytest_asyncio_loop_factories(
@@ -20,7 +20,7 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-def log() -> Iterator[list[dict[str, Any]]]:
+def log() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged."""
     with structlog.testing.capture_logs() as lines:
         yield lines
@@ -28,7 +28,7 @@ def log() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 async def door() -> AsyncIterator[Callable[..., Door]]:
-    """Opens doors with the given settings, and closes them in the end."""
+    """Opens doors with the given settings, and closes them in the end, with all clients."""
     doors: list[Door] = []
 
     def make(**settings: Any) -> Door:
@@ -38,3 +38,4 @@ async def door() -> AsyncIterator[Callable[..., Door]]:
     yield make
     for one in doors:
         await one.close()
+    await close_clients()

@@ -128,10 +128,11 @@ class Door:
 
 
 class Talk:
-    """A client that says what it is told to."""
+    """A client that says what it is told to. `close_clients` closes its connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        _CLIENTS.append(self)
 
     async def reply(self) -> str:
         """The next reply with all its lines; empty at the end of the connection."""
@@ -161,6 +162,17 @@ class Talk:
             return await within_patience(self.reader.read()) == b""
         except ConnectionResetError:
             return True  # what the client had sent was left unread
+
+
+_CLIENTS: list[Talk] = []
+
+
+async def close_clients() -> None:
+    """Close the connections of all clients so far."""
+    for client in _CLIENTS:
+        client.writer.transport.abort()
+    _CLIENTS.clear()
+    await asyncio.sleep(0)  # the transports close their sockets in the next turn of the loop
 
 
 async def within_patience(awaitable: Awaitable[T]) -> T:

@@ -12,7 +12,7 @@ import subprocess
 import unicodedata
 from email import policy
 from email.errors import NonASCIILocalPartDefect
-from email.headerregistry import AddressHeader
+from email.headerregistry import AddressHeader, BaseHeader
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from relay.authenticate.author import author_domains
 from relay.mail.mailbox_list import AUTHORS, NAME_CHARACTERS, READ_CHARACTERS
 from relay.mail.message import Message
-from relay.rewrite.from_field import authors, rewritten
+from relay.rewrite.from_field import author_addresses, with_rewritten_from
 from relay.srs.address import Scheme, Token
 from relay.srs.reply_address import forward, forward_token
 from tests import corpus
@@ -37,8 +37,8 @@ def reply_address(author: str) -> str:
 
 
 def leaving(message: Message) -> Message:
-    addresses = {author: reply_address(author) for author in authors(message)}
-    return rewritten(message, addresses, "fwd.example")
+    addresses = {author: reply_address(author) for author in author_addresses(message)}
+    return with_rewritten_from(message, addresses, "fwd.example")
 
 
 def with_from(*values: str, fields: str = "Subject: s\r\n") -> Message:
@@ -50,7 +50,7 @@ def mailboxes(message: Message, name: str) -> list[tuple[str, str]]:
     """Display names and addresses of a field as Python's email package reads it, which has nothing to complain of."""
     header = message.content[: message.body_offset].decode("utf-8", "surrogateescape")
     field = email.message_from_string(header, policy=policy.SMTPUTF8)[name]
-    assert isinstance(field, AddressHeader)
+    assert isinstance(field, AddressHeader) and isinstance(field, BaseHeader)
     assert not [defect for defect in field.defects if not isinstance(defect, NonASCIILocalPartDefect)]  # RFC 6532
     return [(one.display_name, one.addr_spec) for one in field.addresses]
 
@@ -189,7 +189,7 @@ def test_what_nobody_can_read_leaves_under_our_domain_all_the_same(value: str, n
 
 def test_of_several_from_fields_one_is_left() -> None:
     message = with_from(f"Ann <{ANN}>", "junk", f"Joe <{JOE}>, {ANN}", fields="Subject: s\r\nFrom: <b@y.example>\r\n")
-    assert authors(message) == (ANN, JOE, "b@y.example")
+    assert author_addresses(message) == (ANN, JOE, "b@y.example")
     left = leaving(message)
     assert [one.name for one in left.fields] == [
         "from",

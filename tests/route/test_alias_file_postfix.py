@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from relay.mail.address import parse
-from relay.route.alias_file import AliasLoop, AliasTable, parse_virtual
+from relay.route.alias_file import parse_virtual
+from relay.route.alias_table import AliasLoop, AliasTable
 from tests.journeys.postfix import Postfix
 from tests.peers import free_port, needs, program, wait_until
 

@@ -165,8 +165,8 @@ async def test_a_bad_line_is_named_and_may_be_any_user_who_is_not_listed(users: 
 
 
 def test_a_bad_line_about_another_domain_is_not_ours() -> None:
-    found = parse_recipients("bob\nb(c@other.example\n# B\udcfcro\nann B\udcfcro\n", "users", "example.org")
-    assert found.bad.lines == () and found.users == {"bob@example.org", "ann@example.org"}
+    recipients = parse_recipients("bob\nb(c@other.example\n# B\udcfcro\nann B\udcfcro\n", "users", "example.org")
+    assert recipients.bad.lines == () and recipients.users == {"bob@example.org", "ann@example.org"}
 
 
 def test_a_file_without_one_line_that_can_be_read_is_refused() -> None:

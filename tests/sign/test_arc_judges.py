@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import dkim
 import pytest
@@ -29,7 +30,7 @@ def leaving(content: bytes, hops: int = 1, key: SigningKey = OURS) -> bytes:
     """The message as it leaves the last of so many relays, each of which signs and seals it."""
     for instance in range(1, hops + 1):
         message = Message(content)
-        cv = "none" if instance == 1 else "pass"
+        cv: Literal["none", "pass"] = "none" if instance == 1 else "pass"
         found = [
             MethodResult(
                 "spf", "pass", "192.0.2.1 is authorized by author.example", (("smtp.mailfrom", "a@b.example"),)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from relay.authenticate.arc import ArcVerdict, verify
 from relay.mail.message import Message
-from relay.sign.arc_seal import octets, seal
+from relay.sign.arc_seal import seal, seal_octets
 from relay.sign.covered_fields import CLOSED_IN_OURS
 from relay.sign.dkim_signature import signature_fields
 from relay.sign.keys import generate, parse
 from tests import corpus
 from tests.authenticate import sealing
-from tests.authenticate.signing import resolver
+from tests.authenticate.signing import MESSAGE, resolver
 from tests.sign.test_dkim_signature import signed_names
 
 NOW = corpus.SIGNED_AT
@@ -27,7 +28,7 @@ RESULTS = b"fwd.example;\tspf=pass smtp.mailfrom=ann@author.example;\tdkim=pass 
 
 
 def sealed(content: bytes, instance: int = 1, on_top: bytes = b"", results: bytes = RESULTS) -> bytes:
-    found = "none" if instance == 1 else "pass"
+    found: Literal["none", "pass"] = "none" if instance == 1 else "pass"
     return seal(Message(content), on_top, results, found, instance, OURS, NOW) + on_top + content
 
 
@@ -116,7 +117,7 @@ async def test_what_comes_on_top_later_does_not_matter() -> None:
 
 async def test_a_chain_of_others_in_any_order_is_extended() -> None:
     lines = re.findall(rb"^ARC-[^\r]*\r\n", sealing.chain(3), re.MULTILINE)
-    content = b"".join(sorted(lines)) + sealing.MESSAGE
+    content = b"".join(sorted(lines)) + MESSAGE
     assert len((await verdict(sealed(content, 4))).sets) == 4
 
 
@@ -154,4 +155,4 @@ def test_a_size_that_is_announced_has_room_for_the_set() -> None:
     content = "".join(f"{name}: x\r\n" for name in CLOSED_IN_OURS).encode() + b"\r\nHi.\r\n"
     for message in (Message(content), Message(b"DKIM-Signature: x\r\nCc: x\r\n" * 500 + content)):
         made = seal(message, b"DKIM-Signature: x\r\n" * 2, RESULTS, "none", 1, key, NOW)
-        assert 0 < len(made) <= octets(message, 2, key) + len(RESULTS)
+        assert 0 < len(made) <= seal_octets(message, 2, key) + len(RESULTS)

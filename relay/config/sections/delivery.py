@@ -1,0 +1,138 @@
+"""The tables about mail that leaves, and about bounces of our own."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from relay.config.sections.base import Section
+from relay.config.values import Duration, File, NextHop, Timeout
+
+BouncesTo = Literal["verified", "all"]
+TlsLevel = Literal["none", "may", "require", "verify"]
+
+
+class BouncesSection(Section):
+    """Bounces of our own."""
+
+    to: BouncesTo = "verified"
+    """Who is told when mail cannot be delivered. "verified" tells the sender if the client is trusted, SPF passed, or a
+    DKIM signature of the sender's domain is valid, and ten senders an hour of each domain without SPF. Other failed
+    mail is kept as dead letters. "all" tells whoever is in MAIL FROM, forged or not: this makes us a source of
+    backscatter, and is only for hosts that get mail from known hosts alone. The null sender is never told. A sender
+    whose client is not trusted gets only the header of the message back, whatever it asked for."""
+
+
+class SmarthostSection(Section):
+    """The relay of a provider, for all mail without a next hop of its own. Without this table such mail goes to the MX
+    of its domain.
+    """
+
+    url: NextHop = Field(examples=["smtp://smtp.provider.example:587"])
+    """The smarthost: `smtp://host:587` or `smtps://host:465`."""
+
+    user: str = Field("", examples=["fwd"])
+    """The user name to log in with. It is set together with `delivery.smarthost.password_file`. Default: no login."""
+
+    password_file: File | None = Field(None, examples=["smarthost.password"])
+    """The file of the password. Default: no login."""
+
+    tls: TlsLevel | None = Field(None, examples=["verify"])
+    """TLS towards the smarthost, with the values of `delivery.tls`. Default: "verify" where a password is sent,
+    otherwise "may"."""
+
+    null_sender: str = Field("", examples=["bounces@fwd.example"])
+    """The sender to use in place of `<>`, for providers that refuse bounces. Default: `<>`."""
+
+    @field_validator("password_file", mode="before")
+    @classmethod
+    def _empty_means_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _credentials(self) -> SmarthostSection:
+        if bool(self.user) != bool(self.password_file):
+            raise ValueError("user and password_file belong together")
+        if self.user and self.tls in ("none", "may"):
+            raise ValueError('tls must be "verify" or "require" where credentials are sent')
+        return self
+
+    @property
+    def tls_level(self) -> TlsLevel:
+        """What `tls` means: the certificate is verified where a password is sent."""
+        return self.tls or ("verify" if self.user else "may")
+
+
+class DeliverySection(Section):
+    """Delivery to the next hops."""
+
+    mode: Literal["queue"] = "queue"
+    """When mail is delivered. "queue" is the only mode: mail is stored before it is acknowledged, and delivered from
+    there."""
+
+    public_addresses_only: bool = True
+    """Whether mail that is routed by MX never goes to loopback, link-local, private or our own addresses. A configured
+    next hop may be such an address."""
+
+    families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv6", "ipv4")
+    """The address families to use, the preferred one first."""
+
+    source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.25"])
+    """The IPv4 address to send from, where the host has several. It belongs into your SPF record. Default: the system
+    chooses."""
+
+    source_ipv6: ipaddress.IPv6Address | None = Field(None, examples=["2001:db8:7::25"])
+    """The IPv6 address to send from, where the host has several. It belongs into your SPF record. Default: the system
+    chooses."""
+
+    tls: TlsLevel = "may"
+    """TLS towards MX hosts: "may" uses it where it is offered, with any certificate; "require" sends nothing without
+    TLS; "verify" also demands a certificate that matches; "none" does not use it."""
+
+    concurrency: Annotated[int, Field(ge=1)] = 20
+    """Transactions at a time with one next hop, in each process. A next hop begins with five places and gets one more
+    with every answer."""
+
+    concurrency_total: Annotated[int, Field(ge=1)] = 400
+    """Transactions at a time in all, in each process. Next hops that do not answer share half of these places,
+    transactions that have lasted 30 seconds a quarter, and what the relay writes itself (bounces, notices) a tenth."""
+
+    connect_timeout: Timeout = 30.0
+    """How long to wait for a connection."""
+
+    helo_timeout: Timeout = 300.0
+    """How long to wait for the reply to EHLO (RFC 5321 section 4.5.3.2)."""
+
+    command_timeout: Timeout = 300.0
+    """How long to wait for the reply to MAIL and to RCPT (RFC 5321 section 4.5.3.2)."""
+
+    data_timeout: Timeout = 180.0
+    """How long to wait until a block of DATA is sent (RFC 5321 section 4.5.3.2)."""
+
+    final_timeout: Timeout = 600.0
+    """How long to wait for the reply at the end of DATA (RFC 5321 section 4.5.3.2)."""
+
+    attempt_timeout: Timeout = 600.0
+    """How long a whole attempt may take, over all hosts of a next hop, until its final dot is sent. A host that takes
+    the message has one second more for each 8 KiB of it. The wait for the reply to the final dot has
+    `delivery.final_timeout`."""
+
+    idle_timeout: Duration = 5.0
+    """How long an idle connection is kept for the next message."""
+
+    messages_per_connection: Annotated[int, Field(ge=1)] = 100
+    """How many messages one connection is used for."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    """The port of MX hosts."""
+
+    smarthost: SmarthostSection | None = None
+
+    @field_validator("families")
+    @classmethod
+    def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError('at least one of "ipv4" and "ipv6"')
+        return value

@@ -1,0 +1,125 @@
+"""The tables about mail that comes in: listeners, what is accepted, and from whom."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from relay.config.sections.base import OwnNetworks, Section
+from relay.config.values import AuthservId, DomainName, File, Size, SocketAddress, Timeout
+
+
+class ListenSection(Section):
+    """A port where mail comes in. Each port has a table of its own."""
+
+    address: SocketAddress = Field(examples=["0.0.0.0:25", "[::]:25"])
+    """The address and port to listen on. IPv6 needs a listener of its own."""
+
+    tls: Literal["none", "starttls", "require", "implicit"] | None = Field(None, examples=["none"])
+    """TLS on this port: "none" has no TLS, "starttls" offers it, "require" takes no mail without it, "implicit" uses
+    TLS from the first octet. Default: "starttls" where there is a table `[tls]`, otherwise "none"."""
+
+    proxy_protocol: bool = False
+    """Whether a proxy in front (HAProxy, PROXY protocol version 1 or 2) tells us the client's address. The relay
+    believes it from `proxies` only, and drops connections of everyone else on that port."""
+
+    proxies: OwnNetworks = (ipaddress.ip_network("127.0.0.1/32"),)
+    """The addresses and networks of the proxies. A proxy may claim any client address, those of trusted clients too, so
+    networks wider than /8 (IPv6: /16) are refused."""
+
+
+class TlsSection(Section):
+    """The certificate that the listeners show to clients. Both files are read again when they change."""
+
+    certificate: File = Field(examples=["fullchain.pem"])
+    """The certificate and its chain, in PEM."""
+
+    private_key: File = Field(examples=["privkey.pem"])
+    """The private key of the certificate, in PEM."""
+
+
+class ReceiveSection(Section):
+    """What a message may look like."""
+
+    bare_newline: Literal["reject", "normalize"] = "reject"
+    """What to do with a bare CR or LF in a message from outside: "reject" (550 5.6.0), because messages are smuggled
+    with it, or "normalize" to CRLF. Messages of trusted clients are always normalized."""
+
+    nul: Literal["pass", "reject"] = "pass"
+    """What to do with NUL in a message: "pass", because RFC 5322 section 4 knows it from old mail, or "reject"
+    (550 5.6.0). A line that becomes a single dot for a host that drops NUL is always refused."""
+
+    max_message_size: Annotated[Size, Field(ge=1)] = 25 * 10**6
+    """The size of the largest message that is accepted. A larger one gets 552 5.3.4."""
+
+    max_header_size: Size = 256 * 2**10
+    """How much of a message may be header. The longest chains of trace fields are far shorter. A larger header gets
+    552 5.3.4."""
+
+    max_hops: Annotated[int, Field(ge=1)] = 50
+    """How many Received fields a message may have. A message with more is in a loop and gets 554 5.4.6."""
+
+
+class LimitsSection(Section):
+    """How much clients can use of the relay."""
+
+    connections: Annotated[int, Field(ge=1)] = 1000
+    """Connections of all clients together. The last tenth is kept for trusted clients."""
+
+    connections_per_client: Annotated[int, Field(ge=1)] = 50
+    """Connections from one address, or from one /64 of IPv6. Trusted clients are not counted. IPv6 clients that had no
+    mail accepted within a day also count for the networks around them: a /56 may have 4 times this number, a /48 16
+    times and a /32 64 times, but none of them more than half of `limits.connections`. The rates of what clients may try
+    (`srs.forged_rate` and the like) are counted in the same way."""
+
+    recipients: Annotated[int, Field(ge=100)] = 1000
+    """Recipients in one transaction, at least 100 (RFC 5321 section 4.5.3.1.8)."""
+
+    errors: Annotated[int, Field(ge=1)] = 20
+    """Refused commands until the session ends with 421, unless a message was accepted in between. Trusted clients have
+    no such limit."""
+
+    command_timeout: Timeout = 300.0
+    """How long the relay waits for the next command (RFC 5321 section 4.5.3.2.7)."""
+
+    data_timeout: Timeout = 300.0
+    """How long the relay waits for the next block of DATA (RFC 5321 section 4.5.3.2.7)."""
+
+    message_memory: Size = 512 * 10**6
+    """Octets of messages in memory, over all processes. When they are used up, clients get 452 4.3.1 and come again.
+    Clients that are not trusted may use nine tenths of it together, and each of them a quarter. A message that is
+    longer than 256 KiB waits for its end in a file without a name, in the folder of an SQLite queue (otherwise in
+    TMPDIR, or /var/tmp), and is in memory only for the seconds in which it is examined and stored. These files use at
+    most half of what is free there above `queue.min_free`. Where there is no room for them, the message stays in
+    memory."""
+
+    min_rate: Annotated[Size, Field(ge=1)] = 2**10
+    """Octets a second that a client has to send of a message, over the last minute. This counts only while more than
+    half of `limits.message_memory`, or half of the room on disk for messages, is used: then the slowest clients are
+    disconnected with 421 4.4.2. Trusted clients never are."""
+
+
+class ClientsSection(Section):
+    """Trusted clients: your own hosts, which may send to any recipient."""
+
+    trusted: OwnNetworks = Field((), examples=[["192.0.2.10", "2001:db8:7::/48"]])
+    """The addresses and networks of trusted clients: your own Postfix, your own networks. All other clients reach only
+    aliases and domains of `[routes]`, and SRS addresses that return. SPF is not checked for trusted clients. Networks
+    wider than /8 (IPv6: /16) are refused, so that the relay is never open to everyone by accident. Default: none."""
+
+    authserv_ids: tuple[AuthservId, ...] = Field((), examples=[["mail.example.org"]])
+    """The authserv-ids (RFC 8601) under which your own MTA, a trusted client, writes Authentication-Results into the
+    mail that it hands over to us. The relay then takes these results for its own; without them nothing is known of how
+    that mail came in. The MTA has to remove fields that arrive from outside under its name: see
+    docs/how-it-works.md#what-a-trusted-mta-found. Default: none."""
+
+
+class SendersSection(Section):
+    """Senders that are yours."""
+
+    local_domains: tuple[DomainName, ...] = Field((), examples=[["fwd.example"]])
+    """The domains that we are authorised to send for: our hosts are in their SPF records. Their senders leave as they
+    are, all others get an SRS address. Mail from outside that claims one of these domains has to pass SPF.
+    Default: none."""

@@ -1,0 +1,88 @@
+"""The tables about recipients: which of them are ours, and where their mail goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from relay.config.sections.base import Section
+from relay.config.values import DomainName, Duration, File, NextHop, Unforwardable, resolve_path
+from relay.mail.address import BadAddress, parse
+
+SrsMode = Literal[False, "when-needed", "always"]
+
+
+class DomainRouteSection(Section):
+    """A whole domain that goes to a mailbox host."""
+
+    next_hop: NextHop | None = Field(None, examples=["lmtp://10.0.0.5:24"])
+    """The mailbox host: `smtp://host:25`, `smtps://host:465` or `lmtp://host:24`. Default: the smarthost, or the MX of
+    the domain."""
+
+    recipients: str = Field(examples=["callout"])
+    """Which users exist, so that all others are refused in the session: "callout" asks `next_hop`; a file lists one
+    address a line (or a local part, or @domain for the whole domain); "any" accepts all. There is no default. A client
+    that is not trusted may ask for 100 unknown users at once, and then 30 a minute; after that `next_hop` is not asked
+    any more, and the client gets 450 4.7.1."""
+
+    srs: SrsMode | None = Field(None, examples=[False])
+    """Whether senders are rewritten: false never, for a mailbox host that trusts us; "when-needed" leaves a sender
+    alone whose SPF passes for every address that our mail leaves from (`delivery.source_ipv4` and
+    `delivery.source_ipv6`, or those of the host name), and rewrites it in any doubt and behind a smarthost; "always",
+    or true, rewrites every sender that is not ours. Default: "always"."""
+
+    unforwardable: Unforwardable | None = Field(None, examples=["pass"])
+    """What to do with mail for this domain that would fail DMARC behind us: "rewrite-from", "reject" or "pass".
+    Default: "pass" with `srs = false`, otherwise as `dmarc.unforwardable` says."""
+
+    @field_validator("srs", mode="before")
+    @classmethod
+    def _srs_mode(cls, value: object) -> object:
+        if value not in (True, False, "always", "when-needed", "true", "false"):
+            raise ValueError('false, "when-needed" or "always"')
+        return False if value in (False, "false") else "when-needed" if value == "when-needed" else "always"
+
+    @field_validator("recipients")
+    @classmethod
+    def _resolve_file(cls, value: str, info: ValidationInfo) -> str:
+        return value if value in ("callout", "any") else str(resolve_path(Path(value), info))
+
+    @model_validator(mode="after")
+    def _callout_has_a_host(self) -> DomainRouteSection:
+        if self.recipients == "callout" and self.next_hop is None:
+            raise ValueError('recipients = "callout" needs next_hop: the host that is asked which users exist')
+        return self
+
+
+class RoutesSection(Section):
+    """Which recipients are ours, and where their mail goes."""
+
+    aliases: File | None = Field(None, examples=["aliases"])
+    """The file of addresses that forward to others, in the format of Postfix's virtual(5), or in TOML where its name
+    ends in .toml:
+
+        alice@fwd.example   alice@mailbox.example
+
+    It is read again when it changes. A line that is wrong is named in the log, and its address gets 451 4.3.5 until it
+    is mended. Default: no aliases."""
+
+    postmaster: str = Field("", examples=["admin@mailbox.example"])
+    """Who reads mail to `<postmaster>`, and to postmaster@, abuse@ and mailer-daemon@ (whom people reply to who got a
+    bounce) of every domain that we serve, of the host name and of our addresses (`postmaster@[192.0.2.25]`), unless
+    `[routes]` has these addresses anyway. RFC 5321 section 4.5.1 demands it. Default: nobody, and the log says so at
+    the start."""
+
+    callout_cache: Duration = 3600.0
+    """How long the answer of a callout is remembered (see `routes.domains.recipients`)."""
+
+    domains: dict[DomainName, DomainRouteSection] = Field({}, examples=["example.org"])
+
+    @field_validator("postmaster")
+    @classmethod
+    def _full_address(cls, value: str) -> str:
+        try:
+            return str(parse(value)) if value else ""
+        except BadAddress as error:
+            raise ValueError(f"a full address, like admin@mailbox.example: {error}") from None

@@ -1,0 +1,64 @@
+"""The text that `init` writes; `test_init` has the command."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from relay.cli.init_files import Site, aliases_text, config_text, hash_lines
+from relay.route.alias_file import parse_virtual
+
+SITE = Site("mx.fwd.example", "fwd.example", (), "", False)
+TOMORROW = datetime.now(UTC).date() + timedelta(days=1)
+
+
+def hashes(folder: Path) -> dict[str, object]:
+    return tomllib.loads(hash_lines(folder))
+
+
+def test_a_new_folder_has_long_framed_hashes_from_the_first_day(tmp_path: Path) -> None:
+    assert hashes(tmp_path) == {"hash": "framed", "hash_length": 8, "hash_min": 8}
+
+
+@pytest.mark.parametrize(
+    ("old", "since", "shortest"),
+    [
+        ("", TOMORROW, 4),
+        ("no TOML", TOMORROW, 4),
+        ("[srs]\n", TOMORROW, 4),
+        ("[srs]\nhash_min = 6\n", TOMORROW, 6),
+        ("[srs]\nhash_min = 'x'\n", TOMORROW, 4),
+        ("[srs]\nhash = 'framed'\nhash_min = 12\n", None, 8),
+        ("[srs]\nhash = 'framed'\nframed_since = 2025-02-03\nhash_min = 5\n", datetime(2025, 2, 3).date(), 5),
+    ],
+)
+def test_where_the_secret_stays_its_addresses_stay_valid(
+    tmp_path: Path, old: str, since: object, shortest: int
+) -> None:
+    (tmp_path / "srs.secret").write_text("secret\n")
+    (tmp_path / "relay.toml").write_text(old)
+    expected = {"hash": "framed", "hash_length": 8, "hash_min": shortest}
+    assert hashes(tmp_path) == (expected | {"framed_since": since} if since else expected)
+
+
+@pytest.mark.parametrize("has_ipv6", [True, False])
+def test_the_configuration_listens_where_it_can(has_ipv6: bool) -> None:
+    config = tomllib.loads(config_text(SITE, 2525, 'hash = "framed"', has_ipv6=has_ipv6))
+    assert [listener["address"] for listener in config["listen"]] == ["0.0.0.0:2525", "[::]:2525"][: 1 + has_ipv6]
+    assert config["srs"]["hash"] == "framed"
+    assert "postmaster" not in config["routes"]
+
+
+def test_a_mailbox_of_any_form_is_quoted() -> None:
+    site = SITE._replace(postmaster='"the \\"admin"@mailbox.example')
+    config = tomllib.loads(config_text(site, 25, "", has_ipv6=False))
+    assert config["routes"]["postmaster"] == site.postmaster
+
+
+def test_the_alias_file_has_examples_and_the_first_alias() -> None:
+    assert parse_virtual(aliases_text("fwd.example", None), "aliases").entries == {}
+    table = parse_virtual(aliases_text("fwd.example", ("alice@fwd.example", "al@mailbox.example")), "aliases")
+    assert table.expand("alice@fwd.example") == ("al@mailbox.example",)

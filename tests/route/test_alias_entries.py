@@ -1,0 +1,200 @@
+"""Entries that are wrong: each is named, and affects its own address only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from relay.route.alias_entries import AliasError
+from relay.route.alias_file import parse_toml, parse_virtual
+from relay.route.alias_table import AliasTable
+
+LOCAL = ["local.example", "other.example"]
+GOOD = """\
+x.example            anything
+good@x.example       g@ext.example
+@x.example           all@ext.example
+z.example            anything
+good@z.example       g@ext.example
+"""
+BAD = "bad"  # known, and leads nowhere for now
+CATCH_ALL = "all@ext.example"
+
+# A line; the beginning of what is said of it; what its own address leads to, and what the catch-all of x.example does.
+BAD_LINES = [
+    ("bad@x.example", "bad@x.example has no target", BAD, CATCH_ALL),
+    ("bad@x.example b(c@y.example", "b(c@y.example: the local part is malformed", BAD, CATCH_ALL),
+    ("bad@x.example b@y..example", "b@y..example: the domain is malformed", BAD, CATCH_ALL),
+    ("bad@x.example b(c@y.example, d@y.example", "b(c@y.example: the", "d@y.example", CATCH_ALL),
+    ("bad@x.example d@y.example,\n   b(c@y.example\n   e@y.example", "b(c@y", "d@y.example & e@y.example", CATCH_ALL),
+    (f"bad@x.example {'l' * 641}@y.example", f"{'l' * 641}@y.example: the local part is longer", BAD, CATCH_ALL),
+    ("bad@x.example d@y.example, @z.example", "@z.example: the same user at another", "d@y.example", CATCH_ALL),
+    ("bad@x.example @-z", "@-z is not @ and a domain", BAD, CATCH_ALL),
+    ("bad@x.example caf\udce9@y.example, d@y.example", r"caf\xe9@y.example: not UTF-8", "d@y.example", CATCH_ALL),
+    ("bad@x.example d@y.example # at home", "# at home: a comment", "d@y.example", CATCH_ALL),
+    ("bad@x.example d@y.example #at, home@y.example", "#at, home@y.example: a comment", "d@y.example", CATCH_ALL),
+    ('bad@x.example "|/usr/bin/vacation joe"', '"|/usr/bin/vacation joe": a command', BAD, CATCH_ALL),
+    ('bad@x.example "|/bin/v", d@y.example', '"|/bin/v": a command', "d@y.example", CATCH_ALL),
+    (
+        "bad@x.example |/bin/v joe a@y.example, d@y.example",
+        "|/bin/v joe a@y.example: a command",
+        "d@y.example",
+        CATCH_ALL,
+    ),
+    ("bad@x.example /var/mail/joe", "/var/mail/joe: a file", BAD, CATCH_ALL),
+    ('bad@x.example "/var/mail/joe d", d@y.example', '"/var/mail/joe d": a file', "d@y.example", CATCH_ALL),
+    ("bad@x.example :include:/etc/list", ":include:/etc/list: a list", BAD, CATCH_ALL),
+    ('bad@x.example ":include:/etc/list"', '":include:/etc/list": a list', BAD, CATCH_ALL),
+    ('bad@x.example d@y.example "joe b@y.example', '"joe b@y.example: its quotes do not end', "d@y.example", CATCH_ALL),
+    # the address itself cannot be read: whom it was for is not known, but for the domain
+    ("bad(@x.example d@y.example", "bad(@x.example: the local part is malformed", BAD, BAD),
+    ("b\udce4d@x.example d@y.example", r"b\xe4d@x.example: not UTF-8", BAD, BAD),
+    ('"bad@x.example d@y.example', '"bad@x.example is neither an address nor a local part', BAD, BAD),
+    ("bad\x00@x.example d@y.example", "bad\x00@x.example: the local part is malformed", BAD, BAD),
+    # nor the domain
+    ("@x..example d@y.example", "@x..example is not @ and a domain", BAD, BAD),
+    ("bad@x\udce4.example d@y.example", r"bad@x\xe4.example: not UTF-8", BAD, BAD),
+    ("ba(d d@y.example", "ba(d is neither an address nor a local part", BAD, BAD),
+]
+
+
+@pytest.mark.parametrize(("line", "problem", "target", "catch_all"), BAD_LINES)
+def test_a_bad_line_is_named_and_costs_only_its_own_address(
+    line: str, problem: str, target: str, catch_all: str
+) -> None:
+    with capture_logs() as logs:
+        table = parse_virtual(f"{GOOD}{line}\nlast@x.example l@ext.example\n", "aliases", LOCAL)
+    ((where, said, effect),) = table.bad.lines
+    assert where == "aliases:6" and said.startswith(problem)
+    assert [entry for entry in logs if entry["event"] == "table_line_bad"] == [
+        {"event": "table_line_bad", "log_level": "warning", "at": where, "problem": said, "effect": effect}
+    ]
+    for address, expected in [
+        ("bad@x.example", target),
+        ("anybody@x.example", catch_all),
+        ("good@x.example", "g@ext.example"),
+        ("good+tag@x.example", "g+tag@ext.example"),
+        ("last@x.example", "l@ext.example"),
+        ("good@z.example", "g@ext.example"),
+    ]:
+        assert " & ".join(table.expand(address) or (BAD,)) == expected, address
+        assert table.expand(address) is not None
+    assert table.expand("anybody@z.example") is None
+    assert table.bad.hide("x.example") is (catch_all == BAD)
+    assert {"x.example", "z.example"} <= table.domains
+
+
+def test_an_indented_line_without_one_above_may_be_an_entry_or_what_is_left_of_one() -> None:
+    table = parse_virtual("  bad@x.example d@y.example\n" + GOOD, "aliases")
+    assert table.bad.lines[0][:2] == ("aliases:1", "an indented line continues the one above, and there is none")
+    assert table.expand("bad@x.example") == ()
+    assert table.expand("anybody@x.example") == (CATCH_ALL,)
+    table = parse_virtual("# list@x.example a@y.example\n    b@y.example,\n    c@y.example\n" + GOOD, "aliases")
+    assert table.domains == {"x.example", "z.example"}, "a target is no domain of ours"
+    assert table.expand("anybody@x.example") == ()
+    assert table.expand("good@x.example") == ("g@ext.example",)
+
+
+def test_a_target_on_a_line_of_its_own_makes_no_domain_ours() -> None:
+    table = parse_virtual("list@x.example a@ext.example,\nb@ext.example\n" + GOOD, "aliases")
+    assert table.bad.lines[0][:2] == ("aliases:2", "b@ext.example has no target")
+    assert table.domains == {"x.example", "z.example"}
+    assert table.expand("list@x.example") == ("a@ext.example",)
+    assert table.expand("c@ext.example") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("a@x.example b@x.example\nb@x.example (\n", []),
+        ("a@x.example b@x.example, c@ext.example\nb@x.example (\n", ["c@ext.example"]),
+        ("a@x.example b@x.example\nb@x.example c@x.example\nc@x.example (, d@ext.example\n", ["d@ext.example"]),
+        ("@a.example @x.example\na@x.example (\na@x.example b@ext.example\n", ["b@ext.example"]),
+        ("a@x.example b@ext.example\na@x.example (\n", ["b@ext.example"]),
+        ("a@x.example (\nA@X.example (\n", []),
+        ("a@x.example b@x.example\n@x.example (\n", []),
+        ("a@x.example a@x.example, (\n", ["a@x.example"]),
+    ],
+    ids=["alone", "beside", "deep", "good duplicate", "bad duplicate", "both bad", "catch-all", "itself"],
+)
+def test_what_stands_behind_a_bad_line(text: str, expanded: list[str]) -> None:
+    table = parse_virtual(text, "aliases")
+    assert list(table.expand("a@x.example") or ()) == expanded
+    assert table.expand("a+tag@x.example") is not None
+    assert table.lists("a@x.example") and list(table.chain("a@x.example"))
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("carol@", "carol@: the address has no domain"),
+        ('"ca rol"@', '"ca rol"@: the address has no domain'),
+        ("ca(rol", "ca(rol@local.example: the local part is malformed"),
+    ],
+)
+def test_a_target_that_ends_with_an_at_sign_has_no_domain(target: str, problem: str) -> None:
+    table = parse_virtual(f"good@x.example a@y.example\nbad@x.example {target}\n", "aliases", ["local.example"])
+    assert [line.problem for line in table.bad.lines] == [problem]
+
+
+def test_a_user_of_the_local_domains_with_a_bad_line_is_known_there_only() -> None:
+    table = parse_virtual("admin (\nfirst.last (\n", "aliases", LOCAL)
+    assert table.expand("admin@local.example") == table.expand("first.last@other.example") == ()
+    assert table.expand("admin@elsewhere.example") is None
+
+
+def test_what_is_no_entry_may_say_anything_in_any_encoding() -> None:
+    table = parse_virtual("# B\udcfcro\nx.example B\udcfcro (home)\na@x.example b@y.example\n", "aliases", LOCAL)
+    assert table.bad.lines == ()
+    assert table.expand("a@x.example") == ("b@y.example",)
+
+
+def test_a_file_that_is_no_table_at_all_is_refused() -> None:
+    for text in ("\x00\udcff rubbish\n" * 5, "@x..example a@y.example\n", "a\x00@\x00x\x00.\x00e\x00 b\x00\n"):
+        with pytest.raises(AliasError, match=r"^aliases:1: "):
+            parse_virtual(text, "aliases")
+
+
+def test_the_log_names_some_of_many_bad_lines_and_says_how_many() -> None:
+    with capture_logs() as logs:
+        table = parse_virtual(GOOD + "".join(f"u{n}@x.example (\n" for n in range(1000)), "aliases")
+    assert len(table.bad.lines) == 1000
+    assert [entry["event"] for entry in logs] == ["table_line_bad"] * 20 + ["table_lines_bad"]
+    assert logs[-1]["lines"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("a@x.example joe\n", ["joe@local.example"]),
+        (
+            "a@x.example joe, b@y.example, postmaster\n",
+            ["joe@local.example", "b@y.example", "postmaster@local.example"],
+        ),
+        ('a@x.example "joe b"\n', ['"joe b"@local.example']),
+        ("a@x.example joe\njoe ann@y.example\n", ["ann@y.example"]),
+        ("a@x.example joe\njoe@local.example ann@y.example\n", ["ann@y.example"]),
+        ("a@x.example joe\njoe joe, ann@y.example\n", ["joe@local.example", "ann@y.example"]),
+    ],
+)
+def test_a_target_without_a_domain_is_one_of_ours_and_looked_up_again(text: str, expanded: list[str]) -> None:
+    assert list(parse_virtual(text, "aliases", LOCAL).expand("a@x.example") or ()) == expanded
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "first", "second"),
+    [
+        (parse_virtual, "a@x.example b@y.example\n\nA@X.example c@y.example\n", "aliases:1", "aliases:3"),
+        (parse_toml, '"a@x.example" = "b@y.example"\n"A@X.example" = "c@y.example"', "a@x.example", "A@X.example"),
+    ],
+)
+def test_of_a_pattern_that_stands_twice_the_first_counts_and_the_log_names_both(
+    parse: Callable[[str, str], AliasTable], text: str, first: str, second: str
+) -> None:
+    with capture_logs() as logs:
+        assert parse(text, "aliases").expand("a@x.example") == ("b@y.example",)
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["alias"]) == ("alias_ignored", "warning", "A@X.example")
+    assert line["at"].endswith(second) and first in line["because"]
