@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,33 +108,34 @@ def test_the_domain_begins_after_the_last_at_outside_quotes(written: str, local:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        ("", "no domain"),
-        ("postmaster", "no domain"),
-        ("a@", "no domain"),
-        ("@example.org", "local part is malformed"),
-        ("a@b@example.org", "local part is malformed"),
-        ("a b@example.org", "local part is malformed"),
-        ("a\r\nb@example.org", "local part is malformed"),
-        ('"a\x00b"@example.org', "local part is malformed"),
-        ('"a"b@example.org', "local part is malformed"),
-        ("a@example..org", "domain is malformed"),
-        ("a@.", "no domain"),
-        ("a@example.org..", "domain is malformed"),
-        ("a@.example.org", "domain is malformed"),
-        ("\udcf6@example.org", "not valid UTF-8"),
-        ("a@-example.org", "domain is malformed"),
-        ("a@exa mple.org", "domain is malformed"),
-        ("a@example.org\n", "domain is malformed"),
-        ("a@" + "x" * 64 + ".org", "domain is malformed"),
-        ("a@[192.0.2]", "domain is malformed"),
-        ("a" * 641 + "@example.org", "longer than 640 octets"),
-        ("ä" * 321 + "@example.org", "longer than 640 octets"),
-        ("a@" + ".".join(["x" * 50] * 6), "longer than 255 octets"),
+        ("", "the address has no domain"),
+        ("postmaster", "the address has no domain"),
+        ("a@", "the address has no domain"),
+        ("@example.org", "the local part is malformed"),
+        ("a@b@example.org", "the local part is malformed"),
+        ("a b@example.org", "the local part is malformed"),
+        ("a\r\nb@example.org", "the local part is malformed"),
+        ('"a\x00b"@example.org', "the local part is malformed"),
+        ('"a"b@example.org', "the local part is malformed"),
+        ("a@example..org", "the domain is malformed"),
+        ("a@.", "the address has no domain"),
+        ("a@example.org..", "the domain is malformed"),
+        ("a@.example.org", "the domain is malformed"),
+        ("\udcf6@example.org", "the address is not valid UTF-8"),
+        ("a@-example.org", "the domain is malformed"),
+        ("a@exa mple.org", "the domain is malformed"),
+        ("a@example.org\n", "the domain is malformed"),
+        ("a@" + "x" * 64 + ".org", "the domain is malformed"),
+        ("a@[192.0.2]", "the domain is malformed"),
+        ("a" * 641 + "@example.org", "the local part is longer than 640 octets"),
+        ("ä" * 321 + "@example.org", "the local part is longer than 640 octets"),
+        ("a@" + ".".join(["x" * 50] * 6), "the domain is longer than 255 octets"),
     ],
 )
 def test_what_is_no_mailbox_is_refused_with_the_reason(written: str, reason: str) -> None:
-    with pytest.raises(BadAddress, match=re.escape(reason)):
+    with pytest.raises(BadAddress) as refusal:
         address.parse(written)
+    assert str(refusal.value) == reason
 
 
 def test_64_octets_of_local_part_are_enough_and_allowed() -> None:
