@@ -276,6 +276,8 @@ async def test_from_is_rewritten_for_those_who_need_it_and_the_log_says_so() -> 
     assert rewritten == {"carol@d.test": True, "dan@e.test": True, "eve@trusts-us.test": None}
     trusting = next(job for hop, job in house.hops.jobs if hop.endpoint is not None)
     assert trusting.sender == "joe@origin.test"
+    assert house.count('srs_addresses_total{step="rewritten"}') == 2
+    assert house.count('reply_addresses_total{step="written"}') == 1, "one form of the message serves both"
 
 
 async def test_the_next_hop_is_decided_anew_and_own_messages_are_shown_by_its_name() -> None:
@@ -314,6 +316,21 @@ async def test_a_message_that_one_recipient_got_is_not_sent_again() -> None:
     house.hops.answer = lambda job, recipient: NO_SMTPUTF8 if recipient == "a@d.test" else DELIVERED
     await house.make(message("jü@origin.test"), "a@d.test", "b@d.test")
     assert len(house.hops.jobs) == 1
+
+
+async def test_an_attempt_that_is_over_is_not_begun_again_with_another_sender() -> None:
+    house, stored = House(), message("jü@origin.test")
+    attempt = house.attempts.prepare(stored, house.deliveries(stored, "carol@d.test"))
+
+    def ending(job: Job, recipient: str) -> Outcome:
+        job.bound.end("it takes too long")
+        return NO_SMTPUTF8
+
+    house.hops.answer = ending
+    await house.attempts.make(attempt, house.ended)
+    assert len(house.hops.jobs) == 1
+    ((_, (outcome,)),) = house.ended.batches
+    assert (outcome.status, outcome.text) == ("deferred", "it takes too long")
 
 
 # failures of our own
@@ -391,6 +408,13 @@ async def test_an_attempt_that_is_given_up_ends_its_batches() -> None:
 
 
 # memory
+
+
+async def test_content_that_is_there_is_not_loaded_for_a_notification() -> None:
+    house = House()
+    house.hops.answer = lambda job, recipient: FAILED
+    await house.make(message(), "carol@d.test")
+    assert house.recorder.reloaded == 0
 
 
 @pytest.mark.parametrize(("outcome", "reloaded"), [(FAILED, 1), (DELIVERED, 0)])
