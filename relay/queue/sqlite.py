@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,16 +60,18 @@ class SqliteDatabase:
         self._checkpoint: asyncio.Task[None] | None = None
         self._checkpoint_at = CHECKPOINT_AT
         try:
-            _make_private(path, create)
-            self._connection = self._engine.connect()
-            self._prepare(create, migrate)
-            self._reader = self._engine.connect()
-            self._log = WriteAheadLog(path)
-            self._files = (path, Path(f"{path}-wal"))
-            self._opened = _identities(self._files)
-            sync(path.parent)
+            with ExitStack() as refused:
+                refused.callback(self._engine.dispose)
+                _make_private(path, create)
+                self._connection = refused.enter_context(self._engine.connect())
+                self._prepare(create, migrate)
+                self._reader = refused.enter_context(self._engine.connect())
+                self._log = WriteAheadLog(path)
+                self._files = (path, Path(f"{path}-wal"))
+                self._opened = _identities(self._files)
+                sync(path.parent)
+                refused.pop_all()  # the queue is open
         except (SQLAlchemyError, sqlite3.Error, OSError, QueueUnavailable) as error:
-            self._engine.dispose()
             raise QueueUnavailable(f"{path}: {error_line(error)}") from None
 
     def _prepare(self, create: bool, migrate: bool) -> None:

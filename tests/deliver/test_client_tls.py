@@ -29,6 +29,19 @@ ZONE: Zone = {
 }
 
 
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """A certificate authority whose certificates end up in `folder`."""
 
@@ -37,6 +50,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         certificate = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        certificate = certificate.add_extension(SIGNS_CERTIFICATES, True)
         self.file = folder / "ca.pem"
         self.file.write_bytes(self._signed(certificate))
 
@@ -50,6 +64,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
+            # RFC 5280 wants these (sections 4.2.1.1 and 4.2.1.2), and Python from 3.13 on
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         )
 
     def _signed(self, builder: x509.CertificateBuilder) -> bytes:
