@@ -26,7 +26,7 @@ from relay.mail.queue_id import QueueIds, id_text
 from relay.metrics import Metrics
 from relay.queue.change import own_hop
 from relay.queue.database import QueueUnavailable
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 from relay.rewrite.from_decision import FromDecisions
@@ -131,13 +131,12 @@ class House:
         from_decisions = FromDecisions(config, lambda domain: False)
         self.messages = OutgoingMessages(config, from_decisions, Signer(SigningTable((), ())), scheme, keep)
         self.attempts = Attempts(
-            config,
             self.hops,
             self.next_hops,
             self.messages,
             Senders(config, scheme, self.tokens, StaticResolver({})),
             cast(Recorder, self.recorder),
-            Patience(),
+            RetrySchedule(),
             self.metrics,
         )
 

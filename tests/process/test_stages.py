@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.bounce.notifier import Happening
-from relay.cli.dry_run import rehearse
+from relay.cli.dry_run import dry_run
 from relay.mail.message import Message
 from relay.mail.queue_id import given_at
 from relay.metrics import Metrics
@@ -46,7 +46,7 @@ async def test_other_ends_see_the_same_replies_and_the_same_message(
         replies += [await session.rcpt(recipient) for recipient in recipients]
         if session.transaction.recipients:
             replies.append(await session.data(MESSAGE))
-    rehearsal = await rehearse(
+    result = await dry_run(
         house.config,
         house.resolver,
         Message(MESSAGE),
@@ -56,15 +56,15 @@ async def test_other_ends_see_the_same_replies_and_the_same_message(
         recipients=recipients,
         next_hop_view=False,
     )
-    shown = [step.reply for step in rehearsal.steps]
+    shown = [step.reply for step in result.steps]
     assert [_without_id(reply) for reply in shown] == [_without_id(reply) for reply in replies]
-    assert rehearsal.accepted is bool(house.queue.put_in)
-    assert (rehearsal.verdict is not None) is any(step.command == "DATA" for step in rehearsal.steps)
+    assert result.accepted is bool(house.queue.put_in)
+    assert (result.verdict is not None) is any(step.command == "DATA" for step in result.steps)
     if house.queue.put_in:
-        assert [(way.recipient, way.original, way.hop) for way in rehearsal.ways] == [
+        assert [(way.recipient, way.original, way.hop) for way in result.ways] == [
             (delivery.recipient, delivery.original, delivery.hop) for delivery in house.queue.deliveries
         ]
-        (way, *_) = rehearsal.ways
+        (way, *_) = result.ways
         stages, (delivery, *_) = house.stages, house.queue.deliveries
         rewrites_from = stages.messages.rewrites_from(house.queue.stored, delivery)
         outgoing = await stages.messages.prepare(house.queue.stored, rewrite_from=rewrites_from)
