@@ -2,13 +2,15 @@
 PYTHON ?= $(shell command -v python3.11 python3.12 python3.13 python3.14 python3 | head -n 1)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Mutants to try: all that changed, or those of given names, as 'relay.srs.*'.
+MUTANTS ?=
 # Processes that run tests side by side: a number, or auto for one on each core.
 JOBS   ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 FAST   := -q -m 'not peer and not slow'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint coverage matrix dist format bench reference docs clean
+.PHONY: help install demo test check lint coverage mutants matrix dist format bench reference docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +43,10 @@ lint: install ## format, lint, layers, strict types
 coverage: install ## lines and branches that the fast tests reach
 	$(PYTEST) $(FAST) --cov --cov-report=term
 
+mutants: install ## whether the tests of the pure core notice changes (docs/testing.md)
+	$(BIN)/python -m pip install --quiet --group mutation
+	PATH='$(abspath $(BIN))':"$$PATH" mutmut run $(if $(filter-out auto,$(JOBS)),--max-children $(JOBS)) $(MUTANTS)
+
 matrix: ## the fast tests on each supported Python that is found
 	JOBS=$(JOBS) .ci/matrix
 
@@ -62,4 +68,4 @@ docs: install ## the docs as a site, links checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist site
+	rm -rf $(VENV) .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist mutants site

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay.authenticate import dmarc
 from relay.authenticate.dmarc import DmarcVerdict, check, evaluate
+from relay.authenticate.dmarc_record import policy_record
 from relay.authenticate.dmarc_tree_walk import Lookup, Lookups, find_organizational_domain, walk_names
 from relay.authenticate.dns_budget import QUESTIONS, Budget
 from relay.authenticate.spf import SpfVerdict
@@ -184,6 +185,23 @@ async def test_the_verdict_is_a_function_of_what_was_found() -> None:
     assert evaluate("b.example.com", spf, (), asked) == found
 
 
+async def test_what_was_not_needed_is_not_said() -> None:
+    found = await verdict(ORGANIZATION, "example.com", "example.com")
+    assert (found.result, found.organizational, found.unsettled) == ("pass", "", ())
+
+
+def test_alignment_that_may_not_be_asked_for_is_a_failure_with_its_reason() -> None:
+    asked = Lookups()
+    for name in ("example.com", "com"):
+        record = policy_record([(b"v=DMARC1; p=reject",)]) if name == "example.com" else None
+        asked[f"_dmarc.{name}", "TXT"] = Lookup(f"_dmarc.{name}", "TXT", record=record)
+    asked["_dmarc.m.example.com", "TXT"] = Lookup(
+        "_dmarc.m.example.com", "TXT", failure="too many questions", temporary=False
+    )
+    found = evaluate("example.com", by_spf("m.example.com"), (), asked)
+    assert (found.result, found.problem, found.disposition) == ("fail", "too many questions", "reject")
+
+
 # --- DNS that does not answer
 
 ORGANIZATION: Zone = {"example.com": "v=DMARC1; p=reject"}
@@ -256,6 +274,18 @@ async def test_an_answer_that_is_missing(zone: Zone, author: str, spf: Any, dkim
 async def test_what_may_come_of_an_answer_that_is_missing(zone: Zone, author: str, dispositions: set[str]) -> None:
     found = await verdict(zone, author, by_spf("m.example.com", "temperror"))
     assert (found.result, {*found.dispositions}) == ("temperror", dispositions)
+
+
+@pytest.mark.parametrize(
+    ("spf", "dkim"),
+    [
+        (by_spf("example.com", "temperror", "k.example.com TXT: SERVFAIL"), []),
+        (None, [by_dkim("m.example.com", "temperror", "k.example.com TXT: SERVFAIL")]),
+    ],
+)
+async def test_a_check_of_spf_or_dkim_that_failed_for_now_is_named(spf: Any, dkim: Any) -> None:
+    found = await verdict(ORGANIZATION, "example.com", spf, dkim)
+    assert (found.result, found.problem) == ("temperror", "k.example.com TXT: SERVFAIL")
 
 
 @pytest.mark.parametrize(("spf", "dkim"), [("example.com", []), (None, ["example.com"])])
@@ -362,6 +392,85 @@ async def test_of_more_authors_than_anyone_can_look_at_there_is_no_pass() -> Non
     assert len(zone.asked) == dmarc.AUTHOR_DOMAINS
     found = await verdict(AUTHORS, f"From: b@bank.example, {many}", None, signed)
     assert (found.result, found.domain) == ("fail", "bank.example")
+
+
+async def test_as_many_authors_as_are_looked_at_may_pass() -> None:
+    names = [f"a{number}.example" for number in range(dmarc.AUTHOR_DOMAINS)]
+    zone: Zone = dict.fromkeys(names, "v=DMARC1; p=none")
+    found = await verdict(zone, "From: " + ", ".join(f"a@{name}" for name in names), None, names)
+    assert (found.result, found.problem) == ("pass", "")
+    found = await verdict(zone, "From: b@b.example, " + ", ".join(f"a@{name}" for name in names), None, names)
+    assert (found.result, found.domain, found.problem) == ("permerror", "", "more than 10 domains in From")
+
+
+@pytest.mark.parametrize(
+    ("header", "problem", "fields"),
+    [
+        ("Subject: x", "no From", 0),
+        ("From: root", "From names no domain", 1),
+        ("From:\r\nFrom:", "From names no domain", 2),
+        ("From: a@good..example", "From names a domain that DNS cannot hold", 1),
+        ("From: a@down.example", "timeout", 1),
+        ("From: a@good.example\r\nFrom: a@good.example", "2 From fields", 2),
+        ("From: a@down.example\r\nFrom: a@down.example", "2 From fields, timeout", 2),
+        ("From: a@good.example", "", 1),
+    ],
+)
+async def test_what_is_wrong_with_an_author_is_said(header: str, problem: str, fields: int) -> None:
+    found = await verdict(AUTHORS, header, "good.example")
+    assert (found.problem, found.from_fields) == (problem, fields)
+
+
+async def test_the_other_authors_are_kept_beside_the_one_that_counts() -> None:
+    found = await verdict(AUTHORS, "From: a@good.example, b@bank.example, c@shop.example", "good.example")
+    assert [other.domain for other in found.others] == ["good.example", "shop.example"]
+    assert (found.domain, found.domains) == ("bank.example", 3)
+
+
+async def test_of_two_that_are_as_bad_the_one_with_a_known_policy_counts() -> None:
+    zone: Zone = {"down.example": SILENT, "example.com": "v=DMARC1; p=reject", "m.example.com": SILENT}
+    found = await verdict(zone, "From: a@down.example, b@example.com", "m.example.com")
+    assert (found.result, found.domain, found.policy) == ("temperror", "example.com", "reject")
+    assert [(other.result, other.domain) for other in found.others] == [("temperror", "down.example")]
+
+
+SHARP_S = "From: Ann <ann@faß.example>"  # IDNA2008 reads xn--fa-hia.example, and IDNA2003 fass.example
+MODERN: Zone = {"xn--fa-hia.example": "v=DMARC1; p=none"}
+
+
+@pytest.mark.parametrize(
+    ("record", "result", "domain"),
+    [
+        ("v=DMARC1; p=reject", "fail", "fass.example"),
+        (SILENT, "temperror", "fass.example"),
+        ([], "pass", "xn--fa-hia.example"),
+    ],
+)
+async def test_a_domain_that_only_some_readers_see_counts_where_it_fails(record: Any, result: str, domain: str) -> None:
+    found = await verdict({**MODERN, "fass.example": record}, SHARP_S, "xn--fa-hia.example")
+    assert (found.result, found.domain) == (result, domain)
+    assert found.domains == (1 if result == "pass" else 2)
+
+
+async def test_a_pass_for_a_domain_that_only_some_readers_see_is_none_for_the_message() -> None:
+    zone: Zone = {**MODERN, "fass.example": "v=DMARC1; p=reject"}
+    found = await verdict(zone, SHARP_S, "fass.example")
+    assert (found.result, found.domain, found.domains) == ("fail", "xn--fa-hia.example", 1)
+
+
+async def test_without_any_other_author_a_domain_that_only_some_readers_see_does_not_pass() -> None:
+    header = 'From: ceo@"bank.example"'
+    found = await verdict(AUTHORS, header, "bank.example")
+    assert (found.result, found.domain, found.problem) == ("permerror", "", "From names no domain")
+    found = await verdict(AUTHORS, header, "good.example")
+    assert (found.result, found.domain) == ("fail", "bank.example")
+    assert [(other.domain, other.problem) for other in found.others] == [("", "From names no domain")]
+
+
+async def test_such_a_domain_knows_of_repeated_from_fields() -> None:
+    zone: Zone = {**MODERN, "fass.example": "v=DMARC1; p=reject"}
+    found = await verdict(zone, f"{SHARP_S}\r\n{SHARP_S}", "xn--fa-hia.example")
+    assert (found.domain, found.from_fields) == ("fass.example", 2)
 
 
 async def test_the_identity_of_the_null_sender_is_that_of_helo() -> None:

@@ -81,3 +81,12 @@ def test_an_organization_that_is_not_known_matters_only_for_domains_that_may_be_
     assert any_passes_aligned("a.x.example", [by_spf("b.y.example")], "r", lookups) == (False, [])
     passes, failures = any_passes_aligned("a.x.example", [by_spf("b.x.example")], "r", lookups)
     assert (passes, [str(failure) for failure in failures]) == (False, ["no answer"])
+
+
+def test_a_bad_signature_does_not_hide_another_that_may_yet_pass() -> None:
+    signatures = [by_dkim("m.x.example", "fail"), by_dkim("a.x.example", "temperror", "no key for now")]
+    passes, failures = any_passes_aligned("a.x.example", signatures, "s", Lookups())
+    assert (passes, [str(failure) for failure in failures]) == (False, ["no key for now"])
+    signatures = [by_dkim("a.x.example", "fail"), by_dkim("a.x.example", "temperror", "no key for now")]
+    passes, failures = any_passes_aligned("a.x.example", signatures, "s", Lookups())
+    assert (passes, [str(failure) for failure in failures]) == (False, ["no key for now"])

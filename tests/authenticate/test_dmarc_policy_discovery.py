@@ -131,3 +131,16 @@ def test_a_record_that_dns_does_not_tell_leaves_the_policy_unknown() -> None:
     lookups = Lookups({("_dmarc.a.example", "TXT"): Lookup("_dmarc.a.example", "TXT", failure="no answer")})
     with pytest.raises(DnsFailure, match="no answer"):
         discover_policy("a.example", lookups)
+
+
+@pytest.mark.parametrize(
+    "existence",
+    [Lookup("a.example", "A"), Lookup("a.example", "A", failure="not asked", temporary=False)],
+)
+def test_the_rest_of_the_record_applies_whichever_policy_does(existence: Lookup) -> None:
+    lookups = known(a="", example="v=DMARC1; p=none; sp=quarantine; np=reject; t=y; aspf=s")
+    lookups["a.example", "A"] = existence
+    discovered = discover_policy("a.example", lookups)
+    assert discovered.record_domain == "example"
+    assert discovered.record is not None
+    assert (discovered.record.testing, discovered.record.aspf, discovered.record.adkim) == (True, "s", "r")

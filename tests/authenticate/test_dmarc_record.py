@@ -34,6 +34,10 @@ def policies(*texts: str) -> tuple[str, str, str] | None:
         ("v=DMARC1; p=none; np=reject", ("none", "none", "reject")),
         ("v=DMARC1; p=reject; pct=0; rf=afrf; ri=86400; x=y; np2=none; =none; junk", ("reject",) * 3),
         ("v=DMARC1; p=reject; fo=1:q:!; ruf=nonsense; rua=", ("reject",) * 3),
+        ("v=DMARC1; p=reject; sp; np", ("reject",) * 3),
+        ("v=DMARC1; p=reject; sp\v=none; np=\vnone; rua=\vmailto:d@example.com", ("",) * 3),
+        ("v=DMARC1; p=reject; sp\v=none", ("reject",) * 3),
+        ("v=DMARC1; p=reject; Xp=none; pX=none", ("reject",) * 3),
         ("v=DMARC1; p=reject; x=b\xfccher; y=a\tb\0", ("reject",) * 3),
     ],
 )
@@ -144,3 +148,9 @@ def test_an_endless_record_is_none_and_costs_little() -> None:
 def test_any_octets_can_be_read(records: list[tuple[bytes, ...]]) -> None:
     found = policy_record(records)
     assert found is None or (found.text.isascii() and found.text.isprintable())
+
+
+def test_the_text_of_a_record_is_whole() -> None:
+    text = "v=DMARC1; p=reject; rua=" + ",".join(f"mailto:d{number}@reports.example.com" for number in range(20))
+    record = policy_record([(text[:200].encode(), text[200:].encode())])
+    assert record is not None and record.text == text

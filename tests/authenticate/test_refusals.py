@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from relay.authenticate.arc import ArcSet, ArcVerdict
+from relay.authenticate.author import AUTHORS
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import AUTHOR_DOMAINS, DmarcVerdict
 from relay.authenticate.iprev import Iprev
@@ -357,3 +358,90 @@ def test_a_from_with_more_domains_than_are_checked_is_refused() -> None:
     for named, doubtful in ((many, []), (["y.example"], many)):
         with pytest.raises(Refused, match=r"^550 5\.7\.1"):
             refuse_many_authors(named, doubtful)
+
+
+@pytest.mark.parametrize(
+    ("policy", "spf", "text"),
+    [
+        (
+            SpfSection(fail="reject"),
+            verdict("fail"),
+            "550 5.7.23 SPF fail for a.example: 192.0.2.1 is not allowed to send for it",
+        ),
+        (
+            SpfSection(permerror="reject"),
+            verdict("permerror", problem="2 SPF records"),
+            "550 5.7.24 SPF permerror for a.example: 2 SPF records",
+        ),
+        (
+            SpfSection(),
+            verdict("temperror", problem="a.example TXT: SERVFAIL"),
+            "451 4.7.24 SPF temperror for a.example: a.example TXT: SERVFAIL",
+        ),
+    ],
+)
+def test_what_an_spf_refusal_says(policy: SpfSection, spf: SpfVerdict, text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        apply_spf(policy, spf, "192.0.2.1")
+    assert str(refused.value) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "doubt", "text"),
+    [
+        (1, "", "550 5.7.23 {}, and no valid DKIM signature of its domain or the author's does"),
+        (3, "", "550 5.7.23 {}, and of a message with 3 From fields no signature speaks for an author"),
+        (1, "k TXT: SERVFAIL", "451 4.7.24 {}; k TXT: SERVFAIL"),
+    ],
+)
+def test_what_an_spf_refusal_at_the_end_of_data_says(fields: int, doubt: str, text: str) -> None:
+    author = DmarcVerdict("none", "a.example", from_fields=fields)
+    with pytest.raises(Refused) as refused:
+        apply_spf_unless_dkim(SpfSection(), proven(spf=verdict("fail"), dmarc=author), "192.0.2.1", doubt)
+    assert str(refused.value) == text.format("SPF fail for a.example: 192.0.2.1 is not allowed to send for it")
+
+
+@pytest.mark.parametrize(
+    ("author", "text"),
+    [
+        (
+            DmarcVerdict("fail", "a.example", policy="reject"),
+            "550 5.7.26 DMARC fail for a.example: neither SPF nor DKIM passes in its name for mail from 192.0.2.1, "
+            "and its policy is reject",
+        ),
+        (
+            DmarcVerdict("fail", "a.example", policy="reject", from_fields=2),
+            "550 5.7.26 DMARC fail for a.example, an author in one of 2 From fields: nobody can tell who the author "
+            "is, and its policy is reject",
+        ),
+        (
+            DmarcVerdict("fail", "a.example", problem="too many questions", unsettled=("none", "reject")),
+            "550 5.7.26 DMARC fail for a.example: too many questions",
+        ),
+        (
+            DmarcVerdict("temperror", "a.example", problem="com TXT: SERVFAIL", unsettled=("none", "reject")),
+            "451 4.7.26 DMARC temperror for a.example, whose policy is not known: com TXT: SERVFAIL",
+        ),
+    ],
+)
+def test_what_a_dmarc_refusal_says(author: DmarcVerdict, text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        apply_dmarc(DmarcSection(), author, "192.0.2.1")
+    assert str(refused.value) == text
+
+
+def test_what_a_refusal_of_our_own_name_says() -> None:
+    several = proven(dmarc=replace(FAIL, others=(DmarcVerdict("none", "other.example"),)))
+    with pytest.raises(Refused) as refused:
+        refuse_forged(several, False, ["fwd.example", "other.example"], ["fwd.example"], "192.0.2.1")
+    where = "fwd.example, one of 2 author domains in From"
+    assert str(refused.value) == f"550 5.7.1 192.0.2.1 may not send mail from {where}, a domain of ours"
+    with pytest.raises(Refused) as refused:
+        refuse_forged(proven(spf=verdict("fail", "m.fwd.example")), True, ["a.example"], [], "192.0.2.1")
+    assert str(refused.value) == "550 5.7.1 192.0.2.1 may not send for m.fwd.example, a domain of ours"
+
+
+def test_as_many_addresses_as_are_read_are_no_fault_of_one_domain() -> None:
+    refuse_many_authors(["a.example"] * AUTHORS, [])
+    with pytest.raises(Refused, match=r"^550 5\.7\.1 more than 10 domains in From"):
+        refuse_many_authors(["a.example"] * (AUTHORS + 1), [])

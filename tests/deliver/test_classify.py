@@ -178,3 +178,75 @@ def test_a_failure_taken_as_temporary_keeps_its_code_and_words() -> None:
     assert taken == Outcome("deferred", 550, "4.7.1", "No probes", remote=True)
     delivered = classify("rcpt", 250, "Ok")
     assert temporary(delivered) is delivered
+
+
+@pytest.mark.parametrize("phase", BEFORE_MAIL + FROM_MAIL_ON)
+def test_a_4xx_is_an_outcome_of_the_mail_and_no_refusal_of_our_session(phase: Phase) -> None:
+    assert not refuses_session(phase, 454, "4.7.8 login failed", fallback=True)
+    assert classify(phase, 400, "later").status == classify(phase, 454, "").status == "deferred"
+
+
+@pytest.mark.parametrize("phase", BEFORE_MAIL)
+def test_a_5xx_before_mail_is_no_refusal_of_a_session_that_has_begun(phase: Phase) -> None:
+    assert not refuses_session(phase, 530, "5.7.0 log in first", fallback=True)
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "text"),
+    [
+        ("mail", 552, ""),
+        ("mail", 552, "5.7.1 too large for you"),
+        ("mail", 554, "5.3.4 too large"),
+        ("mail", 553, ""),
+        ("rcpt", 550, ""),
+        ("rcpt", 556, ""),
+        ("data", 552, ""),
+        ("data", 554, "5.6.0 bad content"),
+    ],
+)
+def test_behind_a_fallback_a_refusal_of_the_sender_recipient_or_content_is_final(
+    phase: Phase, code: int, text: str
+) -> None:
+    assert not refuses_session(phase, code, text, fallback=True)
+    assert classify(phase, code, text, fallback=True).status == "failed"
+
+
+@pytest.mark.parametrize(("phase", "code"), [("mail", 550), ("mail", 554), ("rcpt", 554), ("data", 550), ("data", 554)])
+def test_behind_a_fallback_any_other_refusal_without_a_status_is_about_the_session(phase: Phase, code: int) -> None:
+    assert refuses_session(phase, code, "no", fallback=True)
+    assert not refuses_session(phase, code, "no")
+
+
+@pytest.mark.parametrize(
+    ("phase", "kind", "enhanced", "text"),
+    [
+        ("connect", "timeout", "4.4.1", "connection timed out"),
+        ("connect", "lost", "4.4.1", "connection failed"),
+        ("greeting", "timeout", "4.4.2", "no answer to the greeting in time"),
+        ("rcpt", "lost", "4.4.2", "connection lost at RCPT"),
+        ("hello", "garbage", "4.5.0", "unintelligible answer to EHLO"),
+        (
+            "message",
+            "timeout",
+            "4.4.2",
+            "no answer to the end of the message in time; the message may have arrived all the same",
+        ),
+        (
+            "message",
+            "lost",
+            "4.4.2",
+            "connection lost at the end of the message; the message may have arrived all the same",
+        ),
+    ],
+)
+def test_silence_in_words(phase: Phase, kind: Silence, enhanced: str, text: str) -> None:
+    assert silence(phase, kind) == deferral(enhanced, text)
+
+
+def test_a_connection_that_failed_says_why_where_the_system_does() -> None:
+    assert silence("connect", "lost", "connection refused").text == "connection refused"
+
+
+def test_an_enhanced_code_may_stand_behind_blanks() -> None:
+    outcome = classify("rcpt", 550, "Blocked\n  5.7.1 see our page")
+    assert (outcome.enhanced, outcome.text) == ("5.7.1", "Blocked see our page")

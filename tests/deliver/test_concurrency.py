@@ -286,3 +286,48 @@ def test_places_come_back_from_everything_that_may_happen_to_them() -> None:
     assert known.young == 0 and known.free == 30
     assert known._all.left(slow=True) == 10 and known._ours.left(slow=True) == 1
     assert not known._all._slow_of and known._unproven == 0
+
+
+def test_the_pause_begins_with_the_failure_and_ends_on_time() -> None:
+    known = hops()
+    tried(known, SILENT)
+    assert known.room(HOP, NOW) == 0
+    assert known.room(HOP, NOW + 10) == 1
+
+
+def test_a_next_hop_that_answered_once_and_is_out_of_reach_now_counts_with_those_that_never_answered() -> None:
+    known = hops(total=20)
+    for n in range(10):
+        tried(known, OK, hop=f"d{n}.test")
+        tried(known, SILENT, began=NOW + 1, now=NOW + 1, hop=f"d{n}.test")
+    for n in range(10):
+        assert known.room("unknown.test", NOW + 20) > 0
+        known.started(f"d{n}.test", NOW + 20)
+    assert known.room("unknown.test", NOW + 20) == 0
+
+
+def test_a_server_may_take_a_single_connection_at_once() -> None:
+    known = hops()
+    tried(known, OK)
+    for _ in range(10):
+        tried(known, SILENT, began=NOW - 1)
+    assert known.room(HOP, NOW) == 1
+
+
+def test_places_are_filled_as_soon_as_half_of_them_are_free() -> None:
+    known = hops()
+    tried(known, OK)
+    places = [known.started(HOP, NOW) for _ in range(FIRST + 1)]
+    for free in (1, 2, 3):
+        known.ended(places.pop(), NOW, NOW, OURS)
+        assert (known.room(HOP, NOW), known.refill(HOP, NOW)) == (free, free if free == 3 else 0)
+
+
+def test_places_taken_one_after_the_other_are_as_many_as_in_one_go() -> None:
+    known = hops(total=40)
+    proven(known, HOP)
+    taken = 0
+    while known.room(HOP, NOW):
+        known.started(HOP, NOW)
+        taken += 1
+    assert taken == 12

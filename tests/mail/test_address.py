@@ -169,3 +169,27 @@ def test_which_addresses_need_smtputf8() -> None:
     assert address.is_ascii("", "a@example.org")
     assert not address.is_ascii("a@example.org", "ä@example.org")
     assert not address.is_ascii("a@bücher.example")
+
+
+@pytest.mark.parametrize(
+    ("local", "user", "detail"),
+    [
+        ("joe", "joe", ""),
+        ("joe+lists", "joe", "+lists"),
+        ("joe+lists+x", "joe", "+lists+x"),
+        ("joe+", "joe", "+"),
+        ("+lists", "+lists", ""),
+        ('"a b+c"', "a b", "+c"),
+        ("", "", ""),
+    ],
+)
+def test_the_detail_begins_at_the_first_plus_behind_a_user(local: str, user: str, detail: str) -> None:
+    assert address.split_detail(local) == (user, detail)
+
+
+def test_255_octets_of_domain_are_allowed() -> None:
+    domain = ".".join(["x" * 50] * 5)
+    assert len(domain) == 254
+    assert address.parse(f"a@{domain}x").domain == f"{domain}x"
+    with pytest.raises(BadAddress, match="the domain is longer than 255 octets"):
+        address.parse(f"a@{domain}xx")

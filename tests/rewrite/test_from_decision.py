@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,15 @@ def test_of_several_readings_of_from_one_is_enough() -> None:
     verdict = Verdict(trusted=False, dmarc=DmarcVerdict("none", "nick", others=(BY_SPF,)))
     assert AUTHOR in decisions().why_unforwardable(verdict, "news@shop.example")
     assert verdict.proven_authors == (AUTHOR,)
+
+
+def test_an_author_whose_signature_may_be_good_does_not_speak_for_another() -> None:
+    other = DmarcVerdict("pass", "b.example", policy="reject", aligned=("spf",))
+    signature = DkimVerdict("temperror", domain=AUTHOR, problem="no answer")
+    for first, second in ((BY_SPF, other), (other, BY_SPF)):
+        verdict = Verdict(trusted=False, dmarc=replace(first, others=(second,)), dkim=(signature,))
+        reason = decisions().why_unforwardable(verdict, "news@shop.example")
+        assert reason == "DMARC of b.example passes by SPF alone, and its policy is reject"
 
 
 def test_what_we_sign_in_the_authors_name_or_send_for_a_domain_of_ours_needs_no_rewriting() -> None:

@@ -80,3 +80,8 @@ def test_a_message_that_takes_another_s_place_keeps_its_marks_and_nothing_else_o
     marks = mark_fields([[ALICE, BOB]], SECRETS)
     others = b"X-SRS-Relay: of another program\r\nX-SRS-Relay:\r\n\t" + b"a" * 32 + b"\r\n"
     assert kept_marks(message(marks + others + marks)) == marks + b"X-SRS-Relay: " + b"a" * 32 + b"\r\n"
+
+
+def test_no_more_marks_are_kept_than_a_message_may_bear() -> None:
+    marks = [b"X-SRS-Relay: %032x\r\n" % number for number in range(MARKS + 1)]
+    assert kept_marks(message(b"".join(marks))) == b"".join(marks[:MARKS])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
 
 import pytest
@@ -87,7 +89,7 @@ def test_an_author_of_our_own_stays(author: str) -> None:
 
 @pytest.mark.parametrize("author", ["", "joe", "joe@", "@shop.example", "joe@@shop.example", "a b@shop.example"])
 def test_what_is_no_mailbox_has_no_reply_address(author: str) -> None:
-    with pytest.raises(BadSyntax):
+    with pytest.raises(BadSyntax, match=r"^the author is not a valid address: the "):
         forward(author, SCHEME)
 
 
@@ -99,20 +101,35 @@ def test_every_secret_verifies_and_the_first_signs() -> None:
             reverse(made(author, ROTATED), SCHEME)
 
 
+def signed(rest: str) -> str:
+    """A reply address with the right hash over a rest that `forward` would never write."""
+    digest = hmac.digest(b"tops3cr3t", b"srs-relay reply address\0" + rest.encode(), "sha256")
+    return f"reply={base64.b32encode(digest)[:10].decode().lower()}={rest}@fwd.example"
+
+
+NO_REPLY = "not a reply address"
+INCOMPLETE = "malformed reply address: fields are missing"
+NOWHERE = "malformed reply address: it leads back to no valid address"
+
+
 @pytest.mark.parametrize(
-    "address",
+    ("address", "text"),
     [
-        "news@fwd.example",
-        "reply@fwd.example",
-        "reply=@fwd.example",
-        "reply=unknown@fwd.example",
-        "reply=unknown=@fwd.example",
-        "reply=k2nzvlx6x2=shop.example@fwd.example",
+        ("news@fwd.example", NO_REPLY),
+        ("reply@fwd.example", NO_REPLY),
+        ("reply=@fwd.example", INCOMPLETE),
+        ("reply=unknown@fwd.example", INCOMPLETE),
+        ("reply=unknown=@fwd.example", INCOMPLETE),
+        ("reply=k2nzvlx6x2=shop.example@fwd.example", INCOMPLETE),
+        (signed("shop.example="), NOWHERE),
+        (signed("shop..example=news"), NOWHERE),
+        ("reply=k2nzvlx6x2=shop.example=n\udc80ws@fwd.example", "the address is not valid UTF-8"),
     ],
 )
-def test_what_is_malformed(address: str) -> None:
-    with pytest.raises(BadSyntax):
+def test_what_is_malformed_is_refused_with_its_reason(address: str, text: str) -> None:
+    with pytest.raises(BadSyntax) as refusal:
         reverse(address, SCHEME)
+    assert str(refusal.value) == text
 
 
 GOOD = made("news@shop.example")
@@ -129,12 +146,14 @@ GOOD = made("news@shop.example")
         GOOD.replace("reply=", "reply=="),
         GOOD.replace("reply=k2nzvlx6x2", "reply=k2nzvlx6x2x"),
         GOOD.replace("reply=k2nzvlx6x2", "reply=ééééé"),
+        GOOD.replace("reply=k2nzvlx6x2", "reply=k2nzvlx6x\udc80"),
         forward_token(STORED, SCHEME).replace(STORED, STORED[:-1] + "a"),
     ],
 )
 def test_what_is_forged(address: str) -> None:
-    with pytest.raises(Forged, match="forged reply address"):
+    with pytest.raises(Forged) as refusal:
         reverse(address, SCHEME)
+    assert str(refusal.value) == "forged reply address: its hash does not match"
 
 
 def test_the_hashes_of_srs_and_of_replies_are_strangers() -> None:
