@@ -114,7 +114,7 @@ class Rates:
         mail, bounces: messages to one sender or author behind our SRS and reply addresses, from other senders and from
             the null sender.
         forgeries: forged SRS and reply addresses of a client.
-        veiled: bounces of a client past that limit, to good and to forged addresses alike.
+        hidden: bounces of a client past that limit, to good and to forged addresses alike.
         unknown_users: unknown users that the mailbox host is asked for on behalf of a client.
         notices: DSNs to senders of a domain without SPF.
     """
@@ -124,6 +124,6 @@ class Rates:
         self.mail = PersonBuckets(srs.reverse_rate)
         self.bounces = PersonBuckets(srs.bounce_rate)
         self.forgeries = ClientBuckets(srs.forged_rate, FORGERIES, self.known)
-        self.veiled = ClientBuckets(srs.bounce_rate, srs.bounce_rate, self.known)
+        self.hidden = ClientBuckets(srs.bounce_rate, srs.bounce_rate, self.known)
         self.unknown_users = ClientBuckets(UNKNOWN_RATE, UNKNOWN_BURST, self.known)
         self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)

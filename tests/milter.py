@@ -15,6 +15,12 @@ _FINAL = b"acdrt"  # accept, continue (at the end of the message: done), discard
 _TIMEOUT = 10.0
 
 
+def listens(path: Path) -> bool:
+    """Tells whether a milter takes connections; its socket is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
 def changes(path: Path, host: str, address: str, message: bytes) -> list[bytes]:
     """What a milter does to a message: its answers at the end of it, as they stand on the wire; none if it accepted
     the message before, without a look at the rest.

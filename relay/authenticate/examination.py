@@ -11,7 +11,7 @@ from relay.authenticate import forged_results
 from relay.authenticate.verdict import Verdict
 from relay.mail.arrival import Arrival
 from relay.mail.message import HeaderField, Message
-from relay.mail.reply import Refused
+from relay.mail.reply import Reply
 from relay.metrics import Metrics
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ class Examination:
         message: the message as it goes on, without forged Authentication-Results.
         forged: the Authentication-Results that claimed to be ours, and are not in `message` any more.
         override: why a DMARC failure does not count; empty where it counts, and where DMARC did not fail.
-        refusal: why the message is not accepted; None where it is.
+        refusal: the reply to a message that is not accepted; None where it is.
         questions: how many questions to DNS the checks took.
     """
 
@@ -36,7 +36,7 @@ class Examination:
     message: Message
     forged: tuple[HeaderField, ...] = ()
     override: str = ""
-    refusal: Refused | None = None
+    refusal: Reply | None = None
     questions: int = 0
 
 

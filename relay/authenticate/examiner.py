@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from relay.authenticate import refusals, results, spf
@@ -30,7 +31,26 @@ from relay.mail.message import HeaderField, Message
 from relay.mail.off_loop import run_off_loop
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
-from relay.network import within
+from relay.network import IPNetwork, within
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The domains in whose name a message speaks.
+
+    Attributes:
+        authors: as every mail program reads From.
+        doubtful: those that only some mail programs read there.
+        ours: those of both that belong to our organization.
+        unknown: those of which DNS does not say it now.
+        sender_is_ours: MAIL FROM is in a domain of ours, or below one.
+    """
+
+    authors: Sequence[str]
+    doubtful: Sequence[str]
+    ours: Sequence[str]
+    unknown: Sequence[str]
+    sender_is_ours: bool
 
 
 class Examiner:
@@ -89,12 +109,21 @@ class Examiner:
         questions, refusal = budget.asked, None
         try:
             if not arrival.client.trusted:
-                override = await self._decide(arrival, budget, verdict)
+                names = await self._names(arrival, budget)
+                ip, sender_is_ours = arrival.client.ip, names.sender_is_ours
+                refusals.refuse_forged(verdict, sender_is_ours, names.authors, names.ours, ip, names.doubtful)
+                override = self._override(arrival, verdict)
+                if not override:
+                    self._apply_policies(arrival, verdict)
+                refusals.defer_unknown_owner(verdict, names.authors, names.unknown)
             message, forged = await self._without_forged_results(arrival.message, verdict)
         except Refused as refused:
-            refusal = refused
-        examination = Examination(arrival, verdict, message, forged, override, refusal, questions)
-        self._watch(examination)
+            refusal = refused.reply
+        finally:
+            failed = verdict.dmarc is not None and verdict.dmarc.result in ("fail", "temperror")
+            override = override if failed else ""
+            examination = Examination(arrival, verdict, message, forged, override, refusal, questions)
+            self._watch(examination)
         return examination
 
     async def _verdict(
@@ -107,33 +136,39 @@ class Examiner:
         refusals.refuse_many_authors(author_domains(arrival.message), doubtful_domains(arrival.message))
         return await check_stranger(budget, arrival.message, arrival.sender, spf_verdict, iprev, now)
 
-    async def _decide(self, arrival: Arrival, budget: Budget, verdict: Verdict) -> str:
-        """Why a DMARC failure of a stranger's message does not count; empty where there is none.
-
-        Raises:
-            Refused: 550 5.7.1, 5.7.23, 5.7.26, or the like for now.
-        """
-        ip = arrival.client.ip
+    async def _names(self, arrival: Arrival, budget: Budget) -> _Names:
         authors, doubtful = author_domains(arrival.message), doubtful_domains(arrival.message)
         named = (*authors, *doubtful)
         belongs = await asyncio.gather(*(belongs_to_us(budget.authors, self._own_domains, domain) for domain in named))
-        ours = [domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours]
-        unknown = [domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours is None]
-        sender_is_ours = is_same_or_below(self._own_domains, domain_of(arrival.sender))
-        refusals.refuse_forged(verdict, sender_is_ours, authors, ours, ip, doubtful)
-        # A host in spf.skip forwards to us, or is our backup MX: its mail cannot pass DMARC either.
-        known_hosts = (*self._config.dmarc.skip, *self._config.spf.skip)
-        sealers = self._config.arc.trusted_sealers
-        override = refusals.overrides(known_hosts, sealers, verdict, ip)
-        if not override:
-            waits = self._config.dmarc.temperror == "defer"
-            doubt = refusals.override_doubt(known_hosts, sealers, verdict) if waits else ""
-            refusals.apply_spf_unless_dkim(self._config.spf, verdict, ip, doubt)
-            if verdict.dmarc is not None:
-                refusals.apply_dmarc(self._config.dmarc, verdict.dmarc, ip, doubt)
-        refusals.defer_unknown_owner(verdict, authors, unknown)
-        failed = verdict.dmarc is not None and verdict.dmarc.result in ("fail", "temperror")
-        return override if failed else ""
+        return _Names(
+            authors=authors,
+            doubtful=doubtful,
+            ours=[domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours],
+            unknown=[domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours is None],
+            sender_is_ours=is_same_or_below(self._own_domains, domain_of(arrival.sender)),
+        )
+
+    @property
+    def _known_hosts(self) -> tuple[IPNetwork | str, ...]:
+        """Hosts whose mail may fail DMARC: a host in spf.skip forwards to us, or is our backup MX."""
+        return (*self._config.dmarc.skip, *self._config.spf.skip)
+
+    def _override(self, arrival: Arrival, verdict: Verdict) -> str:
+        """Why a DMARC failure would not count; empty where it would."""
+        return refusals.overrides(self._known_hosts, self._config.arc.trusted_sealers, verdict, arrival.client.ip)
+
+    def _apply_policies(self, arrival: Arrival, verdict: Verdict) -> None:
+        """Refuse or defer a message that failed SPF or DMARC.
+
+        Raises:
+            Refused: 550 5.7.23 or 5.7.26; 451 4.7.24 or 4.7.26.
+        """
+        config, ip, doubt = self._config, arrival.client.ip, ""
+        if config.dmarc.temperror == "defer":
+            doubt = refusals.override_doubt(self._known_hosts, config.arc.trusted_sealers, verdict)
+        refusals.apply_spf_unless_dkim(config.spf, verdict, ip, doubt)
+        if verdict.dmarc is not None:
+            refusals.apply_dmarc(config.dmarc, verdict.dmarc, ip, doubt)
 
     async def _without_forged_results(
         self, message: Message, verdict: Verdict
@@ -147,7 +182,7 @@ class Examiner:
         arrival = examination.arrival
         if arrival.client.trusted:
             return b""
-        found = results.all_results(
+        values = results.all_results(
             examination.verdict, ip=arrival.client.ip, sender=arrival.sender, override=examination.override
         )
-        return results_field(self._config.authserv, found)
+        return results_field(self._config.authserv, values)

@@ -17,7 +17,7 @@ from relay.authenticate.trusted_results import passes_dmarc
 from relay.authenticate.verdict import Verdict
 from relay.config.sections import DmarcSection, SpfSection
 from relay.mail.domains import share_two_labels
-from relay.mail.reply import Refused
+from relay.mail.reply import Refused, Reply
 from relay.network import IPNetwork, within
 
 _SEVERITY = ("tag", "defer", "reject")  # from the mildest action to the strictest
@@ -168,23 +168,23 @@ def apply_dmarc(policy: DmarcSection, verdict: DmarcVerdict, ip: str, doubt: str
     Raises:
         Refused: 550 5.7.26 or 451 4.7.26 (RFC 7372 section 3.3: several authentication checks failed).
     """
-    refusals = [
+    replies = [
         _dmarc_refusal(policy, author, _in_from(author.domain, verdict), ip, doubt)
         for author in (verdict, *verdict.others)
     ]
-    worst = max(filter(None, refusals), key=lambda refused: refused.reply.code, default=None)
-    if worst is not None:
-        raise worst
+    strictest = max(filter(None, replies), key=lambda reply: reply.code, default=None)
+    if strictest is not None:
+        raise Refused.of(strictest)
 
 
-def _dmarc_refusal(policy: DmarcSection, verdict: DmarcVerdict, where: str, ip: str, doubt: str) -> Refused | None:
+def _dmarc_refusal(policy: DmarcSection, verdict: DmarcVerdict, where: str, ip: str, doubt: str) -> Reply | None:
     actions = {"none": "tag", "quarantine": policy.quarantine, "reject": policy.reject}
     action = max((actions[disposition] for disposition in verdict.dispositions), key=_SEVERITY.index, default="tag")
     if action == "tag" or (verdict.result == "temperror" and policy.temperror == "tag"):
         return None
     if verdict.result == "temperror":
         known = f"whose policy is {verdict.policy}" if verdict.policy else "whose policy is not known"
-        return Refused(451, "4.7.26", f"DMARC temperror for {where}, {known}: {verdict.problem}")
+        return Reply(451, "4.7.26", f"DMARC temperror for {where}, {known}: {verdict.problem}")
     if not verdict.policy:
         why = verdict.problem
     elif verdict.from_fields > 1:
@@ -192,9 +192,9 @@ def _dmarc_refusal(policy: DmarcSection, verdict: DmarcVerdict, where: str, ip: 
     else:
         why = f"neither SPF nor DKIM passes in its name for mail from {ip}, and its policy is {verdict.policy}"
     if doubt and action == "reject":
-        return Refused(451, "4.7.26", f"DMARC fail for {where}: {why}; {doubt}")
+        return Reply(451, "4.7.26", f"DMARC fail for {where}: {why}; {doubt}")
     text = f"DMARC fail for {where}: {why}"
-    return Refused(451, "4.7.26", text) if action == "defer" else Refused(550, "5.7.26", text)
+    return Reply(451, "4.7.26", text) if action == "defer" else Reply(550, "5.7.26", text)
 
 
 def _in_from(domain: str, verdict: DmarcVerdict | None) -> str:

@@ -7,7 +7,7 @@ sign for, with the null sender, so that it is signed and nobody answers it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 from relay.bounce.dsn import Action, RecipientReport, Report, build, names_a_mailbox
@@ -16,7 +16,7 @@ from relay.config.sections import BouncesTo
 from relay.mail.address import domain_of, lookup_key
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds, id_text
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import OWN_MESSAGE
 from relay.rate import TokenBuckets
@@ -46,8 +46,8 @@ class Notice:
 
     report: StoredMessage | None = None
     deliveries: tuple[Delivery, ...] = ()
-    told: list[Happening] = field(default_factory=list)
-    dead: list[Happening] = field(default_factory=list)
+    told: tuple[Happening, ...] = ()
+    dead: tuple[Happening, ...] = ()
 
 
 class Notifier:
@@ -65,7 +65,7 @@ class Notifier:
         self,
         hostname: str,
         from_domain: str,
-        patience: Patience,
+        patience: RetrySchedule,
         ids: QueueIds,
         next_hop_key: Callable[[str], str],
         allowance: TokenBuckets,
@@ -111,9 +111,9 @@ class Notifier:
             elif telling != "none" and action == "failed":
                 dead.append(happening)
         if not told:
-            return Notice(dead=dead)
+            return Notice(dead=tuple(dead))
         report, deliveries = self._report(action, stored, told, sender_targets, now)
-        return Notice(report, deliveries, told, dead)
+        return Notice(report, deliveries, tuple(told), tuple(dead))
 
     def _report(
         self,

@@ -1,7 +1,7 @@
 """Shows the way of a message without sending or storing anything.
 
-The message takes the very way that it takes in `serve`: the same conversation, the same stages. They are handed other
-ends: a resolver that notes what is asked, a queue that keeps nothing, and a watch on the examination.
+The message takes the same way as in `serve`, through the same conversation and stages. Only their ends differ: a
+resolver that notes what is asked, a queue that keeps nothing, and a watch on the examination.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _text(record: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SessionStep:
     """A command of the session, and our reply to it."""
 
     command: str
@@ -121,7 +121,7 @@ class Way:
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class DryRun:
     """What would become of a message.
 
     Attributes:
@@ -133,7 +133,7 @@ class Rehearsal:
     """
 
     client: Client
-    steps: list[Step] = field(default_factory=list)
+    steps: list[SessionStep] = field(default_factory=list)
     verdict: Verdict | None = None
     override: str = ""
     unforwardable: str = ""
@@ -151,6 +151,7 @@ class _StoredSenders:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._tokens: dict[str, str] = {}
 
     async def sender_of(self, token: str, now: float) -> str | None:
         queue = await connect(self._url, create=False)
@@ -160,7 +161,7 @@ class _StoredSenders:
             await queue.close()
 
     async def token_for(self, sender: str, now: float, lifetime: float) -> str:
-        return secrets.token_hex(8)
+        return self._tokens.setdefault(sender, secrets.token_hex(8))
 
     async def keep_author(self, author: str, token: str, now: float, lifetime: float) -> str:
         return token
@@ -180,7 +181,7 @@ class _NoQueue:
         self.stored, self.deliveries = stored, deliveries
 
 
-async def rehearse(
+async def dry_run(
     config: Config,
     resolver: Resolver,
     message: Message,
@@ -190,7 +191,7 @@ async def rehearse(
     sender: str,
     recipients: Sequence[str],
     next_hop_view: bool,
-) -> Rehearsal:
+) -> DryRun:
     """What would become of a message.
 
     Args:
@@ -206,66 +207,66 @@ async def rehearse(
     """
     noting, queue = NotingResolver(resolver), _NoQueue()
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
-    rehearsal, examinations = Rehearsal(client), list[Examination]()
+    result, examinations = DryRun(client), list[Examination]()
     senders = _StoredSenders(config.queue.url)
     stages = build_stages(
         config, senders, noting, Metrics(), read_files(config), Rates(config.srs), watch=examinations.append
     )
     try:
-        await _converse(stages, queue, rehearsal, message, sender, recipients)
+        await _converse(stages, queue, result, message, sender, recipients)
         for examination in examinations:
-            _note(rehearsal, examination, stages, queue)
-        rehearsal.asked = noting.noted()
+            _note(result, examination, stages, queue)
+        result.asked = noting.noted()
         if queue.stored is not None:
-            rehearsal.ways = [await _way(stages, queue.stored, delivery) for delivery in queue.deliveries]
+            result.ways = [await _way(stages, queue.stored, delivery) for delivery in queue.deliveries]
             noting.noted()
             if next_hop_view:
                 ips = await stages.senders.our_addresses()
-                rehearsal.ways = [replace(way, views=await _views(config, noting, way, ips)) for way in rehearsal.ways]
+                result.ways = [replace(way, views=await _views(config, noting, way, ips)) for way in result.ways]
     finally:
         await stages.agent.close()
-    return rehearsal
+    return result
 
 
-def _note(rehearsal: Rehearsal, examination: Examination, stages: Stages, queue: _NoQueue) -> None:
-    rehearsal.verdict = examination.verdict
-    rehearsal.override = examination.override
-    rehearsal.forged = len(examination.forged)
+def _note(result: DryRun, examination: Examination, stages: Stages, queue: _NoQueue) -> None:
+    result.verdict = examination.verdict
+    result.override = examination.override
+    result.forged = len(examination.forged)
     is_rebuilt = queue.stored is not None and queue.stored.is_own
     if examination.refusal is None and not is_rebuilt:
         sender = examination.arrival.sender
-        rehearsal.unforwardable = stages.from_decisions.why_unforwardable(examination.verdict, sender)
+        result.unforwardable = stages.from_decisions.why_unforwardable(examination.verdict, sender)
 
 
 async def _converse(
     stages: Stages,
     queue: _NoQueue,
-    rehearsal: Rehearsal,
+    result: DryRun,
     message: Message,
     sender: str,
     recipients: Sequence[str],
 ) -> None:
-    client, steps = rehearsal.client, rehearsal.steps
+    client, steps = result.client, result.steps
     transaction = Transaction(stages.ids.new(), MailFrom(sender, smtputf8=message.has_utf8_header))
     with Conversation(stages.intake(queue, queue), client) as conversation:
         command = f"MAIL FROM:<{sender}>"
         try:
             await conversation.mail(client, transaction)
-            steps.append(Step(command, "250 2.1.0 Ok"))
+            steps.append(SessionStep(command, "250 2.1.0 Ok"))
             for recipient in recipients:
                 command, rcpt = f"RCPT TO:<{recipient}>", RcptTo(recipient)
                 try:
                     await conversation.rcpt(client, transaction, rcpt)
                 except Refused as refused:
-                    steps.append(Step(command, str(refused.reply)))
+                    steps.append(SessionStep(command, str(refused.reply)))
                 else:
                     transaction.recipients.append(rcpt)
-                    steps.append(Step(command, "250 2.1.5 Ok"))
+                    steps.append(SessionStep(command, "250 2.1.5 Ok"))
             if transaction.recipients:
                 command = "DATA"
-                steps.append(Step(command, str(await conversation.data(client, transaction, message))))
+                steps.append(SessionStep(command, str(await conversation.data(client, transaction, message))))
         except Refused as refused:
-            steps.append(Step(command, str(refused.reply)))
+            steps.append(SessionStep(command, str(refused.reply)))
 
 
 async def _way(stages: Stages, stored: StoredMessage, delivery: Delivery) -> Way:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from relay import log as logging
 from relay.authenticate.verdict import Verdict
-from relay.cli.dry_run import Asked, Rehearsal, Way, rehearse
+from relay.cli.dry_run import Asked, DryRun, Way, dry_run
 from relay.cli.errors import CommandFailed
 from relay.cli.explain_view import show
 from relay.cli.options import ConfigFile
@@ -64,19 +64,19 @@ def explain(
         raise typer.BadParameter("the message has no To field; say --to", param_hint="--to")
     sender, recipients = _normal(sender) if sender else "", [_normal(address) for address in recipients]
     logging.configure("json", "error", sys.stderr)
-    rehearsal = uvloop.run(_rehearse(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
+    result = uvloop.run(_dry_run(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
     if as_json:
-        print(json.dumps(as_dict(rehearsal), indent=2))
+        print(json.dumps(as_dict(result), indent=2))
     else:
-        show(rehearsal, Console(markup=False, emoji=False, highlight=False))
+        show(result, Console(markup=False, emoji=False, highlight=False))
 
 
-async def _rehearse(
+async def _dry_run(
     config: Config, message: Message, ip: str, helo: str, sender: str, recipients: list[str], next_hop_view: bool
-) -> Rehearsal:
+) -> DryRun:
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     try:
-        return await rehearse(
+        return await dry_run(
             config,
             resolver,
             message,
@@ -129,18 +129,18 @@ def _normal(address: str) -> str:
 # --- as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def as_dict(rehearsal: Rehearsal) -> dict[str, Any]:
-    """The whole rehearsal in plain values."""
+def as_dict(result: DryRun) -> dict[str, Any]:
+    """The whole result in plain values."""
     return {
-        "client": {"ip": rehearsal.client.ip, "helo": rehearsal.client.helo, "trusted": rehearsal.client.trusted},
-        "session": [{"command": step.command, "reply": step.reply} for step in rehearsal.steps],
-        "accepted": rehearsal.accepted,
-        "checks": _checks(rehearsal.verdict) if rehearsal.verdict is not None else None,
-        "dmarc_override": rehearsal.override,
-        "unforwardable": rehearsal.unforwardable,
-        "forged_results_removed": rehearsal.forged,
-        "dns": _dns(rehearsal.asked),
-        "deliveries": [_way(way) for way in rehearsal.ways],
+        "client": {"ip": result.client.ip, "helo": result.client.helo, "trusted": result.client.trusted},
+        "session": [{"command": step.command, "reply": step.reply} for step in result.steps],
+        "accepted": result.accepted,
+        "checks": _checks(result.verdict) if result.verdict is not None else None,
+        "dmarc_override": result.override,
+        "unforwardable": result.unforwardable,
+        "forged_results_removed": result.forged,
+        "dns": _dns(result.asked),
+        "deliveries": [_way(way) for way in result.ways],
     }
 
 

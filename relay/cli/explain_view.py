@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.authenticate.verdict import Verdict
-from relay.cli.dry_run import Asked, Rehearsal, Way
+from relay.cli.dry_run import Asked, DryRun, Way
 from relay.mail.message import Message
 from relay.mail.visible import visible
 
@@ -17,33 +17,33 @@ _GOOD = frozenset(("pass",))
 _BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))
 
 
-def show(rehearsal: Rehearsal, console: Console) -> None:
+def show(result: DryRun, console: Console) -> None:
     """Print it all, in the order in which it happens."""
-    client = rehearsal.client
+    client = result.client
     who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
     table = _table(f"The session of {who}", "command", "reply")
-    for step in rehearsal.steps:
+    for step in result.steps:
         style = "green" if step.reply.startswith("2") else "red"
         table.add_row(visible(step.command), Text(visible(step.reply), style))
     console.print(table, "")
-    if rehearsal.verdict is not None:
-        console.print(_checks("What was checked", rehearsal.verdict), "")
-    if rehearsal.asked:
-        console.print(_dns("What DNS said", rehearsal.asked), "")
-    for line in _decisions(rehearsal):
+    if result.verdict is not None:
+        console.print(_checks("What was checked", result.verdict), "")
+    if result.asked:
+        console.print(_dns("What DNS said", result.asked), "")
+    for line in _decisions(result):
         console.print(visible(line))
-    for way in rehearsal.ways:
+    for way in result.ways:
         _show_way(way, console)
 
 
-def _decisions(rehearsal: Rehearsal) -> Iterator[str]:
-    if rehearsal.override:
-        yield f"DMARC does not pass, and that does not count: {rehearsal.override}."
-    if rehearsal.unforwardable:
-        yield f"Forwarding would break it: {rehearsal.unforwardable}."
-    if rehearsal.forged:
-        yield f"Removed: {rehearsal.forged} Authentication-Results that claimed to be ours."
-    if not rehearsal.ways:
+def _decisions(result: DryRun) -> Iterator[str]:
+    if result.override:
+        yield f"DMARC does not pass, and that does not count: {result.override}."
+    if result.unforwardable:
+        yield f"Forwarding would break it: {result.unforwardable}."
+    if result.forged:
+        yield f"Removed: {result.forged} Authentication-Results that claimed to be ours."
+    if not result.ways:
         yield "Nothing would leave."
 
 

@@ -14,8 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from relay.config.model import Config
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessage, OutgoingMessages
@@ -28,7 +27,7 @@ from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.change import shown_hop
 from relay.queue.database import QueueUnavailable
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.sender import Decision
 from relay.rewrite.senders import Senders
@@ -54,7 +53,7 @@ class Batch:
     """
 
     deliveries: Sequence[Delivery]
-    bound: Bound = field(default_factory=Bound)
+    bound: Deadline = field(default_factory=Deadline)
 
     @property
     def hop(self) -> str:
@@ -125,16 +124,14 @@ class Attempts:
 
     def __init__(
         self,
-        config: Config,
         agent: Deliverer,
         next_hops: NextHops,
         messages: OutgoingMessages,
         senders: Senders,
         recorder: Recorder,
-        patience: Patience,
+        patience: RetrySchedule,
         metrics: Metrics,
     ) -> None:
-        self._config = config
         self._agent = agent
         self._next_hops = next_hops
         self._messages = messages

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 from relay.deliver.places import Place, Places
 from relay.mail.outcome import Outcome
 from relay.queue.change import is_own_hop
@@ -45,7 +45,7 @@ class _Hop:
     next_try: float = 0.0  # when it may be tried once more
 
 
-class Hops:
+class HopConcurrency:
     """The next hops of one worker, by `Delivery.hop`.
 
     Args:
@@ -119,10 +119,10 @@ class Hops:
         state = self._hops.get(hop)
         return None if state is None else state.unreachable
 
-    def started(self, hop: str, now: float, bound: Bound | None = None) -> Place:
+    def started(self, hop: str, now: float, bound: Deadline | None = None) -> Place:
         """Take a place for a transaction; `bound` is its time limit."""
         state = self._hops.setdefault(hop, _Hop(self._first))
-        place = Place(hop, bound or Bound(), _is_lagging(state, now), state.quick_answers)
+        place = Place(hop, bound or Deadline(), _is_lagging(state, now), state.quick_answers)
         state.active += 1
         self._unproven += not state.proven
         for places in self._places_for(hop):

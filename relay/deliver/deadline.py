@@ -12,7 +12,7 @@ from types import TracebackType
 RATE = 8 * 1024  # octets a second, on average, at which a host must take the content: 25 MB in less than an hour
 
 
-class Bound:
+class Deadline:
     """The time limit of one attempt, over all hosts and addresses of its next hop.
 
     As a context manager it cancels what runs inside when the time is up, or when the attempt is given up.
@@ -94,7 +94,7 @@ class Bound:
             self._timer.cancel()
             self._timer = None
 
-    def __enter__(self) -> Bound:
+    def __enter__(self) -> Deadline:
         self._task = asyncio.current_task()
         assert self._task is not None
         self._cancelling = self._task.cancelling()

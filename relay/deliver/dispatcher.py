@@ -19,7 +19,7 @@ import structlog
 
 from relay.config.model import Config
 from relay.deliver.attempts import Attempt, Attempts, Batch
-from relay.deliver.concurrency import Hops
+from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.places import Place
 from relay.deliver.recorder import Recorder
 from relay.deliver.underway import Underway
@@ -53,7 +53,9 @@ class Dispatcher:
         self._attempts = attempts
         self._recorder = recorder
         self._lease = config.queue.lease
-        self._hops = Hops(delivery.concurrency, delivery.concurrency_total, min(PAUSE, config.queue.retry_min / 10))
+        self._hops = HopConcurrency(
+            delivery.concurrency, delivery.concurrency_total, min(PAUSE, config.queue.retry_min / 10)
+        )
         self._underway = Underway(self._hops, memory)
         self._leased: dict[tuple[int, int], Key] = {}
         self._running: set[asyncio.Task[None]] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 from relay.mail.envelope import Recipient
 
 
@@ -33,4 +33,4 @@ class Job:
     envid: str
     content: Callable[[], Awaitable[Iterable[bytes]]]
     id: str = ""
-    bound: Bound = field(default_factory=Bound)
+    bound: Deadline = field(default_factory=Deadline)

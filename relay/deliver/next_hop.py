@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from relay.config.model import Config
 from relay.deliver.client_tls import Level
-from relay.mail.address import domain_of, normal_domain
+from relay.mail.address import domain_of
 from relay.network import Endpoint
 from relay.queue.change import own_hop
 
@@ -57,10 +57,7 @@ class NextHops:
     def of(self, recipient: str) -> NextHop:
         """Where mail for a recipient goes now."""
         domain = domain_of(recipient)
-        endpoint = self._config.next_hop(domain)
-        if endpoint is not None:
-            return self.at(endpoint)
-        return self._smarthost or NextHop(domain=normal_domain(domain), tls=self._tls)
+        return self._configured(domain) or NextHop(domain=domain, tls=self._tls)
 
     def at(self, endpoint: Endpoint) -> NextHop:
         """A configured host."""
@@ -68,5 +65,12 @@ class NextHops:
 
     def key(self, recipient: str, *, own: bool = False) -> str:
         """The key by which deliveries share a concurrency limit, see `Delivery.hop`; an own message has another."""
-        key = self.of(recipient).key
+        domain = domain_of(recipient)
+        configured = self._configured(domain)
+        key = domain if configured is None else configured.key
         return own_hop(key) if own else key
+
+    def _configured(self, domain: str) -> NextHop | None:
+        """The next hop of the route, or the smarthost; None for mail that goes to the MX of its domain."""
+        endpoint = self._config.next_hop(domain)
+        return self._smarthost if endpoint is None else self.at(endpoint)

@@ -53,5 +53,6 @@ def log_outcome(event: Event, metrics: Metrics, now: float) -> None:
         address=outcome.address,
         tls=outcome.tls or None,
         delay=round(age, 3),
-        **event.fields,
+        report=event.report or None,
+        retry=event.retry,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 
 
 @dataclass(eq=False, slots=True)
@@ -23,7 +23,7 @@ class Place:
     """
 
     hop: str
-    bound: Bound
+    bound: Deadline
     slow: bool
     quick_answers: int
 

@@ -17,7 +17,7 @@ from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.database import QueueUnavailable
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Damaged, Delivery, Store, StoredMessage
 from relay.route.router import Target
 
@@ -50,7 +50,7 @@ class Recorder:
         self,
         store: Store,
         notifier: Notifier,
-        patience: Patience,
+        patience: RetrySchedule,
         targets_of_sender: Callable[[str], Awaitable[Sequence[Target]]],
         metrics: Metrics,
     ) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 from relay.bounce.dsn import Action
 from relay.bounce.notifier import Happening, Notice, Notifier
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at, id_text
-from relay.queue.retry_schedule import Patience
+from relay.queue.change import DeliveryUpdate, LastAttempt
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Change, Delivery, Key, StoredMessage
 from relay.route.router import Target
 
@@ -28,17 +29,22 @@ class Result:
     outcome: Outcome
 
 
+EventName = Literal["delivered", "deferred", "bounced", "dropped", "dead"]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What the log says of one delivery: `delivered`, `deferred`, `bounced`, `dropped` or `dead`.
 
     Attributes:
-        fields: what the log line has besides the outcome.
+        report: the queue id of the bounce; empty where there is none.
+        retry: seconds until the next attempt; None where there is none.
     """
 
-    name: str
+    name: EventName
     result: Result
-    fields: dict[str, Any]
+    report: str = ""
+    retry: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class _Settling:
         self,
         stored: StoredMessage,
         notifier: Notifier,
-        patience: Patience,
+        patience: RetrySchedule,
         sender_targets: Sequence[Target],
         dice: Callable[[], float],
         now: float,
@@ -70,13 +76,13 @@ class _Settling:
         self.arrived: list[StoredMessage] = []
         self.deliveries: list[Delivery] = []
         self.finished: list[Key] = []
-        self.updated: list[tuple[Key, dict[str, Any]]] = []
+        self.updated: list[tuple[Key, DeliveryUpdate]] = []
         self.events: list[Event] = []
 
     def delivered(self, results: Sequence[Result]) -> None:
         for result in results:
             self.finished.append(result.delivery.key)
-            self.events.append(Event("delivered", result, {}))
+            self.events.append(Event("delivered", result))
         # A next hop that offers DSN has taken over NOTIFY=SUCCESS. Otherwise, and behind an alias, we tell the sender
         # (RFC 3461 sections 5.2.2 and 5.2.7).
         self._tell("relayed", [r for r in results if "SUCCESS" in r.delivery.notify and not _taken_over(r)])
@@ -95,15 +101,19 @@ class _Settling:
             delivery = result.delivery
             if happenings[id(result)] in notice.dead:
                 last = recorded(result.outcome, self._now)
-                values = {"attempts": delivery.attempts + 1, "state": "dead", "next_attempt": self._now, "last": last}
-                self.updated.append((delivery.key, values))
-                self.events.append(Event("dead", result, {}))
+                self.updated.append(
+                    (
+                        delivery.key,
+                        {"attempts": delivery.attempts + 1, "state": "dead", "next_attempt": self._now, "last": last},
+                    )
+                )
+                self.events.append(Event("dead", result))
                 continue
             self.finished.append(delivery.key)
             if notice.report is not None and happenings[id(result)] in notice.told:
-                self.events.append(Event("bounced", result, {"report": id_text(notice.report.id)}))
+                self.events.append(Event("bounced", result, report=id_text(notice.report.id)))
             else:
-                self.events.append(Event("dropped", result, {}))
+                self.events.append(Event("dropped", result))
 
     def _tell(self, action: Action, results: Sequence[Result]) -> None:
         if results:
@@ -121,7 +131,7 @@ def settle(
     stored: StoredMessage,
     results: Sequence[Result],
     notifier: Notifier,
-    patience: Patience,
+    patience: RetrySchedule,
     sender_targets: Sequence[Target],
     dice: Callable[[], float],
     now: float,
@@ -152,7 +162,7 @@ def settle(
 
 
 def suspend(
-    deliveries: Sequence[Delivery], outcome: Outcome, patience: Patience, dice: Callable[[], float], now: float
+    deliveries: Sequence[Delivery], outcome: Outcome, patience: RetrySchedule, dice: Callable[[], float], now: float
 ) -> Settlement:
     """Defer deliveries that share the outcome of another's attempt, and of which the sender need not be told. Their
     messages are not read."""
@@ -169,14 +179,14 @@ def shared(outcome: Outcome) -> Outcome:
     return replace(outcome, text=f"delivery temporarily suspended: {outcome.text}")
 
 
-def concerns_sender(result: Result, patience: Patience, now: float) -> bool:
+def concerns_sender(result: Result, patience: RetrySchedule, now: float) -> bool:
     """Whether the sender may have to be told of a failure or a delay. All such recipients share one notification."""
     return _has_failed(result, now) or (
         result.outcome.status == "deferred" and _warning_is_due(result.delivery, patience, now)
     )
 
 
-def may_need_notification(result: Result, patience: Patience, now: float) -> bool:
+def may_need_notification(result: Result, patience: RetrySchedule, now: float) -> bool:
     """Whether the sender may have to be told of a failure, a delay or a success."""
     return concerns_sender(result, patience, now) or "SUCCESS" in result.delivery.notify
 
@@ -184,7 +194,7 @@ def may_need_notification(result: Result, patience: Patience, now: float) -> boo
 def damaged(deliveries: Sequence[Delivery], problem: str, now: float) -> Change:
     """Make dead letters of deliveries whose message is not whole; the queue commands show the problem."""
     outcome = Outcome("failed", 0, "5.3.0", f"message damaged: {problem}")
-    values = {"state": "dead", "next_attempt": now, "last": recorded(outcome, now)}
+    values: DeliveryUpdate = {"state": "dead", "next_attempt": now, "last": recorded(outcome, now)}
     return Change(updated=[(delivery.key, values) for delivery in deliveries])
 
 
@@ -193,23 +203,23 @@ def _has_failed(result: Result, now: float) -> bool:
     return status == "failed" or (status == "deferred" and now >= result.delivery.expires)
 
 
-def _warning_is_due(delivery: Delivery, patience: Patience, now: float) -> bool:
+def _warning_is_due(delivery: Delivery, patience: RetrySchedule, now: float) -> bool:
     """Whether it is time for the warning of a delay, which is sent once."""
     return not delivery.warned and now >= given_at(delivery.message_id) + patience.warn_after
 
 
 def _deferral(
-    result: Result, patience: Patience, dice: Callable[[], float], now: float
-) -> tuple[tuple[Key, dict[str, Any]], Event]:
+    result: Result, patience: RetrySchedule, dice: Callable[[], float], now: float
+) -> tuple[tuple[Key, DeliveryUpdate], Event]:
     delivery = result.delivery
     again = patience.again(now, delivery.attempts + 1, given_at(delivery.message_id), delivery.expires, dice)
-    values = {
+    values: DeliveryUpdate = {
         "attempts": delivery.attempts + 1,
         "next_attempt": again,
         "last": recorded(result.outcome, now),
         "warned": delivery.warned or _warning_is_due(delivery, patience, now),
     }
-    return (delivery.key, values), Event("deferred", result, {"retry": round(again - now)})
+    return (delivery.key, values), Event("deferred", result, retry=round(again - now))
 
 
 def _taken_over(result: Result) -> bool:
@@ -230,7 +240,7 @@ def _happening(result: Result, now: float) -> Happening:
     return Happening(delivery, outcome.code if outcome.remote else 0, outcome.enhanced, expired)
 
 
-def recorded(outcome: Outcome, now: float) -> dict[str, Any]:
+def recorded(outcome: Outcome, now: float) -> LastAttempt:
     """What a delivery keeps of its last attempt (`Delivery.last`)."""
     return {
         "at": now,

@@ -12,7 +12,7 @@ from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
@@ -40,7 +40,7 @@ async def open_connection(
     delivery: DeliverySection,
     *,
     for_id: str = "",
-    bound: Bound | None = None,
+    bound: Deadline | None = None,
     patience: float = math.inf,
 ) -> Connection:
     """A connection to a host, ready for MAIL.
@@ -54,7 +54,7 @@ async def open_connection(
     Raises:
         HostFailed: no connection, a refusal before MAIL, less TLS than `hop` asks for, or the attempt was given up.
     """
-    bound = bound or Bound()
+    bound = bound or Deadline()
     opening = _Opening(hop, hostname, delivery, bound, min(delivery.helo_timeout, patience))
     try:
         connection = await opening.open(host, hop.tls)
@@ -71,7 +71,9 @@ async def open_connection(
 class _Opening:
     """The steps before MAIL; `_phase` is that of the reply that is awaited."""
 
-    def __init__(self, hop: NextHop, hostname: str, delivery: DeliverySection, bound: Bound, patience: float) -> None:
+    def __init__(
+        self, hop: NextHop, hostname: str, delivery: DeliverySection, bound: Deadline, patience: float
+    ) -> None:
         self._hop = hop
         self._hostname = hostname
         self._delivery = delivery

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.deliver.attempts import Attempt, Batch
-from relay.deliver.concurrency import SLOW, Hops
+from relay.deliver.concurrency import SLOW, HopConcurrency
 from relay.deliver.places import Place
 
 SOONER = 6  # how many times sooner own messages count as slow while own messages wait for places
@@ -40,7 +40,7 @@ class Underway:
         memory: octets of content in all.
     """
 
-    def __init__(self, hops: Hops, memory: int) -> None:
+    def __init__(self, hops: HopConcurrency, memory: int) -> None:
         self._hops = hops
         self._slow_memory = memory // 4
         self._memory = memory - self._slow_memory

@@ -90,10 +90,7 @@ class Conversation:
         accepted, sender = self._accepted, transaction.mail.sender
         request = RouteRequest(rcpt.recipient, sender, client, time.time(), rcpt.given)
         try:
-            routed = await self._intake.recipients.route(request)
-            # A rate tells something about the person behind an address: only who may use the sender learns of it.
-            await self._check_sender(client, sender)
-            self._intake.recipients.refuse_over_rate(routed, request)
+            routed = await self._route(request, client)
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=id_text(transaction.id), problem=str(error))
             raise Refused(451, "4.3.0", "the address cannot be looked up now, try again later") from None
@@ -109,6 +106,25 @@ class Conversation:
         accepted.refuses_unforwardable = refuses_unforwardable
         if self._iprev is None and client.known:
             self._iprev = asyncio.create_task(iprev(accepted.budget.iprev, client.ip))
+
+    async def _route(self, request: RouteRequest, client: Client) -> Routed:
+        """Where a recipient leads.
+
+        Only a client that may use the sender learns anything about the person behind a return address: where mail for
+        that person leads, and whether a rate is used up.
+
+        Raises:
+            Refused: as `Router.route`, `Router.reverse`, `Router.refuse_over_rate` and `_check_sender`.
+        """
+        router = self._intake.recipients.router
+        returned = await router.reverse(request)
+        if returned is not None:
+            await self._check_sender(client, request.sender)
+            router.refuse_over_rate((returned,), request)
+        routed = await router.route(request, returned)
+        await self._check_sender(client, request.sender)
+        router.refuse_over_rate(routed.persons, request)
+        return routed
 
     def _refuse_mixed(self, sender: str, routed: Routed, refuses_unforwardable: bool) -> None:
         """Ask for a transaction of its own where a recipient cannot share the message with those before it.
@@ -154,6 +170,7 @@ class Conversation:
         return Reply(250, "2.0.0", f"Ok: queued as {queue_id}")
 
     async def _arrival(self, client: Client, transaction: Transaction, message: Message) -> Arrival:
+        received = time.time()
         name = await self._iprev if self._iprev is not None else None
         client = replace(client, ptr=name.name if name is not None else "")
         whole = await run_off_loop(message, message.without_mbox_lines)
@@ -162,7 +179,7 @@ class Conversation:
             log.info("mbox_lines_removed", id=id_text(transaction.id), octets=octets)
         await read_header(whole)
         recipients = tuple(transaction.recipients)
-        return Arrival(transaction.id, time.time(), client, transaction.mail, recipients, whole)
+        return Arrival(transaction.id, received, client, transaction.mail, recipients, whole)
 
     async def _accept(self, arrival: Arrival) -> None:
         """Take a message in: examine it, complete it, and make it safe in the queue.
@@ -180,7 +197,7 @@ class Conversation:
         name = await self._iprev if self._iprev is not None else None
         examination = await intake.examiner.examine(arrival, self._accepted.budget, spf_verdict, name)
         if examination.refusal is not None:
-            raise examination.refusal
+            raise Refused.of(examination.refusal)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes)
         intake.count(arrival, routes)
         deliveries = intake.deliveries(stored, self._accepted.routes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -12,6 +13,7 @@ from relay.authenticate.examiner import Examiner
 from relay.bounce.notifier import Happening, Notice, Notifier
 from relay.bounce.returns import Returns
 from relay.config.model import Config
+from relay.deliver.next_hop import NextHops
 from relay.intake.fan_out import FORGED, fan_out
 from relay.intake.recipients import Recipients
 from relay.mail.arrival import Arrival
@@ -20,7 +22,7 @@ from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import NextSeal, StoredVerdict
 from relay.rewrite.from_decision import FromDecisions
@@ -54,7 +56,6 @@ class Intake:
 
     Args:
         secrets: with which loop marks are made.
-        next_hop_key: the key of a recipient's next hop, see `Delivery.hop`; with `own`, that for an own message.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class Intake:
         returns: Returns,
         notifier: Notifier,
         secrets: Sequence[bytes],
-        patience: Patience,
-        next_hop_key: Callable[..., str],
+        patience: RetrySchedule,
+        next_hops: NextHops,
         space: Space,
         queue: Queue,
     ) -> None:
@@ -84,7 +85,7 @@ class Intake:
         self._notifier = notifier
         self._secrets = secrets
         self._patience = patience
-        self._next_hop_key = next_hop_key
+        self._next_hops = next_hops
 
     # RCPT
 
@@ -167,13 +168,13 @@ class Intake:
         Raises:
             Refused: 450 4.7.1, a rate is used up.
         """
-        if not self.recipients.count(routes, arrival.sender, arrival.client, arrival.received):
+        if not self.recipients.router.count(routes, arrival.sender, arrival.client, arrival.received):
             raise Refused(450, "4.7.1", "too many messages to the address behind a recipient, try later")
 
     def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
         """The deliveries of a message, see `fan_out`."""
         expires = self._patience.expires(stored.received, stored.sender)
-        deliveries = fan_out(stored, routes, lambda to: self._next_hop_key(to, own=stored.is_own), expires)
+        deliveries = fan_out(stored, routes, partial(self._next_hops.key, own=stored.is_own), expires)
         for delivery in deliveries:
             if delivery.state == "dead":
                 log.warning("forged_kept", id=id_text(stored.id), rcpt=delivery.recipient, problem=FORGED)

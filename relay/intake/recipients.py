@@ -4,11 +4,10 @@ client."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
-from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
 from relay.route.router import Routed, Router, Target
@@ -19,27 +18,15 @@ log = structlog.get_logger()
 
 
 class Recipients:
-    """Routes recipients for one worker."""
+    """The router of one worker, with the metrics about return addresses."""
 
     def __init__(self, router: Router, metrics: Metrics) -> None:
-        self._router = router
+        self.router = router
         self._metrics = metrics
-
-    async def route(self, request: RouteRequest) -> Routed:
-        """See `Router.route`."""
-        return await self._router.route(request)
-
-    def refuse_over_rate(self, routed: Routed, request: RouteRequest) -> None:
-        """See `Router.refuse_over_rate`."""
-        self._router.refuse_over_rate(routed, request)
-
-    def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
-        """See `Router.count`."""
-        return self._router.count(routes, sender, client, now)
 
     def count_refused(self, request: RouteRequest) -> None:
         """Count a refused recipient, where it is a return address."""
-        if self._router.is_return_address(request.recipient):
+        if self.router.is_return_address(request.recipient):
             (self._metrics.replies if is_reply(request.recipient) else self._metrics.srs).add("rejected")
 
     def count_accepted(self, routed: Routed) -> None:
@@ -54,7 +41,7 @@ class Recipients:
         would be refused."""
         request = RouteRequest(sender, "", None, time.time())
         try:
-            routed = await self._router.route(request)
+            routed = await self.router.route(request, await self.router.reverse(request))
         except Refused as refused:
             self.count_refused(request)
             log.info("sender_unreachable", sender=sender, reply=str(refused.reply))

@@ -43,6 +43,11 @@ class Refused(Exception):
         self.reply = Reply(code, enhanced, printable(text))
         super().__init__(str(self.reply))
 
+    @classmethod
+    def of(cls, reply: Reply) -> Refused:
+        """The refusal with a reply that was decided on before."""
+        return cls(reply.code, reply.enhanced, reply.text)
+
 
 def printable(text: str, limit: int = 400) -> str:
     """The text made safe for a reply line: printable ASCII, with `?` for other characters, at most `limit` long."""

@@ -27,7 +27,7 @@ from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.queue.disk_space import FreeSpace
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Store
 from relay.rate import Rates
 from relay.rewrite.from_decision import FromDecisions
@@ -58,7 +58,7 @@ class Stages:
     recipients: Recipients
     from_decisions: FromDecisions
     returns: Returns
-    patience: Patience
+    patience: RetrySchedule
     notifier: Notifier
     senders: Senders
     messages: OutgoingMessages
@@ -78,7 +78,7 @@ class Stages:
             notifier=self.notifier,
             secrets=self.secrets,
             patience=self.patience,
-            next_hop_key=self.next_hops.key,
+            next_hops=self.next_hops,
             space=space,
             queue=queue,
         )
@@ -118,7 +118,7 @@ def build_stages(
         own_addresses=addresses_of_our_name,
     )
     mailer_daemon_at = from_domain([key.domain for key in signer.table.forwarder], config.srs.domain)
-    patience = Patience(
+    patience = RetrySchedule(
         config.queue.retry_min, config.queue.retry_max, config.queue.retry_for, config.queue.bounce_retry_for
     )
     notifier = Notifier(
@@ -171,7 +171,6 @@ def build_relay(stages: Stages, store: Store) -> Relay:
     space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
     recorder = Recorder(store, stages.notifier, stages.patience, stages.recipients.targets_of_sender, stages.metrics)
     attempts = Attempts(
-        config,
         stages.agent,
         stages.next_hops,
         stages.messages,

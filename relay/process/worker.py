@@ -33,7 +33,7 @@ class Worker:
     """One worker process.
 
     Args:
-        counts, number: where it counts what its clients take, see `receive.counts`.
+        counts, number: where it counts what its clients take, see `receive.shared_counts`.
         files: what the configuration names, read.
     """
 
@@ -50,7 +50,6 @@ class Worker:
     ) -> None:
         self._config = config
         self._store = store
-        self._metrics = metrics
         self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store)
         self._limits = Limits(
             counts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
@@ -66,6 +66,31 @@ class StoredMessage:
         return self.verdict.own
 
 
+class LastAttempt(TypedDict):
+    """The outcome of a delivery's last attempt, as the queue stores it: see `mail.outcome.Outcome`.
+
+    `at` is the time, in seconds since 1970; `status` is the enhanced status code.
+    """
+
+    at: float
+    code: int
+    status: str
+    text: str
+    host: str
+    address: str
+    tls: str
+
+
+class DeliveryUpdate(TypedDict, total=False):
+    """New values of a delivery that stays in the queue; what is missing stays as it is."""
+
+    state: State
+    attempts: int
+    next_attempt: float
+    warned: bool
+    last: LastAttempt
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One recipient of one message on its way.
@@ -79,7 +104,7 @@ class Delivery:
         srs: whether the route wants the sender rewritten.
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.
-        last: the last outcome (code, status, text, host, address, tls, at), for the queue commands.
+        last: the outcome of the last attempt, for the queue commands.
     """
 
     message_id: int
@@ -97,7 +122,7 @@ class Delivery:
     warned: bool = False
     lease_owner: str | None = None
     lease_token: int | None = None
-    last: dict[str, Any] | None = None
+    last: LastAttempt | None = None
 
     @property
     def key(self) -> Key:
@@ -138,7 +163,7 @@ class Change:
     arrived: Sequence[StoredMessage] = ()
     deliveries: Sequence[Delivery] = ()
     finished: Sequence[Key] = ()
-    updated: Sequence[tuple[Key, dict[str, Any]]] = ()
+    updated: Sequence[tuple[Key, DeliveryUpdate]] = ()
     durable: bool = True
 
     @property
@@ -209,7 +234,7 @@ def _reports_on_nothing(connection: Connection, change: Change) -> bool:
     return all(connection.execute(_STILL_LEASED, parameters(key)).first() is None for key in keys)
 
 
-def _by_columns(updates: Iterable[tuple[Key, dict[str, Any]]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+def _by_columns(updates: Iterable[tuple[Key, DeliveryUpdate]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for key, values in updates:
         row = parameters(key) | {"v_" + name: value for name, value in values.items()}

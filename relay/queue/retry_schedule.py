@@ -9,7 +9,7 @@ JITTER = 0.2  # how much of a wait is random, to both sides: deliveries deferred
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetrySchedule:
     """The times between attempts, and how long they go on; all in seconds.
 
     Attributes:

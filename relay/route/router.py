@@ -75,13 +75,18 @@ class Routed:
     Attributes:
         targets: at least one, each address once.
         chain: the aliases that every target was reached through, to be marked (`relay.route.loops`).
-        returned: who is behind a return address of ours; None for other recipients.
+        persons: who is behind the return addresses of ours that lead there; the recipient's own first.
     """
 
     kind: Kind
     targets: tuple[Target, ...]
     chain: tuple[str, ...] = ()
-    returned: Returned | None = None
+    persons: tuple[Returned, ...] = ()
+
+    @property
+    def returned(self) -> Returned | None:
+        """Who is behind the recipient, where it is a return address or leads to one; None for other recipients."""
+        return self.persons[0] if self.persons else None
 
 
 class Router:
@@ -124,10 +129,12 @@ class Router:
         """Whether a normal domain is one of `served_domains`: an unknown user there is refused, whoever asks."""
         return domain in self._table.domains or self._domains.route_for(domain) is not None
 
-    async def route(self, request: RouteRequest) -> Routed:
+    async def route(self, request: RouteRequest, returned: Returned | None) -> Routed:
         """Decide about one RCPT: a valid address without source route, or `postmaster` alone.
 
-        Rates of the person behind a return address are for `refuse_over_rate`, after the sender was checked.
+        Args:
+            returned: of `reverse`. The caller has checked the sender and the rates of this person: only who may write
+                to a person learns where that leads.
 
         Raises:
             Refused: 550 5.1.1 for an unknown user and for an SRS or reply address that is malformed, forged or expired;
@@ -135,16 +142,15 @@ class Router:
                 for now.
         """
         recipient = await self._by_name(request)
-        if self._return_addresses.includes(recipient):
-            returned = await self._return_addresses.reverse(recipient, request)
+        if returned is not None:
             inner = await self._ours(returned.address, request) or Routed("trusted", (Target(returned.address),))
             if inner.returned is not None:  # the person is an alias of another return address of ours
                 returned = replace(
-                    inner.returned,
+                    returned,
                     hidden=returned.hidden or inner.returned.hidden,
                     forged=returned.forged or inner.returned.forged,
                 )
-            return replace(inner, kind="reply" if is_reply(recipient) else "srs", returned=returned)
+            return replace(inner, kind=_kind(recipient), persons=(returned, *inner.persons))
         if request.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, request)
@@ -180,10 +186,20 @@ class Router:
         except DnsFailure:
             raise Refused(451, "4.4.3", f"<{request.recipient}>: our own name cannot be looked up, try later") from None
 
-    def refuse_over_rate(self, routed: Routed, request: RouteRequest) -> None:
-        """Refuse a message to a person behind a return address who gets too many. Raises Refused 450 4.7.1."""
-        if routed.returned is not None:
-            self._return_addresses.refuse_over_rate(routed.returned, request)
+    async def reverse(self, request: RouteRequest) -> Returned | None:
+        """Who is behind a recipient that is a return address; None for any other recipient.
+
+        Raises:
+            Refused: as `ReturnAddresses.reverse`.
+        """
+        if not self._return_addresses.includes(request.recipient):
+            return None
+        return await self._return_addresses.reverse(request.recipient, request)
+
+    def refuse_over_rate(self, persons: Iterable[Returned], request: RouteRequest) -> None:
+        """Refuse a message to persons behind return addresses of whom one gets too many. Raises Refused 450 4.7.1."""
+        for person in persons:
+            self._return_addresses.refuse_over_rate(person, request)
 
     def count(self, routes: Iterable[Routed], sender: str, client: Client, now: float) -> bool:
         """Count a message that is about to be accepted; False where a rate is used up, see `ReturnAddresses.count`."""
@@ -229,9 +245,8 @@ class Router:
             return Routed("postmaster", targets, (recipient, *self._table.chain(reader)))
         addresses = self._expanded(recipient, recipient)
         if addresses is not None:
-            targets, returned = await self._targets(recipient, addresses, request)
-            kind: Kind = "alias" if returned is None else "reply" if is_reply(recipient) else "srs"
-            return Routed(kind, targets, self._table.chain(recipient), returned)
+            targets, persons = await self._targets(recipient, addresses, request)
+            return Routed(_kind(recipient) if persons else "alias", targets, self._table.chain(recipient), persons)
         domain = domain_of(recipient)
         if (route := self._domains.route_for(domain)) is not None:
             if route.recipients == "any" and domain in self._table.bad.domains:
@@ -270,9 +285,9 @@ class Router:
 
     async def _targets(
         self, recipient: str, addresses: Iterable[str], request: RouteRequest
-    ) -> tuple[tuple[Target, ...], Returned | None]:
+    ) -> tuple[tuple[Target, ...], tuple[Returned, ...]]:
         """The deliveries for the addresses behind a recipient. One that cannot exist does not keep the others back.
-        Who is behind a return address among them comes with them, where `_finals` tells it.
+        With them come the persons behind return addresses, as far as `_finals` tells them.
 
         Raises:
             NoSuchUser, TryLater: none of them exists, or can be known to; the text names the recipient, never what
@@ -281,11 +296,11 @@ class Router:
         """
         targets: dict[str, Target] = {}
         refusal: Refused = NoSuchUser(recipient)
-        returned: Returned | None = None
+        persons: list[Returned] = []
         for address in addresses:
             try:
                 finals, person = await self._finals(address, request)
-                returned = returned or person
+                persons += [person] if person is not None else []
             except TryLater:
                 refusal, finals = TryLater(recipient), ()
                 log.warning("alias_target_bad", alias=recipient, target=address)
@@ -298,7 +313,7 @@ class Router:
                     targets.setdefault(lookup_key(final), self._target(final))
         if not targets:
             raise TryLater(recipient) if self._table.lacks_targets(recipient) else refusal
-        return tuple(targets.values()), returned
+        return tuple(targets.values()), tuple(persons)
 
     async def _finals(self, address: str, request: RouteRequest) -> tuple[tuple[str, ...], Returned | None]:
         """What an alias may lead to that is no alias itself: the person behind a return address, our postmaster.
@@ -333,6 +348,11 @@ class Router:
     def _target(self, address: str) -> Target:
         route = self._domains.route_for(domain_of(address))
         return Target(address, srs=route is None or route.srs is not False)
+
+
+def _kind(recipient: str) -> Kind:
+    """The kind of a return address."""
+    return "reply" if is_reply(recipient) else "srs"
 
 
 def _role(address: str) -> str:

@@ -202,7 +202,7 @@ class ReturnAddresses:
             raise Refused(450, "4.7.1", text)
 
     def _has_room(self, returned: Returned, sender: str, client: str, now: float) -> bool:
-        if returned.hidden and not self._rates.veiled.has(client, now):
+        if returned.hidden and not self._rates.hidden.has(client, now):
             return False
         return self._rate(sender).has(lookup_key(returned.address), client, now)
 
@@ -223,7 +223,7 @@ class ReturnAddresses:
         persons = tuple(persons)
         if not all(self._has_room(person, sender, client, now) for person in persons):
             return False
-        if not all(self._rates.veiled.take(client, now) for person in persons if person.hidden):
+        if not all(self._rates.hidden.take(client, now) for person in persons if person.hidden):
             return False
         for key in {lookup_key(person.address) for person in persons if not person.forged}:
             self._rate(sender).take(key, client, now)

@@ -13,7 +13,7 @@ from relay.authenticate import arc, dkim, spf
 from relay.authenticate.dkim import SIGNATURES
 from relay.authenticate.dns_budget import ARC, DKIM, IPREV, QUESTIONS, SPF, Budget
 from relay.authenticate.iprev import PTR_NAMES, iprev
-from relay.cli.dry_run import Rehearsal, rehearse
+from relay.cli.dry_run import DryRun, dry_run
 from relay.config.file import load
 from relay.config.model import Config
 from relay.dns import DnsFailure, StaticResolver, TooManyQuestions
@@ -175,9 +175,9 @@ def _when_it_was_signed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-async def way(config: Config, zone: Zone, content: bytes, sender: str = "x@evil.example") -> tuple[Rehearsal, int]:
+async def way(config: Config, zone: Zone, content: bytes, sender: str = "x@evil.example") -> tuple[DryRun, int]:
     """What becomes of a message from `CLIENT`, and how many questions it cost."""
-    found = await rehearse(
+    found = await dry_run(
         config,
         StaticResolver(zone),
         Message(content),

@@ -80,7 +80,7 @@ class House:
     async def reply(self, content: bytes = PLAIN, **arrival: Any) -> str:
         """Our refusal; empty where the message may come in."""
         refusal = (await self.examine(content, **arrival)).refusal
-        return "" if refusal is None else str(refusal.reply)
+        return "" if refusal is None else str(refusal)
 
 
 async def test_what_passes_comes_in_unchanged() -> None:
@@ -213,6 +213,15 @@ async def test_an_author_who_may_be_ours_waits_for_dns() -> None:
     reply = await house.reply(content, client=FORGER, sender="eve@open.example")
     assert reply.startswith("451 4.7.1 whether shop.co.test is a domain of ours cannot be told now")
     assert await House(zone, dmarc={"temperror": "tag"}).reply(content, client=FORGER, sender="eve@open.example") == ""
+
+
+async def test_an_override_is_told_of_where_the_message_then_waits_for_dns() -> None:
+    zone = {("_dmarc.shop.co.test", "TXT"): SILENT, ("_dmarc.co.test", "TXT"): SILENT}
+    house = House(zone, senders={"local_domains": ["ours.co.test"]}, dmarc={"skip": ["192.0.2.66/32"]})
+    content = PLAIN.replace(b"author.example", b"shop.co.test")
+    examination = await house.examine(content, client=FORGER, sender="eve@open.example")
+    assert examination.refusal is not None and str(examination.refusal).startswith("451 4.7.1 ")
+    assert examination.override == "known host 192.0.2.66" and house.told == [examination]
 
 
 async def test_more_authors_than_are_checked_are_refused_before_dns_is_asked() -> None:

@@ -10,7 +10,7 @@ import pytest
 from relay.bounce.notifier import Happening, Notice, Notifier, from_domain
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import OWN_MESSAGE, StoredVerdict
 from relay.rate import TokenBuckets
@@ -19,7 +19,7 @@ from relay.route.router import Target
 NOW = 1_790_000_000.0
 JOE = "joe@origin.test"
 HOME = (Target(JOE),)
-PATIENCE = Patience(bounce_retry_for=500.0)
+PATIENCE = RetrySchedule(bounce_retry_for=500.0)
 CONTENT = b"From: joe@origin.test\r\nSubject: hello\r\n\r\nA secret.\r\n"
 
 
@@ -54,7 +54,7 @@ def test_a_notification_is_a_message_of_ours_from_the_null_sender() -> None:
     assert (notice.report.sender, notice.report.verdict, notice.report.trace) == ("", OWN_MESSAGE, b"")
     assert notice.report.received == NOW
     assert text(notice).startswith(b"From: Mail Delivery System <MAILER-DAEMON@fwd.test>\r\nTo: <joe@origin.test>\r\n")
-    assert (notice.told, notice.dead) == ([happening()], [])
+    assert (notice.told, notice.dead) == ((happening(),), ())
 
 
 def test_it_goes_to_every_place_where_mail_for_the_sender_goes() -> None:
@@ -86,13 +86,13 @@ def test_several_recipients_share_one_notification_and_one_allowance() -> None:
     first = notes.notice("failed", message, [happening(n) for n in range(3)], HOME, NOW)
     assert text(first).count(b"Final-Recipient:") == 3
     second = notes.notice("failed", message, [happening()], HOME, NOW)
-    assert second.report is None and second.dead == [happening()]
+    assert second.report is None and second.dead == (happening(),)
 
 
 def test_those_who_asked_for_nothing_are_not_in_it() -> None:
     never, asked = happening(0, notify="NEVER"), happening(1)
     notice = noticed(never, asked)
-    assert (notice.told, notice.dead) == ([asked], [])
+    assert (notice.told, notice.dead) == ((asked,), ())
     assert b"r0@d.test" not in text(notice)
     assert noticed(never) == Notice()
 
@@ -102,7 +102,7 @@ def test_those_who_asked_for_nothing_are_not_in_it() -> None:
     [({"sender": ""}, HOME), ({"verdict": StoredVerdict(spf="fail")}, HOME), ({}, ())],
 )
 def test_a_failure_that_nobody_may_be_told_of_is_dead(message: dict[str, Any], home: Sequence[Target]) -> None:
-    assert noticed(happening(), home=home, **message) == Notice(dead=[happening()])
+    assert noticed(happening(), home=home, **message) == Notice(dead=(happening(),))
 
 
 @pytest.mark.parametrize("action", ["delayed", "relayed", "expanded"])
@@ -110,7 +110,7 @@ def test_only_failures_become_dead_letters(action: str) -> None:
     asks = happening(notify="SUCCESS,DELAY")
     assert noticed(asks, action=action, home=()) == Notice()
     assert noticed(asks, action=action, verdict=StoredVerdict(spf="fail")) == Notice()
-    assert noticed(asks, action=action).told == [asks]
+    assert noticed(asks, action=action).told == (asks,)
 
 
 def test_bounces_to_all_reach_senders_whom_nothing_proves() -> None:

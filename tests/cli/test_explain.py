@@ -218,3 +218,14 @@ def test_a_stored_sender_is_found_in_the_queue(folder: Path, capsys: pytest.Capt
     options = ["--config", str(folder / "relay.toml"), "--json", "--ip", SENDER_IP, "--to", address]
     assert run(["explain", *options, str(folder / "signed.eml")]) == 0
     assert [way["recipient"] for way in json.loads(capsys.readouterr().out)["deliveries"]] == [long]
+
+
+def test_a_sender_too_long_for_an_srs_address_has_one_token_for_all_deliveries(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "aliases").open("a") as aliases:
+        aliases.write("pair@fwd.example a@one.example, b@two.example\n")
+    options = ["--config", str(folder / "relay.toml"), "--json", "--ip", SENDER_IP, "--to", "pair@fwd.example"]
+    assert run(["explain", *options, "--from", "x" * 60 + "@shop.example", str(folder / "signed.eml")]) == 0
+    first, second = (way["mail_from"] for way in json.loads(capsys.readouterr().out)["deliveries"])
+    assert first == second and first.endswith("@fwd.example")

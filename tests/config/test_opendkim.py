@@ -81,7 +81,7 @@ def opendkim_signs(folder: Path) -> set[str]:
     conf.write_text((folder / "opendkim.conf").read_text() + own)
     with subprocess.Popen([program("opendkim"), "-f", "-x", str(conf)]) as judge:
         try:
-            wait_until(lambda: socket.exists() or judge.poll() is not None, "OpenDKIM's socket")
+            wait_until(lambda: milter.listens(socket) or judge.poll() is not None, "OpenDKIM's socket")
             return {
                 address
                 for host, address in CLIENTS

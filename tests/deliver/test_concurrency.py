@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.deliver.concurrency import FIRST, LAGGING, REMEMBERED, SLOW, Hops
+from relay.deliver.concurrency import FIRST, LAGGING, REMEMBERED, SLOW, HopConcurrency
 from relay.deliver.places import Place
 from relay.mail.outcome import Outcome
 from relay.queue.change import own_hop
@@ -16,11 +16,13 @@ OURS = (Outcome("deferred", 451, "4.3.0", "queue: locked"),)
 HOP, NOW = "d.test", 1000.0
 
 
-def hops(total: int = 200) -> Hops:
-    return Hops(20, total, pause=10.0)
+def hops(total: int = 200) -> HopConcurrency:
+    return HopConcurrency(20, total, pause=10.0)
 
 
-def tried(known: Hops, outcomes: tuple[Outcome, ...], began: float = NOW, now: float = NOW, hop: str = HOP) -> None:
+def tried(
+    known: HopConcurrency, outcomes: tuple[Outcome, ...], began: float = NOW, now: float = NOW, hop: str = HOP
+) -> None:
     known.ended(known.started(hop, began), began, now, outcomes)
 
 
@@ -110,13 +112,13 @@ def test_what_is_remembered_is_bounded_and_never_what_is_under_way() -> None:
     assert known.young == 0 and known.room("busy.test", NOW) == FIRST + 1
 
 
-def proven(known: Hops, *names: str, answers: int = 40) -> None:
+def proven(known: HopConcurrency, *names: str, answers: int = 40) -> None:
     for name in names:
         for _ in range(answers):
             tried(known, OK, hop=name)
 
 
-def fill(known: Hops, hop: str, now: float = NOW) -> list[Place]:
+def fill(known: HopConcurrency, hop: str, now: float = NOW) -> list[Place]:
     """Take every place that a next hop may have."""
     places = []
     while known.room(hop, now):
@@ -124,7 +126,7 @@ def fill(known: Hops, hop: str, now: float = NOW) -> list[Place]:
     return places
 
 
-def slowed(known: Hops, places: list[Place], now: float = NOW + SLOW) -> list[Place]:
+def slowed(known: HopConcurrency, places: list[Place], now: float = NOW + SLOW) -> list[Place]:
     """Those that are given up for these."""
     given_up = [victim for place in places for victim in known.slowed(place, now)]
     for victim in given_up:

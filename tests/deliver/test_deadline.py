@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 from tests.deliver.scripted import DEAF, FINE, STALL, Play, ScriptedServer
 from tests.deliver.sending import CONTENT, agent, hop, job
 from tests.deliver.test_host_failover import mx_zone, two_hosts
@@ -68,7 +68,7 @@ async def test_the_reply_to_the_final_dot_has_its_own_time() -> None:
     server = ScriptedServer()
     server.hold()
     async with server(), agent(attempt_timeout="100ms", final_timeout="10s") as sender:
-        bound = Bound()
+        bound = Deadline()
         task = asyncio.create_task(sender.deliver_to("d.test", hop(server.port), job(bound=bound)))
         await wait_for(lambda: bool(server.contents), "the content")
         await asyncio.sleep(0.2)  # longer than the attempt may take
@@ -83,7 +83,7 @@ async def test_who_waits_for_the_final_reply_when_it_is_given_up_tries_no_other_
     first, second = ScriptedServer(dot="421 4.3.2 going down"), ScriptedServer()
     first.hold()
     async with two_hosts(first, second) as sender:
-        bound = Bound()
+        bound = Deadline()
         task = asyncio.create_task(sender.deliver_to("d.test", None, job(bound=bound)))
         await wait_for(lambda: bool(first.contents), "the content")
         bound.end("its content was let go")
@@ -119,7 +119,7 @@ async def test_a_host_that_takes_its_time_with_a_large_message_gets_it() -> None
 
     play: list[Play] = ["250 2.0.0 taken"]
     server = ScriptedServer(dot=play)
-    bound = Bound()
+    bound = Deadline()
     async with server(), agent(attempt_timeout="300ms") as sender:
         (outcome,) = await sender.deliver_to("d.test", hop(server.port), job(content=slowly, size=3 << 20, bound=bound))
     assert outcome.status == "delivered"
@@ -137,7 +137,7 @@ async def test_what_is_certain_when_an_attempt_is_given_up_stays_so() -> None:
 async def test_an_attempt_can_be_given_up_by_others(phase: str) -> None:
     server = ScriptedServer(script={phase: [STALL, FINE]})
     async with server(), agent(mx_zone("127.0.0.1"), port=server.port, concurrency=1) as sender:
-        bound, waits = Bound(), Bound()
+        bound, waits = Deadline(), Deadline()
         task = asyncio.create_task(sender.deliver_to("d.test", None, job(bound=bound)))
         behind = asyncio.create_task(sender.deliver_to("d.test", None, job(bound=waits)))
         await wait_for(lambda: bool(server.sessions), "the session")

@@ -30,7 +30,7 @@ from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Change, Delivery, Due, Store, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 from relay.rate import TokenBuckets
@@ -74,7 +74,7 @@ class House:
     def __init__(self, config: Config, store: Store) -> None:
         self.config, self.store, self.hops = config, store, Hops()
         self.ids = QueueIds(time.time)
-        self.patience = Patience()
+        self.patience = RetrySchedule()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route
         self.next_hops = NextHops(config)
         own_key = partial(self.next_hops.key, own=True)
@@ -84,7 +84,7 @@ class House:
         messages = OutgoingMessages(config, from_decisions, Signer(SigningTable((), ())), scheme, store_author)
         senders = Senders(config, scheme, store, StaticResolver({}))
         self.outcomes = outcomes = Recorder(store, self.notifier, self.patience, self.home, metrics)
-        attempts = Attempts(config, self.hops, self.next_hops, messages, senders, outcomes, self.patience, metrics)
+        attempts = Attempts(self.hops, self.next_hops, messages, senders, outcomes, self.patience, metrics)
         self.dispatcher = Dispatcher(config, store, attempts, outcomes, memory=10**7)
 
     async def home(self, sender: str) -> tuple[Target, ...]:
@@ -378,7 +378,7 @@ async def test_an_outcome_that_was_recorded_late_is_not_overlooked(
 ) -> None:
     """By the time it is in the queue its delivery is due again, earlier than what was looked at since."""
     monkeypatch.setattr(recorder, "RETRY", 0.5)
-    monkeypatch.setattr(house.outcomes, "_patience", Patience(first=0.1, longest=0.1))
+    monkeypatch.setattr(house.outcomes, "_patience", RetrySchedule(first=0.1, longest=0.1))
     first = iter([DEFERRED])
     house.hops.answer = lambda r: next(first, DELIVERED) if r == "c@d.test" else DELIVERED
     apply, failures = house.store.apply, list[Change]()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from relay.deliver.deadline import Bound
+from relay.deliver.deadline import Deadline
 from relay.deliver.places import Place, Places
 
 
 def place(hop: str = "a.test", *, slow: bool = False) -> Place:
-    return Place(hop, Bound(), slow, 0)
+    return Place(hop, Deadline(), slow, 0)
 
 
 def turned_slow(places: Places, hop: str) -> Place:

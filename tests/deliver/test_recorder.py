@@ -21,7 +21,7 @@ from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Change, Damaged, Delivery, Store, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 from relay.rate import TokenBuckets
@@ -32,7 +32,7 @@ DELIVERED = Outcome("delivered", 250, "2.0.0", "Ok", remote=True)
 DEFERRED = Outcome("deferred", 451, "4.3.0", "later", remote=True)
 FAILED = Outcome("failed", 550, "5.1.1", "no such user", remote=True)
 UNREACHABLE = Outcome("deferred", 451, "4.4.1", "connection refused", unreachable=True)
-PATIENCE = Patience(first=100.0, longest=100.0)
+PATIENCE = RetrySchedule(first=100.0, longest=100.0)
 
 
 class FailingStore(Store):
@@ -254,7 +254,7 @@ async def test_deliveries_that_wait_for_a_dead_next_hop_are_deferred_without_rea
     assert house.store.loaded == [] and house.asked == [] and house.told.calls == []
     found = await house.queued()
     assert {delivery.attempts for delivery in found} == {1}
-    assert {(delivery.last or {})["text"] for delivery in found} == {
+    assert {delivery.last["text"] for delivery in found if delivery.last is not None} == {
         "delivery temporarily suspended: connection refused"
     }
 

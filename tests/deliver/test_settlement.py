@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -24,14 +23,15 @@ from relay.deliver.settlement import (
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import QueueIds, id_text
-from relay.queue.retry_schedule import Patience
+from relay.queue.change import DeliveryUpdate
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, Key, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 from relay.rate import TokenBuckets
 from relay.route.router import Target
 
 ARRIVED = 1_790_000_000.0
-PATIENCE = Patience(first=100.0, longest=1000.0, retry_for=5000.0, bounce_retry_for=300.0, warn_after=1000.0)
+PATIENCE = RetrySchedule(first=100.0, longest=1000.0, retry_for=5000.0, bounce_retry_for=300.0, warn_after=1000.0)
 EXPIRES = ARRIVED + PATIENCE.retry_for
 JOE = "joe@origin.test"
 HOME = (Target(JOE),)
@@ -70,7 +70,7 @@ def settled(
     now: float = ARRIVED + 60,
     stored: StoredMessage | None = None,
     home: Sequence[Target] = HOME,
-    patience: Patience = PATIENCE,
+    patience: RetrySchedule = PATIENCE,
     dice: Callable[[], float] = middle,
 ) -> Settlement:
     ids = QueueIds(lambda: now)
@@ -82,7 +82,7 @@ def names(settlement: Settlement) -> list[str]:
     return [event.name for event in settlement.events]
 
 
-def updates(settlement: Settlement) -> dict[Key, dict[str, Any]]:
+def updates(settlement: Settlement) -> dict[Key, DeliveryUpdate]:
     return dict(settlement.change.updated)
 
 
@@ -95,7 +95,7 @@ def test_what_was_delivered_leaves_the_queue_and_nobody_is_told() -> None:
     settlement = settled(Result(delivery(), DELIVERED))
     assert (names(settlement), settlement.change.finished) == (["delivered"], [delivery().key])
     assert not settlement.change.arrived and not settlement.change.updated
-    assert settlement.events[0].fields == {}
+    assert (settlement.events[0].report, settlement.events[0].retry) == ("", None)
 
 
 def test_only_a_notification_has_to_be_safe_on_the_disk() -> None:
@@ -133,7 +133,7 @@ def test_a_failure_is_a_bounce_in_the_transaction_in_which_the_delivery_leaves()
     settlement = settled(Result(delivery(), FAILED))
     (bounce,) = settlement.change.arrived
     (event,) = settlement.events
-    assert event.name == "bounced" and event.fields == {"report": id_text(bounce.id)}
+    assert event.name == "bounced" and event.report == id_text(bounce.id)
     assert settlement.change.finished == [delivery().key]
     (home,) = settlement.change.deliveries
     assert (home.message_id, home.recipient, home.hop) == (bounce.id, JOE, "!" + JOE)
@@ -144,7 +144,7 @@ def test_a_failure_is_a_bounce_in_the_transaction_in_which_the_delivery_leaves()
 def test_never_drops_the_failure_and_the_log_does_not_speak_of_a_bounce() -> None:
     settlement = settled(Result(delivery(notify="NEVER"), FAILED))
     assert (names(settlement), settlement.change.finished) == (["dropped"], [delivery().key])
-    assert settlement.events[0].fields == {} and not settlement.change.arrived
+    assert settlement.events[0].report == "" and not settlement.change.arrived
 
 
 @pytest.mark.parametrize("notify", ["NEVER", "SUCCESS", "DELAY", "SUCCESS,DELAY"])
@@ -160,7 +160,7 @@ def test_two_failures_share_one_bounce() -> None:
     settlement = settled(Result(delivery(0), FAILED), Result(delivery(1), FAILED))
     assert names(settlement) == ["bounced", "bounced"]
     assert report(settlement).count(b"Final-Recipient:") == 2
-    assert {event.fields["report"] for event in settlement.events} == {id_text(settlement.change.arrived[0].id)}
+    assert {event.report for event in settlement.events} == {id_text(settlement.change.arrived[0].id)}
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_a_deferral_is_tried_again_after_the_patience_that_was_handed_in() -> No
         (PATIENCE, lambda: 0.5, 100),
         (PATIENCE, lambda: 0.0, 80),
         (PATIENCE, lambda: 1.0, 120),
-        (Patience(first=20.0), lambda: 0.5, 20),
+        (RetrySchedule(first=20.0), lambda: 0.5, 20),
     ):
         settlement = settled(Result(delivery(), DEFERRED), now=now, patience=patience, dice=dice)
         (values,) = updates(settlement).values()
         assert values["next_attempt"] == pytest.approx(now + wait)
-        assert settlement.events[0].name == "deferred" and settlement.events[0].fields == {"retry": wait}
+        assert settlement.events[0].name == "deferred" and settlement.events[0].retry == wait
 
 
 def test_a_deferral_counts_and_the_wait_doubles() -> None:

@@ -7,14 +7,14 @@ from relay.deliver.settlement import Result, Settlement, concerns_sender, damage
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import QueueIds
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 from relay.rate import TokenBuckets
 from relay.route.router import Target
 
 ARRIVED = 1_790_000_000.0
-PATIENCE = Patience(first=100.0, longest=1000.0, retry_for=5000.0, bounce_retry_for=300.0, warn_after=1000.0)
+PATIENCE = RetrySchedule(first=100.0, longest=1000.0, retry_for=5000.0, bounce_retry_for=300.0, warn_after=1000.0)
 JOE = "joe@origin.test"
 DEFERRED = Outcome("deferred", 451, "4.3.0", "later", "mx.d.test", remote=True)
 FAILED = Outcome("failed", 550, "5.1.1", "no such user", "mx.d.test", remote=True)
@@ -42,7 +42,7 @@ def settled(*results: Result, now: float, spf: str = "pass") -> Settlement:
 
 
 def test_the_warning_is_due_at_the_very_attempt_that_is_planned_for_it() -> None:
-    """`Patience.again` plans an attempt for exactly this time, so that the warning is not late by a whole wait."""
+    """`RetrySchedule.again` plans an attempt for exactly this time, so that the warning is not late by a whole wait."""
     attempt = Result(delivery(notify="DELAY"), DEFERRED)
     (_, planned) = settled(attempt, now=ARRIVED + 990).change.updated[0]
     assert planned["next_attempt"] == ARRIVED + PATIENCE.warn_after

@@ -83,6 +83,14 @@ async def test_who_may_not_use_the_sender_does_not_learn_whether_a_rate_is_used_
         assert (await session.rcpt(address)).startswith("450 4.7.1 ")
 
 
+async def test_who_may_not_use_the_sender_does_not_learn_where_mail_for_a_person_leads(tmp_path: Path) -> None:
+    """The person behind the address is a user of ours who does not exist, and the refusal would name the address."""
+    house = House(tmp_path, spf={"fail": "reject"}, aliases="joe@served.test carol@mailbox.test\n")
+    address = srs_address(house, "nobody@served.test")
+    assert (await house.send(address, sender=JOE, client=FORGER)).startswith("550 5.7.23 ")
+    assert (await house.send(address, sender="eve@open.test", client=FORGER)).startswith("550 5.1.1 ")
+
+
 async def test_a_sender_whose_spf_fails_is_refused_at_rcpt_where_the_policy_says_so(tmp_path: Path) -> None:
     house = House(tmp_path, spf={"fail": "reject"})
     assert (await house.send("alice@fwd.test", client=FORGER)).startswith("550 5.7.23 SPF fail for origin.test: ")

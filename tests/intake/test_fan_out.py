@@ -74,7 +74,9 @@ def test_the_success_of_a_lists_members_is_not_reported(notify: str, behind_list
 
 def test_mail_to_a_forged_address_is_dead_from_the_start_and_reaches_nobody() -> None:
     forged = "SRS0=AAAA=AA=victim.test=joe@fwd.test"
-    routed = Routed("srs", (Target("joe@victim.test"),), returned=Returned("joe@victim.test", hidden=True, forged=True))
+    routed = Routed(
+        "srs", (Target("joe@victim.test"),), persons=(Returned("joe@victim.test", hidden=True, forged=True),)
+    )
     (dead,) = deliveries((RcptTo(forged, "SUCCESS"), routed))
     assert (dead.recipient, dead.original, dead.hop, dead.state) == (forged, forged, "hop of " + forged, "dead")
     assert (dead.next_attempt, dead.expires, dead.notify) == (RECEIVED, EXPIRES, "")
@@ -88,7 +90,7 @@ def test_mail_to_a_forged_address_is_dead_from_the_start_and_reaches_nobody() ->
 
 
 def test_a_forged_address_does_not_keep_the_mail_of_the_others_back() -> None:
-    routed = Routed("srs", (Target("joe@victim.test"),), returned=Returned("joe@victim.test", forged=True))
+    routed = Routed("srs", (Target("joe@victim.test"),), persons=(Returned("joe@victim.test", forged=True),))
     found = deliveries((RcptTo("SRS0=x@fwd.test"), routed), alias("alice@fwd.test", "joe@victim.test"))
     assert [(d.n, d.recipient, d.state) for d in found] == [
         (0, "SRS0=x@fwd.test", "dead"),
@@ -97,6 +99,6 @@ def test_a_forged_address_does_not_keep_the_mail_of_the_others_back() -> None:
 
 
 def test_an_address_behind_a_good_return_address_is_delivered() -> None:
-    routed = Routed("srs", (Target("joe@origin.test"),), returned=Returned("joe@origin.test", hidden=True))
+    routed = Routed("srs", (Target("joe@origin.test"),), persons=(Returned("joe@origin.test", hidden=True),))
     (delivery,) = deliveries((RcptTo("SRS0=x@fwd.test"), routed))
     assert (delivery.recipient, delivery.original, delivery.state) == ("joe@origin.test", "SRS0=x@fwd.test", "queued")

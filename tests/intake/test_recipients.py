@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from relay.intake.recipients import Recipients
 from relay.mail.reply import Refused
-from relay.route.router import Target
+from relay.route.router import Routed, Target
 from relay.route.srs_reverse import RouteRequest
 from relay.srs.address import forward
 from relay.srs.reply_address import reply_addresses
@@ -57,13 +58,18 @@ async def test_a_sender_behind_a_return_address_is_counted(tmp_path: Path) -> No
     assert counts(house) == (1, 1, 0, 0)
 
 
+async def routed_as(recipients: Recipients, request: RouteRequest) -> Routed:
+    """Both steps of a RCPT."""
+    return await recipients.router.route(request, await recipients.router.reverse(request))
+
+
 async def test_the_router_decides_for_clients(tmp_path: Path) -> None:
     house = House(tmp_path)
     recipients, now = house.stages.recipients, time.time()
-    routed = await recipients.route(RouteRequest("alice@fwd.test", JOE, CLIENT, now))
+    routed = await routed_as(recipients, RouteRequest("alice@fwd.test", JOE, CLIENT, now))
     assert routed.targets == (Target("carol@mailbox.test"),)
     with pytest.raises(Refused, match="relaying denied"):
-        await recipients.route(RouteRequest("anyone@d.test", JOE, CLIENT, now))
+        await routed_as(recipients, RouteRequest("anyone@d.test", JOE, CLIENT, now))
 
 
 async def test_accepted_and_refused_return_addresses_are_counted_and_nothing_else(tmp_path: Path) -> None:
@@ -72,7 +78,7 @@ async def test_accepted_and_refused_return_addresses_are_counted_and_nothing_els
     srs = forward(JOE, house.files.scheme, now)
     reply = (await reply_addresses([JOE], house.files.scheme, keep))[JOE]
     for address in (srs, reply, "alice@fwd.test"):
-        recipients.count_accepted(await recipients.route(RouteRequest(address, "", FORGER, now)))
+        recipients.count_accepted(await routed_as(recipients, RouteRequest(address, "", FORGER, now)))
     assert counts(house) == (1, 0, 1, 0)
     for address in (srs, reply, "alice@fwd.test", "SRS0=AAAA=AA=else.test=joe@else.test"):
         recipients.count_refused(RouteRequest(address, "", FORGER, now))
@@ -86,7 +92,7 @@ async def test_a_forged_address_that_is_accepted_counts_as_rejected(tmp_path: Pa
     request = RouteRequest(forged, "", FORGER, now)
     for _ in range(30):
         try:
-            routed = await recipients.route(request)
+            routed = await routed_as(recipients, request)
             break
         except Refused:
             pass

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Table, func, select
 
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
+from relay.queue.change import DeliveryUpdate
 from relay.queue.database import Database
 from relay.queue.schema import chunk, delivery, message
 from relay.queue.store import Change, Delivery, Store, StoredMessage
@@ -41,7 +42,7 @@ async def leased(store: Store, now: float = 2000.0) -> list[Delivery]:
 
 async def bury(store: Store, died: float, **values: Any) -> None:
     """Make dead letters of what is due."""
-    dead = {"state": "dead", "next_attempt": died, **values}
+    dead = cast(DeliveryUpdate, {"state": "dead", "next_attempt": died, **values})
     await store.apply(Change(updated=[(d.key, dead) for d in await leased(store, died)]))
 
 

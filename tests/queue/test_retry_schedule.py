@@ -4,19 +4,19 @@ from itertools import repeat
 
 import pytest
 
-from relay.queue.retry_schedule import Patience
+from relay.queue.retry_schedule import RetrySchedule
 
 
 @pytest.mark.parametrize(("attempts", "minutes"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 68), (6, 68), (1000, 68)])
 def test_waits_double_up_to_the_longest(attempts: int, minutes: int) -> None:
-    assert Patience().wait(attempts, lambda: 0.5) == pytest.approx(minutes * 60)
-    assert Patience().wait(attempts, lambda: 0.0) == pytest.approx(minutes * 60 * 0.8)
-    assert Patience().wait(attempts, lambda: 1.0) == pytest.approx(minutes * 60 * 1.2)
+    assert RetrySchedule().wait(attempts, lambda: 0.5) == pytest.approx(minutes * 60)
+    assert RetrySchedule().wait(attempts, lambda: 0.0) == pytest.approx(minutes * 60 * 0.8)
+    assert RetrySchedule().wait(attempts, lambda: 1.0) == pytest.approx(minutes * 60 * 1.2)
 
 
 def test_bounces_are_given_up_earlier() -> None:
-    assert Patience().expires(100.0, "a@b.example") == 100.0 + 5 * 86400
-    assert Patience().expires(100.0, "") == 100.0 + 86400
+    assert RetrySchedule().expires(100.0, "a@b.example") == 100.0 + 5 * 86400
+    assert RetrySchedule().expires(100.0, "") == 100.0 + 86400
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_bounces_are_given_up_earlier() -> None:
     ],
 )
 def test_the_moments_to_tell_the_sender_are_never_passed_over(now: float, expected: float) -> None:
-    patience = Patience()
+    patience = RetrySchedule()
     for dice in (repeat(0.4), repeat(0.5), repeat(0.6)):
         again = patience.again(now, 10, 0.0, patience.expires(0.0, "a@b.example"), dice.__next__)
         assert again == pytest.approx(expected, rel=0.04)

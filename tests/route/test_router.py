@@ -124,12 +124,17 @@ CAME_TO = "198.51.100.25"  # the address that they connected to
 OUTSIDER, TRUSTED = Client("192.0.2.1", 25, local=CAME_TO), Client("192.0.2.2", 25, trusted=True, local=CAME_TO)
 
 
+async def routed_as(router: Router, request: RouteRequest) -> Routed:
+    """Both steps of a RCPT."""
+    return await router.route(request, await router.reverse(request))
+
+
 async def answer(router: Router, recipient: str, *, trusted: bool = False, sender: str = "s@sender.example") -> str:
     client = TRUSTED if trusted else OUTSIDER
     request = RouteRequest(recipient, sender, client, NOW)
     try:
-        routed = await router.route(request)
-        router.refuse_over_rate(routed, request)
+        routed = await routed_as(router, request)
+        router.refuse_over_rate(routed.persons, request)
         return told(routed)
     except Refused as refused:
         return f"{refused.reply.code} {refused.reply.enhanced}"
@@ -308,11 +313,13 @@ async def test_without_any_route_nothing_is_relayed(build: BuildRouter, recipien
     ],
 )
 async def test_what_was_expanded_gets_a_loop_mark(router: Router, recipient: str, chain: tuple[str, ...]) -> None:
-    assert (await router.route(RouteRequest(recipient, "", OUTSIDER, NOW))).chain == chain
+    assert (await routed_as(router, RouteRequest(recipient, "", OUTSIDER, NOW))).chain == chain
 
 
 async def test_the_aliases_behind_the_postmaster_are_marked_too(build: BuildRouter) -> None:
-    routed = await build(postmaster="chief@fwd.example").route(RouteRequest("abuse@fwd.example", "", OUTSIDER, NOW))
+    routed = await routed_as(
+        build(postmaster="chief@fwd.example"), RouteRequest("abuse@fwd.example", "", OUTSIDER, NOW)
+    )
     assert routed.chain == ("abuse@fwd.example", "chief@fwd.example", "list@fwd.example")
 
 
@@ -328,7 +335,7 @@ async def test_served_domains(router: Router) -> None:
 async def test_a_refusal_never_shows_what_stands_behind_an_alias(router: Router) -> None:
     for recipient in ("dangling@fwd.example", "round@fwd.example", "stale@fwd.example"):
         with pytest.raises(Refused) as refused, capture_logs():
-            await router.route(RouteRequest(recipient, "", OUTSIDER, NOW))
+            await routed_as(router, RouteRequest(recipient, "", OUTSIDER, NOW))
         assert f"<{recipient}>" in refused.value.reply.text
         assert not any(word in refused.value.reply.text for word in ("nobody@", "about@", "joe"))
 
@@ -417,20 +424,20 @@ async def test_no_detour_leads_round_the_rules_for_reply_addresses(build: BuildR
 async def assert_rates_hold(build: BuildRouter, recipient: str) -> None:
     router, sender, later = build(srs={"reverse_rate": 1}), "s@sender.example", "450 4.7.1"
     kind = "reply" if replies.is_reply(recipient) else "srs"
-    routed = await router.route(RouteRequest(recipient, sender, OUTSIDER, NOW))
+    routed = await routed_as(router, RouteRequest(recipient, sender, OUTSIDER, NOW))
     assert told(routed).startswith(f"{kind}: joe@origin.example")
     assert router.count([routed, routed], sender, OUTSIDER, NOW)
     assert await answer(router, recipient) == later
     guesses = [await answer(router, recipient.replace("joe", f"j{n}")) for n in range(FORGERIES + 1)]
     assert guesses == [UNKNOWN] * FORGERIES + [later]
     with pytest.raises(Refused) as refused:
-        await router.route(RouteRequest(recipient.replace("joe", "jim"), sender, OUTSIDER, NOW))
+        await routed_as(router, RouteRequest(recipient.replace("joe", "jim"), sender, OUTSIDER, NOW))
     assert refused.value.reply.text.startswith(f"<{recipient.replace('joe', 'jim')}>: too many forged")
     for address, forged in ((recipient, False), (recipient.replace("joe", "jim"), True)):
         if kind == "reply" and forged:
             assert await answer(router, address, sender="") == later
         else:
-            home = (await router.route(RouteRequest(address, "", OUTSIDER, NOW))).returned
+            home = (await routed_as(router, RouteRequest(address, "", OUTSIDER, NOW))).returned
             assert home is not None and home.forged is forged and home.hidden is (kind == "srs")
 
 
@@ -439,7 +446,7 @@ async def test_mail_of_our_own_goes_anywhere(router: Router) -> None:
         (SRS, "srs: joe@origin.example"),
         ("x@elsewhere.example", "trusted: x@elsewhere.example"),
     ]:
-        assert told(await router.route(RouteRequest(recipient, "", None, NOW))) == expected
+        assert told(await routed_as(router, RouteRequest(recipient, "", None, NOW))) == expected
 
 
 async def test_an_srs_address_that_leads_to_itself_ends(build: BuildRouter) -> None:
@@ -550,7 +557,7 @@ async def test_the_refusal_for_a_bad_line_shows_no_target(build: BuildRouter, tm
     router = build(postmaster="bob@fwd.example")
     for recipient in ("bob@fwd.example", "chief@fwd.example", "to@fwd.example", "abuse@fwd.example"):
         with pytest.raises(Refused) as refused:
-            await router.route(RouteRequest(recipient, "", OUTSIDER, NOW))
+            await routed_as(router, RouteRequest(recipient, "", OUTSIDER, NOW))
         text = refused.value.reply.text
         assert refused.value.reply.code == 451
         assert text.startswith(f"<{recipient}>: ") and text.count("@") == 1

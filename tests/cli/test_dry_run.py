@@ -1,0 +1,149 @@
+"""The dry run: what it shows of a message, and that nothing is sent, stored or used up by it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.cli.dry_run import Asked, DryRun, NotingResolver, dry_run
+from relay.dns import DnsFailure, StaticResolver
+from relay.mail.message import Message
+from relay.queue.connect import connect
+from relay.queue.database import QueueUnavailable
+from relay.queue.store import Store
+from relay.srs.address import forward_token
+from tests.intake.arriving import CLIENT, FORGER, INNER, JOE, MESSAGE, ZONE, House
+
+OURS: dict[tuple[str, str], Any] = {("mx.fwd.test", "A"): ["192.0.2.25"], ("fwd.test", "TXT"): [(b"v=spf1 a -all",)]}
+
+
+async def run_dry(house: House, *recipients: str, client: Any = CLIENT, **more: Any) -> DryRun:
+    defaults: dict[str, Any] = {"sender": JOE, "next_hop_view": False, "content": MESSAGE}
+    arguments = {**defaults, **more}
+    message = Message(arguments.pop("content"))
+    to = recipients or ("alice@fwd.test",)
+    return await dry_run(
+        house.config, house.resolver, message, ip=client.ip, helo=client.helo, recipients=to, **arguments
+    )
+
+
+# DNS
+
+
+async def test_each_question_is_noted_once_with_what_came_back() -> None:
+    zone: dict[tuple[str, str], Any] = {
+        ("a.test", "A"): ["192.0.2.1", "192.0.2.2"],
+        ("a.test", "TXT"): [(b"v=spf1 ", b"-all")],
+        ("a.test", "MX"): [(10, "mx.a.test")],
+        ("silent.test", "A"): DnsFailure("no answer"),
+    }
+    noting = NotingResolver(StaticResolver(zone))
+    for name, rdtype in [*zone, ("a.test", "AAAA"), ("gone.test", "A"), ("a.test", "A")]:
+        if name == "silent.test":
+            with pytest.raises(DnsFailure):
+                await noting.query(name, rdtype)
+        else:
+            await noting.query(name, rdtype)
+    assert noting.noted() == (
+        Asked("a.test", "A", ("192.0.2.1", "192.0.2.2")),
+        Asked("a.test", "TXT", ("v=spf1 -all",)),
+        Asked("a.test", "MX", ("10 mx.a.test",)),
+        Asked("silent.test", "A", problem="no answer"),
+        Asked("a.test", "AAAA", problem="no such record"),
+        Asked("gone.test", "A", problem="no such name"),
+    )
+    assert noting.noted() == ()
+
+
+# the way of a message
+
+
+async def test_an_accepted_message_shows_its_session_its_results_and_its_ways(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    result = await run_dry(house, "team@fwd.test")
+    assert result.accepted
+    assert [(step.command, step.reply[:3]) for step in result.steps] == [
+        (f"MAIL FROM:<{JOE}>", "250"),
+        ("RCPT TO:<team@fwd.test>", "250"),
+        ("DATA", "250"),
+    ]
+    assert result.verdict is not None and result.verdict.aligned == ("spf",)
+    assert "by SPF alone" in result.unforwardable
+    assert ("origin.test", "TXT") in [(asked.name, asked.rdtype) for asked in result.asked]
+    carol, eve = result.ways
+    assert (carol.recipient, carol.original, carol.hop) == ("carol@mailbox.test", "team@fwd.test", "mailbox.test")
+    assert carol.sender_reason == "srs" and carol.sender.endswith("=origin.test=joe@fwd.test")
+    assert carol.from_rewritten and b"via fwd.test" in carol.message.content
+    assert b"Authentication-Results: mx.fwd.test" in carol.on_top and carol.views == ()
+    assert eve.recipient == "eve@mailbox.test"
+
+
+async def test_a_refusal_ends_the_session_and_has_no_ways(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    at_rcpt = await run_dry(house, "nobody@fwd.test")
+    assert [step.reply[:3] for step in at_rcpt.steps] == ["250", "550"]
+    at_data = await run_dry(house, client=FORGER)
+    assert [step.reply[:3] for step in at_data.steps] == ["250", "250", "550"]
+    for result in (at_rcpt, at_data):
+        assert not result.accepted and result.ways == []
+    assert at_rcpt.verdict is None and at_data.verdict is not None and at_data.unforwardable == ""
+
+
+async def test_a_trusted_client_is_known_by_its_address(tmp_path: Path) -> None:
+    result = await run_dry(House(tmp_path), "anyone@d.test", client=INNER)
+    assert result.accepted and result.client.trusted
+
+
+async def test_forged_results_and_overrides_are_shown(tmp_path: Path) -> None:
+    house = House(tmp_path, dmarc={"skip": ["192.0.2.66/32"]})
+    forged = b"Authentication-Results: mx.fwd.test; spf=pass\r\n"
+    result = await run_dry(house, client=FORGER, content=forged + MESSAGE)
+    assert (result.forged, result.override) == (1, "known host 192.0.2.66")
+
+
+async def test_the_next_hops_view_is_of_what_leaves(tmp_path: Path) -> None:
+    zone = {**ZONE, **OURS, ("fwd.test", "A"): ["192.0.2.25"]}
+    result = await run_dry(House(tmp_path, zone=zone), next_hop_view=True)
+    (way,) = result.ways
+    (view,) = way.views
+    assert view.ip == "192.0.2.25"
+    assert view.verdict.spf is not None and (view.verdict.spf.result, view.verdict.spf.domain) == ("pass", "fwd.test")
+    assert view.verdict.dmarc is not None and view.verdict.dmarc.domain == "fwd.test"
+    assert ("fwd.test", "TXT") in [(asked.name, asked.rdtype) for asked in view.asked]
+
+
+async def test_without_addresses_of_ours_there_is_no_next_hops_view(tmp_path: Path) -> None:
+    house = House(tmp_path, zone={("mx.fwd.test", "A"): DnsFailure("no answer")})
+    with pytest.raises(DnsFailure):
+        await run_dry(house, next_hop_view=True)
+
+
+# nothing is left behind
+
+
+async def test_nothing_is_stored_and_no_queue_is_made(tmp_path: Path) -> None:
+    house = House(tmp_path, queue={"url": "sqlite:///queue.db"})
+    before = set(tmp_path.iterdir())
+    result = await run_dry(house, sender="j" * 60 + "@open.test", content=b"From: x@open.test\r\n\r\n")
+    (way,) = result.ways
+    assert way.sender_reason == "too-long" and way.sender.endswith("@fwd.test")
+    result = await run_dry(house, "team@fwd.test", sender="j" * 60 + "@open.test", content=b"From: x@open.test\r\n\r\n")
+    assert len(result.ways) == 2 and len({way.sender for way in result.ways}) == 1, "a sender has one token"
+    assert set(tmp_path.iterdir()) == before
+
+
+async def test_a_stored_sender_is_found_in_the_queue(tmp_path: Path) -> None:
+    house = House(tmp_path, queue={"url": "sqlite:///queue.db"})
+    now, content = time.time(), b"From: MAILER-DAEMON@else.test\r\n\r\n"
+    store = Store(await connect(f"sqlite:///{tmp_path}/queue.db"), "worker/1/")
+    token = await store.token_for(JOE, now, 86400)
+    await store.close()
+    found = await run_dry(house, forward_token(token, house.files.scheme, now), sender="", content=content)
+    assert [way.recipient for way in found.ways] == [JOE]
+    (tmp_path / "queue.db").unlink()
+    lost = await run_dry(house, forward_token(token, house.files.scheme, now), sender="", content=content)
+    assert [step.reply[:9] for step in lost.steps] == ["250 2.1.0", "451 4.3.0"]
+    assert QueueUnavailable.__name__ not in str(lost.steps)

@@ -1,0 +1,76 @@
+"""What `explain` prints for a person: the session, the checks, each delivery, and nothing that a terminal obeys."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from relay.authenticate.dkim import DkimVerdict
+from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.spf import SpfVerdict
+from relay.authenticate.verdict import Verdict
+from relay.cli.dry_run import Asked, DryRun, SessionStep, Way
+from relay.cli.explain_view import show
+from relay.mail.envelope import Client
+from relay.mail.message import Message
+
+CLIENT = Client("192.0.2.1", 25, helo="mx.shop.example")
+VERDICT = Verdict(
+    trusted=False,
+    spf=SpfVerdict("pass", "mailfrom", "shop.example"),
+    dkim=(DkimVerdict("fail", domain="shop.example", selector="s1", problem="the body was changed"),),
+    dmarc=DmarcVerdict("pass", "shop.example", policy="reject", aligned=("spf",)),
+)
+WAY = Way(
+    recipient="alice@mailbox.example",
+    original="alice@fwd.example",
+    hop="mailbox.example",
+    sender="SRS0=x@fwd.example",
+    sender_reason="srs",
+    from_rewritten=True,
+    on_top=b"Received: from mx\x1b[2J\r\n\tby mx.fwd.example\r\n",
+    message=Message(b"From: reply=x@fwd.example\r\n\r\nHi.\r\n"),
+)
+
+
+def printed(result: DryRun) -> str:
+    console = Console(file=io.StringIO(), width=200, markup=False, emoji=False, highlight=False)
+    show(result, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_message_that_would_leave_is_told_from_session_to_delivery() -> None:
+    text = printed(
+        DryRun(
+            CLIENT,
+            steps=[SessionStep("DATA", "250 2.0.0 Ok")],
+            verdict=VERDICT,
+            unforwardable="DMARC passes by SPF alone",
+            forged=2,
+            asked=(Asked("shop.example", "TXT", ("v=spf1 -all",)), Asked("gone.example", "A", problem="no such name")),
+            ways=[WAY],
+        )
+    )
+    flat = " ".join(text.split())
+    for part in (
+        "The session of 192.0.2.1, EHLO mx.shop.example",
+        "250 2.0.0 Ok",
+        "the body was changed",
+        "v=spf1 -all",
+        "no such name",
+        "Forwarding would break it: DMARC passes by SPF alone.",
+        "Removed: 2 Authentication-Results that claimed to be ours.",
+        "To alice@mailbox.example, behind alice@fwd.example",
+        "<SRS0=x@fwd.example> (srs)",
+        "reply=x@fwd.example (rewritten)",
+    ):
+        assert part in flat
+    assert "\x1b" not in text and "Nothing would leave." not in text
+
+
+def test_a_refused_message_goes_nowhere() -> None:
+    text = printed(DryRun(CLIENT, steps=[SessionStep("RCPT TO:<a@b.example>", "550 5.7.1 relaying denied")]))
+    assert "550 5.7.1 relaying denied" in text and "Nothing would leave." in text
+    assert "What was checked" not in text
