@@ -38,6 +38,7 @@ def policies(*texts: str) -> tuple[str, str, str] | None:
         ("v=DMARC1; p=reject; sp\v=none; np=\vnone; rua=\vmailto:d@example.com", ("",) * 3),
         ("v=DMARC1; p=reject; sp\v=none", ("reject",) * 3),
         ("v=DMARC1; p=reject; Xp=none; pX=none", ("reject",) * 3),
+        ("v=DMARC1; p=Xreject", ("",) * 3),
         ("v=DMARC1; p=reject; x=b\xfccher; y=a\tb\0", ("reject",) * 3),
     ],
 )
