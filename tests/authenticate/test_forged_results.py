@@ -229,7 +229,7 @@ def test_a_hostile_header_costs_little(filler: bytes) -> None:
     assert message.fields
     start = time.process_time()
     _, forged = strip_forged(message, OURS)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 2.0  # seconds; a search that goes back takes minutes
     assert forged[-1].value.startswith(b"mx.fwd.example")
     assert (
         sum(len(field.raw) for field in message.all("authentication-results") if field not in forged) <= SCANNED_OCTETS

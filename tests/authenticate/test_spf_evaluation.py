@@ -198,7 +198,7 @@ async def test_the_explanation_is_asked_for_on_fail_only() -> None:
 async def test_a_hostile_record_costs_little(terms: str) -> None:
     start = time.process_time()
     await result(f"v=spf1 {terms}")
-    assert time.process_time() - start < 0.2
+    assert time.process_time() - start < 2.0  # seconds; a search that goes back takes minutes
 
 
 async def test_others_get_their_turn_between_answers_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
