@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection, RootTransaction, create_engine, event
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from relay.queue import schema, wal
 from relay.queue.database import NO_QUEUE, QueueUnavailable, Rejected, Work, error_line
@@ -54,7 +55,10 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, *, create: bool = True, migrate: bool = False) -> None:
         self._path = path
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 0})
+        # Without a pool a long read closes its connection itself, also where the queue was closed meanwhile.
+        self._engine = create_engine(
+            f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 0}, poolclass=NullPool
+        )
         event.listen(self._engine, "connect", _configure)
         self._lock = asyncio.Lock()
         self._checkpoint: asyncio.Task[None] | None = None
