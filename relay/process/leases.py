@@ -18,7 +18,7 @@ FREE_PATIENCE = 2.0  # seconds for the queue to end dead workers' leases; the su
 
 
 def prepare_queue(url: str, *, alone: bool) -> None:
-    """Find the tables of a queue or make them, before any worker runs.
+    """Find the tables of a queue, make them, or migrate them, before any worker runs.
 
     Args:
         alone: whether no worker can be alive, so that all leases end. That is so behind the lock on an SQLite queue; on

@@ -89,8 +89,8 @@ class Supervisor:
         self._config = self._load()
         self._files = self._check(self._config)
         self._lock = lock_queue(self._config.queue.url)  # before the ports: a second relay must not take clients away
-        self._open_ports(self._config)
         prepare_queue(self._config.queue.url, alone=self._lock is not None)
+        self._open_ports(self._config)  # after a migration, which may take long: a client should try another MX
         rows = self._config.workers * ROWS
         self._counts = SharedCounts(rows)
         self._metrics = Metrics(rows)
