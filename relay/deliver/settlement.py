@@ -95,11 +95,12 @@ class _Settling:
         self._tell("delayed", [r for r in results if _warning_is_due(r.delivery, self._patience, self._now)])
 
     def failed(self, results: Sequence[Result]) -> None:
-        happenings = {id(result): _happening(result, self._now) for result in results}
-        notice = self._notify("failed", list(happenings.values()))
-        for result in results:
+        happened = [_happening(result, self._now) for result in results]
+        notice = self._notify("failed", happened)
+        told, dead = set(map(id, notice.told)), set(map(id, notice.dead))  # a message may have thousands of recipients
+        for result, happening in zip(results, happened, strict=True):
             delivery = result.delivery
-            if happenings[id(result)] in notice.dead:
+            if id(happening) in dead:
                 last = recorded(result.outcome, self._now)
                 self.updated.append(
                     (
@@ -110,7 +111,7 @@ class _Settling:
                 self.events.append(Event("dead", result))
                 continue
             self.finished.append(delivery.key)
-            if notice.report is not None and happenings[id(result)] in notice.told:
+            if notice.report is not None and id(happening) in told:
                 self.events.append(Event("bounced", result, report=id_text(notice.report.id)))
             else:
                 self.events.append(Event("dropped", result))

@@ -31,16 +31,14 @@ from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Store
 from relay.rate import Rates
 from relay.rewrite.from_decision import FromDecisions
-from relay.rewrite.senders import Senders
+from relay.rewrite.senders import Senders, TokenStore
 from relay.route.router import Router
 from relay.srs.reply_address import STORED_FOR
 
 
-class Tokens(Protocol):
+class Tokens(TokenStore, Protocol):
     """Keeps the senders and authors that do not fit into an address (`queue.store`). Each may raise
     QueueUnavailable."""
-
-    async def token_for(self, sender: str, now: float, lifetime: float) -> str: ...
 
     async def keep_author(self, author: str, token: str, now: float, lifetime: float) -> str: ...
 
