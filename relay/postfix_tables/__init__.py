@@ -1,0 +1,1 @@
+"""Lookup tables for Postfix: SRS addresses there and back, by the socketmap and tcp_table protocols."""
