@@ -67,8 +67,8 @@ class _Name:
         findings = await self._faults(records[0])
         if any(finding.level == "error" for finding in findings):
             return findings
-        covers = self._by_smarthost if smarthost(self.site) else self._coverage
-        return findings + await covers(records[0])
+        covered = await (self._by_smarthost if smarthost(self.site) else self._coverage)(records[0])
+        return [*findings, *(finding for finding in covered if finding.level != "ok" or not findings)]
 
     async def _faults(self, record: str) -> list[Finding]:
         """What is wrong with the record, whatever addresses we have."""
@@ -78,10 +78,11 @@ class _Name:
             if verdict.result == "temperror":
                 return [unanswered("spf", self.name, DnsFailure(verdict.problem))]
             if verdict.result == "permerror":
-                mend = "mend that term"
-                if "Too many DNS lookups" in verdict.problem:
-                    mend = "put ip4: and ip6: terms in the place of include:, a and mx: ten terms at most may ask DNS"
-                return [Finding("spf", self.name, "error", f"the record is wrong: {verdict.problem}", mend)]
+                problem, mend = verdict.problem, "mend that term, or take it out"
+                if "Too many DNS lookups" in problem:
+                    problem = "more than 10 of its terms ask DNS (RFC 7208 section 4.6.4)"
+                    mend = "put ip4: and ip6: terms in the place of include:, a and mx"
+                return [Finding("spf", self.name, "error", f"the record is wrong: {problem}", mend)]
         if any(verdict.result == "pass" for verdict in verdicts):
             what = "+all" if passes_everyone(record) else "a network or an include: that covers every address"
             mend = await self._publish("put in its place", [record])
@@ -94,20 +95,19 @@ class _Name:
     async def _coverage(self, record: str) -> list[Finding]:
         """Whether the record lets our addresses pass."""
         verdicts = await asyncio.gather(*(self._verdict(address.ip) for address in self.seen.known))
-        findings = []
+        groups: dict[tuple[str, str], list[str]] = {}
         for address, verdict in zip(self.seen.known, verdicts, strict=True):
-            if verdict.result != "pass":
-                text = f"{verdict.result} for {address}"
-                if verdict.problem:
-                    text += f": {verdict.problem}"
-                mend = await self._publish("put in its place", [record])
-                findings.append(Finding("spf", self.name, "error", text, mend))
+            groups.setdefault((verdict.result, verdict.problem), []).append(str(address))
+        passing = groups.pop(("pass", ""), [])
+        mend = await self._publish("put in its place", [record]) if groups else ""
+        findings = [
+            Finding("spf", self.name, "error", f"{result} for {', '.join(ips)}{problem and ': '}{problem}", mend)
+            for (result, problem), ips in groups.items()
+        ]
         if self.seen.unknown:
             mend = "publish the addresses of the host name, or set delivery.families or delivery.source_ipv4 (…ipv6)"
             findings.append(Finding("spf", self.name, "warning", self.seen.unknown, mend))
-        if not findings:
-            findings.append(Finding("spf", self.name, "ok", f"pass for {', '.join(map(str, self.seen.known))}"))
-        return findings
+        return findings or [Finding("spf", self.name, "ok", f"pass for {', '.join(passing)}")]
 
     async def _by_smarthost(self, record: str) -> list[Finding]:
         """Whether the record may let the addresses of the smarthost pass, which nobody but its provider knows."""
