@@ -7,10 +7,8 @@ import ipaddress
 from collections.abc import Sequence
 
 from relay.check.finding import Finding
-from relay.check.look_ups import unanswered
 from relay.check.seen_addresses import RDTYPES, smarthost
 from relay.check.site import Site
-from relay.dns import DnsFailure
 from relay.network import host_port
 from relay.sending_addresses import Family, is_private, kernel_choice
 
@@ -18,10 +16,7 @@ from relay.sending_addresses import Family, is_private, kernel_choice
 async def check(site: Site) -> list[Finding]:
     """What DNS has for the name in our EHLO and in MX records."""
     host = site.config.hostname
-    try:
-        answers = await asyncio.gather(*(site.resolver.query(host, rdtype) for rdtype in ("A", "AAAA", "CNAME")))
-    except DnsFailure as failure:
-        return [unanswered("address", host, failure)]
+    answers = await asyncio.gather(*(site.resolver.query(host, rdtype) for rdtype in ("A", "AAAA", "CNAME")))
     ipv4, ipv6, alias = (tuple(map(str, answer.records)) for answer in answers)
     if not ipv4 and not ipv6:
         text = "the host name has no address, so that no mail comes to it, and many hosts refuse its mail"

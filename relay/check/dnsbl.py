@@ -10,7 +10,6 @@ from typing import Literal
 
 from relay.check.dns_lists import ADDRESS_LISTS, DOMAIN_LISTS, DnsList, question
 from relay.check.finding import Finding
-from relay.check.look_ups import unanswered
 from relay.check.seen_addresses import seen_addresses, smarthost
 from relay.check.site import Site
 from relay.dns import DnsFailure, Resolver
@@ -26,10 +25,7 @@ async def check(site: Site) -> list[Finding]:
         text = f"does not count: mail leaves by the smarthost {host}"
         found.append(Finding("dnsbl", site.config.hostname, "ok", text))
     else:
-        try:
-            seen = await seen_addresses(site)
-        except DnsFailure as failure:
-            return [unanswered("dnsbl", site.config.hostname, failure)]
+        seen = await seen_addresses(site)
         public = (ip for ip in (ipaddress.ip_address(address.ip) for address in seen.known) if not is_private(ip))
         subjects |= {str(ip): [each for each in ADDRESS_LISTS if ip.version == 4 or each.ipv6] for ip in public}
     words = await asyncio.gather(*(_words(site.resolver, subject, lists) for subject, lists in subjects.items()))

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from relay.check.domains import receiving_domains
 from relay.check.finding import Finding, Level
 from relay.check.here import Places, find_places
-from relay.check.look_ups import for_each, unanswered
+from relay.check.look_ups import for_each
 from relay.check.mail_hosts import MailHost, mail_hosts
 from relay.check.site import Site
-from relay.dns import DnsFailure
 
 
 async def check(site: Site) -> list[Finding]:
     """Where the MX records of the domains that we receive for lead."""
-    try:
-        places = await find_places(site)
-    except DnsFailure as failure:
-        return [unanswered("mx", site.config.hostname, failure)]
+    places = await find_places(site)
 
     async def look(domain: str) -> list[Finding]:
         return await _findings(site, places, domain)

@@ -7,10 +7,9 @@ import ipaddress
 import re
 
 from relay.check.finding import Finding
-from relay.check.look_ups import for_each, unanswered
+from relay.check.look_ups import for_each
 from relay.check.seen_addresses import SeenAddress, seen_addresses, smarthost
 from relay.check.site import Site
-from relay.dns import DnsFailure
 from relay.sending_addresses import IPAddress
 
 
@@ -19,10 +18,7 @@ async def check(site: Site) -> list[Finding]:
     if host := smarthost(site):
         text = f"does not count: mail leaves by the smarthost {host}"
         return [Finding("ptr", site.config.hostname, "ok", text)]
-    try:
-        seen = await seen_addresses(site)
-    except DnsFailure as failure:
-        return [unanswered("ptr", site.config.hostname, failure)]
+    seen = await seen_addresses(site)
 
     async def look(address: SeenAddress) -> list[Finding]:
         return [await _finding(site, address)]

@@ -20,7 +20,9 @@ from relay.check import (
     tls_rpt,
 )
 from relay.check.finding import CheckName, Finding
+from relay.check.look_ups import unanswered
 from relay.check.site import Site
+from relay.dns import DnsFailure
 
 SECONDS = 90.0  # for each check; a person waits for them
 
@@ -57,6 +59,8 @@ async def _one(name: CheckName, check: Check, site: Site) -> list[Finding]:
     except TimeoutError:
         mend = f"`srs-relay check --only resolver` says whether DNS answers; `--skip {name}` leaves this check out"
         return [Finding(name, site.config.hostname, "error", f"not finished within {SECONDS:g} s", mend)]
+    except DnsFailure as failure:
+        return [unanswered(name, site.config.hostname, failure)]
     except Exception as error:
         text = f"the check itself failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         mend = f"please report it; `--skip {name}` leaves this check out"

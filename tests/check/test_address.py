@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.check import address
 from relay.check.finding import Finding
+from relay.check.run import run
 from relay.dns import DnsFailure
 from tests.check.sites import HOST, IPV4, IPV6, OTHER, Zone, green, levels, site
 
@@ -16,7 +16,7 @@ ONLY_IPV4 = [{"address": "0.0.0.0:25"}]
 
 
 async def findings_with(folder: Path, changes: Zone, **options: Any) -> list[Finding]:
-    return await address.check(site(folder, green() | changes, **options))
+    return await run(site(folder, green() | changes, **options), ["address"])
 
 
 async def test_all_is_well(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from relay.dns import DnsFailure, Tlsa
 from tests.check.chains import Authority, write_chain
 from tests.check.sites import HOST, IPV4, Zone, green, levels, site
 
-TLS = {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}}
+TLS: dict[str, Any] = {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}}
 NAME = f"_25._tcp.{HOST}"
 WRONG = Tlsa(3, 1, 1, b"x" * 32)
 

@@ -9,6 +9,7 @@ import pytest
 
 from relay.check import spf
 from relay.check.finding import Finding
+from relay.check.run import run
 from relay.dns import DnsFailure
 from tests.check.sites import HOST, IPV4, IPV6, OTHER, Zone, green, levels, only, site, txt
 
@@ -140,6 +141,9 @@ async def test_no_answer_is_an_error(tmp_path: Path) -> None:
     zone: Zone = green() | {("fwd.example", "TXT"): DnsFailure("fwd.example TXT: SERVFAIL")}
     finding = only(await spf.check(site(tmp_path, zone)), "fwd.example")
     assert (finding.level, "SERVFAIL" in finding.text) == ("error", True)
+    assert levels(await run(site(tmp_path, {(HOST, "A"): DnsFailure("")}, sends_from=["10.0.0.5"]), ["spf"])) == [
+        (HOST, "error")
+    ]
     zone = green() | {("fwd.example", "MX"): DnsFailure("fwd.example MX: SERVFAIL")}
     finding = only(await spf.check(site(tmp_path, zone)), "fwd.example")
     assert (finding.level, "SERVFAIL" in finding.text) == ("error", True)
