@@ -7,10 +7,11 @@ import ipaddress
 from collections.abc import Sequence
 
 from relay.check.finding import Finding
+from relay.check.here import is_ours
 from relay.check.seen_addresses import RDTYPES, smarthost
 from relay.check.site import Site
 from relay.network import host_port
-from relay.sending_addresses import Family, is_private, kernel_choice
+from relay.sending_addresses import Family, is_private
 
 
 async def check(site: Site) -> list[Finding]:
@@ -20,7 +21,7 @@ async def check(site: Site) -> list[Finding]:
     ipv4, ipv6, alias = (tuple(map(str, answer.records)) for answer in answers)
     if not ipv4 and not ipv6:
         text = "the host name has no address, so that no mail comes to it, and many hosts refuse its mail"
-        return [Finding("address", host, "error", text, f"publish\n{_records(site)}")]
+        return [Finding("address", host, "error", text, f"publish\n{_records(site, 'ipv4', 'ipv6')}")]
     found = [*_about(site, "ipv4", ipv4), *_about(site, "ipv6", ipv6)]
     if alias:
         text = f"the host name is a CNAME of {alias[0]}; EHLO and MX records need a name with addresses of its own"
@@ -33,38 +34,34 @@ def _about(site: Site, family: Family, ips: Sequence[str]) -> list[Finding]:
     """What is wrong with the records of one family."""
     host, rdtype = site.config.hostname, RDTYPES[family]
     sending = [address for address in site.addresses if address.family == family]
-    foreign = [ip for ip in ips if not _is_ours(site, ip)]
+    outside = [ip for ip in ips if not is_ours(site, ip)]
+    foreign = [ip for ip in outside if not _may_be_another(site, family, ip)]
     found = []
-    if foreign and not _is_behind_another(site, family):
+    if foreign:
         text = f"DNS has {', '.join(foreign)}, which this host does not have"
-        mend = f"remove that {rdtype} record, or put the address of this host in its place"
-        all_foreign = len(foreign) == len(ips)
-        found.append(Finding("address", host, "error" if all_foreign else "warning", text, mend))
-    elif ips and not _listens(site, family) and not _is_behind_another(site, family):
+        if len(foreign) == len(ips):
+            mend = f"put in its place\n{_records(site, family)}" if sending else f"remove that {rdtype} record"
+            return [Finding("address", host, "error", text, mend)]
+        found.append(Finding("address", host, "warning", text, f"remove that {rdtype} record"))
+    elif ips and not outside and not _listens(site, family):
         text = f"DNS has {', '.join(ips)}, and nothing listens there: hosts that try it first have to wait"
         mend = f"add {'[::]:25' if family == 'ipv6' else '0.0.0.0:25'} to [[listen]], or remove the {rdtype} record"
         found.append(Finding("address", host, "warning", text, mend))
     for address in sending:
         if not address.private and address.ip not in ips and not smarthost(site):
             text = f"mail leaves from {address.ip}, which is not among the addresses of the host name"
-            mend = (
-                f"publish\n{host}. 3600 IN {rdtype} {address.ip}\nor set delivery.families or delivery.source_{family}"
-            )
+            mend = f"publish\n{_records(site, family)}\nor set delivery.families or delivery.source_{family}"
             found.append(Finding("address", host, "warning", text, mend))
     return found
 
 
-def _is_ours(site: Site, ip: str) -> bool:
-    """Whether mail leaves from the address, or this machine has it."""
-    return any(address.ip == ip for address in site.addresses) or kernel_choice(ip, source=ip) is not None
-
-
-def _is_behind_another(site: Site, family: Family) -> bool:
-    """Whether a NAT or a proxy has, or may have, the address that the world sees."""
+def _may_be_another(site: Site, family: Family, ip: str) -> bool:
+    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT."""
     if any(listener.proxy_protocol for listener in site.config.listen):
         return True
     sending = [address for address in site.addresses if address.family == family]
-    return any(address.private for address in sending) or not site.addresses
+    is_inside = any(address.private for address in sending) or not site.addresses
+    return is_inside and not is_private(ipaddress.ip_address(ip))
 
 
 def _listens(site: Site, family: Family) -> bool:
@@ -74,9 +71,10 @@ def _listens(site: Site, family: Family) -> bool:
     return not outside or (4 if family == "ipv4" else 6) in outside
 
 
-def _records(site: Site) -> str:
+def _records(site: Site, *families: Family) -> str:
+    """The records to publish, as lines of a zone file."""
     host = site.config.hostname
-    public = [address for address in site.addresses if not address.private]
+    public = [address for address in site.addresses if address.family in families and not address.private]
     if not public:
         return f"{host}. 3600 IN A PUBLIC-ADDRESS-OF-THIS-HOST"
     return "\n".join(f"{host}. 3600 IN {RDTYPES[address.family]} {address.ip}" for address in public)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from cryptography import x509
 from relay.check.domains import receiving_domains
 from relay.check.finding import Finding
 from relay.check.here import find_places
-from relay.check.look_ups import for_each
+from relay.check.look_ups import for_each, results
 from relay.check.mail_hosts import mail_hosts
 from relay.check.site import Site
 from relay.check.tlsa import data, is_usable, match, text
@@ -41,13 +40,15 @@ async def _own_hosts(site: Site) -> list[str]:
         places = await find_places(site)
     except DnsFailure:
         return hosts
-    domains = receiving_domains(site)
-    results = await asyncio.gather(
-        *(mail_hosts(site.resolver, places, domain) for domain in domains), return_exceptions=True
-    )
-    for result in results:
-        if not isinstance(result, BaseException):
-            hosts += [host.name for host in result.hosts if host.place == "here" and not result.implicit]
+
+    async def names(domain: str) -> list[str]:
+        try:
+            found = await mail_hosts(site.resolver, places, domain)
+        except DnsFailure:
+            return []
+        return [host.name for host in found.hosts if host.place == "here"]
+
+    hosts += [name for found in await results(receiving_domains(site), names) for name in found]
     return list(dict.fromkeys(hosts))
 
 

@@ -106,7 +106,7 @@ class _Domain:
         return f"at _dmarc.{discovered.record_domain}"
 
     def _error(self, text: str) -> Finding:
-        mend = "put one in its place, such as\n" + self._line("v=DMARC1; p=reject")
+        mend = "let there be one good record, such as\n" + self._line("v=DMARC1; p=reject")
         return Finding("dmarc", self._domain, "error", text, mend)
 
     def _line(self, text: str) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from relay.check.look_ups import addresses
-from relay.check.seen_addresses import seen_addresses
 from relay.check.site import Site
 from relay.dns import DnsFailure
 from relay.network import Endpoint, host_port, plain_ip, within
+from relay.sending_addresses import kernel_choice
 
 # In the order in which they are told apart. A backup takes mail while we are away, and passes it on to us.
 Place = Literal["here", "trusted", "next hop", "backup", "elsewhere"]
@@ -35,7 +35,7 @@ class Places:
         """Where a host with a name and addresses leads; one of its addresses is enough."""
         hosts = [plain_ip(ip) for ip in ips]
         config = self.site.config
-        if name == config.hostname or not self.own.isdisjoint(hosts):
+        if name == config.hostname or any(ip in self.own or is_ours(self.site, ip) for ip in hosts):
             return "here"
         if any(within(ip, config.clients.trusted) for ip in hosts):
             return "trusted"
@@ -44,17 +44,33 @@ class Places:
         return "backup" if any(within(ip, config.spf.skip) for ip in hosts) else "elsewhere"
 
 
+def is_ours(site: Site, ip: str) -> bool:
+    """Whether this host has an address: a listener has it, mail leaves from it, or it is one of this machine.
+
+    Every machine has all loopback addresses; so of these only the first two count.
+    """
+    if ip in configured_addresses(site):
+        return True
+    address = ipaddress.ip_address(ip)
+    return not (address.is_loopback or address.is_unspecified) and kernel_choice(ip, source=ip) is not None
+
+
+def configured_addresses(site: Site) -> frozenset[str]:
+    """The addresses that listeners name, and those that mail leaves from."""
+    listening = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
+    sending = (address.ip for address in site.addresses)
+    return frozenset(ip for ip in (*listening, *sending) if not ipaddress.ip_address(ip).is_unspecified)
+
+
 async def find_places(site: Site) -> Places:
     """Look up the addresses of the host name and of the next hops. Raises DnsFailure."""
     config = site.config
-    listeners = [host_port(listener.address)[0] for listener in config.listen]
-    own = [*listeners, *(address.ip for address in site.addresses), *await addresses(site.resolver, config.hostname)]
-    own += [address.ip for address in (await seen_addresses(site)).known]
+    in_dns = await addresses(site.resolver, config.hostname)
+    own = configured_addresses(site).union(map(plain_ip, in_dns))
     smarthost = config.delivery.smarthost
     endpoints = [route.next_hop for route in config.routes.domains.values() if route.next_hop is not None]
     hops = await asyncio.gather(*(_hop(site, hop) for hop in [*endpoints, *([smarthost.url] if smarthost else [])]))
-    concrete = (plain_ip(ip) for ip in own if not ipaddress.ip_address(ip).is_unspecified)
-    return Places(site, frozenset(concrete), frozenset(name for names in hops for name in names))
+    return Places(site, own, frozenset(name for names in hops for name in names))
 
 
 async def _hop(site: Site, hop: Endpoint) -> list[str]:

@@ -34,7 +34,8 @@ async def get(host: str, addresses: Sequence[str], path: str) -> str:
         except ssl.SSLCertVerificationError as error:
             raise NotFetched(f"the certificate of {host} is not good: {error.verify_message}") from None
         except (OSError, http.client.HTTPException) as error:
-            problem = f"{host} ({address}): {error or type(error).__name__}"
+            reason = error.strerror if isinstance(error, OSError) else ""
+            problem = f"{host} ({address}): {reason or error or type(error).__name__}"
     raise NotFetched(problem)
 
 

@@ -12,23 +12,32 @@ from relay.dns import DnsFailure, Resolver
 AT_A_TIME = 50  # subjects of a check: a site may have thousands of domains, and each question takes a socket
 
 S = TypeVar("S")
+R = TypeVar("R")
 
 
 async def for_each(
     check: CheckName, subjects: Iterable[S], look: Callable[[S], Awaitable[list[Finding]]]
 ) -> list[Finding]:
     """The findings about all subjects, in their order; one for a subject about which DNS has no answer."""
-    room = asyncio.Semaphore(AT_A_TIME)
 
     async def findings(subject: S) -> list[Finding]:
-        async with room:
-            try:
-                return await look(subject)
-            except DnsFailure as failure:
-                return [unanswered(check, str(subject), failure)]
+        try:
+            return await look(subject)
+        except DnsFailure as failure:
+            return [unanswered(check, str(subject), failure)]
 
-    results = await asyncio.gather(*(findings(subject) for subject in subjects))
-    return [finding for result in results for finding in result]
+    return [finding for found in await results(subjects, findings) for finding in found]
+
+
+async def results(subjects: Iterable[S], look: Callable[[S], Awaitable[R]]) -> list[R]:
+    """What a function returns for each subject, in their order; `AT_A_TIME` of them run at a time."""
+    room = asyncio.Semaphore(AT_A_TIME)
+
+    async def result(subject: S) -> R:
+        async with room:
+            return await look(subject)
+
+    return await asyncio.gather(*(result(subject) for subject in subjects))
 
 
 def unanswered(check: CheckName, subject: str, failure: DnsFailure) -> Finding:

@@ -58,12 +58,10 @@ async def _judged(site: Site, domain: str, policy: Policy) -> list[Finding]:
     found = []
     if shut_out:
         level: Level = "error" if policy.mode == "enforce" else "warning"
-        effect = (
-            "get no mail from senders that follow it" if policy.mode == "enforce" else "would get no mail under enforce"
-        )
+        effect = "deliver nothing there" if policy.mode == "enforce" else "would deliver nothing there under enforce"
         lines = "\n".join(f"mx: {host}" for host in shut_out)
         mend = f"add to the policy, and give the record another id\n{lines}"
-        text = f"the policy ({policy.mode}) does not name {', '.join(shut_out)}, which {effect}"
+        text = f"the policy ({policy.mode}) does not name {', '.join(shut_out)}: senders that follow it {effect}"
         found.append(Finding("mta-sts", domain, level, text, mend))
     if policy.max_age < SHORT:
         text = f"max_age is {policy.max_age} seconds, so that an attacker has to wait no longer than that"

@@ -26,16 +26,16 @@ async def _findings(site: Site, places: Places, domain: str) -> list[Finding]:
     line = f"{domain}. 3600 IN MX 10 {site.config.hostname}."
     publish = f"publish\n{line}"
     found = await mail_hosts(site.resolver, places, domain)
-    lost = "bounces of forwarded mail" if domain == site.config.srs.domain else "mail for it"
+    lost = "no bounces come" if domain == site.config.srs.domain else "no mail comes"
     if not found.exists:
-        return [Finding("mx", domain, "error", f"DNS does not know the domain, so that {lost} cannot come", publish)]
+        return [Finding("mx", domain, "error", f"DNS does not know the domain, so that {lost}", publish)]
     if found.null:
-        text = f"the domain says that it takes no mail (null MX), so that {lost} cannot come"
+        text = f"the domain says that it takes no mail (null MX), so that {lost}"
         return [Finding("mx", domain, "error", text, f"put in its place\n{line}")]
     here = [host for host in found.hosts if host.ips and host.place not in ("elsewhere", "backup")]
     if found.implicit:
         if not here:
-            return [Finding("mx", domain, "error", f"no MX record, so that {lost} does not come here", publish)]
+            return [Finding("mx", domain, "error", f"no MX record, so that {lost} here", publish)]
         text = "no MX record; mail comes by the address record of the domain, and some hosts want an MX record"
         return [Finding("mx", domain, "warning", text, publish)]
     return _faults(site, domain, found.hosts, here, lost) or [Finding("mx", domain, "ok", f"leads {_ways(here)}")]
@@ -48,7 +48,7 @@ def _faults(site: Site, domain: str, hosts: Sequence[MailHost], here: Sequence[M
     found = []
     if not here:
         where = ", ".join(host.name for host in hosts)
-        text = f"leads to {where}, and not here, so that {lost} does not come"
+        text = f"leads to {where}, and not here, so that {lost}"
         mend = (
             f"publish\n{line}\nor, if that is a host of yours that passes mail on to us, put its address into"
             " clients.trusted"

@@ -5,10 +5,11 @@ Behind a NAT this host has a private one; then the addresses of its name in DNS 
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from relay.check.site import Site
-from relay.sending_addresses import Family
+from relay.sending_addresses import Family, is_private
 
 RDTYPES: dict[Family, str] = {"ipv4": "A", "ipv6": "AAAA"}
 
@@ -48,9 +49,13 @@ async def seen_addresses(site: Site) -> SeenAddresses:
             known.append(SeenAddress(address.ip))
             continue
         rdtype = RDTYPES[address.family]
-        records = (await site.resolver.query(site.config.hostname, rdtype)).records
-        known += [SeenAddress(ip, "" if ip == address.ip else address.ip) for ip in map(str, records)]
-        if not records:
+        records = [str(record) for record in (await site.resolver.query(site.config.hostname, rdtype)).records]
+        public = [ip for ip in records if not is_private(ipaddress.ip_address(ip))]
+        if public:
+            known += [SeenAddress(ip, address.ip) for ip in public]
+        elif records:  # the world is a private network, too, and nothing is replaced on the way
+            known.append(SeenAddress(address.ip))
+        else:
             unknown.append(f"mail leaves from {address.ip}, which is private, and the host name has no {rdtype} record")
     if not site.addresses:
         families = " or ".join(site.config.delivery.families)

@@ -64,7 +64,7 @@ def check(
         else:
             show_changes(findings, latest, time.strftime("%H:%M:%S"), console)
         findings = latest
-    raise typer.Exit(any(finding.level == "error" for finding in findings))
+    raise typer.Exit(int(any(finding.level == "error" for finding in findings)))
 
 
 def _names(only: Iterable[str], skip: Iterable[str]) -> list[CheckName]:

@@ -99,7 +99,8 @@ def _wrapped(level: Level, check: str, text: str, mend: str, width: int) -> Iter
     yield _head(level, _STYLES[level], check, first)
     for line in rest:
         yield Text(_INDENT + line)
-    for part in mend.split("\n") if mend else ():
+    word = "hint" if level == "ok" else "mend"
+    for part in f"{word}: {mend}".split("\n") if mend else ():
         for line in [visible(part)] if _RECORD.match(part) else _fold(part, width):
             yield Text(_INDENT + line, "dim" if level == "ok" else "")
 

@@ -14,7 +14,7 @@ from tests.certificates import write_certificate
 
 @contextmanager
 def serving(
-    folder: Path, host: str, answers: dict[str, tuple[int, bytes]], port: int = 0
+    folder: Path, host: str, answers: dict[str, tuple[int, bytes]], address: tuple[str, int] = ("127.0.0.1", 0)
 ) -> Iterator[tuple[int, Path]]:
     """Serve these paths over HTTPS; gives the port, and the certificate that clients have to trust.
 
@@ -38,7 +38,7 @@ def serving(
     write_certificate(folder, "policies", host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(address, Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -33,6 +33,9 @@ async def test_all_is_well(tmp_path: Path) -> None:
         ({}, {"listen": ONLY_IPV4}, "warning", "nothing listens"),
         ({(HOST, "CNAME"): ["host.isp.test"]}, {}, "warning", "CNAME of host.isp.test"),
         ({(HOST, "A"): DnsFailure("SERVFAIL")}, {}, "error", "SERVFAIL"),
+        # on loopback and in a private network nothing is replaced on the way
+        ({(HOST, "A"): ["127.0.0.14"]}, {"sends_from": ["127.0.0.12"]}, "error", "DNS has 127.0.0.14"),
+        ({(HOST, "A"): ["10.0.0.7"]}, {"sends_from": ["10.0.0.5"]}, "error", "DNS has 10.0.0.7"),
     ],
 )
 async def test_a_fault_is_found(tmp_path: Path, changes: Zone, options: dict[str, Any], level: str, said: str) -> None:
@@ -58,8 +61,11 @@ async def test_the_records_to_publish_have_the_addresses_of_the_host(tmp_path: P
             {(HOST, "A"): [OTHER, IPV4], (HOST, "AAAA"): []},
             {"listen": [{"address": "10.0.0.5:25", "proxy_protocol": True}], "sends_from": [IPV4]},
         ),
-        # this machine has 127.0.0.1, though mail leaves from elsewhere
-        ({(HOST, "A"): [IPV4, "127.0.0.1"], (HOST, "AAAA"): []}, {"sends_from": [IPV4]}),
+        # mail comes in at another address than it leaves from
+        (
+            {(HOST, "A"): [IPV4, "203.0.113.6"], (HOST, "AAAA"): []},
+            {"sends_from": [IPV4], "listen": [{"address": "203.0.113.6:25"}]},
+        ),
         # a relayhost for the own network takes no mail from outside
         ({}, {"listen": [{"address": "127.0.0.1:2525"}]}),
         # the smarthost, not this host, is seen by others

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from relay.check import here
 from relay.check.here import find_places
 from relay.dns import DnsFailure
 from tests.check.sites import HOST, IPV4, OTHER, Zone, green, site
@@ -20,7 +23,7 @@ async def test_hosts_by_what_they_are_to_us(tmp_path: Path) -> None:
             for name, hop in (("a.example", "box.internal.test"), ("b.example", "down.internal.test"))
         }
     }
-    here = site(
+    known = site(
         tmp_path,
         zone,
         routes=routes,
@@ -29,11 +32,12 @@ async def test_hosts_by_what_they_are_to_us(tmp_path: Path) -> None:
         listen=[{"address": "203.0.113.6:25"}, {"address": "0.0.0.0:26"}],
         delivery={"smarthost": {"url": "smtp://10.9.9.9"}},
     )
-    places = await find_places(here)
+    places = await find_places(known)
     for name, ips, place in (
         (HOST, [], "here"),
         ("x.test", [OTHER, IPV4], "here"),
         ("x.test", ["203.0.113.6"], "here"),
+        ("x.test", ["127.0.0.9"], "elsewhere"),  # this machine has it, but so has every other
         ("x.test", ["0.0.0.0"], "elsewhere"),
         ("x.test", ["192.0.2.77"], "trusted"),
         ("x.test", ["10.0.0.7"], "next hop"),
@@ -45,3 +49,11 @@ async def test_hosts_by_what_they_are_to_us(tmp_path: Path) -> None:
         ("x.test", [], "elsewhere"),
     ):
         assert places.place(name, ips) == place, (name, ips)
+
+
+def test_addresses_of_this_machine_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever interface they are on; every machine has all of loopback, so that says nothing."""
+    site_here = site(tmp_path, {}, listen=[{"address": "127.0.0.12:25"}])
+    monkeypatch.setattr(here, "kernel_choice", lambda ip, source: ip if ip in ("198.51.100.9", "127.0.0.9") else None)
+    owned = [ip for ip in (IPV4, OTHER, "198.51.100.8", "127.0.0.12", "127.0.0.9") if here.is_ours(site_here, ip)]
+    assert owned == [IPV4, OTHER, "127.0.0.12"]

@@ -22,6 +22,8 @@ async def test_behind_a_nat_those_in_dns_count(tmp_path: Path) -> None:
 async def test_a_private_address_that_dns_has_as_well(tmp_path: Path) -> None:
     seen = await seen_addresses(site(tmp_path, green() | {(HOST, "A"): ["10.0.0.5"]}, sends_from=["10.0.0.5"]))
     assert seen.known == (SeenAddress("10.0.0.5"),)
+    seen = await seen_addresses(site(tmp_path, green() | {(HOST, "A"): ["10.0.0.7"]}, sends_from=["10.0.0.5"]))
+    assert seen.known == (SeenAddress("10.0.0.5"),), "a NAT to the world has a public address"
 
 
 async def test_what_is_not_known_is_said(tmp_path: Path) -> None:

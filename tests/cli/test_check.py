@@ -170,7 +170,7 @@ def test_it_is_watched_until_all_is_green(
     last = capsys.readouterr()
     assert "error    address      mx2.fwd.example: the host name has no address" in printed[0].out
     assert "gone     address      mx2.fwd.example: the host name has no address" in printed[1].out
-    assert "warning  address      mx.fwd.example: mail leaves from 203.0.113.9" in printed[1].out
+    assert "error    address      mx.fwd.example: DNS has 203.0.113.5" in printed[1].out
     assert printed[2].out == "" and "relay.toml" in printed[2].err
     assert "ok       spf          fwd.example, mx.fwd.example: pass for 203.0.113.5" in last.out
     assert last.out.endswith(" no errors, no warnings, 3 ok\n")

@@ -32,12 +32,12 @@ def shown(*findings: Finding, width: int = 80, terminal: bool = False) -> str:
 def test_what_is_wrong_comes_first_with_its_mend() -> None:
     assert shown(OK, WARNING, HINTED, ERROR) == (
         f"error    spf          fwd.example: {ERROR.text}\n"
-        "                      put in its place:\n"
+        "                      mend: put in its place:\n"
         f"                      {RECORD}\n"
         "warning  ptr          2001:db8:1234:5678:9abc:def0:1234:5678: leads to a.example, not to b.example\n"
         "ok       mx           fwd.example: leads here (mx.fwd.example)\n"
         "ok       tls-rpt      fwd.example: no reports are asked for\n"
-        "                      with a record they come\n"
+        "                      hint: with a record they come\n"
         "\n"
         "1 error, 1 warning, 2 ok\n"
     )
@@ -59,7 +59,7 @@ def test_a_domain_among_many_is_one_word() -> None:
     assert lines == [
         f"ok       mx           {first} and 92 more: leads here",
         f"ok       tls-rpt      {first} and 92 more: none",
-        "                      hint 0",
+        "                      hint: hint 0",
         "",
         "no errors, no warnings, 200 ok",
     ]
