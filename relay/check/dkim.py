@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from relay.authenticate import public_key
 from relay.authenticate.public_key import Records
 from relay.check.finding import Finding, Level
+from relay.check.look_ups import unanswered
 from relay.check.site import Site
+from relay.dns import DnsFailure
 from relay.mail.tag_list import Unverified
 from relay.sign.keys import SigningKey, zone_line
 from relay.sign.published_key import Published, compare
@@ -42,11 +44,12 @@ async def check(site: Site) -> list[Finding]:
 def _findings(site: Site, key: SigningKey, records: Records) -> list[Finding]:
     state, published = key.state(site.now), compare(key, records)
     line = zone_line(key.record_name, key.public_record())
+    if isinstance(records, DnsFailure):
+        return [unanswered("dkim", key.record_name, records)]
     if published.state != "matches":
         level: Level = "error" if state == "active" else "warning"
         return [Finding("dkim", key.record_name, level, _difference(site, key, published), f"publish\n{line}")]
     found = []
-    assert not isinstance(records, Exception)
     if "y" in _flags(key, records[0]):
         text = "the record has t=y, which says that DKIM is only tested here"
         found.append(Finding("dkim", key.record_name, "warning", text, f"publish without it\n{line}"))
@@ -67,8 +70,7 @@ def _difference(site: Site, key: SigningKey, published: Published) -> str:
         "missing": "DNS has no record of it",
         "differs": f"the record in DNS does not fit the key{problem}",
         "revoked": "the record in DNS says that the key is revoked (p= is empty)",
-        "no answer": f"DNS has no answer{problem}",
-    }[published.state]
+    }.get(published.state, published.state)
     state = key.state(site.now)
     if state == "waiting":
         return f"{what}; the key signs from {datetime.fromtimestamp(key.active_from, UTC):%Y-%m-%d %H:%M} UTC on"

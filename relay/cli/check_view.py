@@ -71,10 +71,12 @@ def _width(console: Console) -> int:
 
 
 def _lines(findings: Sequence[Finding], width: int) -> Iterator[Text]:
+    mends = set[str]()
     for level in ("error", "warning"):
-        for finding in findings:
-            if finding.level == level:
-                yield from _wrapped(level, finding.check, f"{finding.subject}: {finding.text}", finding.mend, width)
+        for finding in (finding for finding in findings if finding.level == level):
+            mend = "as above" if finding.mend in mends else finding.mend
+            mends |= {finding.mend} - {""}
+            yield from _wrapped(level, finding.check, f"{finding.subject}: {finding.text}", mend, width)
     hints = set[str]()
     for (check, text), good in _grouped(finding for finding in findings if finding.level == "ok"):
         subjects = [finding.subject for finding in good[:SUBJECTS]]

@@ -65,6 +65,16 @@ def test_a_domain_among_many_is_one_word() -> None:
     ]
 
 
+def test_one_cause_has_its_mend_once() -> None:
+    findings = [Finding("mx", f"d{number}.example", "error", "no answer", "start the resolver") for number in (1, 2)]
+    assert shown(*findings, WARNING).splitlines()[:4] == [
+        "error    mx           d1.example: no answer",
+        "                      mend: start the resolver",
+        "error    mx           d2.example: no answer",
+        "                      mend: as above",
+    ]
+
+
 def test_what_others_wrote_does_not_move_the_cursor() -> None:
     finding = Finding("dmarc", "fwd.example", "error", "the record is void: \x1b[2J\u202e", "[red]publish[/red]\x07")
     printed = shown(finding)
