@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from relay.check.finding import Finding
-from relay.check.here import is_ours
+from relay.check.here import is_ours, may_be_ours
 from relay.check.seen_addresses import RDTYPES, smarthost
 from relay.check.site import Site
 from relay.network import host_port
@@ -35,12 +35,13 @@ def _about(site: Site, family: Family, ips: Sequence[str]) -> list[Finding]:
     host, rdtype = site.config.hostname, RDTYPES[family]
     sending = [address for address in site.addresses if address.family == family]
     outside = [ip for ip in ips if not is_ours(site, ip)]
-    foreign = [ip for ip in outside if not _may_be_another(site, family, ip)]
+    foreign = [ip for ip in outside if not may_be_ours(site, ip)]
     found = []
     if foreign:
         text = f"DNS has {', '.join(foreign)}, which this host does not have"
         if len(foreign) == len(ips):
-            mend = f"put in its place\n{_records(site, family)}" if sending else f"remove that {rdtype} record"
+            lines = "\n".join(f"{host}. 3600 IN {rdtype} {address.ip}" for address in sending)
+            mend = f"put in its place\n{lines}" if sending else f"remove that {rdtype} record"
             return [Finding("address", host, "error", text, mend)]
         found.append(Finding("address", host, "warning", text, f"remove that {rdtype} record"))
     elif ips and not outside and not _listens(site, family):
@@ -53,15 +54,6 @@ def _about(site: Site, family: Family, ips: Sequence[str]) -> list[Finding]:
             mend = f"publish\n{_records(site, family)}\nor set delivery.families or delivery.source_{family}"
             found.append(Finding("address", host, "warning", text, mend))
     return found
-
-
-def _may_be_another(site: Site, family: Family, ip: str) -> bool:
-    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT."""
-    if any(listener.proxy_protocol for listener in site.config.listen):
-        return True
-    sending = [address for address in site.addresses if address.family == family]
-    is_inside = any(address.private for address in sending) or not site.addresses
-    return is_inside and not is_private(ipaddress.ip_address(ip))
 
 
 def _listens(site: Site, family: Family) -> bool:

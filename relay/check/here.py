@@ -12,7 +12,7 @@ from relay.check.look_ups import addresses
 from relay.check.site import Site
 from relay.dns import DnsFailure
 from relay.network import Endpoint, host_port, plain_ip, within
-from relay.sending_addresses import kernel_choice
+from relay.sending_addresses import is_private, kernel_choice
 
 # In the order in which they are told apart. A backup takes mail while we are away, and passes it on to us.
 Place = Literal["here", "trusted", "next hop", "backup", "elsewhere"]
@@ -23,7 +23,8 @@ class Places:
     """The hosts that this relay knows.
 
     Attributes:
-        own: addresses of ours: those that DNS has for the host name, that we listen on, and that we send from.
+        own: addresses of ours: those that we listen on and send from, and those that DNS has for the host name as far
+            as they may be.
         hops: addresses and names of the configured next hops.
     """
 
@@ -55,6 +56,15 @@ def is_ours(site: Site, ip: str) -> bool:
     return not (address.is_loopback or address.is_unspecified) and kernel_choice(ip, source=ip) is not None
 
 
+def may_be_ours(site: Site, ip: str) -> bool:
+    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT."""
+    if any(listener.proxy_protocol for listener in site.config.listen):
+        return True
+    family = "ipv6" if ":" in ip else "ipv4"
+    is_inside = any(address.private for address in site.addresses if address.family == family) or not site.addresses
+    return is_inside and not is_private(ipaddress.ip_address(ip))
+
+
 def configured_addresses(site: Site) -> frozenset[str]:
     """The addresses that listeners name, and those that mail leaves from."""
     listening = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
@@ -66,7 +76,7 @@ async def find_places(site: Site) -> Places:
     """Look up the addresses of the host name and of the next hops. Raises DnsFailure."""
     config = site.config
     in_dns = await addresses(site.resolver, config.hostname)
-    own = configured_addresses(site).union(map(plain_ip, in_dns))
+    own = configured_addresses(site).union(plain_ip(ip) for ip in in_dns if is_ours(site, ip) or may_be_ours(site, ip))
     smarthost = config.delivery.smarthost
     endpoints = [route.next_hop for route in config.routes.domains.values() if route.next_hop is not None]
     hops = await asyncio.gather(*(_hop(site, hop) for hop in [*endpoints, *([smarthost.url] if smarthost else [])]))

@@ -57,3 +57,10 @@ def test_addresses_of_this_machine_are_ours(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(here, "kernel_choice", lambda ip, source: ip if ip in ("198.51.100.9", "127.0.0.9") else None)
     owned = [ip for ip in (IPV4, OTHER, "198.51.100.8", "127.0.0.12", "127.0.0.9") if here.is_ours(site_here, ip)]
     assert owned == [IPV4, OTHER, "127.0.0.12"]
+
+
+async def test_a_host_name_that_leads_elsewhere_makes_nothing_ours(tmp_path: Path) -> None:
+    places = await find_places(site(tmp_path, {(HOST, "A"): [OTHER]}, sends_from=[IPV4]))
+    assert places.place("x.test", [OTHER]) == "elsewhere"
+    behind_a_nat = await find_places(site(tmp_path, {(HOST, "A"): [OTHER]}, sends_from=["10.0.0.5"]))
+    assert behind_a_nat.place("x.test", [OTHER]) == "here"
