@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": ("relay.cli.demo", "demo", "Show the way of one message and its bounce, on loopback."),
     "init": ("relay.cli.init", "init", "Write config, SRS secret, DKIM key; print the DNS records."),
     "serve": ("relay.cli.serve", "serve", "Run the relay."),
+    "check": ("relay.cli.check", "check", "Check configuration and live DNS; say how to mend them."),
     "explain": ("relay.cli.explain", "explain", "Show what would become of a message, and why."),
     "queue": ("relay.cli.queue", "app", "See the queue and act on it, also while the relay runs."),
     "keys": ("relay.cli.keys", "app", "Make DKIM keys, see what DNS has of them, change them."),
