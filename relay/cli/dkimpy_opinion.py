@@ -1,0 +1,158 @@
+"""What dkimpy, an implementation that shares no code with ours, makes of the DKIM signatures and the ARC chain.
+
+Nothing else imports dkimpy. It is synchronous and asks DNS in the midst of its work, so it runs in a thread, and its
+questions come back to our resolver. Whatever it raises ends in an opinion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+import dkim
+
+from relay.dns import Answer, DnsFailure, Resolver
+from relay.mail.reply import printable
+
+NAME = f"dkimpy {version('dkimpy')}"
+
+SIGNATURES = 10  # of one message, as many as our own verification looks at
+# dkimpy runs regular expressions that take the square of the length of a run of white space, and cannot be stopped in
+# the midst of one: a second for a sum of squares as here. Honest messages have a hundredth of it.
+SQUARES = 10**9
+KEY_OCTETS = 2500  # of a key record; RSA of 8192 bits has 1400. Its arithmetic is in Python, and grows with the cube.
+
+_WHITE_SPACE = re.compile(rb"[ \t\r\n]++")
+
+DkimResult = Literal["pass", "fail", "temperror"]
+ArcResult = Literal["none", "pass", "fail", "temperror"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureOpinion:
+    """The opinion on one DKIM signature. All text is printable ASCII.
+
+    Attributes:
+        result: `temperror` where DNS gave no answer for its key.
+        domain, selector, algorithm: `d=`, `s=` and `a=`; empty where unreadable.
+        problem: why it does not pass.
+    """
+
+    result: DkimResult
+    domain: str = ""
+    selector: str = ""
+    algorithm: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DkimpyOpinion:
+    """The opinion on one message.
+
+    Attributes:
+        signatures: from top to bottom.
+        arc: of the whole chain.
+        problem: why dkimpy has no opinion at all; then there are no signatures, and `arc` is `fail`.
+    """
+
+    signatures: tuple[SignatureOpinion, ...] = ()
+    arc: ArcResult = "none"
+    arc_problem: str = ""
+    problem: str = ""
+
+
+async def ask_dkimpy(resolver: Resolver, content: bytes) -> DkimpyOpinion:
+    """Have dkimpy verify a message. Never raises for what is in the message or in DNS."""
+    if sum(len(run) ** 2 for run in _WHITE_SPACE.findall(content)) > SQUARES:
+        return _unread("dkimpy was not asked: it would take too long for so much white space in one piece")
+    loop = asyncio.get_running_loop()
+
+    def ask(name: str) -> Answer:
+        return asyncio.run_coroutine_threadsafe(resolver.query(name, "TXT"), loop).result()
+
+    return await asyncio.to_thread(_verify, content, ask)
+
+
+def _unread(problem: str) -> DkimpyOpinion:
+    return DkimpyOpinion(arc="fail", arc_problem=problem, problem=problem)
+
+
+def _verify(content: bytes, ask: Callable[[str], Answer]) -> DkimpyOpinion:
+    try:
+        signer = dkim.DKIM(content, logger=_Silent())
+        chain = dkim.ARC(content, logger=_Silent())
+    except dkim.MessageFormatError as error:
+        line = (str(error).partition(": ")[2] or str(error)).removeprefix("b")
+        return _unread(printable(f"dkimpy cannot read this header: {line}", 200))
+    except Exception as error:
+        return _unread(f"dkimpy cannot read the message: {_why(error)}")
+    count = sum(name.lower() == b"dkim-signature" for name, _ in signer.headers)
+    signatures = tuple(_signature(signer, index, ask) for index in range(min(count, SIGNATURES)))
+    keys = _Keys(ask)
+    try:
+        result, _, reason = chain.verify(dnsfunc=keys)
+    except Exception as error:
+        result, reason = dkim.CV_Fail, _why(error)
+    if result == dkim.CV_None:
+        return DkimpyOpinion(signatures)
+    if result == dkim.CV_Pass:
+        return DkimpyOpinion(signatures, "pass")
+    return DkimpyOpinion(signatures, "temperror" if keys.problem else "fail", keys.problem or printable(str(reason)))
+
+
+def _signature(signer: Any, index: int, ask: Callable[[str], Answer]) -> SignatureOpinion:
+    keys = _Keys(ask)
+    signer.signature_fields, signer.logger = {}, _Silent()
+    try:
+        valid, problem = signer.verify(idx=index, dnsfunc=keys), ""
+    except Exception as error:
+        valid, problem = False, _why(error)
+    tags: dict[bytes, bytes] = signer.signature_fields
+    domain, selector, algorithm = (printable(tags.get(tag, b"").decode("latin-1"), 253) for tag in (b"d", b"s", b"a"))
+    if valid:
+        return SignatureOpinion("pass", domain, selector, algorithm)
+    problem = keys.problem or problem or signer.logger.reason or "the signature does not verify"
+    return SignatureOpinion("temperror" if keys.problem else "fail", domain, selector, algorithm, problem)
+
+
+class _Keys:
+    """Finds key records for dkimpy. `problem` is why DNS had no answer for the latest."""
+
+    def __init__(self, ask: Callable[[str], Answer]) -> None:
+        self._ask = ask
+        self.problem = ""
+
+    def __call__(self, name: bytes, timeout: float = 0) -> bytes | None:
+        """The first TXT record of a name, as dkimpy's own look-up returns it; the resolver has its own timeout."""
+        try:
+            records = self._ask(name.decode("ascii").rstrip(".")).records
+        except UnicodeDecodeError:
+            return None
+        except DnsFailure as failure:
+            self.problem = printable(str(failure))
+            raise dkim.DnsTimeoutError(self.problem) from failure
+        record = b"".join(records[0]) if records else None
+        if record is not None and len(record) > KEY_OCTETS:
+            raise dkim.KeyFormatError(f"a key record of {len(record)} octets")
+        return record
+
+
+class _Silent(logging.Logger):
+    """What dkimpy logs in the place of raising it; `reason` has the latest of it."""
+
+    def __init__(self) -> None:
+        super().__init__("dkimpy", logging.ERROR)
+        self.reason = ""
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self.reason = printable(record.getMessage(), 200)
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    return printable(text if isinstance(error, dkim.DKIMException) and text else f"{type(error).__name__}: {text}", 200)
