@@ -138,7 +138,7 @@ def _newsletter(key: SigningKey) -> bytes:
     message["Subject"] = "What SPF makes of forwarding"
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = make_msgid(domain="shop.example")
-    message.set_content("Nothing in demo_world changes on its way.\n..not even this line\n")
+    message.set_content("Nothing in it changes on its way.\n..not even this line\n")
     octets = message.as_bytes()
     return sign(Message(octets), key, int(datetime.now(UTC).timestamp())) + octets
 

@@ -20,7 +20,6 @@ def show(findings: Findings, console: Console) -> None:
     console.width = max(console.width, COLUMNS)
 
     table = _table("The message", "", "left the sender", "reached the mailbox")
-    table.pad_edge = False  # or it would be two columns too wide
     table.add_row("address", SENDER_IP, arrived.client)
     table.add_row("EHLO", "mx.shop.example", arrived.helo)
     table.add_row("MAIL FROM", SENDER, Text(arrived.sender, "green"))
@@ -79,7 +78,7 @@ def _added(findings: Findings) -> list[tuple[str, str]]:
 
 def _table(title: str, *columns: str) -> Table:
     """A table in which text is wrapped only in the columns of `_PROSE`, and everything else stays whole."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=column not in _PROSE, overflow="fold")
     return table

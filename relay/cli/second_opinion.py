@@ -23,7 +23,7 @@ from relay.dns import Resolver
 from relay.mail.address import normal_domain
 from relay.mail.message import Message
 
-NO_OPINION = "none given"
+NO_OPINION = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
