@@ -128,7 +128,7 @@ async def _examined(demo_world: World, arrived: Received, sender: str) -> Second
     session = {"ip": arrived.client, "helo": arrived.helo, "sender": sender, "receiver": demo_world.mailbox.name}
     result = await spf.check(budget.spf, **session)
     ours = await check_stranger(budget, message, sender, result, None, datetime.now(UTC).timestamp())
-    return await ask_others(demo_world.resolver, message, ours, **session)
+    return await ask_others(budget.authors, message, ours, **session)
 
 
 def _newsletter(key: SigningKey) -> bytes:

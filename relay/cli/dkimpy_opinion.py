@@ -6,17 +6,17 @@ questions come back to our resolver. Whatever it raises ends in an opinion.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
 import dkim
 
-from relay.dns import Answer, DnsFailure, Resolver
+from relay.cli.asking_thread import Ask, in_thread
+from relay.dns import DnsFailure, Resolver
 from relay.mail.reply import printable
 
 NAME = f"dkimpy {version('dkimpy')}"
@@ -70,19 +70,14 @@ async def ask_dkimpy(resolver: Resolver, content: bytes) -> DkimpyOpinion:
     """Have dkimpy verify a message. Never raises for what is in the message or in DNS."""
     if sum(len(run) ** 2 for run in _WHITE_SPACE.findall(content)) > SQUARES:
         return _unread("dkimpy was not asked: it would take too long for so much white space in one piece")
-    loop = asyncio.get_running_loop()
-
-    def ask(name: str) -> Answer:
-        return asyncio.run_coroutine_threadsafe(resolver.query(name, "TXT"), loop).result()
-
-    return await asyncio.to_thread(_verify, content, ask)
+    return await in_thread(resolver, partial(_verify, content))
 
 
 def _unread(problem: str) -> DkimpyOpinion:
     return DkimpyOpinion(arc="fail", arc_problem=problem, problem=problem)
 
 
-def _verify(content: bytes, ask: Callable[[str], Answer]) -> DkimpyOpinion:
+def _verify(content: bytes, ask: Ask) -> DkimpyOpinion:
     try:
         signer = dkim.DKIM(content, logger=_Silent())
         chain = dkim.ARC(content, logger=_Silent())
@@ -105,7 +100,7 @@ def _verify(content: bytes, ask: Callable[[str], Answer]) -> DkimpyOpinion:
     return DkimpyOpinion(signatures, "temperror" if keys.problem else "fail", keys.problem or printable(str(reason)))
 
 
-def _signature(signer: Any, index: int, ask: Callable[[str], Answer]) -> SignatureOpinion:
+def _signature(signer: Any, index: int, ask: Ask) -> SignatureOpinion:
     keys = _Keys(ask)
     signer.signature_fields, signer.logger = {}, _Silent()
     try:
@@ -123,14 +118,14 @@ def _signature(signer: Any, index: int, ask: Callable[[str], Answer]) -> Signatu
 class _Keys:
     """Finds key records for dkimpy. `problem` is why DNS had no answer for the latest."""
 
-    def __init__(self, ask: Callable[[str], Answer]) -> None:
+    def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self.problem = ""
 
     def __call__(self, name: bytes, timeout: float = 0) -> bytes | None:
         """The first TXT record of a name, as dkimpy's own look-up returns it; the resolver has its own timeout."""
         try:
-            records = self._ask(name.decode("ascii").rstrip(".")).records
+            records = self._ask(name.decode("ascii").rstrip("."), "TXT").records
         except UnicodeDecodeError:
             return None
         except DnsFailure as failure:

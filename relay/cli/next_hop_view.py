@@ -49,5 +49,7 @@ async def look(resolver: NotingResolver, hostname: str, address: AddressSeen, se
     result = await spf.check(budget.spf, ip=ip, helo=hostname, sender=sender, receiver=_RECEIVER)
     name = await iprev(budget.iprev, ip)
     verdict = await check_stranger(budget, message, sender, result, name, time.time())
-    opinion = await ask_others(resolver, message, verdict, ip=ip, helo=hostname, sender=sender, receiver=_RECEIVER)
+    opinion = await ask_others(
+        budget.authors, message, verdict, ip=ip, helo=hostname, sender=sender, receiver=_RECEIVER
+    )
     return NextHopView(address, verdict, opinion, resolver.noted())

@@ -6,16 +6,15 @@ of that is pyspf's own; only the records come from our resolver.
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import spf
 
-from relay.dns import Answer, DnsFailure, Resolver
+from relay.cli.asking_thread import Ask, in_thread
+from relay.dns import DnsFailure, Resolver
 from relay.mail.address import normal_domain, split
 from relay.mail.reply import printable
 
@@ -40,18 +39,13 @@ class PyspfOpinion:
 
 async def ask_pyspf(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver: str) -> PyspfOpinion:
     """Have pyspf evaluate a sender, or the EHLO name for the null sender. Never raises for what is in DNS."""
-    loop = asyncio.get_running_loop()
-
-    def ask(name: str, rdtype: str) -> Answer:
-        return asyncio.run_coroutine_threadsafe(resolver.query(name, rdtype), loop).result()
-
     if sender:
         local, domain = split(sender)
         sender = f"{local}@{normal_domain(domain)}"
-    return await asyncio.to_thread(_check, ask, ip, helo, sender, receiver)
+    return await in_thread(resolver, lambda ask: _check(ask, ip, helo, sender, receiver))
 
 
-def _check(ask: Callable[[str, str], Answer], ip: str, helo: str, sender: str, receiver: str) -> PyspfOpinion:
+def _check(ask: Ask, ip: str, helo: str, sender: str, receiver: str) -> PyspfOpinion:
     def look_up(name: str, rdtype: str, strict: object = True, timeout: float = 0) -> list[tuple[tuple[str, str], Any]]:
         try:
             records = ask(name, rdtype).records

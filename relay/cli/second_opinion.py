@@ -13,7 +13,6 @@ from typing import cast
 from relay.authenticate import dmarc
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
-from relay.authenticate.dns_budget import Budget
 from relay.authenticate.spf import Result, SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.cli import dkimpy_opinion, pyspf_opinion
@@ -80,6 +79,7 @@ async def ask_others(
     """Ask the others about a message on the wire.
 
     Args:
+        resolver: within the budget of the examination, so that a question that failed is not asked again.
         ours: our verdict on it, with its SPF.
         ip, helo, sender, receiver: as for `relay.authenticate.spf.check`.
 
@@ -92,7 +92,7 @@ async def ask_others(
     spf = await ask_pyspf(resolver, ip=ip, helo=helo, sender=sender, receiver=receiver)
     dkim_verdicts = [DkimVerdict(one.result, normal_domain(one.domain)) for one in signatures.signatures]
     spf_verdict = replace(ours.spf, result=cast(Result, spf.result or "none"))
-    dmarc_verdict = await dmarc.check(Budget(resolver).authors, message, spf_verdict, dkim_verdicts)
+    dmarc_verdict = await dmarc.check(resolver, message, spf_verdict, dkim_verdicts)
     differences = (*_of_spf(ours.spf, spf), *_of_dkimpy(ours, signatures), *_of_dmarc(ours.dmarc, dmarc_verdict))
     return SecondOpinion(signatures, spf, dmarc_verdict, differences)
 

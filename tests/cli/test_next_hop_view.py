@@ -5,8 +5,9 @@ from __future__ import annotations
 from relay.cli.address_seen import AddressSeen
 from relay.cli.next_hop_view import look
 from relay.cli.noting_resolver import NotingResolver
-from relay.dns import StaticResolver
-from tests.cli.test_second_opinion import SIGNED, ZONE
+from relay.dns import DnsFailure, StaticResolver
+from tests.cli.test_second_opinion import KEY, SIGNED, ZONE
+from tests.resolvers import RecordingResolver
 
 
 async def test_a_look_evaluates_for_one_address() -> None:
@@ -33,3 +34,16 @@ async def test_for_the_null_sender_our_name_is_evaluated() -> None:
     view = await look(NotingResolver(StaticResolver(zone)), "mx.fwd.example", address, "", SIGNED)
     assert view.verdict.spf is not None and view.verdict.spf.identity == "helo"
     assert view.verdict.spf.result == view.opinion.spf.result == "pass"
+
+
+async def test_a_question_without_an_answer_is_asked_once() -> None:
+    """Each such question may take the whole timeout of the resolver."""
+    silent = {(name, "TXT"): DnsFailure("timeout") for name in (KEY.record_name, "shop.example", "_dmarc.shop.example")}
+    resolver = RecordingResolver({**ZONE, **silent})
+    view = await look(
+        NotingResolver(resolver), "mx.fwd.example", AddressSeen("192.0.2.1", "dns"), "a@shop.example", SIGNED
+    )
+    assert [signature.result for signature in view.opinion.dkimpy.signatures] == ["temperror"]
+    assert view.opinion.spf.result == "temperror" and view.opinion.differences == ()
+    for name, rdtype in silent:
+        assert resolver.asked.count((name, rdtype)) == 1
