@@ -15,7 +15,7 @@ from typing import Literal
 from relay.config.model import Config
 from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop
-from relay.dns import Resolver
+from relay.dns import DnsFailure, Resolver
 from relay.rewrite.our_addresses import public_addresses_of_name
 from relay.sending_addresses import Family, SendingAddress, is_private, kernel_choice, sending_addresses
 
@@ -31,12 +31,14 @@ class AddressSeen:
             has for our host name.
         behind: the private address that mail leaves from where `origin` is `dns`; empty if none is known.
         hosts: of the next hop, in the order in which they are tried; empty for a next hop without hosts.
+        problem: why DNS was of no help with a private address.
     """
 
     ip: str
     origin: Origin
     behind: str = ""
     hosts: tuple[Host, ...] = ()
+    problem: str = ""
 
     @property
     def is_hidden(self) -> bool:
@@ -56,7 +58,7 @@ async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> tu
     """The addresses, that of the first host first, and why they are not those of its hosts; empty if they are.
 
     Raises:
-        DnsFailure: our own name is needed, and cannot be looked up.
+        DnsFailure: no route leads anywhere, and our own name cannot be looked up.
     """
     problem = ""
     leaving: Sequence[tuple[SendingAddress, tuple[Host, ...]]] = ()
@@ -95,11 +97,15 @@ def _towards(config: Config, hosts: Sequence[Host]) -> Iterator[tuple[SendingAdd
 
 async def _outside(config: Config, resolver: Resolver, address: SendingAddress) -> Sequence[AddressSeen]:
     """What others see of an address that mail leaves from."""
+    problem = ""
     if address.private:
-        public = await public_addresses_of_name(resolver, config.hostname, address.family)
+        try:
+            public = await public_addresses_of_name(resolver, config.hostname, address.family)
+        except DnsFailure as failure:
+            public, problem = (), str(failure)
         if public:
             return [AddressSeen(ip, "dns", behind=address.ip) for ip in public]
-    return [AddressSeen(address.ip, "configured" if address.configured else "kernel")]
+    return [AddressSeen(address.ip, "configured" if address.configured else "kernel", problem=problem)]
 
 
 def _is_private(address: str) -> bool:

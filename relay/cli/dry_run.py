@@ -6,6 +6,7 @@ resolver that notes what is asked, a queue that keeps nothing, and a watch on th
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -161,7 +162,7 @@ async def dry_run(
     Raises:
         ConfigError: a file that the configuration names cannot be used.
         QueueUnavailable: the queue is asked for a stored sender, and does not answer.
-        DnsFailure: the next hop is to be looked at, and our own name cannot be looked up.
+        DnsFailure: the next hop is to be looked at, no route leads anywhere, and our own name cannot be looked up.
     """
     noting, queue = NotingResolver(resolver), _NoQueue()
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
@@ -257,5 +258,8 @@ async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way) 
     addresses, problem = await addresses_seen(stages.config, resolver, hop)
     asked = *way.asked, *resolver.noted()
     wire = b"".join(way.message.wire(way.on_top))
-    views = [await look(resolver, stages.config.hostname, address, way.sender, wire) for address in addresses]
+    views = await asyncio.gather(
+        *(look(NotingResolver(resolver), stages.config.hostname, address, way.sender, wire) for address in addresses)
+    )
+    resolver.noted()  # each view has its own
     return replace(way, views=tuple(views), address_problem=problem, asked=asked)

@@ -101,6 +101,7 @@ def _view(view: NextHopView) -> dict[str, Any]:
         "ip": view.ip,
         "address_from": address.origin,
         "behind": address.behind,
+        "address_problem": address.problem,
         "hosts": [{"name": host.name, "address": host.address, "port": host.port} for host in address.hosts],
         "checks": _checks(view.verdict),
         "second_opinion": _second_opinion(view.opinion),

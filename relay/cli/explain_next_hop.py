@@ -50,7 +50,8 @@ def _notes(view: NextHopView, problem: str) -> Iterator[str]:
     if problem:
         yield f"the one to anywhere, as this next hop has no host to ask about: {problem}"
     if view.address.is_hidden:
-        yield "it is private, and DNS has no public one for our name: what a NAT makes of it is not known"
+        why = view.address.problem or "DNS has no public one for our name"
+        yield f"it is private, and what a NAT makes of it is not known: {why}"
     if hosts := view.address.private_hosts:
         names = ", ".join(f"{host.name} [{host.address}]" for host in hosts)
         yield f"{names} may be in one network with us, and see {view.address.behind} itself"

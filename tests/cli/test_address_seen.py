@@ -116,7 +116,10 @@ async def test_without_any_route_it_is_what_dns_has() -> None:
     assert addresses == (AddressSeen("203.0.113.5", "dns"),) and "no route" in problem
 
 
-async def test_an_unanswered_question_for_our_name_is_raised(kernel: dict[str, str]) -> None:
+async def test_an_unanswered_question_for_our_name_leaves_the_private_address(kernel: dict[str, str]) -> None:
+    silent = {**ZONE, ("relay.test", "A"): DnsFailure("timeout")}
     kernel[FOUR.address] = "10.0.0.5"
+    assert (await seen(zone=silent))[0] == (AddressSeen("10.0.0.5", "kernel", hosts=(FOUR,), problem="timeout"),)
+    kernel.clear()
     with pytest.raises(DnsFailure):
-        await seen(zone={**ZONE, ("relay.test", "A"): DnsFailure("timeout")})
+        await seen(zone=silent)

@@ -49,7 +49,16 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "next_hop_view",
     }
     (shown,) = delivery["next_hop_view"]
-    assert shown.keys() == {"ip", "address_from", "behind", "hosts", "checks", "second_opinion", "dns"}
+    assert shown.keys() == {
+        "ip",
+        "address_from",
+        "behind",
+        "address_problem",
+        "hosts",
+        "checks",
+        "second_opinion",
+        "dns",
+    }
     assert (shown["ip"], shown["address_from"], shown["behind"]) == ("203.0.113.5", "dns", "10.0.0.5")
     assert shown["hosts"] == [{"name": "mx.d.example", "address": "8.8.8.8", "port": 25}]
     assert shown["second_opinion"]["differences"] == [

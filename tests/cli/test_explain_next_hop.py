@@ -53,7 +53,9 @@ def test_results_and_agreement_are_a_line_each() -> None:
 def test_doubts_about_the_address_are_said() -> None:
     lines = printed(AddressSeen("fd00::5", "kernel", hosts=(FAR,)), problem="d.example does not exist")
     assert lines[1].endswith("no host to ask about: d.example does not exist")
-    assert "it is private, and DNS has no public one for our name" in lines[2]
+    assert lines[2].endswith("what a NAT makes of it is not known: DNS has no public one for our name")
+    (_, note, *_) = printed(AddressSeen("fd00::5", "kernel", hosts=(FAR,), problem="AAAA: timeout"))
+    assert note.endswith("not known: AAAA: timeout")
     (note,) = [
         line for line in printed(AddressSeen("203.0.113.5", "dns", "10.0.0.5", (FAR, NEAR))) if "address" in line
     ]
