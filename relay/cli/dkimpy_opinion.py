@@ -22,12 +22,14 @@ from relay.mail.reply import printable
 NAME = f"dkimpy {version('dkimpy')}"
 
 SIGNATURES = 10  # of one message, as many as our own verification looks at
-# dkimpy runs regular expressions that take the square of the length of a run of white space, and cannot be stopped in
-# the midst of one: a second for a sum of squares as here. Honest messages have a hundredth of it.
-SQUARES = 10**9
+ARC_SETS = 50  # RFC 8617 section 4.2.1
+
+# dkimpy cannot be stopped, so it is not given what would take it minutes. Honest messages have a hundredth of both.
+SQUARES = 10**9  # sum over the runs of white space; its regular expressions take the square of each: a second
+LOOKUPS = 2 * 10**7  # colons times lines of the header; it looks for each name of h= through all fields: a second
 KEY_OCTETS = 2500  # of a key record; RSA of 8192 bits has 1400. Its arithmetic is in Python, and grows with the cube.
 
-_WHITE_SPACE = re.compile(rb"[ \t\r\n]++")
+_WHITE_SPACE = re.compile(rb"\s++")
 
 DkimResult = Literal["pass", "fail", "temperror"]
 ArcResult = Literal["none", "pass", "fail", "temperror"]
@@ -68,9 +70,21 @@ class DkimpyOpinion:
 
 async def ask_dkimpy(resolver: Resolver, content: bytes) -> DkimpyOpinion:
     """Have dkimpy verify a message. Never raises for what is in the message or in DNS."""
-    if sum(len(run) ** 2 for run in _WHITE_SPACE.findall(content)) > SQUARES:
-        return _unread("dkimpy was not asked: it would take too long for so much white space in one piece")
+    if excess := _excess(content):
+        return _unread(f"dkimpy was not asked: it would take too long for {excess}")
     return await in_thread(resolver, partial(_verify, content))
+
+
+def _excess(content: bytes) -> str:
+    """What dkimpy would take too long for; empty if there is nothing of that kind."""
+    header = content.partition(b"\r\n\r\n")[0]
+    if header.count(b":") * header.count(b"\n") > LOOKUPS:
+        return "so large a header"
+    if header.lower().count(b"\narc-seal:") > ARC_SETS:
+        return f"more than {ARC_SETS} ARC sets"
+    if sum(len(run) ** 2 for run in _WHITE_SPACE.findall(content)) > SQUARES:
+        return "so much white space in one piece"
+    return ""
 
 
 def _unread(problem: str) -> DkimpyOpinion:

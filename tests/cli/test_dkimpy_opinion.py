@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.cli.dkimpy_opinion import KEY_OCTETS, NAME, SIGNATURES, DkimpyOpinion, SignatureOpinion, ask_dkimpy
+from relay.cli.dkimpy_opinion import (
+    KEY_OCTETS,
+    LOOKUPS,
+    NAME,
+    SIGNATURES,
+    SQUARES,
+    DkimpyOpinion,
+    SignatureOpinion,
+    ask_dkimpy,
+)
 from relay.dns import DnsFailure, StaticResolver
 from relay.mail.message import Message
 from relay.sign.arc_seal import seal
@@ -94,16 +106,34 @@ async def test_a_header_that_it_cannot_read_is_an_opinion(content: bytes, said: 
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "excess"),
     [
-        SIGNED + b" " * 100_000 + b"x\r\n",
-        b"DKIM-Signature: v=1; b=" + b"\r\n " * 40_000 + b"\r\n" + PLAIN,
+        (SIGNED + b" " * 100_000 + b"x\r\n", "white space"),
+        (b"DKIM-Signature: v=1; b=" + b"\r\n " * 40_000 + b"\r\n" + PLAIN, "white space"),
+        (
+            b"DKIM-Signature: h=" + b":".join(b"%x" % n for n in range(9000)) + b"\r\n" + b"X:\r\n" * 9000 + PLAIN,
+            "header",
+        ),
+        (b"ARC-Seal: i=1\r\n" * 60 + PLAIN, "50 ARC sets"),
     ],
 )
-async def test_it_is_not_asked_where_it_would_never_end(content: bytes) -> None:
+async def test_it_is_not_asked_where_it_would_not_end(content: bytes, excess: str) -> None:
     began = time.perf_counter()
-    assert "was not asked" in (await ask(content)).problem
+    opinion = await ask(content)
+    assert opinion.problem.startswith("dkimpy was not asked: it would take too long for") and excess in opinion.problem
     assert time.perf_counter() - began < 2
+
+
+async def test_what_is_just_within_the_limits_takes_seconds_at_most() -> None:
+    count = math.isqrt(LOOKUPS // 2) - 20
+    content = b"X:\r\n" * count + PLAIN + b" " * math.isqrt(SQUARES - 10**6) + b"x\r\n"
+    tags = b"v=1; a=rsa-sha256; c=relaxed/relaxed; d=shop.example; s=s1; b=AAAA; bh=%b; h=%b" % (
+        base64.b64encode(Message(content).relaxed_body_hash),
+        b":".join(b"n%x" % n for n in range(count)),
+    )
+    opinion = await asyncio.wait_for(ask(b"DKIM-Signature: " + tags + b"\r\n" + content), 30)
+    (signature,) = opinion.signatures
+    assert (signature.result, signature.problem) == ("fail", "the signature does not verify")
 
 
 async def test_what_honest_messages_have_of_white_space_is_no_hindrance() -> None:
