@@ -23,7 +23,14 @@ def test_what_differs_with_every_run_does_not_count() -> None:
     assert readme_demo.comparable(other) == readme_demo.comparable(SHOWN)
 
 
-@pytest.mark.parametrize("changed", [("│ pass", "│ fail"), ("by dkimpy", "by us"), ("│RCPT TO", "│ RCPT TO")])
+def test_a_row_is_the_same_however_it_is_wrapped() -> None:
+    narrow = "│ARC │ a=b header.b=abcdefgh;   │\n│    │ arc=none │\nTitle\n│SPF │ pass │\n"
+    wide = '│ARC │ a=b │\n│ │ header.b="abc/efgh"; arc=none │\nTitle\n│SPF │ pass │\n'
+    assert readme_demo.comparable(narrow) == readme_demo.comparable(wide)
+    assert readme_demo.comparable(narrow) == ["ARC │ a=b header.b=VALUE; arc=none", "Title", "SPF │ pass"]
+
+
+@pytest.mark.parametrize("changed", [("│ pass", "│ fail"), ("by dkimpy", "by us"), ("RCPT TO", "RCPT")])
 def test_everything_else_counts(changed: tuple[str, str]) -> None:
     assert readme_demo.comparable(SHOWN.replace(*changed)) != readme_demo.comparable(SHOWN)
 

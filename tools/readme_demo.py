@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from difflib import unified_diff
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _BLOCK = re.compile(r"(It prints:\n\n```\n)(.*?)(```\n)", re.DOTALL)
 _DAYS, _MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _CHANGING = (
     (re.compile(r"SRS0=[\w+/-]{8}=[A-Z2-7]{2}="), "SRS0=HHHHHHHH=TT="),
-    (re.compile(r"\b(bh?)=[\w+/]+=*"), r"\1=VALUE"),
+    (re.compile(r"\b(bh?)=\"?[\w+/]+=*\"?"), r"\1=VALUE"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "HOST-HASH"),
     (re.compile(r"\b[0-9A-Z]{12}\b"), "QUEUE-ID"),
     (re.compile(rf"\b(?:{_DAYS})\b"), "DAY"),
@@ -63,11 +64,28 @@ def block(readme: str) -> str:
 
 
 def comparable(output: str) -> list[str]:
-    """Its lines, without what differs with every run."""
-    text = output
+    """Its lines, with each row of a table in one, and without what differs with every run."""
+    text = "\n".join(_rows(output))
     for pattern, constant in _CHANGING:
         text = pattern.sub(constant, text)
     return text.splitlines()
+
+
+def _rows(output: str) -> Iterator[str]:
+    """The lines, where those of one row are joined: a value that is quoted is wrapped otherwise."""
+    row: list[str] = []
+    for line in output.splitlines():
+        cells = [" ".join(cell.split()) for cell in line.split("│")[1:-1]]
+        if row and cells and not cells[0]:
+            row = [f"{cell} {more}".strip() for cell, more in zip(row, cells, strict=True)]
+            continue
+        if row:
+            yield " │ ".join(row)
+        row = cells
+        if not cells:
+            yield line
+    if row:
+        yield " │ ".join(row)
 
 
 if __name__ == "__main__":
