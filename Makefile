@@ -60,8 +60,9 @@ format: install ## rewrite in the house's format
 bench: install ## load figures on loopback
 	$(BIN)/python -m bench
 
-reference: install ## generate config/relay.toml, its page, and the manual pages
+reference: install ## generate config/relay.toml, its page, the manual pages, and README's output of the demo
 	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.readme_demo
 
 docs: install ## the docs as a site, links checked
 	$(BIN)/python -m pip install --quiet --group docs
