@@ -56,8 +56,10 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Serves a table with these keys: by default a socketmap."""
     async with AsyncExitStack() as stack:
 
-        async def serve(*, connections: int = 50, tokens: Tokens | None = None, **keys: Any) -> Served:
-            config = config_of(tmp_path, {"address": f"127.0.0.1:{free_port()}", **keys})
+        async def serve(
+            *, connections: int = 50, tokens: Tokens | None = None, senders: Any = None, **keys: Any
+        ) -> Served:
+            config = config_of(tmp_path, {"address": f"127.0.0.1:{free_port()}", **keys}, senders=senders or {})
             [table] = config.tables
             lookups = Lookups(config, Scheme("example.com", (b"tops3cr3t",)), Rates(config.srs), Metrics(), tokens)
             sock = open_table(table)

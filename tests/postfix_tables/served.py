@@ -14,13 +14,10 @@ from relay.network import host_port
 PATIENCE = 10.0  # seconds for what takes none
 
 
-def config_of(folder: Path, *tables: dict[str, Any]) -> Config:
-    """A configuration with these tables alone."""
-    data = {
-        "hostname": "mx.test",
-        "tables": list(tables),
-        "srs": {"domain": "example.com", "secrets_file": "srs.secret"},
-    }
+def config_of(folder: Path, *tables: dict[str, Any], **sections: Any) -> Config:
+    """A configuration with these tables, and no listener."""
+    srs = {"domain": "example.com", "secrets_file": "srs.secret"}
+    data = {"hostname": "mx.test", "tables": list(tables), "srs": srs, **sections}
     return Config.model_validate(data, context={"base": folder})
 
 
