@@ -56,11 +56,14 @@ class Tables:
         (self.relay.folder / "srs.secret").write_text("tops3cr3t\n")
         (self.relay.folder / "srs.secret").chmod(0o600)
 
-    def answered(self) -> int:
-        """How many senders were rewritten."""
-        _, metrics = self.relay.http("/metrics")
-        found = metrics.partition('srs_relay_table_lookups_total{map="forward",result="ok"} ')[2]
-        return int(float(found.partition("\n")[0]))
+    def wait_for_answers(self, count: int) -> None:
+        """Wait until this many senders were rewritten."""
+        sample = f'srs_relay_table_lookups_total{{map="forward",result="ok"}} {count}.0\n'
+        wait_until(lambda: sample in self.relay.http("/metrics")[1], f"{count} answers")
+
+    def wait_for_end_of(self, workers: list[int]) -> None:
+        """Wait until none of these workers is left."""
+        wait_until(lambda: not set(workers) & set(self.relay.workers()), "the end of the old workers")
 
     def hang_up(self) -> None:
         before = len(self.relay.events("reloaded"))
@@ -205,6 +208,11 @@ class Askers:
                 self.problems.append(f"waited {waited:.1f} s")
             self.answers += 1
 
+    def wait_for_more(self) -> None:
+        """Wait for answers to questions that were asked after the call."""
+        count = self.answers
+        wait_until(lambda: self.answers > count + 50, "more answers")
+
     @contextmanager
     def asking(self) -> Iterator[None]:
         for thread in self._threads:
@@ -225,9 +233,8 @@ def test_no_lookup_is_refused_while_the_relay_reloads(tables: Tables) -> None:
             tables.relay.config_file.write_text(text.replace('"workers" = 2', f'"workers" = {workers}'))
             old = tables.relay.workers()
             tables.hang_up()
-            wait_until(lambda gone=old: not set(gone) & set(tables.relay.workers()), "the end of the old workers")
-            count = askers.answers
-            wait_until(lambda least=count: askers.answers > least + 50, "more answers")
+            tables.wait_for_end_of(old)
+            askers.wait_for_more()
     assert askers.problems == []
 
 
@@ -286,10 +293,10 @@ def test_a_client_of_postfix_that_keeps_its_connection_goes_on_after_reloads(tab
         for number in range(3):
             client.stdin.write(f"user{number}@sender.example\n")
             client.stdin.flush()
-            wait_until(lambda count=number: tables.answered() == count + 1, "the answer")
+            tables.wait_for_answers(number + 1)
             old = tables.relay.workers()
             tables.hang_up()
-            wait_until(lambda gone=old: not set(gone) & set(tables.relay.workers()), "the end of the old workers")
+            tables.wait_for_end_of(old)
         client.stdin.close()
         found = client.stdout.read().splitlines()
     assert [line.partition("=sender.example=")[2] for line in found] == [f"user{n}@fwd.example" for n in range(3)]
