@@ -28,7 +28,7 @@ CONNECTIONS = 500  # of one table in one worker
 IDLE_SECONDS = 1800.0  # as PostSRSd 1.x; Postfix's socketmap client hangs up after 10 seconds
 REQUEST_SECONDS = 100.0  # for one request and for one reply (tcp_table(5))
 GRACE_SECONDS = 1.0  # for a request that is on its way while the worker stops
-_BUFFER_OCTETS = 4096  # read at once; twice as many may wait to be read, and to be sent
+_BUFFER_OCTETS = 2048  # read at once; twice as many may wait to be read, and to be sent
 _LINGER_OCTETS = 2**20  # read after a bad request, so that the client gets our reply and no reset
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _OUT_OF_FILES_PAUSE = 1.0  # seconds without accepting
@@ -170,10 +170,10 @@ class _Connection:
             return False
         for request in self._dialect.feed(data):
             if not isinstance(request, BadRequest):
-                self._writer.write(self._dialect.answer(await self._lookups.answer(request)))
+                self._send(self._dialect.answer(await self._lookups.answer(request)))
                 continue
             log.info("table_bad_request", problem=request.problem)
-            self._writer.write(self._dialect.refusal(request))
+            self._send(self._dialect.refusal(request))
             if request.final:
                 await self._close(linger=True)
                 return False
@@ -185,6 +185,10 @@ class _Connection:
             return False
         await asyncio.sleep(0)  # neither reading nor writing needs to have waited
         return True
+
+    def _send(self, reply: bytes) -> None:
+        if not self._writer.is_closing():  # uvloop raises RuntimeError where the client has gone
+            self._writer.write(reply)
 
     async def _read(self) -> bytes:
         """What the client sends next; empty at its end, and when it has been quiet or slow for too long."""
@@ -211,7 +215,7 @@ class _Connection:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                if linger:
+                if linger and not self._writer.is_closing():
                     self._writer.write_eof()
                     left = _LINGER_OCTETS
                     while left > 0 and (data := await self._reader.read(_BUFFER_OCTETS)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from relay.config.sections import TablesSection
 from relay.metrics import Metrics
@@ -20,6 +21,17 @@ from relay.rate import Rates
 from relay.srs.address import Scheme
 from tests.peers import free_port
 from tests.postfix_tables.served import PATIENCE, Client, config_of
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Connections are served on uvloop, which `serve` uses, and on asyncio's own event loop."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    if item.path.name == "test_server.py":
+        loops["asyncio"] = asyncio.new_event_loop
+    return loops
+
 
 Serve = Callable[..., Awaitable["Served"]]
 
