@@ -208,8 +208,8 @@ def folders_open_to_others(config: Config) -> list[Path]:
 
 
 def _queue_files(config: Config) -> list[Path]:
-    """The files of an SQLite queue; a PostgreSQL queue has none here."""
-    if not config.queue.url.startswith("sqlite:///"):
+    """The files of an SQLite queue; a PostgreSQL queue has none here, and without a listener there is no queue."""
+    if not config.takes_mail or not config.queue.url.startswith("sqlite:///"):
         return []
     path = config.queue.url.removeprefix("sqlite:///")
     return [Path(path + ending) for ending in ("", "-wal", "-shm")]
