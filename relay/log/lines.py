@@ -33,10 +33,14 @@ Render = Callable[[WrappedLogger, str, EventDict], bytes]
 
 
 def _arrange(event: EventDict, line: EventDict) -> None:
-    """Adds the fields to a line: queue id and envelope (`from`, `to`) first. None is left out, secrets are blanked."""
+    """Adds the fields to a line: queue id and envelope (`from`, `to`) first. None is left out, secrets are blanked.
+
+    Recipients are a list on every line, also a single one.
+    """
     for name, shown in _LEADING:
         if name in event:
-            line[shown] = event.pop(name)
+            value = event.pop(name)
+            line[shown] = [value] if shown == "to" and isinstance(value, str) else value
     for name, value in event.items():
         if value is not None:
             line[name] = value
@@ -107,7 +111,7 @@ def console(*, colour: bool) -> Render:
         exception = _exception(event.pop("exc_info", None))
         arranged: EventDict = {}
         _arrange(event, arranged)
-        fields = [f"{name}={_console_value(name, value)}" for name, value in arranged.items()]
+        fields = [f"{name}={_console_value(name, value)}" for name, value in arranged.items() if _is_shown(name, value)]
         if level not in ("debug", "info"):
             fields.insert(0, f"{marks.get(level, '')}{level}{reset}")
         clock = dim + time.strftime("%H:%M:%S") + reset
@@ -120,6 +124,11 @@ def console(*, colour: bool) -> Render:
     return render
 
 
+def _is_shown(name: str, value: object) -> bool:
+    """Whether the terminal shows a field: not where it is empty, but for the null sender."""
+    return name == "from" or not (isinstance(value, str | list | tuple | dict) and not value)
+
+
 def _console_value(name: str, value: object) -> str:
     """A value that cannot be taken for another one or for another field.
 
@@ -128,8 +137,10 @@ def _console_value(name: str, value: object) -> str:
     """
     if isinstance(value, list | tuple):
         return ",".join(_list_item(name, item) for item in value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = value if isinstance(value, str) else str(_plain(value))
-    address = name in ("from", "to")
+    address = name in ("from", "to") and isinstance(value, str)
     risky = _TO_QUOTE.search(text.replace("=", "") if address else text) or visible(text) != text
     if risky or not (text or address):
         return quoted(text)
