@@ -118,7 +118,7 @@ def console(*, colour: bool) -> Render:
         line = f"{clock} {queue_id:<12} {step:<13} {' '.join(fields)}".rstrip()
         if exception is not None:
             trace = structlog.processors.format_exc_info(None, level, {"exc_info": exception})["exception"]
-            line += "".join("\n    " + visible(row) for row in trace.splitlines())
+            line += "".join("\n    | " + visible(row) for row in trace.splitlines())  # no row looks like a line
         return _without_passwords(line.encode()) + b"\n"
 
     return render
