@@ -26,6 +26,7 @@ _HIDDEN = frozenset({"authorization", "password", "private_key", "secret", "secr
 _LEADING = (("id", "id"), ("sender", "from"), ("recipient", "to"), ("to", "to"))
 _URL_PASSWORD = re.compile(rb'(://[^\s:/@"]*:)[^\s/@"]+(?=@)')
 _TO_QUOTE = re.compile(r'[\s"\\=<>]')  # ends a value on the terminal, or makes two of it
+_MESSAGE_ID = re.compile(r"<[!#-;=?-\[\]-~]+>")  # an ordinary one, which brings its own angle brackets
 _DIM, _RED, _YELLOW, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -140,6 +141,8 @@ def _console_value(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = value if isinstance(value, str) else str(_plain(value))
+    if name == "message_id" and _MESSAGE_ID.fullmatch(text):
+        return text
     address = name in ("from", "to") and isinstance(value, str)
     risky = _TO_QUOTE.search(text.replace("=", "") if address else text) or visible(text) != text
     if risky or not (text or address):

@@ -13,7 +13,7 @@ from relay.srs import address as srs
 from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import ROOT, RelayProcess
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, SECRET, SENDER, World, opened
+from tests.journeys.world import MAILBOX, SENDER, opened
 from tests.peers import needs, program, wait_until
 
 pytestmark = [pytest.mark.slow, needs("fail2ban-regex")]
@@ -39,7 +39,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[Path]:
         relay = world.relay(aliases=ALIASES, log={"format": request.param}, limits={"errors": 200})
         world.start(RecordingSink(MAILBOX, world.port))
         _honest(relay)
-        _others(world, relay)
+        _others(relay)
         wait_until(lambda: relay.log_text.count("disconnect") >= 8, "the ends of all sessions")
         relay.stop()
         yield relay.folder / "log"
@@ -53,7 +53,7 @@ def _honest(relay: RelayProcess) -> None:
         assert client("QUIT").code == 221
 
 
-def _others(world: World, relay: RelayProcess) -> None:
+def _others(relay: RelayProcess) -> None:
     def client(source: str) -> Dialogue:
         return Dialogue((relay.address, relay.port), source=source)
 
