@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 FAST   := -q -m 'not peer and not slow'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint coverage mutants matrix dist format bench reference docs clean
+.PHONY: help install demo test check lint coverage mutants matrix dist format bench reference samples docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,9 +60,11 @@ format: install ## rewrite in the house's format
 bench: install ## load figures on loopback
 	$(BIN)/python -m bench
 
-reference: install ## generate config/relay.toml, its page, the manual pages, and README's output of the demo
+reference: install ## generate config/relay.toml, its page, and the manual pages
 	$(BIN)/python -m tools.reference
-	$(BIN)/python -m tools.readme_demo
+
+samples: install ## put what the demo prints and logs into README.md and docs/operating.md
+	$(BIN)/python -m tools.samples
 
 docs: install ## the docs as a site, links checked
 	$(BIN)/python -m pip install --quiet --group docs

@@ -88,7 +88,8 @@ def has_postmaster(config: Config, files: Files) -> bool:
     if config.routes.postmaster and not table.lists(address):
         address = config.routes.postmaster
         elsewhere = domain_of(address) not in table.domains
-    return elsewhere or domain_of(address) in config.routes.domains or table.matches(address)
+    is_known = elsewhere or domain_of(address) in config.routes.domains or table.matches(address)
+    return is_known and table.rejection(address) is None
 
 
 def work(setup: WorkerSetup) -> int:

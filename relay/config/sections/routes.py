@@ -64,6 +64,7 @@ class RoutesSection(Section):
     ends in .toml:
 
         alice@fwd.example   alice@mailbox.example
+        bob@fwd.example     REJECT Bob has left
 
     It is read again when it changes. A line that is wrong is named in the log, and its address gets 451 4.3.5 until it
     is mended. Default: no aliases."""
