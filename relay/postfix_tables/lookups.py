@@ -67,8 +67,17 @@ class Lookups:
         """The answer to a lookup, counted and logged. Whatever the key is, nothing is raised."""
         answer = await self._answer(request)
         self._metrics.table_lookups.add((request.map, answer.result))
-        say = log.debug if answer.result in ("ok", "notfound") else log.info
-        say("table_lookup", map=request.map, key=request.key.decode("utf-8", "replace"), **_told(answer))
+        told = log.bind(
+            map=request.map,
+            key=request.key.decode("utf-8", "replace"),
+            result=answer.result,
+            address=answer.address or None,
+            problem=answer.problem or None,
+        )
+        if answer.result in ("ok", "notfound"):
+            told.debug("table_lookup")
+        else:
+            told.info("table_lookup")
         return answer
 
     async def _answer(self, request: Request) -> Answer:
@@ -133,9 +142,3 @@ def _as_address(key: str) -> str:
 
 def _result(error: SrsError) -> Result:
     return "forged" if isinstance(error, Forged) else "expired" if isinstance(error, Expired) else "malformed"
-
-
-def _told(answer: Answer) -> dict[str, str]:
-    """What the log says of an answer."""
-    told = {"result": answer.result, "address": answer.address, "problem": answer.problem}
-    return {name: value for name, value in told.items() if value}

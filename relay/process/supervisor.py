@@ -107,7 +107,7 @@ class Supervisor:
         self._workers.begin_generation(self._config.workers)
         self._start_missing()
         listen, tables = ([each.address for each in places] for places in (self._config.listen, self._config.tables))
-        log.info("ready", workers=len(self._workers.alive), listen=listen, **({"tables": tables} if tables else {}))
+        log.info("ready", workers=len(self._workers.alive), listen=listen, tables=tables or None)
         while True:
             received = signal.sigtimedwait(SIGNALS, self._seconds_until_next())
             match received.si_signo if received is not None else 0:

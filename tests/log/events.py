@@ -44,7 +44,13 @@ def logged_events() -> dict[str, Event]:
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args):
                 continue
             logger = ast.unparse(call.func.value)
-            if call.func.attr not in LEVELS or logger.split(".")[-1] not in ("log", "_log", "bound", "get_logger()"):
+            if call.func.attr not in LEVELS or logger.split(".")[-1] not in (
+                "log",
+                "_log",
+                "bound",
+                "told",
+                "get_logger()",
+            ):
                 continue
             for name in _names(call.args[0]):
                 event = events.setdefault(name, Event())
