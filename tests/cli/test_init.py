@@ -16,7 +16,8 @@ import dns.zone
 import pytest
 
 from relay import cli
-from relay.cli import init
+from relay.cli import host_addresses, init_site
+from relay.cli.host_addresses import Host
 from relay.config.file import load
 from relay.route.alias_file import parse_virtual
 from relay.sign import keys
@@ -26,13 +27,14 @@ from relay.srs.configured_scheme import read_secrets, scheme_from_config
 
 GENERATE = keys.generate
 PEM = GENERATE("rsa2048")
+HOST = Host({"ipv4": None, "ipv6": None}, lambda ip: False)
 FILES = ["aliases", "dkim/relay1.pem", "relay.toml", "srs.secret"]
 
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: "mx.fwd.example")
-    monkeypatch.setattr(init, "_own_addresses", lambda: iter(()))
+    monkeypatch.setattr(host_addresses, "look", lambda: HOST)
     monkeypatch.setattr(keys, "generate", lambda kind: PEM)  # a fresh one takes half a second
 
 
@@ -269,8 +271,8 @@ def test_it_listens_where_this_user_and_this_host_can(
     ipv6: bool,
     listen: list[str],
 ) -> None:
-    monkeypatch.setattr(init, "_may_bind", lambda port: may)
-    monkeypatch.setattr(init, "_has_ipv6", lambda: ipv6)
+    monkeypatch.setattr(init_site, "may_bind", lambda port: may)
+    monkeypatch.setattr(init_site, "has_ipv6", lambda: ipv6)
     assert cli.run(["init", str(folder)]) == 0
     assert [listener.address for listener in load(folder / "relay.toml", {}).listen] == listen
     assert ("2525" in capsys.readouterr().err) is not may
