@@ -11,6 +11,7 @@ from tools.reference.commented_file import commented_file
 from tools.reference.examples import example_files
 from tools.reference.file_manual import file_manual
 from tools.reference.page import page
+from tools.reference.parts import pages
 
 ROOT = Path(__file__).parents[2]
 FILES: dict[str, Callable[[], str]] = {
@@ -20,6 +21,7 @@ FILES: dict[str, Callable[[], str]] = {
     "man/relay.toml.5": file_manual,
     "man/srs-relay.1": command_manual,
     **example_files(),
+    **pages(),
 }
 
 
