@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay.config.model import Config
@@ -33,8 +33,13 @@ class MissingKey:
 
 
 def missing_keys(config: Config) -> tuple[MissingKey, ...]:
-    """The keys of `[[dkim]]` and `[arc]` whose files are not there."""
-    return tuple(key for key in _named(config) if not key.path.exists())
+    """The keys of `[[dkim]]` and `[arc]` whose files are not there, each once."""
+    missing = dict[str, MissingKey]()
+    for key in _named(config):
+        if not key.path.exists():
+            first = missing.setdefault(key.record_name, key)
+            missing[key.record_name] = replace(first, seals=first.seals or key.seals)
+    return tuple(missing.values())
 
 
 def read_present(config: Config) -> Signer:

@@ -81,7 +81,7 @@ def test_without_a_given_address_those_of_the_host_count(
         ([V4], host(V4B, has=[V4]), ["from 203.0.113.5 (delivery.source_ipv4)"]),
         ([V4], host(), ["no route to the world by IPv4"]),
         ([], host(V4, V6), ["from 203.0.113.5 and 2001:db8:5::5"]),
-        ([], host(NAT), ["10.0.0.5, which is private", "--address IP"]),
+        ([], host(NAT), ["10.0.0.5, which is private", "with --force and --address IP"]),
         ([], host(), ["no route to the world", "--address IP"]),
     ],
 )

@@ -13,10 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import dns.rdatatype
-import dns.zone
 import pytest
-from dns.rdtypes.txtbase import TXTBase
 
 from relay import cli
 from relay.cli.zone import ZoneServer
@@ -26,37 +23,11 @@ from relay.process.files import read_signer
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 from tests import corpus
+from tests.cli.key_commands import CONFIG, PEM, filled, ran, refused, texts
 from tests.judges import dkimpy
 
 GENERATE = keys.generate
-PEM = {"rsa2048": corpus.RSA_PEM, "ed25519": corpus.ED25519_PEM, "rsa4096": corpus.RSA_PEM}
 DAY = 86400.0
-
-CONFIG = """\
-# Ours.
-hostname = "mx.fwd.example"  # as in DNS
-listen = [{address = "127.0.0.1:2525"}]
-srs = {domain = "fwd.example", secrets_file = "srs.secret"}
-
-# The keys.
-[[dkim]] # the first
-domain = "FWD.example"
-selector = "relay1"
-private_key = "relay1.pem"  # made by init
-#sign = ["fwd.example"]
-
-# --- DNS ---
-
-[dns]
-nameservers = ["127.0.0.1:9"]
-
-# The other brand.
-[[dkim]]
-domain = "brand.example"
-selector = "b2025"
-private_key = "relay1.pem"
-sign = ["brand.example", "*.brand.example"]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -66,33 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "srs.secret").write_text("secret\n")
-    (tmp_path / "relay1.pem").write_bytes(corpus.RSA_PEM)
-    (tmp_path / "relay.toml").write_text(CONFIG)
-    return tmp_path
-
-
-def ran(folder: Path, *args: str) -> int:
-    return cli.run(["keys", *args, "--config", str(folder / "relay.toml")])
-
-
-def refused(folder: Path, capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """The one line that says why."""
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert ran(folder, *args) != 0
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    [line] = capsys.readouterr().err.splitlines()
-    return line
-
-
-def texts(zone: str) -> dict[str, str]:
-    """The TXT records in a zone file."""
-    parsed = dns.zone.from_text(zone, origin="example", relativize=False, check_origin=False)
-    return {
-        name.to_text(omit_final_dot=True): b"".join(rdata.strings).decode()
-        for name, _, rdata in parsed.iterate_rdatas(dns.rdatatype.TXT)
-        if isinstance(rdata, TXTBase)
-    }
+    return filled(tmp_path)
 
 
 def toml_date(days: float) -> str:
@@ -144,103 +89,9 @@ def test_no_selector_is_taken_twice_and_no_file_is_replaced(folder: Path, capsys
     )
 
 
-MISSING = """
-[[dkim]]
-domain = "fwd.example"
-selector = "relay9"
-private_key = "deep/new.pem"
-
-[[dkim]]
-domain = "third.example"
-selector = "t1"
-private_key = "deep/new.pem"
-
-[arc]
-domain = "fwd.example"
-selector = "arc1"
-private_key = "arc1.pem"
-"""
-
-
-@pytest.fixture
-def lacking(folder: Path) -> Path:
-    """The folder, with a configuration that names keys, a secret and aliases that are not there."""
-    (folder / "relay.toml").write_text(CONFIG + MISSING + '[routes]\naliases = "aliases"\n')
-    (folder / "srs.secret").unlink()
-    return folder
-
-
-def test_the_keys_that_the_configuration_names_are_made_where_it_names_them(
-    lacking: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (lacking / "relay.toml").read_bytes()
-    assert ran(lacking, "new") == 0
-    printed = capsys.readouterr()
-    assert list(texts(printed.out)) == [
-        "relay9._domainkey.fwd.example",
-        "t1._domainkey.third.example",
-        "arc1._domainkey.fwd.example",
-    ]
-    assert "[[dkim]]" not in printed.out
-    for name in ("deep/new.pem", "arc1.pem"):
-        assert stat.S_IMODE((lacking / name).stat().st_mode) == 0o600
-        assert (lacking / name).read_bytes() == corpus.RSA_PEM
-    assert not (lacking / "dkim").exists()
-    assert (lacking / "relay.toml").read_bytes() == before
-    assert ran(lacking, "new") == 0
-    assert "[[dkim]]" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("args", "made"),
-    [
-        (["--domain", "third.example"], ["deep/new.pem"]),
-        (["--selector", "arc1"], ["arc1.pem"]),
-        (["--domain", "fwd.example"], ["arc1.pem", "deep/new.pem"]),
-        (["--domain", "other.example"], ["dkim/other.example.relay1.pem"]),
-        (["--out", "{}/mine.pem"], ["mine.pem"]),
-        (["--selector", "mine1"], ["dkim/fwd.example.mine1.pem"]),
-    ],
-)
-def test_options_say_which_key_is_made(lacking: Path, args: list[str], made: list[str]) -> None:
-    assert ran(lacking, "new", *(arg.format(lacking) for arg in args)) == 0
-    pems = {str(path.relative_to(lacking)) for path in lacking.rglob("*.pem")} - {"relay1.pem"}
-    assert sorted(pems) == made
-
-
-def test_a_new_selector_is_not_that_of_a_key_without_a_file(lacking: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran(lacking, "new", "--out", str(lacking / "mine.pem")) == 0
-    assert "relay10._domainkey.fwd.example" in texts(capsys.readouterr().out.partition("\n\n")[0])
-
-
-def test_arc_gets_no_ed25519_key(lacking: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ARC takes RSA keys only" in refused(lacking, capsys, "new", "--algorithm", "ed25519")
-    assert ran(lacking, "new", "--algorithm", "ed25519", "--domain", "third.example") == 0
-    assert (lacking / "deep" / "new.pem").read_bytes() == corpus.ED25519_PEM
-
-
 def test_a_wrong_algorithm_is_told_the_choices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(folder, capsys, "new", "--algorithm", "wrong")
     assert "--algorithm': 'wrong' is not one of 'rsa2048', 'rsa4096', 'ed25519'" in line
-
-
-def test_keys_without_files_are_listed(lacking: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran(lacking, "list", "--json") == 0
-    rows = {row["record"]: row for row in json.loads(capsys.readouterr().out)}
-    assert [row["state"] for row in rows.values()] == ["active", "active", "missing", "missing", "missing"]
-    assert rows["arc1._domainkey.fwd.example"]["arc"] is True
-    assert rows["t1._domainkey.third.example"]["signs"] == ["third.example"]
-    assert ran(lacking, "list") == 0
-    assert f"no key: {lacking}/arc1.pem is missing; `srs-relay keys new` makes it" in capsys.readouterr().out
-
-
-def test_records_of_keys_without_files_are_said_to_be_missing(
-    lacking: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ran(lacking, "dns") == 0
-    printed = capsys.readouterr()
-    assert list(texts(printed.out)) == ["relay1._domainkey.fwd.example", "b2025._domainkey.brand.example"]
-    assert "arc1._domainkey.fwd.example has no key" in printed.err and "`srs-relay keys new` makes it" in printed.err
 
 
 @pytest.mark.parametrize("command", ["", "new", "list", "dns", "rotate"])

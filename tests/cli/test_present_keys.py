@@ -54,3 +54,9 @@ def test_where_none_is_there_all_are_missing(tmp_path: Path) -> None:
     config = loaded(tmp_path)
     assert [key.selector for key in missing_keys(config)] == ["relay1", "b1", "arc1"]
     assert read_present(config).keys == ()
+
+
+def test_a_key_that_signs_and_seals_is_missing_once(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(CONFIG.replace("arc1", "relay1"))
+    config = load(tmp_path / "relay.toml", {}, require_files=False)
+    assert [(key.selector, key.seals) for key in missing_keys(config)] == [("relay1", True), ("b1", False)]

@@ -23,7 +23,11 @@ class Mailbox:
     """Takes every message and prints what is known about it."""
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        ip, sender, helo = str((session.peer or ("",))[0]), (envelope.mail_from or "").strip("<>"), str(session.host_name)
+        ip, sender, helo = (
+            str((session.peer or ("",))[0]),
+            (envelope.mail_from or "").strip("<>"),
+            str(session.host_name),
+        )
         asker = sender or f"postmaster@{helo}"
         result, *_ = await asyncio.to_thread(spf.check2, i=ip, s=asker, h=helo)
         seen = {"ip": ip, "helo": helo, "sender": sender, "recipients": envelope.rcpt_tos, "spf": result}
