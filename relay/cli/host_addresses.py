@@ -137,9 +137,7 @@ def _without_family(families: Sequence[Family], host: Host) -> Iterator[str]:
         return
     other: Family = "ipv6" if families[0] == "ipv4" else "ipv4"
     line = f"mail leaves by {NAMES[families[0]]} alone (delivery.families)"
-    if other == "ipv4":
-        line += ", and hosts without IPv6 get none, unless there is a smarthost"
-    unused = host.choice[other]
+    unused = _lasting_choice(other, host) or host.choice[other]
     if unused is None:
         yield f"{line}, since no {NAMES[other]} address is known"
     elif _private(unused):
@@ -149,6 +147,8 @@ def _without_family(families: Sequence[Family], host: Host) -> Iterator[str]:
             f"{line}: mail from {unused} would have neither SPF nor PTR;"
             f" {_AGAIN} --address for each of the two uses both"
         )
+    if other == "ipv4":
+        yield "hosts that have no IPv6 get no mail from here, unless there is a smarthost (delivery.smarthost)"
 
 
 def _sources(published: Sequence[str], host: Host) -> dict[Family, str]:

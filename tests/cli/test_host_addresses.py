@@ -75,7 +75,7 @@ def test_without_a_given_address_those_of_the_host_count(
         ([V4], host(V4, V6), ["mail leaves from 203.0.113.5", "by IPv4 alone", f"mail from {V6} would have neither"]),
         ([V4], host(V4), ["no IPv6 address is known"]),
         ([V4], host(V4, ULA), ["since fd00::5 is private"]),
-        ([V6], host(V4, V6), ["hosts without IPv6 get none"]),
+        ([V6], host(V4, V6), ["hosts that have no IPv6 get no mail"]),
         ([V4], host(NAT), ["from 10.0.0.5, and a NAT has to make 203.0.113.5 of it"]),
         ([V4], host(V4B), ["does not have 203.0.113.5", "leaves from 198.51.100.9", "--address 198.51.100.9"]),
         ([V4], host(V4B, has=[V4]), ["from 203.0.113.5 (delivery.source_ipv4)"]),

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -185,3 +186,68 @@ def test_mail_of_the_first_day_passes_spf_behind_us(
     assert str(seen["sender"]).startswith("SRS0=")
     again = hosts.relay("dns", "--config", f"{folder}/relay.toml")
     assert sorted(again.stdout.splitlines()) == sorted(printed.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("setup", "arguments", "records", "delivery", "said"),
+    [
+        (
+            ["ip address add 10.0.0.5/24 dev wan", "ip route add default via 10.0.0.1"],
+            [],
+            [";mx.fwd.example. 3600 IN A 192.0.2.1"],
+            {},
+            "mail leaves from 10.0.0.5, which is private",
+        ),
+        (
+            ["ip address add 10.0.0.5/24 dev wan", "ip route add default via 10.0.0.1"],
+            ["--address", "203.0.113.5"],
+            ["mx.fwd.example. 3600 IN A 203.0.113.5"],
+            {"families": ["ipv4"]},
+            "mail leaves from 10.0.0.5, and a NAT has to make 203.0.113.5 of it",
+        ),
+        (
+            [
+                "ip address add 203.0.113.9/24 dev wan",
+                "ip address add 203.0.113.5/24 dev wan",
+                "ip route add default via 203.0.113.1",
+            ],
+            ["--address", "203.0.113.5"],
+            ["mx.fwd.example. 3600 IN A 203.0.113.5"],
+            {"families": ["ipv4"], "source_ipv4": "203.0.113.5"},
+            "mail leaves from 203.0.113.5 (delivery.source_ipv4)",
+        ),
+        (
+            [
+                "sysctl -qw net.ipv6.conf.wan.use_tempaddr=2",
+                "ip address add 2001:db8:5::5/64 dev wan nodad mngtmpaddr",
+                "ip -6 route add default via 2001:db8:5::1 dev wan",
+            ],
+            [],
+            ["mx.fwd.example. 3600 IN AAAA 2001:db8:5::5"],
+            {"families": ["ipv6"], "source_ipv6": "2001:db8:5::5"},
+            "mail leaves from 2001:db8:5::5",
+        ),
+        ([], [], [";mx.fwd.example. 3600 IN A 192.0.2.1"], {}, "this host has no route to the world"),
+    ],
+    ids=["NAT", "NAT-given", "second-address", "temporary-address", "no-network"],
+)
+def test_init_says_what_it_finds(
+    stack: ExitStack,
+    tmp_path: Path,
+    setup: list[str],
+    arguments: list[str],
+    records: list[str],
+    delivery: dict[str, object],
+    said: str,
+) -> None:
+    host = Namespace()
+    stack.callback(host.close)
+    for command in ["ip link add wan type veth peer name far", "ip link set wan up", "ip link set far up", *setup]:
+        host.run(*command.split())
+    names = ["--domain", "fwd.example", "--hostname", "mx.fwd.example"]
+
+    printed = host.run(sys.executable, "-m", "relay", "init", str(tmp_path), *names, *arguments)
+
+    assert [line for line in printed.stdout.splitlines() if re.search(" IN A+ ", line)] == records
+    assert tomllib.loads((tmp_path / "relay.toml").read_text()).get("delivery", {}) == delivery
+    assert said in printed.stderr
