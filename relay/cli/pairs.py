@@ -19,6 +19,8 @@ class PairsCommand(TyperCommand):
     """A command that joins the two values of such an option before its arguments are read."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # words are completed, and the second value may not be there yet
+            return super().parse_args(ctx, args)
         names = {
             name
             for parameter in self.params

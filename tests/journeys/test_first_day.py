@@ -218,7 +218,7 @@ def test_mail_of_the_first_day_passes_spf_behind_us(
         ),
         (
             [
-                "sysctl -qw net.ipv6.conf.wan.use_tempaddr=2",
+                "echo 2 > /proc/sys/net/ipv6/conf/wan/use_tempaddr",
                 "ip address add 2001:db8:5::5/64 dev wan nodad mngtmpaddr",
                 "ip -6 route add default via 2001:db8:5::1 dev wan",
             ],
@@ -243,7 +243,7 @@ def test_init_says_what_it_finds(
     host = Namespace()
     stack.callback(host.close)
     for command in ["ip link add wan type veth peer name far", "ip link set wan up", "ip link set far up", *setup]:
-        host.run(*command.split())
+        host.run("sh", "-c", command)
     names = ["--domain", "fwd.example", "--hostname", "mx.fwd.example"]
 
     printed = host.run(sys.executable, "-m", "relay", "init", str(tmp_path), *names, *arguments)
