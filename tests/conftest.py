@@ -1,8 +1,15 @@
-"""What every test has in common: the mark of `tests.peers.needs`, the order of files, and Hypothesis's settings."""
+"""What every test has in common: the mark of `tests.peers.needs`, the order of files, Hypothesis's settings, and that
+logging stays as it was: a command that a test runs configures it."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.peers import require
@@ -30,3 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         require(*mark.args, **mark.kwargs)
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    handlers, level, hook, thread_hook = logging.root.handlers, logging.root.level, sys.excepthook, threading.excepthook
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    logging.root.handlers, logging.root.level, sys.excepthook = handlers, level, hook
+    threading.excepthook = thread_hook
