@@ -26,3 +26,9 @@ class Site:
     addresses: tuple[SendingAddress, ...]
     now: float
     path: str = ""
+
+    @property
+    def mail_host(self) -> str:
+        """The name of the mail server, for records to publish; a placeholder with tables alone, where it is another
+        one."""
+        return self.config.hostname if self.config.takes_mail else "NAME-OF-THE-MAIL-SERVER"
