@@ -57,7 +57,7 @@ def shown(page: str) -> dict[str, str]:
 
 
 def comparable(block: str) -> str:
-    """A sample without what differs from run to run, and with single blanks, since cells of a table are padded.
+    """A sample without what differs from run to run, and with few blanks, since cells of a table are padded.
 
     Queue ids are numbered, so that equal ones stay equal.
     """
@@ -66,7 +66,7 @@ def comparable(block: str) -> str:
         text = pattern.sub(constant, text)
     numbers: dict[str, str] = {}
     text = _ID.sub(lambda match: numbers.setdefault(match[0], f"ID{len(numbers):010}"), text)
-    return re.sub(" +", " ", text)
+    return re.sub(" *│ *", "│", re.sub(" +", " ", text))
 
 
 def _lines_of(log: Sequence[Line], queue_id: str) -> list[Line]:
