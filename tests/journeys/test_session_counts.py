@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -67,8 +68,11 @@ def test_they_are_the_same(world: World) -> None:
     def theirs() -> list[str]:
         return re.findall(rf"disconnect from unknown\[{re.escape(SENDER)}\] (.*)", postfix.log)
 
+    def both(count: int) -> Callable[[], bool]:
+        return lambda: len(ours()) == len(theirs()) == count
+
     for number, dialogue in enumerate(DIALOGUES, 1):
         _say(relay.address, relay.port, dialogue)
         _say(ADDRESS, postfix.port, dialogue)
-        wait_until(lambda count=number: len(ours()) == len(theirs()) == count, "both lines")
+        wait_until(both(number), "both lines")
         assert ours()[-1] == theirs()[-1], dialogue
