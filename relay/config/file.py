@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from relay.config import problems, toml_error
+from relay.config.keys import ENV_PREFIX, in_environment
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
+from relay.config.values import host_name
 
-ENV_PREFIX = "RELAY_"
+UNREADABLE = "run the command as the user of the relay, or name another file with --config"
 
 
 def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
@@ -36,10 +39,13 @@ def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
         return parse("", None, environ)
     try:
         return parse(path.read_text(encoding="utf-8"), path, environ)
+    except PermissionError as error:
+        raise ConfigError(f"{path}: {error.strerror}: {UNREADABLE}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line}: not UTF-8: save the file in that encoding") from None
 
 
 def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -> Config:
@@ -48,44 +54,34 @@ def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {toml_error.explain(text, error)}") from None
     data = _merge(data, _from_environment(environ))
-    data.setdefault("hostname", socket.getfqdn())
+    no_name = _set_host_name(data)
     data.setdefault("queue", {})  # its default url is a relative path, which validation resolves
     base = path.absolute().parent if path is not None else Path.cwd()
     try:
         config = Config.model_validate(data, context={"base": base})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, environ, error))) from None
+        raise ConfigError("\n".join(problems.lines(error, path, environ))) from None
+    if no_name:
+        raise ConfigError(
+            f"{path or 'environment'}: hostname: this key is required, because the system's own name will not do: {no_name}"
+        )
     _require_files(config)
     return _with_trusted_hosts(config)
 
 
-_MESSAGES = {  # in place of what pydantic says
-    "extra_forbidden": "unknown key",
-    "missing": "this key is required",
-    "tuple_type": 'an array is needed, like ["…"]',
-    "dict_type": "a table is needed, not one value",
-    "model_type": "a table is needed, not one value",
-    "too_short": "one at least is needed",
-}
-
-
-def _explain(path: Path | None, environ: Mapping[str, str], error: ValidationError) -> list[str]:
-    """A line for each problem: the file or the variable, the key, and what is wrong."""
-    lines = []
-    problems = error.errors()
-    for problem in problems:
-        if problem["type"] == "too_short" and any(
-            other["loc"][:1] == problem["loc"] != other["loc"] for other in problems
-        ):
-            continue  # the problems of the items are reported, and are the reason why the array is too short
-        parts = [str(part) for part in problem["loc"] if part != "[key]"]
-        variables = (ENV_PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1))
-        source = next((name for name in variables if name in environ), path or "environment")
-        said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        lines.append(f"{source}: {'.'.join(parts) or 'configuration'}: {_MESSAGES.get(problem['type'], said)}")
-    return lines
+def _set_host_name(data: dict[str, Any]) -> str:
+    """Set `hostname` where it is missing; returns why the name of the system cannot be used, or nothing."""
+    if "hostname" in data:
+        return ""
+    data["hostname"] = own = socket.getfqdn()
+    try:
+        host_name(own)
+    except ValueError as error:
+        data["hostname"] = "hostname.invalid"
+        return str(error)
+    return ""
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -103,13 +99,16 @@ def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
     for name, text in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX):
             continue
+        path = name.removeprefix(ENV_PREFIX).lower().split("__")
+        *tables, key = path
         value: Any = text
         if text[:1] in ("[", "{"):
             try:
                 value = json.loads(text)
             except json.JSONDecodeError as error:
-                raise ConfigError(f"environment: {name}: not valid JSON: {error}") from None
-        *tables, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+                written = in_environment(path)
+                mend = f"; it is written {written}" if written else ""
+                raise ConfigError(f"environment: {name}: not valid JSON: {error}{mend}") from None
         table = data
         for part in tables:
             table = table.setdefault(part, {})

@@ -32,7 +32,7 @@ from relay.config.sections import (
     TlsSection,
     Unforwardable,
 )
-from relay.config.values import AuthservId, DomainName
+from relay.config.values import AuthservId, HostName
 from relay.network import Endpoint
 
 
@@ -52,9 +52,9 @@ class Config(Section):
     A `title` begins a new part of the configuration reference.
     """
 
-    hostname: DomainName = Field(examples=["mx.fwd.example"])
+    hostname: HostName = Field(examples=["mx.fwd.example"])
     """Our name: what EHLO and Received say. It should have an address record, and that address a PTR record that leads
-    back to the name. Default: the system's fully qualified name."""
+    back to the name. Default: the system's fully qualified name. A name without a dot and `localhost` are refused."""
 
     authserv_id: AuthservId | Literal[""] = Field("", examples=["mx.fwd.example"])
     """The name under which we write Authentication-Results (RFC 8601). Fields of this name that come in are removed.

@@ -41,6 +41,7 @@ def test_the_scheme_of_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "srs.secret").write_text("tops3cr3t\n")
     (tmp_path / "relay.toml").write_text(
         """
+        hostname = "mx.fwd.example"
         [[listen]]
         address = "127.0.0.1:2525"
         [srs]
