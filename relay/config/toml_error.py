@@ -16,7 +16,7 @@ _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'""")
 _BARE = re.compile(r"""[^\s\[\]{},=]+(?!\s*=)(?=[\s\[\]{},]|$)""")
 _NUMBER = re.compile(r"[+-]?[0-9][0-9_]*(?:\.[0-9_]*)?")
 _WORDS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
-_CURLY = "“”„‟‘’«»"
+_CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u00ab\u00bb"
 
 
 def explain(text: str, error: tomllib.TOMLDecodeError) -> str:
