@@ -64,9 +64,8 @@ def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -
     except ValidationError as error:
         raise ConfigError("\n".join(problems.lines(error, path, environ))) from None
     if no_name:
-        raise ConfigError(
-            f"{path or 'environment'}: hostname: this key is required, because the system's own name will not do: {no_name}"
-        )
+        reason = f"this key is required, because the name of the system will not do: {no_name}"
+        raise ConfigError(f"{path or 'environment'}: hostname: {reason}")
     _require_files(config)
     return _with_trusted_hosts(config)
 

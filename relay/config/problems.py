@@ -72,13 +72,12 @@ def _words(problem: ErrorDetails, parts: Sequence[str], set_by: Sequence[str] | 
 
 def _meant(parts: Sequence[str], *, by_variable: bool) -> str:
     """What may be meant by an unknown key, as the end of a sentence."""
-    *tables, name = parts
     paths = keys.meant(parts)
     if not paths:
         return ""
     if by_variable:
         return f"; did you mean {' or '.join(map(keys.variable, paths))}?"
-    if paths[0][-1] != name or "_".join(paths[0]) == name:
+    if paths[0][-1] != parts[-1] or "_".join(paths[0]) == parts[-1]:
         return f"; did you mean {' or '.join('.'.join(path) for path in paths)}?"
     places = [f"into the table [{'.'.join(path[:-1])}]" if path[1:] else "above the first table" for path in paths]
     return f"; it belongs {' or '.join(places)}"
