@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
+from relay.process.port_errors import with_mend
 from relay.receive.listener import bind
 
 
@@ -21,14 +22,14 @@ class Ports:
         """Bind the addresses that are new, and close the sockets that are no longer needed.
 
         Raises:
-            OSError: an address cannot be bound; the open sockets stay as they were.
+            OSError: an address cannot be bound, and what to do about it; the open sockets stay as they were.
         """
         bound: dict[str, list[socket.socket]] = {}
         try:
             for address in addresses:
                 bound[address] = []
                 for _ in range(len(self.by_address.get(address, ())), workers):
-                    bound[address].append(bind(address))
+                    bound[address].append(_bind(address))
         except OSError:
             for sock in (sock for sockets in bound.values() for sock in sockets):
                 sock.close()
@@ -41,3 +42,10 @@ class Ports:
             for sock in self.by_address[address][workers:]:
                 sock.close()
             del self.by_address[address][workers:]
+
+
+def _bind(address: str) -> socket.socket:
+    try:
+        return bind(address)
+    except OSError as error:
+        raise with_mend(address, error) from None

@@ -1,0 +1,95 @@
+"""Says what to do where the file of the queue, or its folder, cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import sqlite3
+from pathlib import Path
+
+_CANNOT_WRITE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def mend(path: Path, error: BaseException) -> str:
+    """What to do about an error, to be put after its text, such as `: make room on the disk of /var/lib/srs-relay`.
+
+    Args:
+        path: the file of the queue, or one beside it.
+        error: of the system, or of SQLite; what wraps it has it as `__cause__` or `orig`.
+
+    Returns:
+        The clause; empty where nothing can be told.
+    """
+    code = _sqlite_code(error)
+    number = error.errno if isinstance(error, OSError) else None
+    folder = path.parent
+    if code == sqlite3.SQLITE_FULL or number in _NO_ROOM:
+        return f": make room on the disk of {folder}"
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return f": stop the relay and repair the file (sqlite3 {path} .recover), or take it away if it is no queue"
+    if number == errno.ENOENT or (code == sqlite3.SQLITE_CANTOPEN and not _is_there(folder)):
+        return f": queue.url: make the folder {folder}, for the user of the relay: {_make(folder)}"
+    if code in _CANNOT_WRITE or number in _NO_ACCESS:
+        return _no_access(path, folder)
+    return ""
+
+
+def _no_access(path: Path, folder: Path) -> str:
+    if _is_read_only(folder):
+        return (
+            f": {folder} is on a file system that is mounted read-only here (in a systemd unit, StateDirectory= or "
+            "ReadWritePaths= opens it; in a container, a volume)"
+        )
+    for place in (path, folder):
+        owner = _owner(place)
+        if owner is not None and not os.access(place, os.R_OK | os.W_OK):
+            return f": {place} belongs to {owner}, and {_user()} may not write there: run this as the owner"
+    return f": {_user()} may not write in {folder}: run this as the user of the relay"
+
+
+def _make(folder: Path) -> str:
+    return f"install -d -m 700 -o {_user()} {folder}"
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    """The primary code of an SQLite error, also where SQLAlchemy wraps it."""
+    for each in (error, getattr(error, "orig", None), error.__cause__):
+        code = getattr(each, "sqlite_errorcode", None)
+        if code is not None:
+            return int(code) & 0xFF
+    return None
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:
+        return True  # we may not look
+
+
+def _is_read_only(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _owner(place: Path) -> str | None:
+    try:
+        return _name(place.stat().st_uid)
+    except OSError:
+        return None
+
+
+def _user() -> str:
+    return _name(os.geteuid())
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
