@@ -1,4 +1,4 @@
-"""Says what to do where an address cannot be listened on: who has it, which privilege is missing, or where it is."""
+"""Says what to do where an address cannot be listened on: who has it, or which privilege is missing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ def with_mend(address: str, error: OSError) -> OSError:
             mend = f"{by}: stop that, or listen elsewhere"
         case errno.EACCES:
             mend = f": port {port} {_CAPABILITY}" if port < _first_free_port() else ""
-        case errno.EADDRNOTAVAIL:
-            mend = ": this host has no such address (`ip address` lists them); 0.0.0.0 and [::] stand for all"
         case errno.EAFNOSUPPORT:
             mend = ": this host has no IPv6"
         case _:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import structlog
 
-from relay.queue.file_errors import mend
+from relay.queue.file_errors import make_folder, mend
 
 log = structlog.get_logger()
 
 LOCK_PATIENCE = 15.0  # seconds for the workers of a relay that was killed, or is stopping, to end
-_LOCK_PAUSE = 0.1  # seconds between two tries
+END_PATIENCE = 0.5  # seconds for a relay that was just killed to be gone
+_LOCK_PAUSE = 0.05  # seconds between two tries
 
 
 class CannotStart(Exception):
@@ -38,6 +39,9 @@ def lock_queue(url: str) -> int | None:
     path = Path(url.removeprefix("sqlite:///") + ".lock")
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError as error:
+        how = f"queue.url: make the folder first, for the user of the relay ({make_folder(path.parent)})"
+        raise CannotStart(f"{path}: {how}: {error.strerror}") from None
     except OSError as error:
         raise CannotStart(f"{path}: {error.strerror}{mend(path, error)}") from None
     os.set_inheritable(lock, False)
@@ -61,21 +65,33 @@ def _be_its_supervisor(lock: int, path: Path) -> None:
     Raises:
         CannotStart: another supervisor has it.
     """
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-        since = datetime.fromtimestamp(os.fstat(lock).st_mtime, UTC).astimezone()
-        where = "" if Path("/proc", pid or "0").exists() else ", in another container"
-        raise CannotStart(
-            f"{path}: the queue is in use by the srs-relay with process id {pid or '?'}{where}, "
-            f"since {since:%Y-%m-%d %H:%M:%S}: stop it first, or give this one another queue.url"
-        ) from None
+    deadline = time.monotonic() + END_PATIENCE
+    while not _is_ours(lock):
+        if time.monotonic() > deadline:
+            raise CannotStart(f"{path}: {_user_of(lock)}: stop it first, or give this one another queue.url")
+        time.sleep(_LOCK_PAUSE)
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)
     except OSError as error:
         raise CannotStart(f"{path}: {error.strerror}{mend(path, error)}") from None
+
+
+def _is_ours(lock: int) -> bool:
+    """Whether this process has, or now gets, the lock of the supervisor."""
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _user_of(lock: int) -> str:
+    """Who has the queue, by what it has written into the file when it came."""
+    pid = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+    since = datetime.fromtimestamp(os.fstat(lock).st_mtime, UTC).astimezone()
+    where = "" if Path("/proc", pid or "0").exists() else ", in another container"
+    return f"the queue is in use by the srs-relay with process id {pid or '?'}{where}, since {since:%Y-%m-%d %H:%M:%S}"
 
 
 def _wait_for_others(lock: int, path: Path) -> None:

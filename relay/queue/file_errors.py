@@ -28,13 +28,14 @@ def mend(path: Path, error: BaseException) -> str:
     folder = path.parent
     if code == sqlite3.SQLITE_FULL or number in _NO_ROOM:
         return f": make room on the disk of {folder}"
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return f": stop the relay and repair the file (sqlite3 {path} .recover), or take it away if it is no queue"
-    if number == errno.ENOENT or (code == sqlite3.SQLITE_CANTOPEN and not _is_there(folder)):
-        return f": queue.url: make the folder {folder}, for the user of the relay: {_make(folder)}"
     if code in _CANNOT_WRITE or number in _NO_ACCESS:
         return _no_access(path, folder)
     return ""
+
+
+def make_folder(folder: Path) -> str:
+    """The command that makes the folder of the queue."""
+    return f"install -d -m 700 -o {_user()} {folder}"
 
 
 def _no_access(path: Path, folder: Path) -> str:
@@ -45,13 +46,12 @@ def _no_access(path: Path, folder: Path) -> str:
         )
     for place in (path, folder):
         owner = _owner(place)
-        if owner is not None and not os.access(place, os.R_OK | os.W_OK):
-            return f": {place} belongs to {owner}, and {_user()} may not write there: run this as the owner"
-    return f": {_user()} may not write in {folder}: run this as the user of the relay"
-
-
-def _make(folder: Path) -> str:
-    return f"install -d -m 700 -o {_user()} {folder}"
+        if owner is None or os.access(place, os.R_OK | os.W_OK, effective_ids=True):
+            continue
+        if owner == _user():
+            return f": {owner} may not write to {place}: chmod u+rw{'x' * place.is_dir()} {place}"
+        return f": {place} belongs to {owner}, and {_user()} may not write there: run this as the owner"
+    return ""
 
 
 def _sqlite_code(error: BaseException) -> int | None:
@@ -61,13 +61,6 @@ def _sqlite_code(error: BaseException) -> int | None:
         if code is not None:
             return int(code) & 0xFF
     return None
-
-
-def _is_there(folder: Path) -> bool:
-    try:
-        return folder.is_dir()
-    except OSError:
-        return True  # we may not look
 
 
 def _is_read_only(folder: Path) -> bool:
