@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 
 import structlog
 import uvloop
@@ -87,6 +88,11 @@ def work(setup: WorkerSetup) -> int:
     return uvloop.run(_work(setup))
 
 
+def _log_dns_failure(name: str, rdtype: str, problems: Mapping[str, str]) -> None:
+    """Log what the name servers said; what is told to clients and senders names none of them."""
+    log.info("dns_failed", name=name, type=rdtype, servers=[f"{host}: {said}" for host, said in problems.items()])
+
+
 async def _work(setup: WorkerSetup) -> int:
     config = setup.config
     logging.configure(config.log.format, config.log.level, sys.stdout, for_good=True)
@@ -94,7 +100,9 @@ async def _work(setup: WorkerSetup) -> int:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(setup.parent_gone, stop.set)
-    resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+    resolver = CachingResolver(
+        config.dns.nameservers, config.dns.timeout, config.dns.cache_entries, report=_log_dns_failure
+    )
     store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
     worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
