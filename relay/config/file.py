@@ -130,9 +130,9 @@ def _with_trusted_hosts(config: Config) -> Config:
     return config.model_copy(update={"clients": config.clients.model_copy(update={"trusted": networks})})
 
 
-def _opendkim_hosts(folder: Path) -> InternalHosts:
+def _opendkim_hosts(place: Path) -> InternalHosts:
     with _opendkim_errors():
-        return find(folder).internal_hosts()
+        return find(place).internal_hosts()
 
 
 @contextmanager
@@ -141,7 +141,8 @@ def _opendkim_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}") from None
+        mend = ": let the user of the relay read it" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}{mend}") from None
     except ValueError as error:
         raise ConfigError(f"signing.opendkim: {error}") from None
 
