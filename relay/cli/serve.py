@@ -28,6 +28,7 @@ from relay.queue import database
 from relay.queue.connect import connect
 from relay.queue.store import Store
 from relay.route.alias_table import AliasTable
+from relay.srs.configured_scheme import short_secrets
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ NOT_AS_ROOT = (
     "run it as a user of its own, who owns its folder; port 25 needs the capability CAP_NET_BIND_SERVICE alone "
     "(in a systemd unit User= and AmbientCapabilities=)"
 )
+SHORT_SECRET = "who tries secrets finds it, and can then send mail through this host to anybody"
+NEW_SECRET = "put a new one on the first line (openssl rand -base64 24), and delete this one after srs.max_age"
 NO_POSTMASTER = (
     "RFC 5321 section 4.5.1 is not met: nobody reads mail to <postmaster>, so it is refused, and people who have "
     "trouble with mail from here cannot say so"
@@ -62,6 +65,11 @@ def serve(config: ConfigFile = None) -> None:
         files = read_files(loaded)
         if not has_postmaster(loaded, files):
             log.warning("no_postmaster", problem=NO_POSTMASTER, mend="set routes.postmaster to an address that is read")
+        for place, octets in short_secrets(files.scheme.secrets).items():
+            path = loaded.srs.secrets_file
+            log.warning(
+                "srs_secret_short", file=str(path), number=place, octets=octets, problem=SHORT_SECRET, mend=NEW_SECRET
+            )
         if loaded.arc.seal and files.signer.keys and files.signer.sealing_key(time.time()) is None:
             log.warning("not_sealed", mend="ARC takes RSA keys only: name one in [arc], or set arc.seal = false")
         return files

@@ -93,7 +93,10 @@ class Config(Section):
             if listener.tls not in (None, "none") and self.tls is None:
                 raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
         if self.limits.message_memory < self.receive.max_message_size:
-            raise ValueError("limits.message_memory has no room for one message of receive.max_message_size")
+            raise ValueError(
+                "limits.message_memory has no room for one message of receive.max_message_size: "
+                f"it has to have {self.receive.max_message_size} octets at least, or set the other lower"
+            )
         if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
             raise ValueError('srs.domain must not be a domain route with recipients = "any"')
         return self
