@@ -23,11 +23,7 @@ _OPTION: dict[str, Any] = {
 
 
 def _found(context: typer.Context, given: Path | None) -> Path | None:
-    """The file that a command works with; None where the environment is the whole configuration.
-
-    Raises:
-        ConfigError: as `find_config`.
-    """
+    """The file that a command works with, as `find_config` has it."""
     return given if context.resilient_parsing else find_config(given)  # completion of words reads no configuration
 
 

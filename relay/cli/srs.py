@@ -113,9 +113,11 @@ def _scheme(
         if config is None and domain is not None and secrets_file is not None:
             scheme = srs.Scheme(domain, read_secrets(secrets_file))
         else:
-            scheme = scheme_from_config(load(_config(config)))
+            scheme = scheme_from_config(load(find_config(config)))
             if secrets_file is not None:
                 scheme = replace(scheme, secrets=read_secrets(secrets_file))
+    except NoConfig:
+        raise typer.BadParameter("--config (or SRS_RELAY_CONFIG) is needed, or --domain and --secrets-file") from None
     except ValueError as error:
         raise CommandFailed(str(error)) from None
     if hashed is not None:
@@ -126,14 +128,6 @@ def _scheme(
         separator=separator or scheme.separator,
         hash_length=hash_length or scheme.hash_length,
     )
-
-
-def _config(given: Path | None) -> Path | None:
-    """The configuration file. Raises ConfigError: it cannot be told; without any, `typer.BadParameter`."""
-    try:
-        return find_config(given)
-    except NoConfig:
-        raise typer.BadParameter("--config (or SRS_RELAY_CONFIG) is needed, or --domain and --secrets-file") from None
 
 
 def _print(result: str | dict[str, Any]) -> None:

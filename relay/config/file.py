@@ -23,19 +23,20 @@ from relay.config.keys import ENV_PREFIX, in_environment
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
+from relay.config.search import UNREADABLE, require_keys
 from relay.config.values import host_name
-
-UNREADABLE = "run the command as the user of the relay, or name another file with --config"
 
 
 def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
     """Loads a configuration file, with the environment on top; without a file, the environment alone.
 
     Raises:
+        NoConfig: there is no file, and no key in the environment.
         ConfigError: an unreadable file, bad TOML, an unknown key or variable, a bad value, or a file that it names is
             missing.
     """
     if path is None:
+        require_keys(os.environ if environ is None else environ)
         return parse("", None, environ)
     try:
         return parse(path.read_text(encoding="utf-8"), path, environ)

@@ -9,6 +9,7 @@ import pytest
 
 from relay.cli import run
 from relay.config import search
+from relay.config.file import load
 from relay.config.model import ConfigError
 from relay.config.search import find_config
 
@@ -50,8 +51,9 @@ def test_an_environment_with_keys_is_the_whole_configuration(places: tuple[Path,
 
 
 def test_where_nothing_is_the_error_says_where_it_may_be(places: tuple[Path, Path]) -> None:
+    assert find_config(None, HTTP) is None
     with pytest.raises(search.NoConfig) as caught:
-        find_config(None, HTTP)
+        load(None, HTTP)
     for word in ("--config", "SRS_RELAY_CONFIG", *map(str, places)):
         assert word in str(caught.value)
 
