@@ -31,7 +31,16 @@ def test_the_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     listed = done.stdout.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in listed] == ["demo", "init", "serve", "explain", "queue", "keys", "srs"]
+    assert [line.split()[0] for line in listed] == [
+        "demo",
+        "init",
+        "import",
+        "serve",
+        "explain",
+        "queue",
+        "keys",
+        "srs",
+    ]
     assert not [line for line in listed if line.endswith("...")]
     assert done.stderr == "[]\n"
 
