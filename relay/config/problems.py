@@ -65,8 +65,10 @@ def _words(problem: ErrorDetails, parts: Sequence[str], set_by: Sequence[str] | 
             return f"an array of tables is needed: [[{'.'.join(parts)}]], with two brackets on either side"
         if keys.is_array_of_tables(parts):
             return f"an array of tables is needed: each begins with the line [[{'.'.join(parts)}]]"
-    if kind == "missing" and alone and set_by is None and (shape := keys.in_environment(parts)):
-        return f"{said}: {shape}"
+    if kind in ("missing", "too_short") and alone and set_by is None and (shape := keys.in_environment(parts)):
+        return f"{_WORDS['missing']}: {shape}"
+    if kind == "too_short" and keys.is_array_of_tables(parts):
+        return f"{said}: a table that begins with the line [[{'.'.join(parts)}]]"
     return said
 
 

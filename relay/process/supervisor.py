@@ -82,6 +82,7 @@ class Supervisor:
         self._check = check
         self._work = work
         self._ports = Ports()
+        self._lock: int | None = None
 
     def run(self) -> int:
         """Run the relay; returns the exit status.
