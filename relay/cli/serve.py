@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from relay import log as logging
+from relay.check.way_home_watch import watch_way_home
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
@@ -99,6 +100,7 @@ async def _work(setup: WorkerSetup) -> int:
     setup.metrics.attach(setup.row)
     worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
     worker.start(setup.sockets)
+    way_home = watch_way_home(setup, resolver, store)
     http = None
     if setup.http is not None:
         http = await health.serve(setup.http, setup.metrics, worker.problem, worker.queue_sizes, worker.bad_lines)
@@ -106,5 +108,7 @@ async def _work(setup: WorkerSetup) -> int:
     if http is not None:
         http.close()
     loop.remove_reader(setup.parent_gone)
+    if way_home is not None:
+        way_home.cancel()
     await worker.stop(STOP_PATIENCE)
     return os.EX_OK

@@ -48,6 +48,7 @@ class WorkerSetup:
         owner: its name in leases.
         parent_gone: a descriptor that becomes readable when the supervisor has ended.
         http: the socket of the monitoring endpoint; None without a section [http].
+        index: its number among the workers, from 0 on; it stays the same over replacements and reloads.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class WorkerSetup:
     files: Files
     rates: Rates
     http: socket.socket | None = None
+    index: int = 0
 
 
 class Supervisor:
@@ -152,6 +154,7 @@ class Supervisor:
                 self._files,
                 self._rates,
                 self._ports.by_address[http.address][index] if http is not None else None,
+                index,
             )
         )
 

@@ -101,3 +101,22 @@ async def test_a_lost_lock_is_taken_again_and_the_loss_is_logged_once(
     assert [(line["event"], line["problem"]) for line in lines] == [("worker_not_seen", "PostgreSQL: away")]
     await worker.close()
     assert await live(observer) == []
+
+
+async def test_of_all_workers_one_claims_a_task_and_another_one_after_its_end(url: str, observer: Database) -> None:
+    first, second = await connect(url, owner="mx1/aa"), await connect(url, owner="mx2/bb")
+    stores = Store(first, "mx1/aa"), Store(second, "mx2/bb")
+    assert [await store.claims("way-home") for store in stores] == [True, False]
+    assert await stores[0].claims("way-home"), "it goes on with what it has claimed"
+    assert await stores[1].claims("something else")
+    assert not await Store(observer, "none").claims("way-home"), "a command is no worker"
+    assert await live(observer) == ["a worker at 127.0.0.1"], "a claim is no further worker"
+    await stores[0].close()
+    assert await stores[1].claims("way-home")
+    await stores[1].close()
+
+
+async def test_claims_at_the_same_time_do_not_disturb_each_other(url: str, observer: Database) -> None:
+    store = Store(await connect(url, owner="mx1/aa"), "mx1/aa")
+    assert all(await asyncio.gather(*(store.claims("way-home") for _ in range(20))))
+    await store.close()
