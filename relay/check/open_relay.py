@@ -46,7 +46,7 @@ def _gateways(site: Site, gateways: Sequence[str]) -> Iterator[Finding]:
                 "container engine) translates addresses, every stranger comes from it and may send to anyone"
             )
             mend = (
-                "name the addresses of your own hosts in clients.trusted, without this one (docs/operating.md#docker)"
+                "name the addresses of your own hosts in clients.trusted, without this one"
             )
             yield Finding("open-relay", gateway, "error", text, mend)
 
