@@ -45,9 +45,7 @@ def _gateways(site: Site, gateways: Sequence[str]) -> Iterator[Finding]:
                 f"the default gateway {gateway} is inside clients.trusted: where it (a router, or the proxy of a "
                 "container engine) translates addresses, every stranger comes from it and may send to anyone"
             )
-            mend = (
-                "name the addresses of your own hosts in clients.trusted, without this one"
-            )
+            mend = "name the addresses of your own hosts in clients.trusted, without this one"
             yield Finding("open-relay", gateway, "error", text, mend)
 
 

@@ -134,9 +134,11 @@ async def greeting(host: Host, config: Config, *, implicit_tls: bool = False) ->
         raise Unreachable(_words(error)) from error
     try:
         async with asyncio.timeout(REPLY_SECONDS):
-            line = await reader.readline()
-            if not line[:3].isdigit():
-                raise Unreachable("what answers there is no mail server")
+            first = line = await reader.readline()
+            while line[:3].isdigit() and line[3:4] == b"-":
+                line = await reader.readline()
+        if not line[:3].isdigit():
+            raise Unreachable("what answers there is no mail server")
         with contextlib.suppress(OSError, ValueError, TimeoutError):
             async with asyncio.timeout(QUIT_TIMEOUT):
                 writer.write(b"QUIT\r\n")
@@ -145,7 +147,7 @@ async def greeting(host: Host, config: Config, *, implicit_tls: bool = False) ->
         raise Unreachable("no greeting") from error
     finally:
         writer.transport.abort()
-    return printable(line.decode(errors="replace").strip())
+    return printable(first.decode(errors="replace").strip())
 
 
 def _read(command: Literal["MAIL", "RCPT"], reply: ServerReply) -> Reply:

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 START_AFTER = 5.0  # seconds; all workers of this host listen by then
 EVERY = 86400.0  # seconds
 WHILE_BROKEN = 3600.0  # seconds: what is mended is seen within an hour
+TURN = 60.0  # seconds between two looks whether this host is the one that does it, on PostgreSQL
 APART = 600.0  # seconds between two trials at least, over reloads and dead workers
 AT_MOST = 150.0  # seconds for one trial; each host has 60, and DNS comes before that
 
@@ -76,8 +77,7 @@ class WayHomeWatch:
             await asyncio.sleep(max(pause, self._rest()))
             pause = WHILE_BROKEN
             try:
-                if await self._claim():
-                    pause = await self._try()
+                pause = await self._try() if await self._claim() else TURN
             except QueueUnavailable as error:
                 log.error("queue_unavailable", problem=str(error))
             except Exception:  # mail goes on without it

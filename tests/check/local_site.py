@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from relay.dns import StaticResolver
 from relay.process.files import read_files
 from relay.sending_addresses import SendingAddress
 from tests.journeys.relay_process import toml
+from tests.peers import free_port
 
 HOSTNAME, DOMAIN, MX = "mx.fwd.example", "fwd.example", "in.fwd.example"
 
@@ -38,8 +41,6 @@ def local_site(
     """
     (folder / "srs.secret").write_text("tops3cr3t\n")
     (folder / "aliases").write_text(aliases)
-    for name in ("srs.secret", "aliases"):
-        (folder / name).chmod(0o600)
     settings = {
         "hostname": HOSTNAME,
         "listen": [{"address": "0.0.0.0:25"}],
@@ -49,6 +50,9 @@ def local_site(
         **tables,
     }
     text = toml({key: value for key, value in settings.items() if value is not None})
+    (folder / "relay.toml").write_text(text)
+    for name in ("srs.secret", "aliases", "relay.toml"):
+        (folder / name).chmod(0o600)
     config = parse(text, folder / "relay.toml", {})
     addresses = tuple(SendingAddress(ip, "ipv6" if ":" in ip else "ipv4") for ip in sends_from)
     return Site(config, read_files(config), StaticResolver(zone), addresses, time.time(), str(folder / "relay.toml"))
@@ -56,3 +60,21 @@ def local_site(
 
 def levels(findings: Sequence[Finding]) -> list[str]:
     return [finding.level for finding in findings]
+
+
+@contextmanager
+def port_that_swallows() -> Iterator[int]:
+    """The port of a server that takes no more connections: what the kernel does then is what a firewall does."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
+        server.listen(0)
+        port = server.getsockname()[1]
+        waiting = []
+        for _ in range(3):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+            waiting.append(client)
+        yield port
+        for client in waiting:
+            client.close()
