@@ -7,6 +7,7 @@ host with a bad one.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -39,7 +40,12 @@ async def check(site: Site) -> list[Finding]:
         mend = "put a certificate in PEM there, with its chain (fullchain.pem)"
         return [Finding("certificate", str(tls.certificate), "error", f"it cannot be read: {error}", mend)]
     names = await _names_of_this_host(site)
-    problem = await asyncio.to_thread(chain_problem, tls.certificate, tls.private_key)
+    try:
+        problem = await asyncio.to_thread(chain_problem, tls.certificate, tls.private_key)
+    except OSError as error:
+        reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
+        text = f"it cannot be used with the key {tls.private_key}: {reason}"
+        return [Finding("certificate", str(tls.certificate), "error", text, "name a certificate and its own key")]
     faults = [*_dates(chain[0], site.now), *_names(chain[0], names), *_strength(chain[0]), *_chain(*problem)]
     subject, until = str(tls.certificate), f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
     return [Finding("certificate", subject, *fault) for fault in faults] or [

@@ -13,7 +13,7 @@ MX = ("fwd.test", "MX")
 
 
 async def test_the_hosts_of_the_mx_records_by_preference_with_all_their_addresses() -> None:
-    zone = {
+    zone: dict[tuple[str, str], Any] = {
         MX: [(20, "b.test"), (10, "a.test"), (30, "a.test"), (40, "none.test")],
         ("a.test", "A"): ["10.0.0.1", "10.0.0.2"],
         ("a.test", "AAAA"): ["fd00::1"],
@@ -48,6 +48,10 @@ async def test_a_domain_without_hosts_says_why(zone: Any, why: str) -> None:
 async def test_what_dns_does_not_tell_is_not_taken_for_nothing() -> None:
     with pytest.raises(DnsFailure):
         await bounce_hosts("fwd.test", StaticResolver({MX: DnsFailure("timeout")}))
-    zone = {MX: [(10, "a.test"), (20, "b.test")], ("a.test", "A"): ["10.0.0.1"], ("a.test", "AAAA"): DnsFailure("late")}
+    zone: dict[tuple[str, str], Any] = {
+        MX: [(10, "a.test"), (20, "b.test")],
+        ("a.test", "A"): ["10.0.0.1"],
+        ("a.test", "AAAA"): DnsFailure("late"),
+    }
     hosts = await bounce_hosts("fwd.test", StaticResolver(zone | {("b.test", "A"): DnsFailure("never")}))
     assert hosts == [BounceHost("a.test", ("10.0.0.1",), "late"), BounceHost("b.test", (), "never")]

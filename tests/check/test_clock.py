@@ -65,5 +65,5 @@ def test_the_status_bit_decides(monkeypatch: pytest.MonkeyPatch, result: int, st
             state.status = status
             return result
 
-    monkeypatch.setattr(clock.ctypes, "CDLL", Libc)
+    monkeypatch.setattr("relay.check.clock.ctypes.CDLL", Libc)
     assert kernel_synchronized() is told

@@ -41,8 +41,8 @@ def sender_domain(folder: Path, **tables: Any) -> str:
 def test_the_good_address_is_good_and_the_forged_one_is_forged_by_any_hash(
     tmp_path: Path, srs: dict[str, Any], separator: str
 ) -> None:
-    tables = {"srs": {"domain": DOMAIN, "secrets_file": "srs.secret", "separator": separator, **srs}}
-    site = local_site(tmp_path, {}, **tables)
+    srs = {"domain": DOMAIN, "secrets_file": "srs.secret", "separator": separator, **srs}
+    site = local_site(tmp_path, {}, srs=srs)
     for _ in range(20):
         trial = return_trial(site)
         assert trial.good.startswith(f"SRS0{separator}") and trial.good.endswith(f"@{DOMAIN}")

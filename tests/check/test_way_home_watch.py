@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from relay.check import way_home_watch
 from relay.check.finding import Finding
 from relay.check.site import Site
 from relay.check.way_home_watch import APART, EVERY, START_AFTER, TURN, WHILE_BROKEN, WayHomeWatch, watch_way_home
@@ -39,8 +38,8 @@ class Days:
         self.tries: list[float] = []
         self.claims: list[bool | Exception] = []
         self._results = list(results)
-        monkeypatch.setattr(way_home_watch.way_home, "check", self._check)
-        monkeypatch.setattr(way_home_watch.asyncio, "sleep", self._sleep)
+        monkeypatch.setattr("relay.check.way_home_watch.way_home.check", self._check)
+        monkeypatch.setattr("relay.check.way_home_watch.asyncio.sleep", self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
