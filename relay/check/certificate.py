@@ -46,7 +46,9 @@ async def check(site: Site) -> list[Finding]:
         reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
         text = f"it cannot be used with the key {tls.private_key}: {reason}"
         return [Finding("certificate", str(tls.certificate), "error", text, "name a certificate and its own key")]
-    faults = [*_dates(chain[0], site.now), *_names(chain[0], names), *_strength(chain[0]), *_chain(*problem)]
+    dates = [*_dates(chain[0], site.now)]
+    faults = [*dates, *_names(chain[0], names), *_strength(chain[0])]
+    faults += [] if dates and problem[0] == "dates" else _chain(*problem)
     subject, until = str(tls.certificate), f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
     return [Finding("certificate", subject, *fault) for fault in faults] or [
         Finding("certificate", subject, "ok", f"it is good for {', '.join(names)}, until {until}")
@@ -133,5 +135,8 @@ def _chain(problem: ChainProblem, said: str) -> Iterator[_Fault]:
     elif problem == "incomplete":
         text = f"its chain is incomplete ({said}): {verified}"
         yield "warning", text, "put the intermediate certificates below it in the same file (fullchain.pem)"
+    elif problem == "dates":
+        text = f"a certificate of its chain is not valid now: {verified}"
+        yield "error", text, "put the intermediate certificates of the present chain below it (fullchain.pem)"
     elif problem == "other":
         yield "warning", f"it does not verify: {said}", "get a new certificate"

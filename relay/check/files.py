@@ -40,6 +40,11 @@ def _open_to_others(site: Site) -> Iterable[Finding]:
         mode = file.stat().st_mode & 0o777
         text = f"others than its owner may read or write it (mode {mode:03o})"
         yield Finding("files", str(file), "warning", text, f"chmod 600 {shlex.quote(str(file))}")
+    tables = [file.path for file in site.files.tables.files]
+    for file in dict.fromkeys([*([path] if path else []), *tables]):
+        if file.stat().st_mode & 0o002:
+            text = "everybody may change what the relay does with mail in this file"
+            yield Finding("files", str(file), "warning", text, f"chmod o-w {shlex.quote(str(file))}")
     for folder in folders_open_to_others(site.config):
         text = "everybody may replace the secrets or the queue in this folder"
         yield Finding("files", str(folder), "warning", text, f"chmod o-w {shlex.quote(str(folder))}")

@@ -94,6 +94,13 @@ async def test_a_chain_without_its_intermediate(tmp_path: Path, authority: Autho
     assert finding.level == "warning" and "incomplete" in finding.text and "fullchain.pem" in finding.mend
 
 
+async def test_an_intermediate_that_has_expired(tmp_path: Path, authority: Authority) -> None:
+    old = signed("Old", authority.root, days=(-90, -1))
+    write(tmp_path, signed("leaf", old, hosts=[HOSTNAME]), old)
+    [finding] = await looked(tmp_path)
+    assert finding.level == "error" and "chain" in finding.text
+
+
 async def test_a_self_signed_certificate_is_enough_for_encryption(tmp_path: Path, authority: Authority) -> None:
     write(tmp_path, signed(HOSTNAME, None, hosts=[HOSTNAME]))
     [finding] = await looked(tmp_path)

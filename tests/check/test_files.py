@@ -50,6 +50,16 @@ async def test_a_folder_in_which_everybody_may_replace_secrets_is_named(tmp_path
     assert levels(await check(site)) == ["ok"], "with the sticky bit nobody can"
 
 
+@pytest.mark.parametrize("name", ["relay.toml", "aliases"])
+async def test_a_file_that_everybody_may_change_is_named(tmp_path: Path, name: str) -> None:
+    site = local_site(tmp_path, {})
+    (tmp_path / name).chmod(0o646)
+    [finding] = await check(site)
+    assert (finding.subject, finding.level) == (str(tmp_path / name), "warning")
+    (tmp_path / name).chmod(0o664)
+    assert levels(await check(site)) == ["ok"]
+
+
 async def test_lines_of_a_table_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     aliases = "a@brand.example b@mailbox.example\n" + "@@ bad line\n" * 5
     [finding] = await check(local_site(tmp_path, {}, aliases=aliases))

@@ -15,7 +15,7 @@ from relay.check.way_home import check
 from relay.dns import DnsFailure
 from relay.srs.address import Forged, reverse
 from tests.check.local_site import DOMAIN, HOSTNAME, MX, levels, local_site
-from tests.deliver.scripted import HANG_UP, Part, Play, ScriptedServer
+from tests.deliver.scripted import HANG_UP, STALL, Part, Play, ScriptedServer
 from tests.peers import free_port
 
 ZONE: dict[tuple[str, str], Any] = {(DOMAIN, "MX"): [(10, MX)], (MX, "A"): ["127.0.0.1"]}
@@ -210,6 +210,25 @@ async def test_an_address_of_a_family_that_we_do_not_send_with_is_left_out(tmp_p
     assert levels(await tried(tmp_path, host(tmp_path), ZONE | {(MX, "AAAA"): ["2001:db8::5"]})) == ["ok"]
     [finding] = await tried(tmp_path, host(tmp_path), {(DOMAIN, "MX"): [(10, MX)], (MX, "AAAA"): ["2001:db8::5"]})
     assert finding.level == "warning" and "delivery.families" in finding.text
+
+
+async def test_an_address_without_a_route_counts_only_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.check.way_home.kernel_choice", lambda ip, source: None if ":" in ip else "127.0.0.1")
+    both = ZONE | {(MX, "AAAA"): ["2001:db8::5"]}
+    async with host(tmp_path)() as at:
+        delivery = {"port": at.port, "families": ["ipv6", "ipv4"]}
+        assert levels(await check(local_site(tmp_path, both, delivery=delivery))) == ["ok"]
+        ipv6_alone: dict[tuple[str, str], Any] = {(DOMAIN, "MX"): [(10, MX)], (MX, "AAAA"): ["2001:db8::5"]}
+        [finding] = await check(local_site(tmp_path, ipv6_alone, delivery=delivery))
+    assert finding.level == "warning" and "no route" in finding.text
+
+
+async def test_a_host_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.check.way_home.SECONDS", 0.3)
+    [finding] = await tried(tmp_path, host(tmp_path, good=STALL))
+    assert finding.level == "warning" and "not finished within 0.3 s" in finding.text
 
 
 async def test_the_hosts_are_asked_side_by_side(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ The MX of fwd.example is FRONT where a test says so. The check connects from the
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import time
@@ -20,6 +22,7 @@ import pytest
 from relay.check.finding import Finding
 from relay.check.site import Site
 from relay.check.way_home import check
+from relay.check.way_home_watch import START_AFTER
 from relay.config.file import load
 from relay.dns import CachingResolver
 from relay.process.files import read_files
@@ -30,6 +33,7 @@ from tests.journeys.postfix import Postfix
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.world import FWD, SECRET, SENDER, World
 from tests.peers import free_port, needs, program, wait_until
+from tests.postgresql import PostgresServer
 
 pytestmark = pytest.mark.slow
 
@@ -236,3 +240,28 @@ def test_serve_says_loudly_that_the_way_home_is_broken_and_goes_on(world: World)
     with Dialogue((relay.address, relay.port)) as session:
         message = b"From: ann@sender.example\r\n\r\nhello\r\n"
         assert session.deliver("ann@sender.example", "alice@fwd.example", message).code == 250
+
+
+@needs("postgres")
+def test_of_two_hosts_with_one_queue_one_tries_it(world: World) -> None:
+    server = PostgresServer()
+    try:
+        url = server.start().create_database()
+        shared: dict[str, Any] = {"srs": {"domain": "fwd.example"}, "queue": {"url": url}}
+        hosts = [world.relay("fwd.example", **shared), world.relay("next.example", **shared)]
+        wait_until(lambda: any(host.events("way_home") for host in hosts), "the first trial", 30)
+        time.sleep(START_AFTER)  # in which the second one would have tried it
+        assert sorted(len(host.events("way_home")) for host in hosts) == [0, 1]
+        for host in hosts:
+            host.stop()
+    finally:
+        server.remove()
+
+
+def test_a_reload_does_not_try_it_again_at_once(world: World) -> None:
+    relay = world.relay()
+    wait_until(lambda: relay.events("way_home"), "the first trial", 30)
+    os.kill(relay.pid, signal.SIGHUP)
+    wait_until(lambda: relay.events("reloaded"), "the reload")
+    time.sleep(START_AFTER + 1)
+    assert len(relay.events("way_home")) == 1
