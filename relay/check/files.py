@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from relay.check.finding import Finding
+from relay.check.finding import Finding, Level
 from relay.check.service_user import ServiceUser, refused, service_user
 from relay.check.site import Site
 from relay.config.file import files_open_to_others, folders_open_to_others, named_files, queue_files
@@ -60,8 +60,15 @@ def _closed_to_service(site: Site, user: ServiceUser | None) -> Iterable[Finding
     written += [config.queue.folder] if config.queue.folder is not None else []
     needs: dict[Path, Literal["r", "w"]] = {**dict.fromkeys(read, "r"), **dict.fromkeys(written, "w")}
     for path, access in refused(user, needs):
-        text = f"{user.name}, who runs the relay by the owner of its queue, may not {_VERBS[access]} it"
-        yield Finding("files", str(path), "error", text, f"chown {user.name} {shlex.quote(str(path))}")
+        who = user.name if user.certain else f"{user.name}, who seems to run the relay (the owner of its folder),"
+        level: Level = "error" if user.certain else "warning"
+        yield Finding(
+            "files",
+            str(path),
+            level,
+            f"{who} may not {_VERBS[access]} it",
+            f"chown {user.name} {shlex.quote(str(path))}",
+        )
 
 
 _VERBS = {"r": "read", "w": "write"}

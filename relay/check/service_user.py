@@ -23,36 +23,67 @@ _ASK = 'while [ $# -gt 0 ]; do test "-$1" "$2" || printf "%s\\0" "$2"; shift 2; 
 
 @dataclass(frozen=True, slots=True)
 class ServiceUser:
-    """A user of this host."""
+    """A user of this host.
+
+    Attributes:
+        certain: False where the files do not agree who runs the relay.
+    """
 
     uid: int
     gid: int
     name: str
+    certain: bool = True
 
 
 def service_user(config: Config) -> ServiceUser | None:
-    """The user who runs the relay: the owner of the folder of its queue, or of the queue itself where that is root.
+    """The user who runs the relay: whoever holds the lock on its queue now, or else the owner of the queue's folder.
 
-    Only root can be somebody else than the relay and still read its secrets, so nobody else is told: None.
+    None if that is root. Only root can be somebody else than the relay and still read its secrets, so nobody else is
+    told either.
     """
     if os.geteuid() != 0 or config.queue.folder is None:
         return None
-    for path in (config.queue.folder, Path(config.queue.url.removeprefix("sqlite:///"))):
-        try:
-            owner = path.stat()
-        except OSError:
-            continue
-        if owner.st_uid != 0:
-            return _user(owner.st_uid, owner.st_gid)
+    queue = Path(config.queue.url.removeprefix("sqlite:///"))
+    running = _holder(Path(f"{queue}.lock"))
+    if running is not None:
+        return _user(running, certain=True)
+    owner = _owner(config.queue.folder)
+    if owner is None:
+        return None
+    file = _owner(queue)
+    return _user(owner, certain=file is None or file.st_uid == owner.st_uid)
+
+
+def _owner(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _holder(lock: Path) -> os.stat_result | None:
+    """The process that holds a lock of flock(2), as its folder in /proc shows it; None where none does."""
+    wanted = _owner(lock)
+    try:
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return None
+    for fields in lines:
+        if wanted is not None and len(fields) > 5 and fields[1] == "FLOCK":  # number, kind, …, process, place
+            major, minor, inode = fields[5].split(":")
+            if (os.makedev(int(major, 16), int(minor, 16)), int(inode)) == (wanted.st_dev, wanted.st_ino):
+                return _owner(Path("/proc", fields[4]))
     return None
 
 
-def _user(uid: int, gid: int) -> ServiceUser:
+def _user(owner: os.stat_result, certain: bool) -> ServiceUser | None:
+    if owner.st_uid == 0:
+        return None
     try:
-        entry = pwd.getpwuid(uid)
+        entry = pwd.getpwuid(owner.st_uid)
     except KeyError:  # as the user of a container, whose volume is looked at from outside
-        return ServiceUser(uid, gid, str(uid))
-    return ServiceUser(uid, entry.pw_gid, entry.pw_name)
+        return ServiceUser(owner.st_uid, owner.st_gid, str(owner.st_uid), certain)
+    return ServiceUser(owner.st_uid, entry.pw_gid, entry.pw_name, certain)
 
 
 def refused(user: ServiceUser, needs: Mapping[Path, Literal["r", "w"]]) -> list[tuple[Path, Literal["r", "w"]]]:

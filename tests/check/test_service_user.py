@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,34 @@ def folder() -> Iterator[Path]:
 def test_it_is_the_owner_of_the_folder_of_the_queue(folder: Path) -> None:
     config = local_site(folder, {}).config
     assert service_user(config) is None, "root owns everything, and runs it"
-    (folder / "queue.db").write_bytes(b"")
-    os.chown(folder / "queue.db", 12345, 12345)
+    os.chown(folder, 12345, 12345)
     assert service_user(config) == ServiceUser(12345, 12345, "12345")
     os.chown(folder, NOBODY, NOBODY)
     assert service_user(config) == ServiceUser(NOBODY, NOBODY, "nobody")
+    (folder / "queue.db").write_bytes(b"")
+    assert service_user(config) == ServiceUser(NOBODY, NOBODY, "nobody", certain=False)
+    os.chown(folder / "queue.db", NOBODY, NOBODY)
+    assert service_user(config) == ServiceUser(NOBODY, NOBODY, "nobody")
+
+
+_HOLD = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); input()"
+
+
+@needs(root=True)
+@pytest.mark.parametrize(("uid", "user"), [(0, None), (NOBODY, ServiceUser(NOBODY, NOBODY, "nobody"))])
+def test_it_is_rather_who_runs_the_relay_now(folder: Path, uid: int, user: ServiceUser | None) -> None:
+    config = local_site(folder, {}).config
+    (folder / "queue.db.lock").write_text("")
+    (folder / "queue.db.lock").chmod(0o666)
+    os.chown(folder, 12345, 12345)
+    command = ["/usr/bin/python3", "-c", _HOLD, str(folder / "queue.db.lock")]
+    with subprocess.Popen(
+        command, user=uid, group=uid, extra_groups=[], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert service_user(config) == user
+        process.communicate(b"\n")
+    assert service_user(config) == ServiceUser(12345, 12345, "12345")
 
 
 @needs(root=True)
