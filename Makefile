@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 FAST   := -q -m 'not peer and not slow'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint coverage mutants matrix dist format bench reference docs clean
+.PHONY: help install demo test check lint coverage mutants matrix dist format bench reference samples docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ bench: install ## load figures on loopback
 
 reference: install ## generate config/relay.toml, its page, and the manual pages
 	$(BIN)/python -m tools.reference
+
+samples: install ## put what the demo prints and logs into README.md and docs/operating.md
+	$(BIN)/python -m tools.samples
 
 docs: install ## the docs as a site, links checked
 	$(BIN)/python -m pip install --quiet --group docs

@@ -33,6 +33,9 @@ MAX_NEGATIVE_TTL = 10800.0  # seconds; RFC 2308 section 5 found one to three hou
 MIN_TTL = 1.0  # seconds; TTL 0 is for "the transaction in progress" (RFC 1035 section 3.2.1), about that long
 EDNS_PAYLOAD = 1232  # octets that are not fragmented on any path (dnsflagday.net/2020)
 TCP_OCTETS = 16384  # of one answer: twice the longest useful one; parsing takes 0.2 s at worst
+AD_FLAGS = (
+    dns.flags.RD | dns.flags.AD
+)  # AD asks to be told of validation, without the signatures (RFC 6840 section 5.7)
 CHAIN_LENGTH = 8  # answers followed from CNAME to CNAME; within an answer the server has followed them
 ROUNDS = 2  # times that each server is asked within the timeout, because datagrams get lost
 ENTRY_OCTETS = 512  # mean size of an answer: the cache may take entries x this
@@ -46,6 +49,18 @@ class TooManyQuestions(DnsFailure):
     """The question was not asked, because a check has used up its questions (see `authenticate.dns_budget`)."""
 
 
+class Tlsa(NamedTuple):
+    """A TLSA record (RFC 6698 section 2.1). The numbers may have no meaning, and the octets a wrong length."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+
+UNREADABLE_TLSA = Tlsa(255, 255, 255, b"")  # has no usage that anybody uses, as the record that it stands for
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The records of a name and a type, CNAMEs followed.
@@ -53,13 +68,17 @@ class Answer:
     Attributes:
         records: addresses (`str`) for A, AAAA; names (`str`, lower case, no final dot) for PTR, NS, CNAME;
             `(preference, name)` for MX, where the null MX of RFC 7505 is the name `""`;
-            the character-strings as a `tuple[bytes, ...]` for TXT. Octets that host names do not have are escaped in
-            names as in a zone file (RFC 1035 section 5.1).
+            the character-strings as a `tuple[bytes, ...]` for TXT; `Tlsa` for TLSA, where `UNREADABLE_TLSA` stands for
+            a record that cannot be read. Octets that host names do not have are escaped in names as in a zone file
+            (RFC 1035 section 5.1). Other types are text as in a zone file.
         exists: False for NXDOMAIN; True with no records for NODATA.
+        secure: the name server says that DNSSEC proves the answer, or that there is none (RFC 4035 section 3.2.3).
+            Whoever relies on this has to trust the server, and the way to it.
     """
 
     records: tuple[Any, ...] = ()
     exists: bool = True
+    secure: bool = False
 
 
 class Resolver(Protocol):
@@ -75,18 +94,23 @@ class Resolver(Protocol):
 
 
 class StaticResolver:
-    """Answers from `{(name, type): records}`; an exception as value is raised. Other names are NXDOMAIN."""
+    """Answers from `{(name, type): records}`; an exception as value is raised. Other names are NXDOMAIN.
 
-    def __init__(self, zone: Mapping[tuple[str, str], Sequence[Any] | Exception]) -> None:
+    Args:
+        secure: every answer is.
+    """
+
+    def __init__(self, zone: Mapping[tuple[str, str], Sequence[Any] | Exception], secure: bool = False) -> None:
         self._zone = {(normal_domain(name), rdtype): records for (name, rdtype), records in zone.items()}
         self._names = {name for name, _ in self._zone}
+        self._secure = secure
 
     async def query(self, name: str, rdtype: str) -> Answer:
         name = normal_domain(name)
         records = self._zone.get((name, rdtype))
         if isinstance(records, Exception):
             raise records
-        return Answer(tuple(records or ()), exists=name in self._names)
+        return Answer(tuple(records or ()), exists=name in self._names, secure=self._secure)
 
 
 class _Cached(NamedTuple):
@@ -110,6 +134,7 @@ class CachingResolver:
         timeout: seconds for a question with all its retries and CNAMEs.
         cache_entries: answers in the cache, from which the least recently used are dropped; 0 for no cache.
         clock: monotonic seconds.
+        validated: False asks for answers also where DNSSEC proves them wrong (CD, RFC 4035 section 3.2.2).
     """
 
     def __init__(
@@ -118,8 +143,10 @@ class CachingResolver:
         timeout: float = 5.0,
         cache_entries: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
+        validated: bool = True,
     ) -> None:
-        self._servers = [_server(text) for text in nameservers or _system_nameservers()]
+        self._servers = [_server(text) for text in nameservers or system_nameservers()]
+        self._flags = AD_FLAGS if validated else AD_FLAGS | dns.flags.CD
         self._timeout = timeout
         self._entries = cache_entries
         self._clock = clock
@@ -174,10 +201,11 @@ class CachingResolver:
 
     async def _resolve(self, name: dns.name.Name, rdtype: str) -> tuple[Answer, float, int]:
         """The answer, its TTL in seconds, and its size in octets."""
-        ttl, octets = MAX_TTL, 0
+        ttl, octets, secure = MAX_TTL, 0, True
         for _ in range(CHAIN_LENGTH):
             response = await self._exchange(name, rdtype)
             octets += len(response.wire or b"")
+            secure = secure and bool(response.flags & dns.flags.AD)
             chain = response.resolve_chaining()
             ttl = min(ttl, chain.minimum_ttl)
             exists = response.rcode() == dns.rcode.NOERROR
@@ -185,7 +213,8 @@ class CachingResolver:
             unfinished = exists and chain.cnames and chain.answer is None and not _has_soa(response)
             if not unfinished:
                 decode = _DECODE.get(rdtype, str)
-                return Answer(tuple(decode(rdata) for rdata in chain.answer or ()), exists), ttl, octets
+                records = *map(decode, chain.answer or ()), *(UNREADABLE_TLSA for _ in response.errors)
+                return Answer(records, exists, secure), ttl, octets
             name = chain.canonical_name
         raise DnsFailure(f"{name} {rdtype}: more than {CHAIN_LENGTH} CNAMEs")
 
@@ -195,7 +224,9 @@ class CachingResolver:
         problem = "no answer"
         for _ in range(ROUNDS):
             for server in tuple(servers):
-                query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD)  # a fresh random id
+                query = dns.message.make_query(  # a fresh random id
+                    name, rdtype, use_edns=0, payload=EDNS_PAYLOAD, flags=self._flags
+                )
                 host, port = server
                 try:
                     response = await _ask_server(query, host, port, patience)
@@ -234,19 +265,23 @@ async def _ask_server(query: dns.message.Message, host: str, port: int, patience
 
     Answers over TCP may be long and are parsed in a thread, because a sender chooses whose zones we ask.
 
+    dnspython drops a whole answer if one digest in it has a wrong length. To DANE that is one useless record among
+    others (RFC 7671 section 4), so such an answer is asked for again, over TCP, and read without that record.
+
     Raises:
         OSError, EOFError, dns.exception.DNSException: there is no usable answer; TimeoutError is an OSError.
         DnsFailure: the answer is longer than any useful one.
     """
+    is_tlsa = query.question[0].rdtype == dns.rdatatype.TLSA
     try:
         return await dns.asyncquery.udp(
-            query, host, patience, port, ignore_unexpected=True, ignore_errors=True, raise_on_truncation=True
+            query, host, patience, port, ignore_unexpected=True, ignore_errors=not is_tlsa, raise_on_truncation=True
         )
-    except dns.message.Truncated:
+    except (dns.message.Truncated, dns.exception.FormError, dns.query.BadResponse):
         pass
     async with asyncio.timeout(patience):
         wire = await _over_tcp(query, host, port)
-        response = await asyncio.to_thread(dns.message.from_wire, wire)
+        response = await asyncio.to_thread(dns.message.from_wire, wire, continue_on_error=is_tlsa)
     if not query.is_response(response):
         raise dns.query.BadResponse
     return response
@@ -273,7 +308,8 @@ def _server(text: str) -> tuple[str, int]:
     return text, DNS_PORT
 
 
-def _system_nameservers() -> Sequence[str]:
+def system_nameservers() -> Sequence[str]:
+    """The addresses of the name servers of /etc/resolv.conf."""
     try:
         return [str(server) for server in dns.resolver.Resolver().nameservers]
     except dns.resolver.NoResolverConfiguration:
@@ -303,5 +339,6 @@ _DECODE: dict[str, Callable[[Any], Any]] = {
     "MX": lambda rdata: (rdata.preference, _name(rdata.exchange)),
     "NS": lambda rdata: _name(rdata.target),
     "PTR": lambda rdata: _name(rdata.target),
+    "TLSA": lambda rdata: Tlsa(rdata.usage, rdata.selector, rdata.mtype, rdata.cert),
     "TXT": lambda rdata: tuple(rdata.strings),
 }

@@ -29,6 +29,11 @@ DMARC_RESULTS = ("none", "pass", "fail", "temperror", "permerror")
 ARC_RESULTS = ("none", "pass", "fail")  # RFC 8617 section 10.1
 WAY_HOME = ("ok", "unproven", "broken")
 TREATMENTS = ("rewrite-from", "reject", "pass")
+TABLE_LOOKUPS = tuple(
+    (name, result)
+    for name in ("forward", "reverse")
+    for result in ("ok", "notfound", "forged", "expired", "malformed", "too-long", "unavailable")
+)
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -65,24 +70,32 @@ class _SharedMetric(ABC):
         """The metric for prometheus-client, from the sums over all rows."""
 
 
-class Counter(_SharedMetric):
-    """A number that only grows, or one for each value of a label. Unknown values count as the last one."""
+Labels = str | tuple[str, ...]
 
-    def __init__(self, name: str, documentation: str, label: str = "", values: Sequence[str] = ("",)) -> None:
+
+class Counter(_SharedMetric):
+    """A number that only grows, or one for each value of a label, or of several labels, whose names and values are then
+    tuples. Unknown values count as the last one."""
+
+    def __init__(self, name: str, documentation: str, label: Labels = "", values: Sequence[Labels] = ("",)) -> None:
         super().__init__(name, documentation, len(values))
         self._label, self._cell = label, {value: number for number, value in enumerate(values)}
 
-    def add(self, value: str = "", amount: float = 1) -> None:
+    def add(self, value: Labels = "", amount: float = 1) -> None:
         """Counts `amount` for a value of the label."""
         self.cells[self._cell.get(value, self.size - 1)] += amount
 
     def family(self, totals: Sequence[float]) -> Metric:
         if not self._label:
             return CounterMetricFamily(self.name, self.documentation, value=totals[0])
-        family = CounterMetricFamily(self.name, self.documentation, labels=[self._label])
+        family = CounterMetricFamily(self.name, self.documentation, labels=_listed(self._label))
         for value, number in self._cell.items():
-            family.add_metric([value], totals[number])
+            family.add_metric(_listed(value), totals[number])
         return family
+
+
+def _listed(labels: Labels) -> list[str]:
+    return [labels] if isinstance(labels, str) else list(labels)
 
 
 class Gauge(_SharedMetric):
@@ -173,6 +186,9 @@ class Metrics:
         self.srs = Counter("srs_addresses", "SRS addresses", "step", ("rewritten", "reversed", "rejected"))
         self.replies = Counter(
             "reply_addresses", "Reply addresses of authors", "step", ("written", "reversed", "rejected")
+        )
+        self.table_lookups = Counter(
+            "table_lookups", "Lookups of Postfix in SRS tables", ("map", "result"), TABLE_LOOKUPS
         )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")

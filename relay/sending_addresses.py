@@ -15,9 +15,9 @@ from typing import Literal
 Family = Literal["ipv4", "ipv6"]
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+FAMILIES: tuple[Family, ...] = ("ipv4", "ipv6")
 # Addresses that only the default route leads to (RFC 5737, RFC 3849). Nothing is sent there.
-_ANYWHERE = {"ipv4": "192.0.2.1", "ipv6": "2001:db8::1"}
+_ANYWHERE: dict[Family, str] = {"ipv4": "192.0.2.1", "ipv6": "2001:db8::1"}
 _SMTP = 25
 
 # Networks whose addresses nobody outside can reach or name. Unlike `ipaddress.is_private` this leaves out the networks
@@ -89,6 +89,11 @@ def kernel_choice(destination: str, source: str = "") -> str | None:
     return own.partition("%")[0]
 
 
+def kernel_choice_to_anywhere(family: Family) -> str | None:
+    """The address that the kernel sends from to the world; None for a family without a route."""
+    return kernel_choice(_ANYWHERE[family])
+
+
 def sending_addresses(
     families: Sequence[Family],
     source_ipv4: ipaddress.IPv4Address | None = None,
@@ -104,6 +109,6 @@ def sending_addresses(
         source = sources[family]
         if source is not None:
             addresses.append(SendingAddress(str(source), family, configured=True))
-        elif (own := kernel_choice(_ANYWHERE[family])) is not None:
+        elif (own := kernel_choice_to_anywhere(family)) is not None:
             addresses.append(SendingAddress(own, family))
     return tuple(addresses)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 # A name is a program, `perl:Module` or `python3:module` (of Debian's own interpreter), and stands beside its package.
 PACKAGES = {
     "dovecot": "dovecot-lmtpd",
+    "fail2ban-regex": "fail2ban",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "opendkim": "opendkim",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -20,7 +21,7 @@ import pytest
 import uvloop
 
 from relay.cli.zone import ZoneServer
-from relay.dns import Answer, CachingResolver, DnsFailure
+from relay.dns import UNREADABLE_TLSA, Answer, CachingResolver, DnsFailure, StaticResolver, Tlsa
 
 DAY = 86400
 ZONE = {
@@ -315,3 +316,113 @@ def test_it_runs_on_uvloop() -> None:
     mx, txt = uvloop.run(both_transports())
     assert mx.records == ((10, "mail.example"),)
     assert len(txt.records[0]) == 8
+
+
+# --- DNSSEC and TLSA --------------------------------------------------------------------------------------------------
+
+
+class Signed(CountingZone):
+    """Says that answers are proven, but for names with `un` in them; remembers the flags of its questions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags = set[int]()
+        self.put("unsigned.example", "CNAME", "mail.example.")
+        self.put("signed.example", "CNAME", "mail.example.")
+        self.put("to-unsigned.example", "CNAME", "un.example.")
+        self.put("un.example", "A", "192.0.2.9")
+
+    def answer(self, request: dns.message.Message) -> dns.message.Message | None:
+        response = super().answer(request)
+        self.flags.add(int(request.flags) | int(request.ednsflags) << 16)
+        if response is not None and "un" not in request.question[0].name.to_text():
+            response.flags |= dns.flags.AD
+        if response is not None and len(response.answer) > 1:
+            response.answer = response.answer[:1]  # each link of a chain is asked for
+        return response
+
+
+@pytest.mark.parametrize(
+    ("name", "rdtype", "secure"),
+    [
+        ("mail.example", "A", True),
+        ("mail.example", "TXT", True),
+        ("nowhere.example", "A", True),
+        ("un.example", "A", False),
+        ("signed.example", "A", True),
+        ("unsigned.example", "A", False),
+        ("to-unsigned.example", "A", False),
+    ],
+)
+async def test_an_answer_is_secure_where_all_of_it_is(name: str, rdtype: str, secure: bool) -> None:
+    server = Signed()
+    resolver = await ask(server)
+    for _ in range(2):  # the second one is from the cache
+        assert (await resolver.query(name, rdtype)).secure == secure
+    await server.close()
+
+
+async def test_nothing_is_secure_unless_the_server_says_so(zone: CountingZone) -> None:
+    assert not (await (await ask(zone)).query("mail.example", "A")).secure
+
+
+async def test_signatures_are_not_asked_for() -> None:
+    """The AD bit asks whether the answer is proven (RFC 6840 section 5.7); DO would make every answer longer."""
+    server = Signed()
+    host, port = await server.start()
+    for validated, flags in ((True, dns.flags.RD | dns.flags.AD), (False, dns.flags.RD | dns.flags.AD | dns.flags.CD)):
+        resolver = CachingResolver([f"{host}:{port}"], validated=validated)
+        await resolver.query("mail.example", "A")
+        assert server.flags == {int(flags)}
+        server.flags.clear()
+    await server.close()
+
+
+GOOD, SHORT_DIGEST, TOO_SHORT = b"\x03\x01\x01" + b"k" * 32, b"\x03\x01\x01" + b"k" * 31, b"\x03\x01"
+
+
+class RawTlsa(CountingZone):
+    """Answers with octets that no zone file would be let through with."""
+
+    def __init__(self, *records: bytes) -> None:
+        super().__init__()
+        self._records = records
+
+    def respond(self, wire: bytes, limit: int = 65535) -> bytes:
+        request = dns.message.from_wire(wire)
+        self.asked[request.question[0].name.to_text(omit_final_dot=True), "TLSA"] += 1
+        response = dns.message.make_response(request)
+        response.use_edns(-1)
+        header = response.to_wire()
+        body = b"".join(
+            b"\xc0\x0c\x00\x34\x00\x01\x00\x00\x00\x3c" + len(record).to_bytes(2, "big") + record
+            for record in self._records
+        )
+        return header[:6] + len(self._records).to_bytes(2, "big") + header[8:] + body
+
+
+@pytest.mark.parametrize(
+    ("records", "read", "questions"),
+    [
+        ((GOOD,), (Tlsa(3, 1, 1, b"k" * 32),), 1),
+        ((b"\x02\x00\x00cert",), (Tlsa(2, 0, 0, b"cert"),), 1),
+        ((GOOD, SHORT_DIGEST), (Tlsa(3, 1, 1, b"k" * 32), UNREADABLE_TLSA), 2),
+        ((SHORT_DIGEST,), (UNREADABLE_TLSA,), 2),
+        ((TOO_SHORT, GOOD), (Tlsa(3, 1, 1, b"k" * 32), UNREADABLE_TLSA), 2),
+    ],
+)
+async def test_tlsa_records_are_read_one_by_one(
+    records: tuple[bytes, ...], read: tuple[Tlsa, ...], questions: int
+) -> None:
+    """One record that cannot be read does not hide the others, nor that there are records (RFC 7671 section 4)."""
+    server = RawTlsa(*records)
+    resolver = await ask(server)
+    async with asyncio.timeout(2):  # what cannot be read is not waited for
+        assert (await resolver.query("_25._tcp.mail.example", "TLSA")).records == read
+    assert server.asked.total() == questions
+    await server.close()
+
+
+def test_a_static_resolver_may_be_secure() -> None:
+    answers = [asyncio.run(StaticResolver({}, secure).query("a.example", "A")) for secure in (False, True)]
+    assert answers == [Answer(exists=False), Answer(exists=False, secure=True)]

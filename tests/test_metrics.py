@@ -46,6 +46,14 @@ def test_counters_start_at_zero_and_add_up_by_label() -> None:
     assert values["srs_relay_connections_total"] == 1
 
 
+def test_a_counter_may_have_several_labels() -> None:
+    metrics = Metrics()
+    metrics.table_lookups.add(("reverse", "forged"))
+    values = samples(metrics)
+    assert values["srs_relay_table_lookups_total{map=reverse,result=forged}"] == 1
+    assert values["srs_relay_table_lookups_total{map=forward,result=forged}"] == 0
+
+
 def test_an_unknown_reason_is_counted_all_the_same() -> None:
     metrics = Metrics()
     metrics.refused.add("no such reason")

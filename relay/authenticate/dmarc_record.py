@@ -67,7 +67,7 @@ def policy_record(records: Iterable[tuple[bytes, ...]]) -> PolicyRecord | None:
     """
     texts = [b"".join(strings).decode("latin-1") for strings in records]
     texts = [text for text in texts if _VERSION.match(text)]
-    tags = _tags(texts[0]) if len(texts) == 1 and len(texts[0]) <= RECORD_OCTETS else None
+    tags = policy_tags(texts[0]) if len(texts) == 1 and len(texts[0]) <= RECORD_OCTETS else None
     if tags is None:
         return None
     p, sp, np = _policies(tags)
@@ -83,7 +83,7 @@ def policy_record(records: Iterable[tuple[bytes, ...]]) -> PolicyRecord | None:
     )
 
 
-def _tags(text: str) -> dict[str, str] | None:
+def policy_tags(text: str) -> dict[str, str] | None:
     """The tags, names in lower case; None if a tag is repeated. What is not a tag is ignored (section 4.8)."""
     tags: dict[str, str] = {}
     for part in text.split(";"):
@@ -100,7 +100,7 @@ def _policies(tags: Mapping[str, str]) -> tuple[StatedPolicy, StatedPolicy, Stat
     """`p`, `sp` and `np`. If one of them is invalid or `p` is missing, all are `none` (section 4.10.1)."""
     stated = {name: _literal(_STATED, tags[name], "") for name in ("p", "sp", "np") if name in tags}
     if "p" not in stated or "" in stated.values():
-        fallback: StatedPolicy = "none" if _has_report_address(tags.get("rua", "")) else ""
+        fallback: StatedPolicy = "none" if report_uris(tags.get("rua", ""))[0] else ""
         return fallback, fallback, fallback
     p = stated["p"]
     sp = stated.get("sp", p)
@@ -112,6 +112,13 @@ def _literal(literals: tuple[T, ...], value: str | None, default: T) -> T:
     return next((literal for literal in literals if value is not None and literal == value.lower()), default)
 
 
-def _has_report_address(rua: str) -> bool:
-    """Whether there is a valid URI; a size after it (`!10m`) is obsolete and ignored (section 4.8)."""
-    return any(_URI.match(uri.partition("!")[0].strip(" \t")) for uri in rua.split(","))
+def report_uris(rua: str) -> tuple[list[str], list[str]]:
+    """What is in a list of URIs for reports: the valid ones, and what is none.
+
+    A size after a URI (`!10m`) is obsolete, and left out (section 4.8).
+    """
+    valid, invalid = list[str](), list[str]()
+    for item in filter(None, (item.strip(" \t") for item in rua.split(","))):
+        uri = item.partition("!")[0].strip(" \t")
+        (valid if _URI.match(uri) else invalid).append(uri)
+    return valid, invalid

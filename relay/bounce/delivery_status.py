@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relay.bounce.mime_part import MimePart, identity_encoding
 from relay.bounce.report import RecipientReport, Report, date_text
-from relay.mail.address import BadAddress, is_ascii, parse
+from relay.mail.address import BadAddress, is_ascii, lookup_key, parse
 
 _ORCPT_CHARACTERS = 500  # RFC 3461 section 3: it makes a RCPT line longer by at most so much
 _ENVID_CHARACTERS = 100  # RFC 3461 section 4.4
@@ -43,7 +43,7 @@ def _recipient_fields(recipient: RecipientReport) -> Iterator[tuple[str, str]]:
     yield "Action", recipient.action
     yield "Status", recipient.status
     if recipient.codes:
-        yield "Diagnostic-Code", f"smtp; {recipient.codes}"
+        yield "Diagnostic-Code", f"smtp; {recipient.reply}"
     if recipient.last_attempt is not None:
         yield "Last-Attempt-Date", date_text(recipient.last_attempt)
     if recipient.action == "delayed" and recipient.retry_until is not None:
@@ -69,6 +69,15 @@ def names_a_mailbox(orcpt: str) -> bool:
     except BadAddress:
         return False
     return True
+
+
+def names_another_mailbox(orcpt: str, address: str) -> bool:
+    """Whether an ORCPT parameter is the address of a mailbox other than this one."""
+    try:
+        original = str(parse(original_recipient(orcpt).partition("; ")[2]))
+    except BadAddress:
+        return False
+    return lookup_key(original) != lookup_key(address)
 
 
 def _decoded_xtext(text: str) -> str:

@@ -3,7 +3,7 @@
 One multipart/report (RFC 6522) for all recipients of a message: a text for people (`letter`), the fields of RFC 3464
 for programs (`delivery_status`), and the message as it was received, or its header (`returned_message`). A recipient is
 named as the sender gave it. The mailbox behind an alias, its host and the text of its host's reply appear nowhere; only
-the codes of the reply do.
+the codes of the reply do. Our own users read the text of the reply as well, for a recipient without an alias.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from relay.bounce.delivery_status import delivery_status, names_a_mailbox
+from relay.bounce.delivery_status import delivery_status, names_a_mailbox, names_another_mailbox
 from relay.bounce.letter import letter, subject
 from relay.bounce.mime_part import MimePart, identity_encoding
 from relay.bounce.report import Action, RecipientReport, Report, date_text
 from relay.bounce.returned_message import returned
 from relay.mail.message import Message
 
-__all__ = ["Action", "RecipientReport", "Report", "build", "names_a_mailbox"]
+__all__ = ["Action", "RecipientReport", "Report", "build", "names_a_mailbox", "names_another_mailbox"]
 
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{3,900}>")
 

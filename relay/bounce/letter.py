@@ -39,14 +39,18 @@ def letter(report: Report, returned: MimePart) -> Iterator[str]:
             yield ""
             yield f"    {recipient.address}"
             for sentences in _explanation(recipient, report):
-                yield from textwrap.wrap(sentences, 76, initial_indent=" " * 8, subsequent_indent=" " * 8)
+                yield from _wrapped(sentences, indent=" " * 8)
     yield ""
-    yield from textwrap.wrap(
+    yield from _wrapped(
         f"Questions? Write to postmaster@{report.from_domain}, and quote {report.queue_id} at {report.hostname}. "
-        f"For mail programs and administrators, the details{_also_attached(returned)} follow.",
-        76,
-        break_long_words=False,
-        break_on_hyphens=False,
+        f"For mail programs and administrators, the details{_also_attached(returned)} follow."
+    )
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """The text in lines of 76 characters; an address or URL that is longer stays whole."""
+    return textwrap.wrap(
+        text, 76, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -62,6 +66,8 @@ def _explanation(recipient: RecipientReport, report: Report) -> Iterator[str]:
     why = reason(recipient.status, recipient.aliased)
     codes = recipient.codes
     yield f"{why.cause[:-1]} ({codes})." if codes else why.cause
+    if codes and recipient.words:
+        yield f'The receiving system said: "{recipient.words}"'
     if recipient.expired:
         yield f"This was tried again and again for {span(report.now - report.arrived)}, and is now given up."
     if recipient.action == "failed":

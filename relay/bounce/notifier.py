@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from relay.bounce.dsn import Action, RecipientReport, Report, build, names_a_mailbox
+from relay.bounce.dsn import Action, RecipientReport, Report, build, names_a_mailbox, names_another_mailbox
 from relay.bounce.whom_to_tell import whom_to_tell
 from relay.config.sections import BouncesTo
-from relay.mail.address import domain_of, lookup_key
+from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds, id_text
 from relay.queue.retry_schedule import RetrySchedule
@@ -25,12 +25,18 @@ from relay.route.router import Target
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """What became of one delivery. It has the next hop's codes, and not its words, which may name the mailbox."""
+    """What became of one delivery.
+
+    Attributes:
+        code, enhanced: the next hop's codes.
+        words: the text of its reply; empty where it may name the mailbox behind an alias.
+    """
 
     delivery: Delivery
     code: int
     enhanced: str
     expired: bool = False
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +176,17 @@ def _recipient(action: Action, happening: Happening, now: float, known: bool) ->
         code=happening.code,
         enhanced=happening.enhanced,
         expired=happening.expired,
-        aliased=lookup_key(delivery.recipient) != lookup_key(delivery.original),
+        aliased=delivery.is_aliased,
+        words=happening.words if known and not _has_other_original(delivery) else "",
         orcpt=delivery.orcpt if known or names_a_mailbox(delivery.orcpt) else "",
         last_attempt=now,
         retry_until=delivery.expires if action == "delayed" else None,
     )
+
+
+def _has_other_original(delivery: Delivery) -> bool:
+    """Whether the sender gave another address than ours got: an alias here, or of a host before us (RFC 3461)."""
+    return delivery.is_aliased or names_another_mailbox(delivery.orcpt, delivery.recipient)
 
 
 def from_domain(signing_domains: Sequence[str], srs_domain: str) -> str:

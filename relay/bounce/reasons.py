@@ -1,7 +1,7 @@
 """Why a delivery did not succeed, for the person who wrote the message.
 
-Each kind of enhanced status code (RFC 3463) has a sentence on the cause and one on what to do. The text of the remote's
-reply is never quoted: it may name the mailbox behind an alias.
+Each kind of enhanced status code (RFC 3463) has a sentence on the cause and one on what to do. They do not depend on
+the text of the remote's reply, which may name the mailbox behind an alias; `letter` quotes it where that is not so.
 """
 
 from __future__ import annotations

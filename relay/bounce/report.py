@@ -25,6 +25,7 @@ class RecipientReport:
         enhanced: its enhanced status code, or ours where there was no reply.
         expired: failed because `retry_for` ran out.
         aliased: whether it leads to another address, which the codes are about.
+        words: the text of the remote's reply, one line of printable ASCII; empty where the sender may not read it.
         orcpt: the ORCPT parameter, as received.
         retry_until: when a delayed delivery will be given up.
     """
@@ -35,6 +36,7 @@ class RecipientReport:
     enhanced: str = ""
     expired: bool = False
     aliased: bool = False
+    words: str = ""
     orcpt: str = ""
     last_attempt: float | None = None
     retry_until: float | None = None
@@ -46,6 +48,11 @@ class RecipientReport:
             return ""
         own = STATUS.fullmatch(self.enhanced) and self.enhanced[0] == str(self.code)[0]
         return f"{self.code} {self.enhanced}" if own else str(self.code)
+
+    @property
+    def reply(self) -> str:
+        """The remote's codes, with its words where the sender may read them."""
+        return f"{self.codes} {self.words}".strip()
 
     @property
     def status(self) -> str:

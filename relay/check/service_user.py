@@ -38,10 +38,10 @@ class ServiceUser:
 def service_user(config: Config) -> ServiceUser | None:
     """The user who runs the relay: whoever holds the lock on its queue now, or else the owner of the queue's folder.
 
-    None if that is root. Only root can be somebody else than the relay and still read its secrets, so nobody else is
-    told either.
+    None if that is root, and where the relay has no queue in a file. Only root can be somebody else than the relay and
+    still read its secrets, so nobody else is told either.
     """
-    if os.geteuid() != 0 or config.queue.folder is None:
+    if os.geteuid() != 0 or not config.takes_mail or config.queue.folder is None:
         return None
     queue = Path(config.queue.url.removeprefix("sqlite:///"))
     running = _holder(Path(f"{queue}.lock"))

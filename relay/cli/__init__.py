@@ -27,9 +27,11 @@ COMMANDS = {
     "demo": ("relay.cli.demo", "demo", "Show the way of one message and its bounce, on loopback."),
     "init": ("relay.cli.init", "init", "Write config, SRS secret, DKIM key; print the DNS records."),
     "serve": ("relay.cli.serve", "serve", "Run the relay."),
+    "check": ("relay.cli.check", "check", "Check configuration and live DNS; say how to mend them."),
     "explain": ("relay.cli.explain", "explain", "Show what would become of a message, and why."),
     "queue": ("relay.cli.queue", "app", "See the queue and act on it, also while the relay runs."),
     "keys": ("relay.cli.keys", "app", "Make DKIM keys, see what DNS has of them, change them."),
+    "dns": ("relay.cli.dns", "dns", "Print the DNS records to publish."),
     "srs": ("relay.cli.srs", "app", "Rewrite one address, there or back."),
 }
 
@@ -51,7 +53,7 @@ def _imported(name: str) -> Any:
     if isinstance(command, typer.Typer):
         parent.add_typer(command, name=name, no_args_is_help=True)
     else:
-        parent.command(name, help=command.__doc__ or text)(command)
+        parent.command(name, cls=getattr(command, "command_class", None), help=command.__doc__ or text)(command)
     return get_group(parent).commands[name]
 
 
@@ -117,7 +119,7 @@ def run(args: Sequence[str]) -> int:
 def _wrong_call(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
-    text = error.format_message()
+    text = error.format_message().replace("Value error, ", "")  # pydantic's
     # A group called without a command prints its help only.
     line = text if text.startswith("Usage: ") else f"{path}: {text.rstrip('.')} (see {path} --help)"
     print("\n".join(map(visible, line.split("\n"))), file=sys.stderr)

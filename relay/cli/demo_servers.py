@@ -1,15 +1,20 @@
 """The mail servers of the demo, on both sides of the relay: each accepts every message, and can send messages.
 
-They do the minimum of SMTP. Each has its own address in 127.0.0.0/8, so that SPF can tell them apart.
+aiosmtpd receives, which nothing else imports, and aiosmtplib sends. Each server has its own address in 127.0.0.0/8, so
+that SPF can tell them apart.
 """
 
 from __future__ import annotations
 
 import asyncio
-import smtplib
+import logging
 from dataclasses import dataclass
 
-LINE_LIMIT = 2**20  # octets; longer than any line that is sent here
+import aiosmtplib
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import log as aiosmtpd_log
+
+PATIENCE = 10.0  # seconds for each reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class MailServer:
         self.ip = ip
         self._arrived: asyncio.Queue[Received] = asyncio.Queue()
         self._server: asyncio.Server | None = None
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._sessions: list[_Session] = []
 
     async def start(self, port: int) -> int:
         """Listen; port 0 takes a free one. Returns the port.
@@ -39,16 +44,21 @@ class MailServer:
         Raises:
             OSError: the address or the port cannot be had.
         """
-        self._server = await asyncio.start_server(self._serve, self.ip, port, limit=LINE_LIMIT)
+        aiosmtpd_log.setLevel(logging.CRITICAL)  # what it thinks of its clients does not belong between the tables
+        self._server = await asyncio.get_running_loop().create_server(self._session, self.ip, port)
         return int(self._server.sockets[0].getsockname()[1])
+
+    def _session(self) -> _Session:
+        self._sessions = [session for session in self._sessions if not session.over]
+        session = _Session(self, self.name)
+        self._sessions.append(session)
+        return session
 
     async def close(self) -> None:
         """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.close()
-        for writer in self._connections.values():
-            writer.close()
-        await asyncio.gather(*self._connections)
+        await asyncio.gather(*(session.hang_up() for session in self._sessions))
 
     async def next_message(self, timeout: float | None = None) -> Received:
         """The oldest message not yet handed out.
@@ -59,71 +69,52 @@ class MailServer:
         async with asyncio.timeout(timeout):
             return await self._arrived.get()
 
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        """Called by aiosmtpd for each message."""
+        content = envelope.original_content or b""
+        sender, recipients = (envelope.mail_from or "").removeprefix("<>"), tuple(envelope.rcpt_tos)
+        client = session.peer[0] if session.peer is not None else ""
+        self._arrived.put_nowait(Received(client, session.host_name or "", sender, recipients, content))
+        return "250 2.0.0 Ok"
+
     async def send(self, server: tuple[str, int], sender: str, recipient: str, content: bytes) -> str:
         """Send a message from this host's address; returns the last reply, which may be a refusal.
 
         Raises:
             OSError: no connection, or it was lost.
         """
-        return await asyncio.to_thread(self._send, server, sender, recipient, content)
-
-    def _send(self, server: tuple[str, int], sender: str, recipient: str, content: bytes) -> str:
-        with smtplib.SMTP(*server, local_hostname=self.name, timeout=10, source_address=(self.ip, 0)) as client:
-            client.ehlo()
-            for verb in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"):
-                code, text = client.docmd(verb)
-                if code != 250:
-                    break
-            else:
-                code, text = client.data(content)
-        return f"{code} {text.decode('ascii', 'replace')}"
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = writer
-        try:
-            await self._converse(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client left without QUIT, or we closed the connection
-        finally:
-            writer.close()
-            del self._connections[task]
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        helo = sender = ""
-        recipients: list[str] = []
-        reply = f"220 {self.name} ESMTP"
-        while True:
-            writer.write(reply.encode("ascii") + b"\r\n")
-            await writer.drain()
-            line = (await reader.readuntil(b"\n")).decode("utf-8", "replace").strip()
-            verb, _, argument = line.partition(" ")
-            path = argument.partition("<")[2].partition(">")[0]
-            reply = "250 2.0.0 Ok"
-            match verb.upper():
-                case "EHLO" | "HELO":
-                    helo, reply = argument, f"250-{self.name}\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES"
-                case "MAIL":
-                    sender, recipients = path, []
-                case "RCPT":
-                    recipients.append(path)
-                case "DATA":
-                    writer.write(b"354 Go ahead\r\n")
-                    content = await _read_data(reader)
-                    client = writer.get_extra_info("peername")[0]
-                    self._arrived.put_nowait(Received(client, helo, sender, tuple(recipients), content))
-                case "QUIT":
-                    writer.write(b"221 2.0.0 Bye\r\n")
-                    return
-                case "RSET" | "NOOP":
-                    pass
-                case _:
-                    reply = "500 5.5.2 Command unknown"
+        client = aiosmtplib.SMTP(
+            hostname=server[0],
+            port=server[1],
+            local_hostname=self.name,
+            source_address=(self.ip, 0),
+            timeout=PATIENCE,
+            use_tls=False,
+            start_tls=False,
+        )
+        async with client:
+            try:
+                await client.mail(sender)
+                await client.rcpt(recipient)
+                reply = await client.data(content)
+            except aiosmtplib.SMTPResponseException as refusal:
+                return f"{refusal.code} {refusal.message}"
+        return f"{reply.code} {reply.message}"
 
 
-async def _read_data(reader: asyncio.StreamReader) -> bytes:
-    lines = []
-    while (line := await reader.readuntil(b"\n")) != b".\r\n":
-        lines.append(line.removeprefix(b"."))
-    return b"".join(lines)
+class _Session(SMTP):
+    """One connection to a server, which can close it."""
+
+    def __init__(self, server: MailServer, name: str) -> None:
+        super().__init__(server, hostname=name, ident="ESMTP", loop=asyncio.get_running_loop())
+
+    @property
+    def over(self) -> bool:
+        return self._handler_coroutine is not None and self._handler_coroutine.done()
+
+    async def hang_up(self) -> None:
+        """Close the connection, and wait for the end of its session."""
+        if self.transport is not None:
+            self.transport.close()
+        if self._handler_coroutine is not None:
+            await asyncio.wait([self._handler_coroutine])

@@ -1,6 +1,7 @@
 """The way of one message through the relay and of its bounce back, and what is measured on it.
 
-SPF, DKIM, DMARC and ARC are evaluated as the mailbox host would do it, with the DNS of the demo.
+At the mailbox, dkimpy verifies DKIM and ARC, and pyspf evaluates SPF, with the DNS of the demo. Our own checks see the
+same message, and where they see it otherwise the demo says so.
 """
 
 from __future__ import annotations
@@ -13,26 +14,17 @@ from email.utils import format_datetime, make_msgid
 
 from relay.authenticate import spf
 from relay.authenticate.dns_budget import Budget
-from relay.authenticate.iprev import iprev
-from relay.authenticate.verdict import Verdict, check_stranger
+from relay.authenticate.verdict import check_stranger
 from relay.cli.demo_servers import MailServer, Received
 from relay.cli.demo_world import ALIAS, PATIENCE, SENDER, World
+from relay.cli.dkimpy_opinion import SignatureOpinion
 from relay.cli.errors import CommandFailed
+from relay.cli.second_opinion import Difference, SecondOpinion, ask_others
 from relay.mail.message import Message
 from relay.sign.dkim_signature import sign
 from relay.sign.keys import SigningKey
 
 FORGED = "SRS0=fakehash=AA=shop.example=news@fwd.example"
-
-
-@dataclass(frozen=True, slots=True)
-class DemoSignature:
-    """A DKIM signature as verified at the mailbox."""
-
-    domain: str
-    selector: str
-    algorithm: str
-    valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +38,7 @@ class Findings:
         spf_with: SPF at the mailbox as it was.
         signatures: from top to bottom.
         dmarc, arc: their results at the mailbox.
+        differences: between these results and those of our own checks.
         accepted: the relay's reply to the bounce.
         returned: the bounce at the sender's server.
         refused: the relay's reply to a bounce to a forged address.
@@ -55,9 +48,10 @@ class Findings:
     arrived: Received
     spf_without: str
     spf_with: str
-    signatures: tuple[DemoSignature, ...]
+    signatures: tuple[SignatureOpinion, ...]
     dmarc: str
     arc: str
+    differences: tuple[Difference, ...]
     accepted: str
     returned: Received
     refused: str
@@ -75,7 +69,7 @@ class Findings:
     @property
     def problems(self) -> list[str]:
         """The expectations that are not met, one line each."""
-        signers = {signature.domain for signature in self.signatures if signature.valid}
+        signers = {signature.domain for signature in self.signatures if signature.result == "pass"}
         expected = {
             "the message was changed on its way": self.unchanged,
             "SPF does not pass with the rewritten sender": self.spf_with == "pass",
@@ -85,7 +79,7 @@ class Findings:
             "the bounce did not reach the sender": self.came_home,
             "a forged SRS address was not refused": self.refused.startswith("550"),
         }
-        return [problem for problem, good in expected.items() if not good]
+        return [*(problem for problem, good in expected.items() if not good), *map(str, self.differences)]
 
 
 async def tour(demo_world: World) -> Findings:
@@ -104,18 +98,17 @@ async def tour(demo_world: World) -> Findings:
     accepted = await demo_world.mailbox.send(demo_world.relay, "", arrived.sender, bounce)
     if not accepted.startswith("250"):
         raise CommandFailed(f"the relay refused the bounce: {accepted}")
-    verdict = await _examined(demo_world, arrived)
+    opinion = await _examined(demo_world, arrived, arrived.sender)
+    unrewritten = await _examined(demo_world, arrived, SENDER)
     return Findings(
         original,
         arrived,
-        spf_without=(await _spf(demo_world, arrived, SENDER)).result,
-        spf_with=verdict.spf.result if verdict.spf is not None else "",
-        signatures=tuple(
-            DemoSignature(signature.domain, signature.selector, signature.algorithm, signature.result == "pass")
-            for signature in verdict.dkim
-        ),
-        dmarc=verdict.dmarc.result if verdict.dmarc is not None else "",
-        arc=verdict.arc.result,
+        spf_without=unrewritten.spf.result,
+        spf_with=opinion.spf.result,
+        signatures=opinion.dkimpy.signatures,
+        dmarc=opinion.dmarc.result,
+        arc=opinion.dkimpy.arc,
+        differences=tuple(dict.fromkeys((*opinion.differences, *unrewritten.differences))),
         accepted=accepted,
         returned=await _next(demo_world.sender),
         refused=await demo_world.mailbox.send(demo_world.relay, "", FORGED, bounce),
@@ -129,17 +122,13 @@ async def _next(host: MailServer) -> Received:
         raise CommandFailed(f"nothing reached {host.name} within {PATIENCE:g} s") from None
 
 
-async def _spf(demo_world: World, arrived: Received, sender: str) -> spf.SpfVerdict:
-    return await spf.check(
-        demo_world.resolver, ip=arrived.client, helo=arrived.helo, sender=sender, receiver=demo_world.mailbox.name
-    )
-
-
-async def _examined(demo_world: World, arrived: Received) -> Verdict:
-    message, now = Message(arrived.content), datetime.now(UTC).timestamp()
-    spf_verdict = await _spf(demo_world, arrived, arrived.sender)
-    name = await iprev(demo_world.resolver, arrived.client)
-    return await check_stranger(Budget(demo_world.resolver), message, arrived.sender, spf_verdict, name, now)
+async def _examined(demo_world: World, arrived: Received, sender: str) -> SecondOpinion:
+    """What the mailbox host makes of the message, had it come from a sender."""
+    message, budget = Message(arrived.content), Budget(demo_world.resolver)
+    session = {"ip": arrived.client, "helo": arrived.helo, "sender": sender, "receiver": demo_world.mailbox.name}
+    result = await spf.check(budget.spf, **session)
+    ours = await check_stranger(budget, message, sender, result, None, datetime.now(UTC).timestamp())
+    return await ask_others(budget.authors, message, ours, **session)
 
 
 def _newsletter(key: SigningKey) -> bytes:
@@ -149,7 +138,7 @@ def _newsletter(key: SigningKey) -> bytes:
     message["Subject"] = "What SPF makes of forwarding"
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = make_msgid(domain="shop.example")
-    message.set_content("Nothing in demo_world changes on its way.\n..not even this line\n")
+    message.set_content("Nothing in it changes on its way.\n..not even this line\n")
     octets = message.as_bytes()
     return sign(Message(octets), key, int(datetime.now(UTC).timestamp())) + octets
 

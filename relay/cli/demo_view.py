@@ -10,10 +10,14 @@ from relay.cli.demo_tour import FORGED, Findings
 from relay.cli.demo_world import ALIAS, SENDER, SENDER_IP
 from relay.mail.message import Message
 
+_PROSE = ("outcome", "value")
+COLUMNS = 80  # every address of the demo fits into a table of this width, so it is never broken
+
 
 def show(findings: Findings, console: Console) -> None:
-    """Print the findings as tables."""
+    """Print the findings as tables, and go beyond the edge of a terminal of less than `COLUMNS`."""
     arrived = findings.arrived
+    console.width = max(console.width, COLUMNS)
 
     table = _table("The message", "", "left the sender", "reached the mailbox")
     table.add_row("address", SENDER_IP, arrived.client)
@@ -24,21 +28,26 @@ def show(findings: Findings, console: Console) -> None:
     table.add_row("content", octets, _verdict(findings.unchanged, f"the same {octets}, below new fields", "changed"))
     console.print(table, "")
 
-    table = _table(f"SPF at the mailbox, for {arrived.client}", "", "MAIL FROM", "SPF")
+    table = _table(f"SPF at the mailbox, for {arrived.client}, by pyspf", "", "MAIL FROM", "SPF")
     table.add_row("without rewriting", SENDER, _verdict(findings.spf_without == "pass", "pass", findings.spf_without))
     table.add_row("with rewriting", arrived.sender, _verdict(findings.spf_with == "pass", "pass", findings.spf_with))
     console.print(table, "")
 
-    table = _table("DKIM at the mailbox", "signed by", "selector", "algorithm", "verification")
+    table = _table("DKIM at the mailbox, by dkimpy", "signed by", "selector", "algorithm", "verification")
     for signature in findings.signatures:
         cells = signature.domain, signature.selector, signature.algorithm
-        table.add_row(*cells, _verdict(signature.valid, "pass", "fail"))
+        table.add_row(*cells, _verdict(signature.result == "pass", signature.result, signature.result))
     console.print(table, "")
 
     table = _table("DMARC and ARC at the mailbox", "check", "of", "result")
     table.add_row("DMARC, p=reject", "shop.example", _verdict(findings.dmarc == "pass", findings.dmarc, findings.dmarc))
     table.add_row("ARC", "sealed by fwd.example", _verdict(findings.arc == "pass", findings.arc, findings.arc))
-    console.print(table, "")
+    console.print(table)
+    for difference in findings.differences:
+        console.print(Text(f"Here two differ. {difference}", "red"), soft_wrap=True)
+    if not findings.differences:
+        console.print(Text("The relay's own checks see all of this the same way."))
+    console.print()
 
     table = _table("Header fields that the relay put on top", "field", "value")
     for name, value in _added(findings):
@@ -68,9 +77,10 @@ def _added(findings: Findings) -> list[tuple[str, str]]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """A table in which text is wrapped only in the columns of `_PROSE`, and everything else stays whole."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column in ("MAIL FROM", "RCPT TO"), overflow="fold")
+        table.add_column(column, no_wrap=column not in _PROSE, overflow="fold")
     return table
 
 

@@ -6,23 +6,24 @@ resolver that notes what is asked, a queue that keeps nothing, and a watch on th
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from relay.authenticate import spf
-from relay.authenticate.dns_budget import Budget
 from relay.authenticate.examination import Examination
-from relay.authenticate.iprev import iprev
-from relay.authenticate.verdict import Verdict, check_stranger
+from relay.authenticate.verdict import Verdict
 from relay.bounce.notifier import Notice
+from relay.cli.address_seen import addresses_seen
+from relay.cli.next_hop_view import NextHopView, look
+from relay.cli.noting_resolver import Asked, NotingResolver
 from relay.config.model import Config
-from relay.dns import Answer, DnsFailure, Resolver
+from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.mail.envelope import Client, MailFrom, RcptTo
 from relay.mail.message import Message
 from relay.mail.reply import Refused
+from relay.mail.tag_list import field_tags
 from relay.metrics import Metrics
 from relay.network import within
 from relay.process.files import read_files
@@ -34,50 +35,6 @@ from relay.receive.command import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question to DNS and what came back: records as text, or why there are none."""
-
-    name: str
-    rdtype: str
-    records: tuple[str, ...] = ()
-    problem: str = ""
-
-
-class NotingResolver:
-    """Passes questions on, and remembers each with its answer, in the order in which they were first asked."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-        self._noted: dict[tuple[str, str], Asked] = {}
-
-    async def query(self, name: str, rdtype: str) -> Answer:
-        """As any `Resolver`. Raises DnsFailure."""
-        try:
-            answer = await self._resolver.query(name, rdtype)
-        except DnsFailure as failure:
-            self._noted.setdefault((name, rdtype), Asked(name, rdtype, problem=str(failure)))
-            raise
-        nothing = "no such record" if answer.exists else "no such name"
-        records = tuple(_text(record) for record in answer.records)
-        self._noted.setdefault((name, rdtype), Asked(name, rdtype, records, "" if records else nothing))
-        return answer
-
-    def noted(self) -> tuple[Asked, ...]:
-        """What was asked since this was called last."""
-        questions = tuple(self._noted.values())
-        self._noted.clear()
-        return questions
-
-
-def _text(record: object) -> str:
-    if isinstance(record, tuple):
-        if all(isinstance(part, bytes) for part in record):
-            return b"".join(record).decode("utf-8", "replace")
-        return " ".join(str(part) for part in record)
-    return str(record)
-
-
-@dataclass(frozen=True, slots=True)
 class SessionStep:
     """A command of the session, and our reply to it."""
 
@@ -86,17 +43,13 @@ class SessionStep:
 
 
 @dataclass(frozen=True, slots=True)
-class NextHopView:
-    """What the next hop will see, evaluated from the outside on what would leave.
+class OurSignature:
+    """A signature that we add: the name of its field, and whose key it has."""
 
-    Attributes:
-        ip: the address of ours that it was evaluated for.
-        asked: in DNS, for it.
-    """
-
-    ip: str
-    verdict: Verdict
-    asked: tuple[Asked, ...]
+    field: str
+    domain: str
+    selector: str
+    algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +59,10 @@ class Way:
     Attributes:
         sender_reason: why the sender is what it is.
         on_top: the header fields that we add.
-        views: of the next hop, one for each address that we may send from.
+        signatures: the DKIM signatures and ARC seals among them, in their order.
+        views: of the next hop, one for each address under which it may see us, that of its first host first.
+        address_problem: why these are not the addresses towards the hosts of this next hop.
+        asked: in DNS, to decide on the sender, and to find the hosts and addresses.
     """
 
     recipient: str
@@ -117,7 +73,10 @@ class Way:
     from_rewritten: bool
     on_top: bytes
     message: Message
+    signatures: tuple[OurSignature, ...] = ()
     views: tuple[NextHopView, ...] = ()
+    address_problem: str = ""
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass(slots=True)
@@ -203,7 +162,7 @@ async def dry_run(
     Raises:
         ConfigError: a file that the configuration names cannot be used.
         QueueUnavailable: the queue is asked for a stored sender, and does not answer.
-        DnsFailure: the next hop is to be looked at, and our own name cannot be looked up.
+        DnsFailure: the next hop is to be looked at, no route leads anywhere, and our own name cannot be looked up.
     """
     noting, queue = NotingResolver(resolver), _NoQueue()
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
@@ -218,11 +177,9 @@ async def dry_run(
             _note(result, examination, stages, queue)
         result.asked = noting.noted()
         if queue.stored is not None:
-            result.ways = [await _way(stages, queue.stored, delivery) for delivery in queue.deliveries]
-            noting.noted()
+            result.ways = [await _way(stages, noting, queue.stored, delivery) for delivery in queue.deliveries]
             if next_hop_view:
-                ips = await stages.senders.our_addresses()
-                result.ways = [replace(way, views=await _views(config, noting, way, ips)) for way in result.ways]
+                result.ways = [await _seen_by_next_hop(stages, noting, way) for way in result.ways]
     finally:
         await stages.agent.close()
     return result
@@ -269,10 +226,11 @@ async def _converse(
             steps.append(SessionStep(command, str(refused.reply)))
 
 
-async def _way(stages: Stages, stored: StoredMessage, delivery: Delivery) -> Way:
+async def _way(stages: Stages, resolver: NotingResolver, stored: StoredMessage, delivery: Delivery) -> Way:
     rewrites_from = stages.messages.rewrites_from(stored, delivery)
     outgoing = await stages.messages.prepare(stored, rewrite_from=rewrites_from)
     decision = await stages.senders.decide(stored, delivery, smtputf8=True)
+    on_top = await outgoing.on_top()
     return Way(
         recipient=delivery.recipient,
         original=delivery.original,
@@ -280,18 +238,28 @@ async def _way(stages: Stages, stored: StoredMessage, delivery: Delivery) -> Way
         sender=await stages.senders.address(decision),
         sender_reason=decision.reason,
         from_rewritten=rewrites_from,
-        on_top=await outgoing.on_top(),
+        on_top=on_top,
         message=outgoing.message,
+        signatures=tuple(_signatures(Message(on_top))),
+        asked=resolver.noted(),
     )
 
 
-async def _views(config: Config, resolver: NotingResolver, way: Way, ips: Sequence[str]) -> tuple[NextHopView, ...]:
-    views = []
-    message = Message(b"".join(way.message.wire(way.on_top)))
-    for ip in ips:
-        budget = Budget(resolver)
-        passed = await spf.check(budget.spf, ip=ip, helo=config.hostname, sender=way.sender, receiver="next hop")
-        name = await iprev(budget.iprev, ip)
-        verdict = await check_stranger(budget, message, way.sender, passed, name, time.time())
-        views.append(NextHopView(ip, verdict, resolver.noted()))
-    return tuple(views)
+def _signatures(added: Message) -> Iterator[OurSignature]:
+    for field_ in added.fields:
+        if field_.name in ("dkim-signature", "arc-seal"):
+            tags = field_tags(field_)
+            name = field_.raw.partition(b":")[0].decode("ascii")
+            yield OurSignature(name, tags["d"], tags["s"], tags["a"])
+
+
+async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way) -> Way:
+    hop = stages.next_hops.of(way.recipient)
+    addresses, problem = await addresses_seen(stages.config, resolver, hop)
+    asked = *way.asked, *resolver.noted()
+    wire = b"".join(way.message.wire(way.on_top))
+    views = await asyncio.gather(
+        *(look(NotingResolver(resolver), stages.config.hostname, address, way.sender, wire) for address in addresses)
+    )
+    resolver.noted()  # each view has its own
+    return replace(way, views=tuple(views), address_problem=problem, asked=asked)

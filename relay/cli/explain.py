@@ -1,4 +1,4 @@
-"""`srs-relay explain MESSAGE`: every check, decision and header for one message, as a person reads it or as JSON."""
+"""`srs-relay explain MESSAGE`: every check, decision and header for one message, for a person or as JSON."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 import sys
 from email.utils import getaddresses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import uvloop
 from rich.console import Console
 
 from relay import log as logging
-from relay.authenticate.verdict import Verdict
-from relay.cli.dry_run import Asked, DryRun, Way, dry_run
+from relay.cli.dry_run import DryRun, dry_run
 from relay.cli.errors import CommandFailed
+from relay.cli.explain_json import as_dict
 from relay.cli.explain_view import show
 from relay.cli.options import ConfigFile
 from relay.config.file import load
@@ -50,11 +50,18 @@ def explain(
     next_hop_view: Annotated[
         bool, typer.Option("--next-hop-view", help="Also what the next hop will see: SPF, DKIM, DMARC, ARC.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Also the header fields that are put on top of it.")
+    ] = False,
+    dns: Annotated[bool, typer.Option("--dns", help="Also the questions to DNS, with their answers.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object that has everything.")] = False,
 ) -> None:
     """Show what would become of a message, and why. Nothing is sent or stored.
 
     DNS is asked as it is now. Without --ip, --from and --to the message itself has to say.
+
+    The next hop's view is for the address that mail to its hosts leaves from: the configured one, or the kernel's
+    choice. dkimpy and pyspf judge beside our own checks; where they differ, both opinions are shown.
     """
     loaded = load(config)
     content = _read(message)
@@ -68,7 +75,7 @@ def explain(
     if as_json:
         print(json.dumps(as_dict(result), indent=2))
     else:
-        show(result, Console(markup=False, emoji=False, highlight=False))
+        show(result, Console(markup=False, emoji=False, highlight=False), headers=headers, dns=dns)
 
 
 async def _dry_run(
@@ -124,79 +131,3 @@ def _normal(address: str) -> str:
         return address if address.lower() == "postmaster" else str(parse(address))
     except BadAddress as error:
         raise typer.BadParameter(f"{address!r}: {error}") from None
-
-
-# --- as JSON ----------------------------------------------------------------------------------------------------------
-
-
-def as_dict(result: DryRun) -> dict[str, Any]:
-    """The whole result in plain values."""
-    return {
-        "client": {"ip": result.client.ip, "helo": result.client.helo, "trusted": result.client.trusted},
-        "session": [{"command": step.command, "reply": step.reply} for step in result.steps],
-        "accepted": result.accepted,
-        "checks": _checks(result.verdict) if result.verdict is not None else None,
-        "dmarc_override": result.override,
-        "unforwardable": result.unforwardable,
-        "forged_results_removed": result.forged,
-        "dns": _dns(result.asked),
-        "deliveries": [_way(way) for way in result.ways],
-    }
-
-
-def _checks(verdict: Verdict) -> dict[str, Any]:
-    spf, dmarc, iprev = verdict.spf, verdict.dmarc, verdict.iprev
-    return {
-        "spf": None
-        if spf is None
-        else {"result": spf.result, "identity": spf.identity, "domain": spf.domain, "problem": spf.problem},
-        "dkim": [
-            {
-                "result": signature.result,
-                "domain": signature.domain,
-                "selector": signature.selector,
-                "algorithm": signature.algorithm,
-                "problem": signature.problem,
-            }
-            for signature in verdict.dkim
-        ],
-        "arc": {
-            "result": verdict.arc.result,
-            "sealers": [link.domain for link in verdict.arc.sets],
-            "problem": verdict.arc.problem,
-        },
-        "dmarc": None
-        if dmarc is None
-        else {
-            "result": dmarc.result,
-            "domain": dmarc.domain,
-            "organizational_domain": dmarc.organizational,
-            "policy": dmarc.policy,
-            "disposition": dmarc.disposition,
-            "record_domain": dmarc.record_domain,
-            "aligned": list(dmarc.aligned),
-            "problem": dmarc.problem,
-        },
-        "iprev": None if iprev is None else {"result": iprev.result, "name": iprev.name, "problem": iprev.problem},
-        "vouched_by": verdict.trusted_results.authserv_id if verdict.trusted_results is not None else "",
-    }
-
-
-def _dns(asked: tuple[Asked, ...]) -> list[dict[str, Any]]:
-    return [{"name": q.name, "type": q.rdtype, "records": list(q.records), "problem": q.problem} for q in asked]
-
-
-def _way(way: Way) -> dict[str, Any]:
-    return {
-        "recipient": way.recipient,
-        "original_recipient": way.original,
-        "next_hop": way.hop,
-        "mail_from": way.sender,
-        "mail_from_reason": way.sender_reason,
-        "from_rewritten": way.from_rewritten,
-        "from": [field.value.decode("utf-8", "replace") for field in way.message.all("from")],
-        "added": [field.raw.decode("utf-8", "replace") for field in Message(way.on_top).fields],
-        "next_hop_view": [
-            {"ip": view.ip, "checks": _checks(view.verdict), "dns": _dns(view.asked)} for view in way.views
-        ],
-    }

@@ -1,39 +1,90 @@
-"""What `srs-relay explain` found, in tables for a person at a terminal."""
+"""What `srs-relay explain` found, for a person at a terminal: what is decided, and on demand what that comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from relay.authenticate.verdict import Verdict
-from relay.cli.dry_run import Asked, DryRun, Way
+from relay.cli.dry_run import DryRun, Way
+from relay.cli.entries import labels_width, print_entry, print_heading, result_text
+from relay.cli.explain_checks import check_rows
+from relay.cli.explain_next_hop import show_next_hop_view
+from relay.cli.noting_resolver import Asked
 from relay.mail.message import Message
 from relay.mail.visible import visible
 
-_GOOD = frozenset(("pass",))
-_BAD = frozenset(("fail", "permerror", "temperror", "softfail", "policy"))
+_LABELS = labels_width(["MAIL FROM"])
+# Why a sender leaves as it does, by `relay.rewrite.sender.Reason`.
+_REASONS = {
+    "null": "a bounce has no sender",
+    "local": "a domain of ours, and proven",
+    "unwanted": "this route has srs = false",
+    "own": "it leads back to us already",
+    "unneeded": "its SPF lets us send for it",
+    "srs": "SPF will be asked for our domain",
+    "too-long": "stored, for its address would be too long",
+    "non-ascii": "stored, for its address is not ASCII",
+}
 
 
-def show(result: DryRun, console: Console) -> None:
-    """Print it all, in the order in which it happens."""
-    client = result.client
-    who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
-    table = _table(f"The session of {who}", "command", "reply")
-    for step in result.steps:
-        style = "green" if step.reply.startswith("2") else "red"
-        table.add_row(visible(step.command), Text(visible(step.reply), style))
-    console.print(table, "")
+def show(result: DryRun, console: Console, *, headers: bool = False, dns: bool = False) -> None:
+    """Print the decisions, in the order in which they are made.
+
+    Args:
+        headers: print also the header fields that are put on top.
+        dns: print also what was asked in DNS.
+    """
+    for line in _outcome(result):
+        print_heading(console, line)
+    _show_session(result, console)
     if result.verdict is not None:
-        console.print(_checks("What was checked", result.verdict), "")
-    if result.asked:
-        console.print(_dns("What DNS said", result.asked), "")
+        print_heading(console, "What was checked")
+        _show_checks(result.verdict, console)
     for line in _decisions(result):
-        console.print(visible(line))
+        print_entry(console, "", Text(visible(line)), -2)
     for way in result.ways:
         _show_way(way, console)
+        for view in way.views:
+            show_next_hop_view(view, way.address_problem, console)
+    if headers:
+        _show_headers(result.ways, console)
+    if dns:
+        _show_dns(result, console)
+    left_out = [option for option, shown in (("--headers", headers or not result.ways), ("--dns", dns)) if not shown]
+    if left_out:
+        console.print(Text(f"More: {', '.join(left_out)}", "dim"))
+
+
+def _outcome(result: DryRun) -> Iterator[str]:
+    reply = result.steps[-1].reply if result.steps else ""
+    if result.accepted:
+        leaves, refused = len(result.ways), sum(not step.reply.startswith("2") for step in result.steps)
+        yield (
+            "Accepted"
+            + (f", and would leave for {leaves} address{'es' if leaves != 1 else ''}" if leaves else "")
+            + (f"; {refused} recipient{'s' if refused != 1 else ''} refused" if refused else "")
+            + "."
+        )
+    else:
+        yield f"{'Deferred' if reply.startswith('4') else 'Refused'}: {reply}"
+
+
+def _show_session(result: DryRun, console: Console) -> None:
+    client = result.client
+    who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
+    print_heading(console, f"The session of {who}")
+    for step in result.steps:
+        text = Text(visible(step.command) + "  ")
+        print_entry(console, "", text.append(visible(step.reply), "green" if step.reply.startswith("2") else "red"), -2)
+
+
+def _show_checks(verdict: Verdict, console: Console) -> None:
+    for check, result, name, why in check_rows(verdict):
+        details = "; ".join(visible(part) for part in (name, why) if part)
+        print_entry(console, check, result_text(result).append(f"  {details}" if details else "", "default"), 7)
 
 
 def _decisions(result: DryRun) -> Iterator[str]:
@@ -49,66 +100,46 @@ def _decisions(result: DryRun) -> Iterator[str]:
 
 def _show_way(way: Way, console: Console) -> None:
     alias = f", behind {way.original}" if way.original != way.recipient else ""
-    table = _table(f"To {way.recipient}{alias}", "", "")
-    table.show_header = False
-    table.add_row("next hop", visible(way.hop))
-    table.add_row("MAIL FROM", visible(f"<{way.sender}> ({way.sender_reason})"))
+    print_heading(console, f"To {way.recipient}{alias}")
+    print_entry(console, "next hop", Text(visible(way.hop)), _LABELS)
+    reason = _REASONS.get(way.sender_reason, "")
+    sender = f"<{way.sender}> ({way.sender_reason}{': ' if reason else ''}{reason})"
+    print_entry(console, "MAIL FROM", Text(visible(sender)), _LABELS)
     what = "rewritten" if way.from_rewritten else "as it came"
     for field in way.message.all("from"):
-        table.add_row("From", f"{visible(field.value.decode('utf-8', 'replace'))} ({what})")
-    console.print("", table, "")
-    console.print("Put on top of it:")
-    for field in Message(way.on_top).fields:
-        lines = field.raw.decode("utf-8", "replace").rstrip().replace("\t", "    ").split("\r\n")
-        console.print(*("  " + visible(line) for line in lines), sep="\n", soft_wrap=True)
-    for view in way.views:
-        console.print("", _checks(f"What the next hop sees from {view.ip}", view.verdict))
-        if view.asked:
-            console.print("", _dns("What DNS says to it", view.asked))
+        author = " ".join(field.value.decode("utf-8", "replace").split())
+        print_entry(console, "From", Text(visible(f"{author} ({what})")), _LABELS)
+    signatures = [
+        f"{'ARC seal' if signature.field.lower() == 'arc-seal' else 'DKIM'} {signature.domain} ({signature.selector})"
+        for signature in way.signatures
+    ]
+    print_entry(console, "signed", Text(visible(", ".join(signatures) or "by nobody")), _LABELS)
 
 
-def _checks(title: str, verdict: Verdict) -> Table:
-    table = _table(title, "check", "result", "for", "why")
-    for check, result, name, why in _rows(verdict):
-        style = "green" if result in _GOOD else "red" if result in _BAD else ""
-        table.add_row(check, Text(visible(result), style), visible(name), visible(why))
-    return table
+def _show_headers(ways: Sequence[Way], console: Console) -> None:
+    for way in ways:
+        print_heading(console, f"Put on top of it, to {way.recipient}")
+        for field in Message(way.on_top).fields:
+            lines = field.raw.decode("utf-8", "replace").rstrip().replace("\t", "    ").split("\r\n")
+            console.print(*("  " + visible(line) for line in lines), sep="\n", soft_wrap=True)
 
 
-def _rows(verdict: Verdict) -> Iterator[tuple[str, str, str, str]]:
-    spf, dmarc, arc, name = verdict.spf, verdict.dmarc, verdict.arc, verdict.iprev
-    if verdict.trusted_results is not None:
-        yield "word of", verdict.trusted_results.authserv_id, "", "the trusted client's own verdict"
-    if name is not None:
-        yield "iprev", name.result, name.name, name.problem
-    if spf is None:
-        yield "SPF", "not checked", "", "the client is trusted" if verdict.trusted else ""
-    else:
-        yield "SPF", spf.result, f"{spf.domain} ({spf.identity})", spf.problem or spf.explanation
-    for signature in verdict.dkim:
-        key = f"{signature.domain} ({signature.selector}, {signature.algorithm})"
-        yield "DKIM", signature.result, key, signature.problem
-    if not verdict.dkim:
-        yield "DKIM", "none", "", "no signature" if not verdict.trusted or verdict.trusted_results else "not checked"
-    yield "ARC", arc.result, " < ".join(link.domain for link in arc.sets), arc.problem
-    if dmarc is not None:
-        why = [dmarc.problem] if dmarc.problem else []
-        if dmarc.policy:
-            why.append(f"p={dmarc.policy} at {dmarc.record_domain}{', testing' if dmarc.testing else ''}")
-        why.append("aligned: " + (", ".join(dmarc.aligned) or "nothing"))
-        yield "DMARC", dmarc.result, dmarc.domain, "; ".join(why)
+def _show_dns(result: DryRun, console: Console) -> None:
+    if result.asked:
+        print_heading(console, "What DNS said")
+        _show_questions(result.asked, console)
+    for way in result.ways:
+        if way.asked:
+            print_heading(console, f"What DNS said on the way to {way.recipient}")
+            _show_questions(way.asked, console)
+        for view in way.views:
+            if view.asked:
+                print_heading(console, f"What DNS says to the next hop of {way.recipient}, for {view.ip}")
+                _show_questions(view.asked, console)
 
 
-def _dns(title: str, asked: Sequence[Asked]) -> Table:
-    table = _table(title, "name", "type", "answer")
+def _show_questions(asked: Sequence[Asked], console: Console) -> None:
     for question in asked:
-        answer = "\n".join(map(visible, question.records or [question.problem]))
-        table.add_row(visible(question.name), question.rdtype, answer)
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=visible(title), title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+        console.print(visible(f"  {question.name} {question.rdtype}"), soft_wrap=True)
+        for answer in question.records or [f"({question.problem})"]:
+            console.print(visible(f"    {answer}"), soft_wrap=True)

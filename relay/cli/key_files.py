@@ -37,14 +37,14 @@ def make_key(path: Path, kind: KeyType, domain: str, selector: str) -> SigningKe
     """
     pem = keys.generate(kind)
     folder = path.absolute().parent
-    _make_folder(folder)
+    make_folder(folder)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise CommandFailed(f"{path} is there already, and stays as it is") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            _give_to_owner(handle, folder)
+            give_to_owner(handle, folder)
             file.write(pem)
             file.flush()
             os.fsync(handle)
@@ -67,16 +67,19 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, for their owner alone. Where root makes it, it belongs to the owner of the one
+    above.
+    """
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(mode=0o700)
-    _give_to_owner(folder, folder.parent)
+    give_to_owner(folder, folder.parent)
 
 
-def _give_to_owner(new: int | Path, folder: Path) -> None:
-    """Where root makes a key or folder, give it to the owner of the folder, as whom the relay runs."""
+def give_to_owner(new: int | Path, folder: Path) -> None:
+    """Where root makes a file or folder, give it to the owner of the folder, as whom the relay runs."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.chown(new, owner.st_uid, owner.st_gid)

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from relay.authenticate import public_key
 from relay.cli import config_edit, key_files, keys_view
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
+from relay.cli.present_keys import MissingKey, missing_keys, read_present
 from relay.config.file import load
 from relay.config.model import Config
 from relay.config.sections import DkimSection
@@ -61,10 +62,21 @@ def new(
         typer.Option(metavar="FILE", dir_okay=False, help="Default: dkim/DOMAIN.SELECTOR.pem beside the config."),
     ] = None,
 ) -> None:
-    """Make a key; print the record to publish and the lines to add to the configuration."""
-    loaded = load(config)
+    """Make a key; print its record and its lines for the config.
+
+    If the configuration names keys whose files are missing, it makes these, in the files that are named.
+    """
+    loaded = load(config, require_files=False)
+    missing = [
+        key
+        for key in missing_keys(loaded)
+        if domain in (None, key.domain) and selector in (None, key.selector) and out is None
+    ]
+    if missing:
+        _make_missing(missing, algorithm)
+        return
     domain = domain or loaded.srs.domain
-    taken = _selectors(read_signer(loaded).keys, domain)
+    taken = _selectors(loaded, read_present(loaded).keys, domain)
     if selector in taken:
         raise CommandFailed(f"{selector}._domainkey.{domain} is configured already; take another --selector")
     selector = selector or key_files.free_selector(config, domain, taken)
@@ -77,14 +89,31 @@ def new(
     print(f"wrote {path}", file=sys.stderr)
 
 
+def _make_missing(missing: Sequence[MissingKey], algorithm: KeyType) -> None:
+    """Make the keys whose files the configuration names; those that share a file share the key."""
+    if algorithm == "ed25519" and any(key.seals for key in missing):
+        raise typer.BadParameter(
+            "ARC takes RSA keys only, and the key of [arc] is missing, too", param_hint="--algorithm"
+        )
+    made = dict[Path, SigningKey]()
+    for key in missing:
+        if key.path not in made:
+            made[key.path] = key_files.make_key(key.path, algorithm, key.domain, key.selector)
+    print("; The configuration has the keys of these records already: publish them.")
+    for key in missing:
+        print(zone_line(key.record_name, made[key.path].public_record()))
+    print(f"wrote {', '.join(map(str, made))}", file=sys.stderr)
+
+
 @app.command("list")
 def list_(config: ConfigFile = None, as_json: Json = False) -> None:
     """Every key: when it signs, what it signs, and whether DNS has it."""
-    loaded, now = load(config), time.time()
-    signer = read_signer(loaded)
+    loaded, now = load(config, require_files=False), time.time()
+    signer = read_present(loaded)
     published = asyncio.run(_published(loaded, signer.keys))
     sealing = signer.sealing_key(now) if loaded.arc.seal else None
     rows = [keys_view.row(signer, key, sealing, now, published.get(key.record_name)) for key in signer.keys]
+    rows += map(keys_view.missing_row, missing_keys(loaded))
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
@@ -93,9 +122,15 @@ def list_(config: ConfigFile = None, as_json: Json = False) -> None:
 
 @app.command()
 def dns(config: ConfigFile = None, as_json: Json = False) -> None:
-    """The records to publish, those of retired keys too as long as their signatures may be verified."""
-    loaded, now = load(config), time.time()
-    signer = read_signer(loaded)
+    """The records of the keys.
+
+    Those of retired keys are there, too, as long as their signatures may be verified.
+    """
+    loaded, now = load(config, require_files=False), time.time()
+    signer = read_present(loaded)
+    for absent in missing_keys(loaded):
+        problem = keys_view.missing_row(absent)["problem"]
+        print(f"{absent.record_name} has no key: {problem}", file=sys.stderr)
     if as_json:
         rows = [keys_view.record(key, now, loaded.queue.retry_for) for key in signer.keys]
         print(json.dumps([row for row in rows if row["needed"]], indent=2))
@@ -113,7 +148,7 @@ def rotate(
         str, typer.Option(metavar="TIME", help="How long DNS has until the new key signs, like 12h or 3d.")
     ] = "3d",
 ) -> None:
-    """Make the next key of a domain, and write into the configuration when it takes over."""
+    """Make the next key; write into the config when it takes over."""
     if config is None:
         raise typer.BadParameter("it is the file that is changed", param_hint="--config")
     now = time.time()
@@ -122,7 +157,7 @@ def rotate(
     signer = read_signer(loaded)
     if domain is None:
         domain = signer.table.forwarder[0].domain if signer.table.forwarder else loaded.srs.domain
-    taken = _selectors(signer.keys, domain)
+    taken = _selectors(loaded, signer.keys, domain)
     text = before = config.read_bytes().decode("utf-8")
     changed: list[SigningKey] = []
     written: list[Path] = []
@@ -161,8 +196,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _selectors(signing_keys: Iterable[SigningKey], domain: str) -> list[str]:
-    return [key.selector for key in signing_keys if key.domain == domain]
+def _selectors(config: Config, signing_keys: Iterable[SigningKey], domain: str) -> list[str]:
+    """The selectors of a domain, also those of keys whose files are missing."""
+    present = [key.selector for key in signing_keys if key.domain == domain]
+    return [*present, *(key.selector for key in missing_keys(config) if key.domain == domain)]
 
 
 def _to_rotate(config: Config, domain: str, taken: list[str], now: float) -> Iterator[tuple[DkimSection, SigningKey]]:

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from relay.cli.present_keys import MissingKey
 from relay.mail.visible import visible
 from relay.sign.keys import SigningKey, zone_line
 from relay.sign.published_key import Published
@@ -42,8 +43,29 @@ def row(
     }
 
 
+def missing_row(key: MissingKey) -> dict[str, Any]:
+    """A key whose file is missing, for `keys list`."""
+    return {
+        "domain": key.domain,
+        "selector": key.selector,
+        "algorithm": None,
+        "bits": None,
+        "state": "missing",
+        "active_from": None,
+        "active_until": None,
+        "signs": list(key.signs),
+        "everyone_else": False,
+        "arc": key.seals,
+        "record": key.record_name,
+        "dns": None,
+        "problem": f"{key.path} is missing; `srs-relay keys new` makes it",
+    }
+
+
 def lines(row: dict[str, Any]) -> str:
     """A row of `keys list` for a person."""
+    if row["state"] == "missing":
+        return "\n".join(map(visible, (row["record"], f"  no key: {row['problem']}")))
     dns = "not asked" if row["dns"] is None else row["dns"]
     problem = f" ({row['problem']})" if row["problem"] else ""
     signs = [*row["signs"], *(["everyone else"] if row["everyone_else"] else [])]
@@ -74,19 +96,25 @@ def record(key: SigningKey, now: float, retry_for: float) -> dict[str, Any]:
 
 def zone_entry(key: SigningKey, now: float, retry_for: float) -> str:
     """One record as lines of a zone file; for a record that is not needed any more, only a comment."""
+    comment = standing(key, now, retry_for)
+    if now >= record_needed_until(key, retry_for):
+        return f"; {comment}"
+    line = zone_line(key.record_name, key.public_record())
+    return f"; {comment}\n; {line}" if key.domain == AUTHORS_DOMAIN else f"; {comment}\n{line}"
+
+
+def standing(key: SigningKey, now: float, retry_for: float) -> str:
+    """What is to be known about the record of a key, in one line: whether it is in use, and until when it is needed."""
     needed_until = record_needed_until(key, retry_for)
     if now >= needed_until:
-        return f"; {key.record_name} may go: its key is retired since {date(key.active_until)}."
+        return f"{key.record_name} may go: its key is retired since {date(key.active_until)}."
     if now < key.active_from:
         comment = f"To be published now: the key signs from {date(key.active_from)} on."
     else:
         comment = "In use." if now < key.active_until else "Not in use any more."
     if math.isfinite(needed_until):
         comment += f" The key signs until {date(key.active_until)}, the record has to stay until {date(needed_until)}."
-    line = zone_line(key.record_name, key.public_record())
-    if key.domain == AUTHORS_DOMAIN:
-        return f"; {comment} Its record is in the domain of each author, for %:\n; {line}"
-    return f"; {comment}\n{line}"
+    return f"{comment} Its record is in the domain of each author, for %:" if key.domain == AUTHORS_DOMAIN else comment
 
 
 def date(seconds: float) -> str:

@@ -143,6 +143,9 @@ def _act(
 
 
 def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
+    if not config.takes_mail:
+        raise CommandFailed("there is no queue, because the configuration has no [[listen]]")
+
     async def run() -> T:
         queue = await connect(config.queue.url, create=False)
         try:

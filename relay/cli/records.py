@@ -1,40 +1,177 @@
-"""The DNS records of a relay as lines of a zone file, which `init` prints and the administrator publishes."""
+"""The DNS records of a relay, which `init` and `dns` print and the administrator publishes.
+
+Here is which records there are. `record_view` writes them for a zone file and as JSON.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from relay.sign.keys import SigningKey, zone_line
+Purpose = Literal["mx", "address", "spf", "dkim", "dmarc"]
+RecordType = Literal["MX", "A", "AAAA", "PTR", "TXT"]
+
+MAIL_EXCHANGER_PREFERENCE = 10
+_PLACEHOLDERS = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}  # RFC 5737, RFC 3849
+_FAMILIES = {"A": "IPv4", "AAAA": "IPv6"}
 
 
-def records(hostname: str, domain: str, addresses: Sequence[str], key: SigningKey) -> Iterator[str]:
-    """MX, addresses, SPF, DKIM and DMARC in the syntax of RFC 1035 section 5.1, with comments that say why.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record.
+
+    Attributes:
+        name: without a final dot.
+        value: as a zone file has it; for TXT the whole text, without quotes.
+        elsewhere: whether it belongs into a zone that is not ours: that of whoever gave us the address.
+        comment: what the administrator should know about this record; empty for nothing.
+    """
+
+    name: str
+    type: RecordType
+    value: str
+    elsewhere: bool = False
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The records for one purpose.
+
+    Attributes:
+        comments: why they are there, for a person.
+        missing: what is not known here or not there yet, a sentence for each thing.
+        to_complete: lines of a zone file with a placeholder.
+    """
+
+    purpose: Purpose
+    comments: tuple[str, ...]
+    records: tuple[Record, ...]
+    missing: tuple[str, ...] = ()
+    to_complete: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The domains of a relay, each in its normal form.
+
+    Attributes:
+        served: those whose mail comes in here, apart from `srs_domain`.
+        local: those that we may send for.
+    """
+
+    hostname: str
+    srs_domain: str
+    served: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+
+    @property
+    def receiving(self) -> tuple[str, ...]:
+        """The domains whose MX leads here: bounces come to the SRS domain."""
+        return tuple(dict.fromkeys((self.srs_domain, *self.served)))
+
+    @property
+    def sending(self) -> tuple[str, ...]:
+        """The domains that are senders or authors of our mail."""
+        return tuple(dict.fromkeys((self.srs_domain, *self.local)))
+
+
+def groups(
+    names: Names,
+    addresses: Sequence[str],
+    keys: Group,
+    *,
+    unknown: Sequence[Literal["A", "AAAA"]] = (),
+    smarthost: str = "",
+    missing: Sequence[str] = (),
+) -> Iterator[Group]:
+    """All records, in the order in which they are printed.
 
     Args:
-        hostname: the name in EHLO.
-        domain: the domain whose mail comes in, and of rewritten senders.
-        addresses: the public addresses of the host; empty where they are not known.
-        key: the key that signs for the domain.
+        addresses: the public addresses that mail leaves from.
+        keys: the records of the DKIM keys.
+        unknown: the types of the address records that are missing, because a NAT hides the address.
+        smarthost: the host that all mail leaves through; empty for none.
+        missing: why domains whose mail comes in may be missing.
     """
-    yield f"; Mail for {domain}, and the bounces of what it forwards, come to this host."
-    yield f"{domain}. 3600 IN MX 10 {hostname}."
-    if addresses:
-        yield "; The PTR record of each address must lead back to the name; whoever gave you the address sets it."
-    else:
-        yield "; The public address of this host is not known: with --address this line is complete, and has its PTR."
-        yield f";{hostname}. 3600 IN A 192.0.2.1"
+    yield _mx(names, missing)
+    yield _addresses(names.hostname, addresses, unknown)
+    yield _spf(names, smarthost)
+    yield keys
+    yield _dmarc(names)
+
+
+def _mx(names: Names, missing: Sequence[str]) -> Group:
+    not_served = (
+        f"{domain} is in senders.local_domains, but has no alias and no domain route here: its MX stays as it is."
+        for domain in names.local
+        if domain not in names.receiving
+    )
+    return Group(
+        "mx",
+        ("Mail for the domains, and the bounces of what is forwarded, come to this host.",),
+        tuple(
+            Record(domain, "MX", f"{MAIL_EXCHANGER_PREFERENCE} {names.hostname}.")
+            for domain in names.receiving
+            if not domain.startswith("[")  # an address literal
+        ),
+        (*missing, *not_served),
+    )
+
+
+def _addresses(hostname: str, addresses: Sequence[str], unknown: Sequence[Literal["A", "AAAA"]]) -> Group:
+    comment = "The PTR record of each address must lead back to the name; whoever gave you the address sets it."
+    missing = [
+        f"The public {_FAMILIES[kind]} address of this host is not known here: the {kind} record and its PTR record are"
+        " missing."
+        for kind in unknown
+    ]
+    return Group(
+        "address",
+        (comment,),
+        tuple(_of_addresses(hostname, addresses)),
+        tuple(missing),
+        tuple(f"{hostname}. 3600 IN {kind} {_PLACEHOLDERS[kind]}" for kind in unknown),
+    )
+
+
+def _of_addresses(hostname: str, addresses: Iterable[str]) -> Iterator[Record]:
     for ip in map(ipaddress.ip_address, addresses):
-        yield f"{hostname}. 3600 IN {'A' if ip.version == 4 else 'AAAA'} {ip}"
-        yield f";{ip.reverse_pointer}. 3600 IN PTR {hostname}."
-    yield "; SPF (RFC 7208): rewritten senders are of the domain; bounces have only the name of the host."
-    yield "; A name has one such record: where there is one, put mx into it. Whoever else sends must be in it, too."
-    if hostname == domain:
-        yield zone_line(domain, "v=spf1 a mx -all")
-    else:
-        yield zone_line(domain, "v=spf1 mx -all")
-        yield zone_line(hostname, "v=spf1 a -all")
-    yield "; The public half of the DKIM key (RFC 6376)."
-    yield zone_line(key.record_name, key.public_record())
-    yield "; DMARC (RFC 9989): nobody else may use the domain in From. Where others send for it, begin with p=none."
-    yield zone_line(f"_dmarc.{domain}", "v=DMARC1; p=reject")
+        yield Record(hostname, "A" if ip.version == 4 else "AAAA", str(ip))
+        yield Record(ip.reverse_pointer, "PTR", f"{hostname}.", elsewhere=True)
+
+
+def _spf(names: Names, smarthost: str) -> Group:
+    comments = [
+        "SPF (RFC 7208): rewritten senders are of the SRS domain; bounces have only the name of the host.",
+        "A name has one such record: where there is one, put mx or a: into it. Whoever else sends must be in it, too.",
+    ]
+    if smarthost:
+        comments.append(f"Mail leaves through {smarthost}: what its operator says (include:...) belongs into each.")
+    records = []
+    for domain in dict.fromkeys((*names.sending, names.hostname)):
+        has_mx = domain in names.receiving
+        if domain == names.hostname:
+            mechanisms = "a mx" if has_mx and domain in names.sending else "a"
+        else:
+            mechanisms = "mx" if has_mx else f"a:{names.hostname}"
+        ours_alone = domain in (names.srs_domain, names.hostname)
+        records.append(Record(domain, "TXT", f"v=spf1 {mechanisms} {'-all' if ours_alone else '~all'}"))
+    return Group("spf", tuple(comments), tuple(records))
+
+
+def _dmarc(names: Names) -> Group:
+    comments = [
+        "DMARC (RFC 9989): nobody else may use the domain in From. Where others send for it, begin with p=none."
+    ]
+    if any(domain != names.srs_domain for domain in names.sending):
+        comments.append(
+            "p=none asks for nothing: go on to p=reject when everything that sends for the domain is signed."
+        )
+    records = (
+        Record(f"_dmarc.{domain}", "TXT", f"v=DMARC1; p={'reject' if domain == names.srs_domain else 'none'}")
+        for domain in names.sending
+    )
+    return Group("dmarc", tuple(comments), tuple(records))

@@ -23,6 +23,7 @@ from relay.process import health
 from relay.process.files import Files, read_files
 from relay.process.queue_lock import CannotStart
 from relay.process.supervisor import STOP_PATIENCE, Supervisor, WorkerSetup
+from relay.process.tables_worker import TablesWorker
 from relay.process.worker import Worker
 from relay.queue import database
 from relay.queue.connect import connect
@@ -42,6 +43,9 @@ NO_POSTMASTER = (
 )
 
 
+TABLES = "whoever can connect can make addresses that this host forwards mail to"
+
+
 def serve(config: ConfigFile = None) -> None:
     """Run the relay. SIGHUP reloads the configuration, SIGTERM finishes what is under way and stops."""
 
@@ -54,12 +58,17 @@ def serve(config: ConfigFile = None) -> None:
             log.warning("folder_writable_by_others", folder=str(path), mend=f"chmod o-w {path}")
         if os.geteuid() == 0:
             log.warning("running_as_root", problem=ROOT, mend=NOT_AS_ROOT)
+        for table in loaded.tables:
+            if table.is_shared:
+                log.warning("table_open_to_others", address=table.address, mend=f"name the hosts in clients: {TABLES}")
         for entry in untrusted_host_names(loaded):
             log.warning("host_not_trusted", host=entry.key, file=entry.where, mend="put its address there")
         return loaded
 
     def checked(loaded: Config) -> Files:
         files = read_files(loaded)
+        if not loaded.takes_mail:
+            return files
         if not has_postmaster(loaded, files):
             log.warning("no_postmaster", problem=NO_POSTMASTER, mend="set routes.postmaster to an address that is read")
         if loaded.arc.seal and files.signer.keys and files.signer.sealing_key(time.time()) is None:
@@ -80,7 +89,8 @@ def has_postmaster(config: Config, files: Files) -> bool:
     if config.routes.postmaster and not table.lists(address):
         address = config.routes.postmaster
         elsewhere = domain_of(address) not in table.domains
-    return elsewhere or domain_of(address) in config.routes.domains or table.matches(address)
+    is_known = elsewhere or domain_of(address) in config.routes.domains or table.matches(address)
+    return is_known and table.rejection(address) is None
 
 
 def work(setup: WorkerSetup) -> int:
@@ -95,12 +105,17 @@ async def _work(setup: WorkerSetup) -> int:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(setup.parent_gone, stop.set)
-    resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
-    store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
     setup.metrics.attach(setup.row)
-    worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
-    worker.start(setup.sockets)
-    way_home = watch_way_home(setup, resolver, store)
+    worker: Worker | TablesWorker
+    way_home = None
+    if config.takes_mail:
+        resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+        store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
+        worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
+        way_home = watch_way_home(setup, resolver, store)
+    else:
+        worker = TablesWorker(config, setup.metrics, setup.files, setup.rates)
+    worker.start(setup.sockets, setup.tables)
     http = None
     if setup.http is not None:
         http = await health.serve(setup.http, setup.metrics, worker.problem, worker.queue_sizes, worker.bad_lines)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from relay.config.missing_files import missing_file_mend
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
@@ -25,24 +26,27 @@ from relay.config.opendkim_syntax import InternalHosts, TableEntry
 ENV_PREFIX = "RELAY_"
 
 
-def load(path: Path | None, environ: dict[str, str] | None = None) -> Config:
+def load(path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
     """Loads a configuration file, with the environment on top; without a file, the environment alone.
+
+    Args:
+        require_files: whether every file that the configuration names has to be there.
 
     Raises:
         ConfigError: an unreadable file, bad TOML, an unknown key or variable, a bad value, or a file that it names is
             missing.
     """
     if path is None:
-        return parse("", None, environ)
+        return parse("", None, environ, require_files=require_files)
     try:
-        return parse(path.read_text(encoding="utf-8"), path, environ)
+        return parse(path.read_text(encoding="utf-8"), path, environ, require_files=require_files)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -> Config:
+def parse(text: str, path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
     """The configuration of a file with this text. Raises ConfigError, as `load`."""
     environ = dict(os.environ) if environ is None else environ
     try:
@@ -57,7 +61,8 @@ def parse(text: str, path: Path | None, environ: dict[str, str] | None = None) -
         config = Config.model_validate(data, context={"base": base})
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, environ, error))) from None
-    _require_files(config)
+    if require_files:
+        _require_files(config, path)
     return _with_trusted_hosts(config)
 
 
@@ -159,7 +164,7 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     return [*_secrets(config), *files]
 
 
-def _require_files(config: Config) -> None:
+def _require_files(config: Config, source: Path | None) -> None:
     """Checks that every file of the configuration can be read. Raises ConfigError."""
     problems = []
     for key, path in _named_files(config):
@@ -169,7 +174,8 @@ def _require_files(config: Config) -> None:
             else:
                 path.read_bytes()
         except OSError as error:
-            problems.append(f"{key}: {path}: {error.strerror}")
+            mend = missing_file_mend(key, path, source) if isinstance(error, FileNotFoundError) else ""
+            problems.append(f"{key}: {path}: {error.strerror}{mend}")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -222,8 +228,8 @@ def folders_open_to_others(config: Config) -> list[Path]:
 
 
 def queue_files(config: Config) -> list[Path]:
-    """The files of an SQLite queue; a PostgreSQL queue has none here."""
-    if not config.queue.url.startswith("sqlite:///"):
+    """The files of an SQLite queue; a PostgreSQL queue has none here, and without a listener there is no queue."""
+    if not config.takes_mail or not config.queue.url.startswith("sqlite:///"):
         return []
     path = config.queue.url.removeprefix("sqlite:///")
     return [Path(path + ending) for ending in ("", "-wal", "-shm")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,7 @@ from relay.config.sections import (
     SpfSection,
     SrsMode,
     SrsSection,
+    TablesSection,
     TlsSection,
     Unforwardable,
 )
@@ -63,7 +64,7 @@ class Config(Section):
     workers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: len(os.sched_getaffinity(0)), examples=[2])
     """How many processes share the listeners and the queue. Default: one for each processor core."""
 
-    listen: Annotated[tuple[ListenSection, ...], Field(min_length=1, title="Where mail comes in")]
+    listen: Annotated[tuple[ListenSection, ...], Field(min_length=1, title="Where mail comes in")] = ()
     tls: TlsSection | None = None
     dns: DnsSection = Field(DnsSection(), title="DNS")
     receive: ReceiveSection = Field(ReceiveSection(), title="What is accepted")
@@ -71,6 +72,7 @@ class Config(Section):
     clients: ClientsSection = Field(ClientsSection(), title="Who may do what")
     senders: SendersSection = SendersSection()
     srs: SrsSection = Field(title="Sender rewriting (SRS)")
+    tables: tuple[TablesSection, ...] = Field((), title="Lookup tables for Postfix")
     spf: SpfSection = Field(SpfSection(), title="SPF")
     dkim: tuple[DkimSection, ...] = Field((), title="DKIM signing")
     signing: SigningSection = SigningSection()
@@ -83,10 +85,21 @@ class Config(Section):
     http: HttpSection | None = Field(None, title="Monitoring and log")
     log: LogSection = LogSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _mail_or_tables(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Without tables a listener is needed: the empty array is refused as one."""
+        if not data.get("tables"):
+            return {"listen": (), **data}
+        return {key: value for key, value in data.items() if key != "listen" or value}
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         if duplicate := _first_duplicate(listener.address for listener in self.listen):
             raise ValueError(f"listen: {duplicate} stands there twice")
+        others = [*(listener.address for listener in self.listen), *([self.http.address] if self.http else [])]
+        if duplicate := _first_duplicate([*others, *(table.address for table in self.tables)]):
+            raise ValueError(f"tables: {duplicate} stands there twice")
         if duplicate := _first_duplicate(f"{key.selector}._domainkey.{key.domain}" for key in self.dkim):
             raise ValueError(f"dkim: there are two keys for {duplicate}")
         for listener in self.listen:
@@ -97,6 +110,11 @@ class Config(Section):
         if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
             raise ValueError('srs.domain must not be a domain route with recipients = "any"')
         return self
+
+    @property
+    def takes_mail(self) -> bool:
+        """Whether there is a listener. A configuration may have tables alone, and then there is no queue."""
+        return bool(self.listen)
 
     @property
     def authserv(self) -> str:

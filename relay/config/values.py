@@ -6,6 +6,7 @@ expected.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from relay.network import Endpoint, IPNetwork, endpoint, host_port, network
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_UNIX_PATH_OCTETS = 107  # sun_path of unix(7) without its NUL
 
 
 def duration(value: object) -> float:
@@ -116,6 +118,22 @@ def socket_address(value: str) -> str:
     return value
 
 
+def table_address(value: str, info: ValidationInfo) -> str:
+    """An address with a port, or `unix:` and the path of a socket, which is resolved as `resolve_path` does.
+
+    Raises:
+        ValueError: neither, or a path that is longer than the kernel takes (unix(7)).
+    """
+    if not value.startswith("unix:"):
+        return socket_address(value)
+    if value in ("unix:", "unix:/"):
+        raise ValueError('a Unix socket is written "unix:/path/of/the/socket"')
+    path = resolve_path(Path(value.removeprefix("unix:")), info).absolute()
+    if len(os.fsencode(path)) > _UNIX_PATH_OCTETS:
+        raise ValueError(f"{path}: the path of a Unix socket has at most {_UNIX_PATH_OCTETS} octets")
+    return f"unix:{path}"
+
+
 Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
@@ -128,6 +146,7 @@ AuthservId = Annotated[str, AfterValidator(authserv_id)]
 File = Annotated[Path, AfterValidator(resolve_path)]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
 SocketAddress = Annotated[str, AfterValidator(socket_address)]
+TableAddress = Annotated[str, AfterValidator(table_address)]
 
 Action = Literal["reject", "defer", "tag"]
 Unforwardable = Literal["rewrite-from", "reject", "pass"]

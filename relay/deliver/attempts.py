@@ -25,7 +25,6 @@ from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
-from relay.queue.change import shown_hop
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
@@ -50,10 +49,12 @@ class Batch:
 
     Attributes:
         bound: the time that the batch may take.
+        signed_by: the keys that have signed the message, as `domain:selector`.
     """
 
     deliveries: Sequence[Delivery]
     bound: Deadline = field(default_factory=Deadline)
+    signed_by: tuple[str, ...] = ()
 
     @property
     def hop(self) -> str:
@@ -145,7 +146,11 @@ class Attempts:
         return Attempt.of(
             stored,
             deliveries,
-            lambda delivery: (self._senders.mode(delivery), self._messages.rewrites_from(stored, delivery)),
+            lambda delivery: (
+                self._next_hops.of(delivery.recipient),  # which may have changed since the delivery was stored
+                self._senders.mode(delivery),
+                self._messages.rewrites_from(stored, delivery),
+            ),
         )
 
     async def make(self, attempt: Attempt, observer: AttemptObserver) -> None:
@@ -175,7 +180,11 @@ class Attempts:
             outcomes = await self._outcomes(attempt, batch)
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
-        results = [Result(delivery, outcome) for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)]
+        quotable = not any(delivery.is_aliased for delivery in batch.deliveries)
+        results = [
+            Result(delivery, outcome, batch.signed_by, quotable)
+            for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
+        ]
         if attempt.waits:
             now = time.time()
             attempt.kept_back += [result for result in results if concerns_sender(result, self._patience, now)]
@@ -218,17 +227,20 @@ class Attempts:
             self._metrics.srs.add("rewritten")
         sender = await self._senders.address(decision)
         job = _job(attempt.stored, outgoing, batch, sender)
+        next_hop = self._next_hops.of(first.recipient)
         log.info(
             "attempt",
             id=job.id,
-            hop=shown_hop(batch.hop),
+            hop=next_hop.key,
             sender=sender,
             rewriting=decision.reason,
             from_rewritten=True if outgoing.message is not attempt.stored.message else None,
             to=[delivery.recipient for delivery in batch.deliveries],
             attempt=first.attempts + 1,
         )
-        return await self._agent.deliver(self._next_hops.of(first.recipient), job)
+        outcomes = await self._agent.deliver(next_hop, job)
+        batch.signed_by = outgoing.signed_by
+        return outcomes
 
     async def _outgoing(self, attempt: Attempt, delivery: Delivery) -> OutgoingMessage:
         rewrites_from = self._messages.rewrites_from(attempt.stored, delivery)

@@ -121,7 +121,9 @@ def classify(phase: Phase, code: int, text: str, *, fallback: bool = False) -> O
         status = "deferred"
     else:
         status = "failed"
-    return Outcome(status, code, _enhanced(status, phase, code, text), _without_enhanced_codes(text), remote=True)
+    shown = _without_enhanced_codes(text)
+    words = "" if phase == "auth" else shown  # what is said of our login is for us
+    return Outcome(status, code, _enhanced(status, phase, code, text), shown, remote=True, words=words)
 
 
 def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import structlog
 
 from relay.deliver.settlement import Event
+from relay.mail.message_id import shown_message_id
 from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
 from relay.queue.store import Delivery, StoredMessage
@@ -23,6 +24,7 @@ def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
         sender=stored.sender,
         to=[delivery.recipient for delivery in deliveries if delivery.message_id == stored.id],
         size=len(stored.message.content),
+        message_id=shown_message_id(stored.message),
     )
 
 
@@ -52,6 +54,7 @@ def log_outcome(event: Event, metrics: Metrics, now: float) -> None:
         host=outcome.host,
         address=outcome.address,
         tls=outcome.tls or None,
+        signed_by=event.result.signed_by or None,
         delay=round(age, 3),
         report=event.report or None,
         retry=event.retry,

@@ -22,7 +22,7 @@ from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.from_field import author_addresses, with_rewritten_from
 from relay.sign import arc_seal as arc
-from relay.sign.signer import Signer
+from relay.sign.signer import Signatures, Signer
 from relay.srs.address import Scheme
 from relay.srs.reply_address import UNKNOWN, Keep, reply_addresses
 
@@ -34,21 +34,25 @@ class OutgoingMessage:
     Attributes:
         message: the message below the fields that we add.
         octets: its size on the wire, at most (RFC 1870).
+        signed_by: the keys that signed it, as `domain:selector`; empty as long as it is not signed.
     """
 
     message: Message
     octets: int
     _trace: bytes
-    _make: Callable[[Message], bytes]
+    _make: Callable[[Message], Signatures]
     _turn: asyncio.Lock
     _signatures: bytes | None = field(default=None)
+    signed_by: tuple[str, ...] = ()
 
     async def on_top(self) -> bytes:
         """The fields that we add on top. Signatures are made when this is first awaited."""
         if self._signatures is None:
             async with self._turn:
                 if self._signatures is None:
-                    self._signatures = await run_off_loop(self.message, partial(self._make, self.message))
+                    made = await run_off_loop(self.message, partial(self._make, self.message))
+                    self._signatures = made.fields
+                    self.signed_by = tuple(f"{key.domain}:{key.selector}" for key in made.keys)
                 await asyncio.sleep(0)
         return self._signatures + self._trace
 
@@ -61,8 +65,8 @@ class OutgoingMessage:
         return self.message.wire(await self.on_top())
 
 
-def _nothing(_: Message) -> bytes:
-    return b""
+def _nothing(_: Message) -> Signatures:
+    return Signatures()
 
 
 class OutgoingMessages:
@@ -128,14 +132,15 @@ class OutgoingMessages:
         proven = [author for author in addresses if domain_of(author) in stored.verdict.authors]
         return dict.fromkeys(addresses, nobody) | await reply_addresses(proven, self._scheme, self._keep)
 
-    def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> bytes:
+    def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> Signatures:
+        """The DKIM signatures, below the ARC set where there is one."""
         now, next_seal = self._clock(), stored.verdict.seal
-        signatures = self._signer.fields(message, now, proven=stored.verdict.author_proven, ours=stored.is_own)
+        signatures = self._signer.signatures(message, now, proven=stored.verdict.author_proven, ours=stored.is_own)
         key = self._signer.sealing_key(now)
         if not testimony or key is None or next_seal is None:
             return signatures
-        seal = arc.seal(message, signatures, testimony, next_seal.cv, next_seal.instance, key, int(now))
-        return seal + signatures
+        seal = arc.seal(message, signatures.fields, testimony, next_seal.cv, next_seal.instance, key, int(now))
+        return signatures._replace(fields=seal + signatures.fields)
 
     def _testimony(self, stored: StoredMessage) -> bytes:
         """The Authentication-Results that a seal repeats: ours, or that of a trusted client's MTA; empty where the

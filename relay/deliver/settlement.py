@@ -23,10 +23,18 @@ from relay.route.router import Target
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One delivery and the outcome of its attempt."""
+    """One delivery and the outcome of its attempt.
+
+    Attributes:
+        signed_by: the keys that have signed the message, as `domain:selector`; empty where it was not signed.
+        quotable: whether the sender may read the next hop's words. They may name every recipient of the transaction,
+            so none of these may be behind an alias.
+    """
 
     delivery: Delivery
     outcome: Outcome
+    signed_by: tuple[str, ...] = ()
+    quotable: bool = False
 
 
 EventName = Literal["delivered", "deferred", "bounced", "dropped", "dead"]
@@ -177,7 +185,7 @@ def suspend(
 
 def shared(outcome: Outcome) -> Outcome:
     """The outcome of another delivery's attempt, for a delivery to the same next hop that was not tried itself."""
-    return replace(outcome, text=f"delivery temporarily suspended: {outcome.text}")
+    return replace(outcome, text=f"delivery temporarily suspended: {outcome.text}", words="")
 
 
 def concerns_sender(result: Result, patience: RetrySchedule, now: float) -> bool:
@@ -238,7 +246,8 @@ def needs_sender(stored: StoredMessage, results: Sequence[Result]) -> bool:
 def _happening(result: Result, now: float) -> Happening:
     delivery, outcome = result.delivery, result.outcome
     expired = outcome.status == "deferred" and now >= delivery.expires
-    return Happening(delivery, outcome.code if outcome.remote else 0, outcome.enhanced, expired)
+    words = outcome.words if result.quotable else ""
+    return Happening(delivery, outcome.code if outcome.remote else 0, outcome.enhanced, expired, words)
 
 
 def recorded(outcome: Outcome, now: float) -> LastAttempt:

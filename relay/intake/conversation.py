@@ -161,7 +161,7 @@ class Conversation:
         try:
             await self._accept(await self._arrival(client, transaction, message))
         except Refused as refused:
-            log.info("refused", id=queue_id, reply=str(refused.reply))
+            log.info("refused", id=queue_id, ip=client.ip, reply=str(refused.reply))
             return refused.reply
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=queue_id, problem=str(error))

@@ -26,6 +26,7 @@ _HIDDEN = frozenset({"authorization", "password", "private_key", "secret", "secr
 _LEADING = (("id", "id"), ("sender", "from"), ("recipient", "to"), ("to", "to"))
 _URL_PASSWORD = re.compile(rb'(://[^\s:/@"]*:)[^\s/@"]+(?=@)')
 _TO_QUOTE = re.compile(r'[\s"\\=<>]')  # ends a value on the terminal, or makes two of it
+_MESSAGE_ID = re.compile(r"<[!#-;=?-\[\]-~]+>")  # an ordinary one, which brings its own angle brackets
 _DIM, _RED, _YELLOW, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -33,10 +34,14 @@ Render = Callable[[WrappedLogger, str, EventDict], bytes]
 
 
 def _arrange(event: EventDict, line: EventDict) -> None:
-    """Adds the fields to a line: queue id and envelope (`from`, `to`) first. None is left out, secrets are blanked."""
+    """Adds the fields to a line: queue id and envelope (`from`, `to`) first. None is left out, secrets are blanked.
+
+    Recipients are a list on every line, also a single one.
+    """
     for name, shown in _LEADING:
         if name in event:
-            line[shown] = event.pop(name)
+            value = event.pop(name)
+            line[shown] = [value] if shown == "to" and isinstance(value, str) else value
     for name, value in event.items():
         if value is not None:
             line[name] = value
@@ -107,17 +112,22 @@ def console(*, colour: bool) -> Render:
         exception = _exception(event.pop("exc_info", None))
         arranged: EventDict = {}
         _arrange(event, arranged)
-        fields = [f"{name}={_console_value(name, value)}" for name, value in arranged.items()]
+        fields = [f"{name}={_console_value(name, value)}" for name, value in arranged.items() if _is_shown(name, value)]
         if level not in ("debug", "info"):
             fields.insert(0, f"{marks.get(level, '')}{level}{reset}")
         clock = dim + time.strftime("%H:%M:%S") + reset
         line = f"{clock} {queue_id:<12} {step:<13} {' '.join(fields)}".rstrip()
         if exception is not None:
             trace = structlog.processors.format_exc_info(None, level, {"exc_info": exception})["exception"]
-            line += "".join("\n    " + visible(row) for row in trace.splitlines())
+            line += "".join("\n    | " + visible(row) for row in trace.splitlines())  # no row looks like a line
         return _without_passwords(line.encode()) + b"\n"
 
     return render
+
+
+def _is_shown(name: str, value: object) -> bool:
+    """Whether the terminal shows a field: not where it is empty, but for the null sender."""
+    return name == "from" or not (isinstance(value, str | list | tuple | dict) and not value)
 
 
 def _console_value(name: str, value: object) -> str:
@@ -128,8 +138,12 @@ def _console_value(name: str, value: object) -> str:
     """
     if isinstance(value, list | tuple):
         return ",".join(_list_item(name, item) for item in value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = value if isinstance(value, str) else str(_plain(value))
-    address = name in ("from", "to")
+    if name == "message_id" and _MESSAGE_ID.fullmatch(text):
+        return text
+    address = name in ("from", "to") and isinstance(value, str)
     risky = _TO_QUOTE.search(text.replace("=", "") if address else text) or visible(text) != text
     if risky or not (text or address):
         return quoted(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from relay.mail.reply import printable
@@ -24,6 +24,7 @@ class Outcome:
         dsn: whether the server accepted the DSN parameters (RFC 3461 section 5.2.2).
         remote: whether code and text are those of the server (RFC 3464 section 2.3.6, Diagnostic-Code) and not ours.
         unreachable: whether no host of the next hop answered MAIL: then the outcome is about the next hop as a whole.
+        words: the text of the server's reply alone, for a bounce; `text` may have words of ours as well.
     """
 
     status: Status
@@ -36,6 +37,7 @@ class Outcome:
     dsn: bool = False
     remote: bool = False
     unreachable: bool = False
+    words: str = field(default="", compare=False)
 
 
 def deferral(enhanced: str, text: str) -> Outcome:

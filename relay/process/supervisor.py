@@ -13,14 +13,14 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from relay.config.model import Config, ConfigError
-from relay.config.sections import ListenSection
+from relay.config.sections import ListenSection, TablesSection
 from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
@@ -48,6 +48,7 @@ class WorkerSetup:
         owner: its name in leases.
         parent_gone: a descriptor that becomes readable when the supervisor has ended.
         http: the socket of the monitoring endpoint; None without a section [http].
+        tables: the lookup tables with their sockets, which all workers share.
         index: its number among the workers, from 0 on; it stays the same over replacements and reloads.
     """
 
@@ -61,6 +62,7 @@ class WorkerSetup:
     files: Files
     rates: Rates
     http: socket.socket | None = None
+    tables: Sequence[tuple[TablesSection, socket.socket]] = ()
     index: int = 0
 
 
@@ -90,8 +92,10 @@ class Supervisor:
         _leave_no_core()  # before any secret is read
         self._config = self._load()
         self._files = self._check(self._config)
-        self._lock = lock_queue(self._config.queue.url)  # before the ports: a second relay must not take clients away
-        prepare_queue(self._config.queue.url, alone=self._lock is not None)
+        if self._config.takes_mail:
+            # Before the ports: a second relay must not take clients away.
+            self._lock = lock_queue(self._config.queue.url)
+            prepare_queue(self._config.queue.url, alone=self._lock is not None)
         self._open_ports(self._config)  # after a migration, which may take long: a client should try another MX
         rows = self._config.workers * ROWS
         self._counts = SharedCounts(rows)
@@ -104,7 +108,8 @@ class Supervisor:
         gc.freeze()
         self._workers.begin_generation(self._config.workers)
         self._start_missing()
-        log.info("ready", workers=len(self._workers.alive), listen=[listen.address for listen in self._config.listen])
+        listen, tables = ([each.address for each in places] for places in (self._config.listen, self._config.tables))
+        log.info("ready", workers=len(self._workers.alive), listen=listen, tables=tables or None)
         while True:
             received = signal.sigtimedwait(SIGNALS, self._seconds_until_next())
             match received.si_signo if received is not None else 0:
@@ -126,7 +131,7 @@ class Supervisor:
         addresses = {listen.address for listen in config.listen}
         if config.http is not None:
             addresses.add(config.http.address)
-        self._ports.open(addresses, config.workers)
+        self._ports.open(addresses, config.workers, config.tables)
 
     # workers
 
@@ -154,6 +159,7 @@ class Supervisor:
                 self._files,
                 self._rates,
                 self._ports.by_address[http.address][index] if http is not None else None,
+                [(table, self._ports.by_address[table.address][0]) for table in self._config.tables],
                 index,
             )
         )
@@ -164,7 +170,7 @@ class Supervisor:
         for worker in ended:
             self._counts.clear(worker.row)
             self._metrics.detach(worker.row)
-        if ended:
+        if ended and self._config.takes_mail:
             free_leases(self._config.queue.url, [worker.owner for worker in ended])
 
     # reload and stop
@@ -176,6 +182,8 @@ class Supervisor:
             files = self._check(config)
             if config.queue.url != self._config.queue.url or config.workers > self._config.workers:
                 raise ConfigError("queue.url and a larger number of workers need a restart")
+            if config.takes_mail is not self._config.takes_mail:
+                raise ConfigError("the first [[listen]], or none any more, needs a restart")
             if self._workers.free_rows < config.workers:
                 raise CannotStart("the workers of earlier reloads are still finishing, try again in some seconds")
             self._open_ports(config)
@@ -202,6 +210,7 @@ class Supervisor:
         kill(self._workers.alive)
         while self._workers.alive:
             self._wait_for_end()
+        self._ports.close()
         log.info("stopped")
         return 0
 

@@ -10,10 +10,12 @@ from functools import partial
 import structlog
 
 from relay.config.model import Config
-from relay.config.sections import ListenSection
+from relay.config.sections import ListenSection, TablesSection
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.metrics import Metrics
+from relay.postfix_tables.lookups import Lookups
+from relay.postfix_tables.server import TableServer
 from relay.process.files import Files
 from relay.process.stages import build_relay, build_stages
 from relay.queue.database import QueueUnavailable
@@ -66,12 +68,18 @@ class Worker:
         )
         self._tls = files.tls
         self._tables = files.tables
+        self._lookups = Lookups(config, files.scheme, rates, metrics, store)
+        self._table_servers: list[TableServer] = []
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    def start(self, sockets: Sequence[tuple[ListenSection, socket.socket]]) -> None:
-        """Listen, and deliver what the queue holds."""
+    def start(
+        self,
+        sockets: Sequence[tuple[ListenSection, socket.socket]],
+        tables: Sequence[tuple[TablesSection, socket.socket]] = (),
+    ) -> None:
+        """Listen, answer lookups, and deliver what the queue holds."""
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
@@ -85,6 +93,9 @@ class Worker:
             )
             listener.start()
             self._listeners.append(listener)
+        self._table_servers = [TableServer(sock, table, self._lookups) for table, sock in tables]
+        for server in self._table_servers:
+            server.start()
         self._background = [
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
@@ -123,10 +134,12 @@ class Worker:
         for listener in self._listeners:
             listener.stop()
         sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]
+        lookups = [asyncio.create_task(server.stop(patience / 2)) for server in self._table_servers]
         if sessions:
             _, late = await asyncio.wait(sessions, timeout=patience / 2)
             for listener in self._listeners if late else ():
                 listener.abort()
+        await asyncio.gather(*lookups)
         await self._relay.dispatcher.stop(patience / 2)
         for task in self._background:
             task.cancel()

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
+from relay.mail.address import lookup_key
 from relay.mail.message import Message
 from relay.queue.prepared import run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
@@ -123,6 +124,11 @@ class Delivery:
     lease_owner: str | None = None
     lease_token: int | None = None
     last: LastAttempt | None = None
+
+    @property
+    def is_aliased(self) -> bool:
+        """Whether it goes to another address than the sender gave."""
+        return lookup_key(self.recipient) != lookup_key(self.original)
 
     @property
     def key(self) -> Key:

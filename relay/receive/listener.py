@@ -23,8 +23,9 @@ from relay.mail.envelope import Client
 from relay.mail.queue_id import QueueIds
 from relay.network import host_port, plain_ip, within
 from relay.receive import proxy_protocol as proxy
+from relay.receive.handler import Handler
 from relay.receive.limits import Account, Limits
-from relay.receive.session import HANDSHAKE_TIMEOUT, Handler, Session
+from relay.receive.session import HANDSHAKE_TIMEOUT, Session
 from relay.receive.stream import Stream
 
 log = structlog.get_logger()

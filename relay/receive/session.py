@@ -9,19 +9,23 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import structlog
 
 from relay.config.model import Config
-from relay.mail.envelope import Client, RcptTo
-from relay.mail.message import Message
+from relay.mail.envelope import Client
+from relay.mail.message_id import shown_message_id
+from relay.mail.off_loop import read_header
 from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
 from relay.receive.command import Command, Transaction, parse_line, parse_mail, parse_rcpt
+from relay.receive.command_counts import UNKNOWN, CommandCounts, counted_as
+from relay.receive.handler import Handler
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
 from relay.receive.min_rate import TooSlow
+from relay.receive.sasl_mechanism import sasl_mechanism
 from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
 
 log = structlog.get_logger()
@@ -38,26 +42,6 @@ SENDER_OK = Reply(250, "2.1.0", "Ok")
 RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 BYE = Reply(221, "2.0.0", "Bye")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
-
-
-class Handler(Protocol):
-    """Decides about the mail of one connection. It is called in the order of the commands."""
-
-    async def mail(self, client: Client, transaction: Transaction) -> None:
-        """Decides about MAIL. Raises: Refused."""
-
-    async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
-        """Decides about RCPT. Raises: Refused."""
-
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
-        """Returns the reply to the message. A positive one means that the message is stored."""
-        ...
-
-    def refused(self, reply: Reply) -> None:
-        """Is called when a command or message was refused, by the handler or by the protocol."""
-
-    def reset(self) -> None:
-        """Is called when the transaction is over or given up."""
 
 
 class _Draining(Exception):
@@ -103,13 +87,14 @@ class Session:
         self._errors = 0
         self._idle = 0
         self._last = "connect"
+        self._counts = CommandCounts()
         self._draining = False
         self._at_rest = False
         self._log = log.bind(ip=client.ip)
 
     async def run(self) -> None:
         """Runs the session to its end. The last reply may be left for `Stream.close` to send."""
-        self._log.info("connect", port=self._client.port, tls=self._client.tls or None)
+        self._log.info("connect", port=self._client.port, tls=self._tls_shown)
         self._stream.write(f"220 {self._config.hostname} ESMTP srs-relay\r\n".encode())
         try:
             while True:
@@ -130,6 +115,7 @@ class Session:
             self._farewell("4.3.0", "internal error, try again later")
         finally:
             self._forget_transaction()
+            self._log.info("disconnect", port=self._client.port, **self._counts.fields())
 
     def drain(self) -> None:
         """Ends the session as soon as it has no transaction."""
@@ -143,24 +129,41 @@ class Session:
             if self._draining and self._transaction is None:
                 raise _Draining
         try:
-            self._at_rest = self._transaction is None
-            line = await self._stream.read_line(COMMAND_LINE, self._config.limits.command_timeout)
-            self._at_rest = False
-            await self._dispatch(parse_line(line))
-        except LineTooLong:
-            self._refuse(Reply(500, "5.5.2", "Error: command line too long"))
+            await self._dispatch(await self._next_command())
         except Refused as refused:
             self._refuse(refused.reply)
 
+    async def _next_command(self) -> Command:
+        """The next command, counted. Raises: Refused, for a line that is none."""
+        self._at_rest = self._transaction is None
+        try:
+            line = await self._stream.read_line(COMMAND_LINE, self._config.limits.command_timeout)
+            self._at_rest = False
+            command = parse_line(line)
+        except (LineTooLong, Refused) as error:
+            self._came(UNKNOWN)
+            if isinstance(error, Refused):
+                raise
+            raise Refused(500, "5.5.2", "Error: command line too long") from None
+        self._came(counted_as(command.verb))
+        return command
+
+    def _came(self, verb: str) -> None:
+        self._last = verb
+        self._counts.came(verb)
+
     async def _dispatch(self, command: Command) -> None:
-        verb = self._last = command.verb
+        verb = command.verb
         if verb in NOT_SMTP:
             self._reply(Reply(521, "5.7.0", "Error: this is a mail server"))
             raise _Close
         action = self._ACTIONS.get(verb)
         if action is None:
             if verb in NOT_IMPLEMENTED:
-                raise Refused(502, "5.5.1", "Error: command not implemented")
+                refused = Refused(502, "5.5.1", "Error: command not implemented")
+                if verb == "AUTH":
+                    self._log.info("auth", mechanism=sasl_mechanism(command.argument), reply=str(refused.reply))
+                raise refused
             raise Refused(500, "5.5.1", "Error: command not recognized")
         if self._require_tls and not self._client.tls and verb not in IN_CLEAR:
             raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
@@ -168,10 +171,15 @@ class Session:
             raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
         self._idle = 0 if verb == "DATA" else self._idle + (verb not in ("MAIL", "RCPT"))
         await action(self, command.argument)
+        self._counts.was_good(self._last)
         if self._idle > IDLE_COMMANDS:
             self._count_error()
 
     # greetings
+
+    @property
+    def _tls_shown(self) -> str | None:
+        return self._client.tls or None
 
     @property
     def _offers_tls(self) -> bool:
@@ -222,6 +230,7 @@ class Session:
             raise _Close from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
         self._client = replace(self._client, helo="", protocol="SMTP", tls=self._stream.tls)
+        self._log.info("starttls", tls=self._client.tls)
 
     # transactions
 
@@ -242,10 +251,10 @@ class Session:
         except Refused as refused:
             self._handler.reset()
             sender = argument if mail is None else mail.sender
-            bound.info("mail", sender=sender, helo=self._client.helo, reply=str(refused.reply))
+            bound.info("mail", sender=sender, helo=self._client.helo, tls=self._tls_shown, reply=str(refused.reply))
             raise
         self._transaction = transaction
-        bound.info("mail", sender=mail.sender, helo=self._client.helo)
+        bound.info("mail", sender=mail.sender, helo=self._client.helo, tls=self._tls_shown)
         self._reply(SENDER_OK)
 
     async def _rcpt(self, argument: str) -> None:
@@ -285,8 +294,7 @@ class Session:
         finally:
             self._forget_transaction()
         if not reply.positive:
-            self._refuse(reply)
-            return
+            raise Refused.of(reply)
         self._errors = 0
         self._account.accepted()
         self._reply(reply)
@@ -297,13 +305,14 @@ class Session:
         try:
             await incoming.read_from(self._stream, self._config.limits.data_timeout)
             message = await incoming.message()
+            await read_header(message)
         except TooSlow as slow:
             bound.info("too_slow", size=incoming.size, octets_a_second=slow.rate)
             raise
         except Refused as refused:
             bound.info("data", size=incoming.size, reply=str(refused.reply))
             return refused.reply
-        bound.info("data", size=len(message.content))
+        bound.info("data", size=len(message.content), message_id=shown_message_id(message))
         return await self._handler.data(self._client, transaction, message)
 
     # other commands
@@ -326,6 +335,7 @@ class Session:
 
     async def _quit(self, argument: str) -> None:
         self._reply(BYE)
+        self._counts.was_good("QUIT")
         raise _Close
 
     _ACTIONS: ClassVar[Mapping[str, Callable[[Session, str], Awaitable[None]]]] = {

@@ -16,6 +16,7 @@ from relay.config.sections import SrsMode
 from relay.dns import DnsFailure, Resolver
 from relay.mail.address import domain_of
 from relay.queue.store import Delivery, StoredMessage
+from relay.rewrite.our_addresses import OurAddresses
 from relay.rewrite.sender import Decision, leaving_sender
 from relay.srs.address import Scheme, forward_token
 
@@ -52,6 +53,7 @@ class Senders:
         self._store = store
         self._resolver = resolver
         self._clock = clock
+        self._our_addresses = OurAddresses(config, resolver, clock)
 
     def mode(self, delivery: Delivery) -> SrsMode:
         """Whether senders are rewritten on the way of a delivery, by the current configuration."""
@@ -88,22 +90,6 @@ class Senders:
         token = await self._store.token_for(decision.token_for, now, lifetime)
         return forward_token(token, self._scheme, now)
 
-    async def our_addresses(self) -> list[str]:
-        """The addresses that mail leaves from: those that are configured, for the other families those of our name.
-
-        Raises:
-            DnsFailure: our name cannot be looked up.
-        """
-        delivery, addresses = self._config.delivery, list[str]()
-        for family, rdtype, source in (("ipv4", "A", delivery.source_ipv4), ("ipv6", "AAAA", delivery.source_ipv6)):
-            if family not in delivery.families:
-                continue
-            if source is not None:
-                addresses.append(str(source))
-            else:
-                addresses += (await self._resolver.query(self._config.hostname, rdtype)).records
-        return addresses
-
     async def _may_stay(self, sender: str, delivery: Delivery) -> bool:
         """Whether SPF will pass for a sender at the next hop. A smarthost sends from addresses that we do not know."""
         behind_smarthost = self._config.leaves_by_smarthost(domain_of(delivery.recipient))
@@ -113,7 +99,7 @@ class Senders:
         """Whether SPF passes for a sender from every address of ours; a DNS failure counts as no."""
         host = self._config.hostname
         try:
-            ours = await self.our_addresses()
+            ours = await self._our_addresses.all()
         except DnsFailure:
             return False
         for ip in ours:

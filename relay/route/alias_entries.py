@@ -29,6 +29,7 @@ _PLAIN = re.compile(
 )
 _TARGET = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s,"])+|"')
 _MARKED = re.compile(r'["#|]')  # without any of them a right-hand side is split at blanks and commas
+_REJECT = "REJECT"  # in the place of a target, with a text behind it, as in Postfix's access(5)
 _FOREIGN_KINDS = {  # by its first characters, a target that aliases(5) knows and virtual(5) does not
     "|": "a command is no address",
     "/": "a file is no address",
@@ -56,6 +57,7 @@ class AliasEntries:
         self._local_domains = frozenset(local_domains)
         self._origin = local_domains[0] if local_domains else ""
         self._entries: dict[str, tuple[str, ...]] = {}
+        self._closed: dict[str, str] = {}
         self._origins: dict[str, str] = {}
         self._domains: set[str] = set()
         self._bad: list[BadLine] = []
@@ -72,7 +74,8 @@ class AliasEntries:
             raise AliasError(f"{self._bad[0].where}: {self._bad[0].problem}")
         bad = BadLines(tuple(self._bad), frozenset(self._hidden))
         bad.report(self._source)
-        return AliasTable(self._entries, frozenset(self._domains), self._local_domains, bad, frozenset(self._partial))
+        domains, partial = frozenset(self._domains), frozenset(self._partial)
+        return AliasTable(self._entries, domains, self._local_domains, bad, partial, self._closed)
 
     def add(self, where: str, pattern: str, value: str, problems: Sequence[str] = ()) -> None:
         """Add one entry.
@@ -85,8 +88,9 @@ class AliasEntries:
         if "@" not in pattern and "." in pattern[:-1] and is_domain(pattern) and is_utf8(pattern):
             # Postfix looks up a domain and a `user` of that shape alike; the value behind a domain may be any text.
             self._domains.add(normal_domain(pattern))
-            targets, bad_targets = self._targets(pattern, value)
-            self._enter(where, pattern, () if bad_targets else targets)
+            rejection = _rejection(value)
+            targets, bad_targets = self._targets(pattern, value) if rejection is None else ((), [])
+            self._enter(where, pattern, () if bad_targets else targets, rejection)
             if problems:
                 self._name(where, problems, "none of its addresses is affected")
             return
@@ -94,6 +98,10 @@ class AliasEntries:
             domain = _served_domain(pattern)
         except AliasError as error:
             self._hide(where, pattern, str(error))
+            return
+        rejection = _rejection(value)
+        if rejection is not None and not problems:
+            self._enter(where, pattern, (), rejection)
             return
         targets, bad_targets = self._targets(pattern, value) if value or not problems else ((), [])
         if domain is not None and targets:
@@ -132,14 +140,16 @@ class AliasEntries:
         if problems:
             self._bad.append(BadLine(where, "; ".join(problems), effect))
 
-    def _enter(self, where: str, pattern: str, targets: tuple[str, ...]) -> None:
+    def _enter(self, where: str, pattern: str, targets: tuple[str, ...], rejection: str | None = None) -> None:
         key = _key(pattern)
-        if self._entries.get(key):
-            if targets:
+        if self._entries.get(key) or key in self._closed:
+            if targets or rejection is not None:
                 because = f"it stands at {self._origins[key]} already"
                 log.warning("alias_ignored", alias=pattern, at=where, because=because)
             return
         self._entries[key] = targets
+        if rejection is not None:
+            self._closed[key] = rejection
         self._origins[key] = where
 
     def _targets(self, pattern: str, value: str) -> tuple[tuple[str, ...], list[str]]:
@@ -147,6 +157,8 @@ class AliasEntries:
         written = list(_split_targets(value))
         if not written:
             return (), [f"{pattern} has no target"]
+        if _REJECT in written:
+            return (), [f"{_REJECT} stands alone: only its text may follow, and no other target"]
         targets, problems = list[str](), list[str]()
         for position, target in enumerate(written):
             try:
@@ -168,6 +180,17 @@ class AliasEntries:
         except AliasError as error:
             foreign = _foreign_kind(target)
             raise AliasError(f"{shown(target)}: {foreign}" if foreign else str(error)) from None
+
+
+def is_rejection(target: str) -> bool:
+    """Whether a target closes its address."""
+    return _rejection(target) is not None
+
+
+def _rejection(value: str) -> str | None:
+    """The text behind REJECT; None for a right-hand side that begins with another word."""
+    first, *text = value.split(None, 1) or [""]
+    return " ".join(text).strip() if first == _REJECT else None
 
 
 def _key(pattern: str) -> str:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from relay.route.alias_entries import AliasEntries, AliasError
+from relay.route.alias_entries import AliasEntries, AliasError, is_rejection
 from relay.route.alias_table import AliasTable
 from relay.route.bad_lines import shown
 
@@ -19,7 +19,7 @@ _ENTRY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)(.*)', re.DOTALL)
 
 
 def parse_virtual(text: str, source: str, local_domains: Sequence[str] = ()) -> AliasTable:
-    """The table of a virtual(5) file. One liberty: the left-hand side may be quoted.
+    """The table of a virtual(5) file. Two liberties: the left-hand side may be quoted, and `REJECT text` closes it.
 
     A line that Postfix would skip with a warning, or with a target that is no address, is in `AliasTable.bad`, and the
     log names it. Where a pattern stands twice, the first with a good target counts, and the log names the other.
@@ -60,6 +60,8 @@ def parse_toml(text: str, source: str, local_domains: Sequence[str] = ()) -> Ali
         where = f"{source}: {pattern}"
         if isinstance(value, str) and len(path) == 1:
             entries.add(where, pattern, value)
+        elif isinstance(value, list) and len(path) == 1 and len(value) > 1 and _has_rejection(value):
+            entries.add(where, pattern, "", ["REJECT stands alone: a list with it has no other target"])
         elif isinstance(value, list) and len(path) == 1:
             targets = ", ".join(item for item in value if isinstance(item, str))
             problems = [f"{item!r} is no address" for item in value if not isinstance(item, str)]
@@ -69,6 +71,10 @@ def parse_toml(text: str, source: str, local_domains: Sequence[str] = ()) -> Ali
                 where, pattern, "", [f'it is written as "{shown(pattern)}" = "address", or a list of addresses']
             )
     return entries.table()
+
+
+def _has_rejection(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, str) and is_rejection(value) for value in values)
 
 
 def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,7 +7,7 @@ It has the search order and meaning of Postfix's virtual(5), so that a site can 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.mail.address import domain_of, lookup_key, normal_domain, quote, split, split_detail, unquote
 from relay.route.bad_lines import NONE, BadLines
@@ -27,12 +27,13 @@ class AliasTable:
 
     Attributes:
         entries: targets by pattern: `user@domain`, `user` or `@domain`, each as `lookup_key` writes it. A pattern whose
-            line is bad has no targets: it is known, and for now leads nowhere.
+            line is bad has no targets: it is known, and for now leads nowhere. One of `closed` has none either.
         domains: the domains that the table serves: every domain on the left, with a user, as `@domain`, or bare. An
             address there that no pattern matches is an unknown user.
         local_domains: where a `user` pattern applies: our counterpart of Postfix's myorigin and mydestination.
         bad: the lines that cannot be used, wholly or in part.
         partial: the patterns with other targets that cannot be read, besides those in `entries`.
+        closed: the text of REJECT by pattern; it may be empty. Such an entry makes no domain ours.
     """
 
     entries: Mapping[str, tuple[str, ...]]
@@ -40,6 +41,7 @@ class AliasTable:
     local_domains: frozenset[str]
     bad: BadLines = NONE
     partial: frozenset[str] = frozenset()
+    closed: Mapping[str, str] = field(default_factory=dict)
 
     def lists(self, address: str) -> bool:
         """Whether the address itself is on the left; neither `@domain` nor a user without the detail counts."""
@@ -50,18 +52,34 @@ class AliasTable:
         """Whether any pattern of the table matches."""
         return self._targets(address) is not None
 
+    def takes(self, address: str) -> bool:
+        """Whether any pattern matches, and does not close the address."""
+        return self.matches(address) and self.rejection(address) is None
+
+    def rejection(self, address: str) -> str | None:
+        """The text of REJECT for a closed address; None for any other."""
+        pattern = self._first(address)
+        return None if self._is_hidden(pattern) else self.closed.get(pattern)
+
     def lacks_targets(self, address: str) -> bool:
-        """Whether some targets of an address cannot be read, or of the aliases that it leads to in a row."""
-        return any(
-            next((pattern for pattern, _ in self._patterns(link) if pattern in self.entries), "") in self.partial
-            for link in self.chain(address)
-        )
+        """Whether some targets of an address cannot be read, or of an alias that it leads to."""
+        pending, seen = [address], set[str]()
+        while pending and len(seen) < EXPANSION_LIMIT:
+            current = pending.pop()
+            key = lookup_key(current)
+            if key not in seen:
+                seen.add(key)
+                targets = self._targets(current)
+                if targets == () or self._first(current) in self.partial:
+                    return True
+                pending += targets or ()
+        return False
 
     def expand(self, address: str) -> tuple[str, ...] | None:
         """The addresses that an address leads to, through aliases of aliases, each once; None where no pattern matches.
 
-        An address that is its own target stays (`a@x a@x`, `@x @x`), beside its other targets. The result is empty
-        where all targets lead to bad lines.
+        An address that is its own target stays (`a@x a@x`, `@x @x`), beside its other targets, and so does one that is
+        closed (`rejection`). The result is empty where all targets lead to bad lines.
 
         Raises:
             AliasLoop: aliases that lead to each other, or too many addresses.
@@ -112,10 +130,20 @@ class AliasTable:
         for pattern, unmatched in self._patterns(address):
             targets = self.entries.get(pattern)
             if targets is not None:
-                if pattern.startswith("@") and self.bad.hide(pattern[1:]):
+                if self._is_hidden(pattern):
                     return ()
+                if pattern in self.closed:
+                    return (address,)
                 return tuple(_filled_in(target, address, unmatched) for target in targets)
         return None
+
+    def _first(self, address: str) -> str:
+        """The first pattern of the table that matches; empty where none does."""
+        return next((pattern for pattern, _ in self._patterns(address) if pattern in self.entries), "")
+
+    def _is_hidden(self, pattern: str) -> bool:
+        """Whether a pattern is a catch-all beside an unreadable line, which may be for any address of the domain."""
+        return pattern.startswith("@") and self.bad.hide(pattern[1:])
 
     def _patterns(self, address: str) -> Iterator[tuple[str, str]]:
         """The patterns to try, each with the detail that it leaves unmatched."""

@@ -135,9 +135,12 @@ class Callout:
         if exists or (outcome.status == "failed" and outcome.enhanced in _UNKNOWN):
             self._remember(key, exists)
             return exists
-        event = "callout_refused" if _passed_on(outcome) else "callout_deferred"
-        text = f"{outcome.code} {outcome.enhanced} {outcome.text}"
-        log.warning(event, next_hop=str(next_hop), recipient=address, answer=text)
+        log.warning(
+            "callout_refused" if _passed_on(outcome) else "callout_deferred",
+            next_hop=str(next_hop),
+            recipient=address,
+            answer=f"{outcome.code} {outcome.enhanced} {outcome.text}",
+        )
         if not outcome.remote and outcome.enhanced.startswith("4.4."):
             self._silent_until[next_hop] = self._clock() + SILENT_FOR
         return outcome

@@ -231,7 +231,7 @@ class Router:
             return ""
         if self._postmaster or role != _MAILER_DAEMON:
             return self._postmaster
-        return next(filter(self._table.matches, (f"postmaster@{domain}", f"postmaster@{self._hostname}")), "")
+        return next(filter(self._table.takes, (f"postmaster@{domain}", f"postmaster@{self._hostname}")), "")
 
     async def _ours(self, recipient: str, request: RouteRequest) -> Routed | None:
         """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
@@ -292,10 +292,11 @@ class Router:
         Raises:
             NoSuchUser, TryLater: none of them exists, or can be known to; the text names the recipient, never what
                 stands behind it.
-            Refused: as `_finals`.
+            Refused: 550 5.1.1 with the text of REJECT, where one of them is closed; or as `_finals`.
         """
         targets: dict[str, Target] = {}
         refusal: Refused = NoSuchUser(recipient)
+        closed = ""
         persons: list[Returned] = []
         for address in addresses:
             try:
@@ -305,14 +306,18 @@ class Router:
                 refusal, finals = TryLater(recipient), ()
                 log.warning("alias_target_bad", alias=recipient, target=address)
             for final in finals:
-                if self._is_unknown_alias(final):
+                if (text := self._table.rejection(final)) is not None:
+                    closed = closed or text
+                elif self._is_unknown_alias(final):
                     if self._table.bad.hide(domain_of(final)):
                         refusal = TryLater(recipient)
                     log.warning("alias_target_unknown", alias=recipient, target=final)
                 else:
                     targets.setdefault(lookup_key(final), self._target(final))
         if not targets:
-            raise TryLater(recipient) if self._table.lacks_targets(recipient) else refusal
+            if isinstance(refusal, TryLater) or self._table.lacks_targets(recipient):
+                raise TryLater(recipient)
+            raise Refused(550, "5.1.1", f"<{recipient}>: {closed}") if closed else refusal
         return tuple(targets.values()), tuple(persons)
 
     async def _finals(self, address: str, request: RouteRequest) -> tuple[tuple[str, ...], Returned | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -18,6 +19,13 @@ from relay.sign.signature_field import field_octets
 from relay.sign.signing_table import SigningTable
 
 log = structlog.get_logger()
+
+
+class Signatures(NamedTuple):
+    """The DKIM-Signature fields of a message, and the keys that made them."""
+
+    fields: bytes = b""
+    keys: tuple[SigningKey, ...] = ()
 
 
 class Signer:
@@ -41,15 +49,15 @@ class Signer:
         is_known = self.sealing is None or self.sealing.record_name in names
         return table_keys if self.sealing is None or is_known else (*table_keys, self.sealing)
 
-    def fields(self, message: Message, now: float, *, proven: bool = True, ours: bool = False) -> bytes:
-        """The DKIM-Signature fields for a message that leaves now; nothing without keys or without a From.
+    def signatures(self, message: Message, now: float, *, proven: bool = True, ours: bool = False) -> Signatures:
+        """The signatures of a message that leaves now; none without keys or without a From.
 
         Args:
             proven: the author's domain is proven to be the true one.
             ours: we wrote the message.
         """
         if len(from_fields(message)) > 1:
-            return b""  # several fields that some reader takes for From, also under a malformed name
+            return Signatures()  # several fields that some reader takes for From, also under a malformed name
         author = self._author(message)
         keys = self.table.select(*author, now, proven=proven)
         if not keys and self._has_keys and not self._warned:
@@ -62,7 +70,7 @@ class Signer:
             if len(usable) < len(keys):
                 log.info("unsigned", from_domain=author[1], reason="some readers of From see an author of ours")
             keys = usable
-        return signature_fields(message, keys, int(now), ours=ours) if keys else b""
+        return Signatures(signature_fields(message, keys, int(now), ours=ours), keys) if keys else Signatures()
 
     def signs_as(self, domain: str, now: float) -> bool:
         """Whether mail of authors in a normal domain is signed with that domain (`d=`), and so passes DMARC."""
@@ -74,7 +82,7 @@ class Signer:
         return next((key for key in keys if key.algorithm == "rsa-sha256"), None)
 
     def estimate(self, message: Message, now: float, *, ours: bool = False) -> tuple[int, int]:
-        """How many fields `fields` makes, and their greatest length, to announce a message's size (RFC 1870) before it
+        """How many signatures are made, and their greatest length, to announce a message's size (RFC 1870) before it
         is signed."""
         keys = self.table.select(*self._author(message), now)
         names = names_octets(message.fields, ours=ours) if keys else 0

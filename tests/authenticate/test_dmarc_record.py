@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.authenticate.dmarc_record import RECORD_OCTETS, policy_record
+from relay.authenticate.dmarc_record import RECORD_OCTETS, policy_record, report_uris
 
 RUA = "rua=mailto:d@example.com"
 
@@ -155,3 +155,12 @@ def test_the_text_of_a_record_is_whole() -> None:
     text = "v=DMARC1; p=reject; rua=" + ",".join(f"mailto:d{number}@reports.example.com" for number in range(20))
     record = policy_record([(text[:200].encode(), text[200:].encode())])
     assert record is not None and record.text == text
+
+
+def test_the_addresses_for_reports_are_told_from_what_is_none() -> None:
+    rua = "mailto:a@x.example!10m , https://x.example/in,a@x.example,,mailto:b@x.example,two words"
+    assert report_uris(rua) == (
+        ["mailto:a@x.example", "https://x.example/in", "mailto:b@x.example"],
+        ["a@x.example", "two words"],
+    )
+    assert report_uris("") == ([], [])

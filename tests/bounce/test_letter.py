@@ -24,3 +24,15 @@ def test_the_letter_says_how_long_was_tried_and_how_long_it_goes_on() -> None:
     assert "The mailbox is full (452 4.2.2)." in letter
     assert "again and again for 5 days, and is now given up." in letter
     assert "Attempts go on until Mon, 20 Nov 2023 22:13:20 +0000; you need not send it again." in letter
+
+
+def test_the_words_of_the_remote_are_quoted_and_a_link_in_them_stays_whole() -> None:
+    link = "https://support.example/" + "x" * 80
+    told = RecipientReport("a@x.example", "failed", 550, "5.7.26", words=f"not authenticated, see {link} for more")
+    letter = letter_of(build(report(told)))
+    assert f'The receiving system said: "not authenticated, see {link} for more"' in " ".join(letter.split())
+    assert link in letter
+
+
+def test_words_without_a_code_of_the_remote_are_not_there() -> None:
+    assert "said" not in letter_of(build(report(RecipientReport("a@x.example", "failed", 0, "5.0.0", words="x"))))

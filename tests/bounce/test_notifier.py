@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,3 +154,18 @@ def test_a_delay_says_until_when_attempts_go_on() -> None:
 )
 def test_mailer_daemon_lives_at_a_domain_that_we_sign_for(signing: Sequence[str], domain: str) -> None:
     assert from_domain(signing, "fwd.test") == domain
+
+
+@pytest.mark.parametrize(
+    ("orcpt", "shown"),
+    [
+        ("", True),
+        ("rfc822;r0@d.test", True),
+        ("rfc822;R0@D.test", True),
+        ("x-id;42", True),
+        ("rfc822;alias@before-us.test", False),
+    ],
+)
+def test_words_are_not_quoted_where_a_host_before_us_had_an_alias(orcpt: str, shown: bool) -> None:
+    refused = replace(happening(orcpt=orcpt), words="nobody of that name")
+    assert (b"nobody of that name" in text(noticed(refused, verdict=StoredVerdict(trusted=True)))) is shown

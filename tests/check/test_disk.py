@@ -83,3 +83,10 @@ async def test_room_inside_the_file_counts_as_it_does_for_the_relay(
 def test_a_file_that_is_no_database_has_no_room_inside(tmp_path: Path) -> None:
     (tmp_path / "queue.db").write_bytes(b"x" * 200)
     assert free_inside(tmp_path / "queue.db") == free_inside(tmp_path / "absent") == 0
+
+
+async def test_a_host_with_lookup_tables_alone_has_no_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk(monkeypatch, free=0)
+    tables = [{"address": "127.0.0.1:10003", "protocol": "socketmap"}]
+    [finding] = await check(local_site(tmp_path, {}, listen=None, tables=tables))
+    assert finding.level == "ok"

@@ -110,3 +110,9 @@ async def test_with_a_smarthost_that_is_asked_instead(tmp_path: Path, scheme: st
 async def test_a_smarthost_that_dns_does_not_know(tmp_path: Path) -> None:
     [finding] = await tried(tmp_path, {}, 25, delivery={"smarthost": {"url": "smtp://smtp.provider.example:587"}})
     assert finding.level == "error" and "smtp.provider.example" in finding.text
+
+
+async def test_a_host_with_lookup_tables_alone_sends_nothing(tmp_path: Path) -> None:
+    tables = [{"address": "127.0.0.1:10003", "protocol": "socketmap"}]
+    [finding] = await check(local_site(tmp_path, {}, listen=None, tables=tables))
+    assert (finding.subject, finding.level) == (HOSTNAME, "ok")

@@ -109,7 +109,7 @@ async def test_a_host_that_takes_a_forged_address_is_an_error(tmp_path: Path, st
 async def test_a_domain_that_no_host_takes_mail_for_is_an_error(tmp_path: Path, zone: Any) -> None:
     [finding] = await check(local_site(tmp_path, zone))
     assert (finding.subject, finding.level) == (DOMAIN, "error")
-    assert f"{DOMAIN}. MX 10 {HOSTNAME}." in finding.mend
+    assert f"\n{DOMAIN}. 3600 IN MX 10 {HOSTNAME}." in finding.mend
 
 
 # what cannot be told from here

@@ -31,7 +31,8 @@ def test_the_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     listed = done.stdout.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in listed] == ["demo", "init", "serve", "explain", "queue", "keys", "srs"]
+    commands = ["demo", "init", "serve", "check", "explain", "queue", "keys", "dns", "srs"]
+    assert [line.split()[0] for line in listed] == commands
     assert not [line for line in listed if line.endswith("...")]
     assert done.stderr == "[]\n"
 

@@ -37,10 +37,11 @@ def test_each_shell_gets_a_script(shell: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("srs-relay ", {"demo", "init", "serve", "explain", "queue", "keys", "srs"}),
+        ("srs-relay ", {"demo", "init", "serve", "check", "explain", "queue", "keys", "dns", "srs"}),
         ("srs-relay queue ", {"list", "show", "retry", "hold", "release", "drop"}),
         ("srs-relay queue list --", {"--config", "--state", "--json", "--help"}),
         ("srs-relay keys new --alg", {"--algorithm"}),
+        ("srs-relay init DIR --alias a b --fo", {"--for", "--force"}),
     ],
 )
 def test_bash_completes_commands_and_options(words: str, expected: set[str]) -> None:

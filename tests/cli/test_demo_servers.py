@@ -40,11 +40,23 @@ async def test_a_server_says_when_nothing_comes() -> None:
 async def test_a_server_returns_the_refusal_of_another_one() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mx.b.example ESMTP\r\n")
-        while line := await reader.readline():
-            writer.write({b"RCPT": b"550 5.1.1 no\r\n", b"QUIT": b"221 Bye\r\n"}.get(line[:4].upper(), b"250 Ok\r\n"))
+        while (verb := (await reader.readline())[:4].upper()) not in (b"QUIT", b""):
+            writer.write(b"550 5.1.1 no\r\n" if verb == b"RCPT" else b"250 Ok\r\n")
+        writer.write(b"221 Bye\r\n")
         writer.close()
 
     other = await asyncio.start_server(refuse, "127.0.0.4", 0)
     async with other:
         server, address = MailServer("mx.a.example", "127.0.0.2"), other.sockets[0].getsockname()
         assert await server.send(address, "a@a.example", "b@b.example", b"Subject: x\r\n\r\n") == "550 5.1.1 no"
+
+
+async def test_what_a_client_does_wrong_is_answered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    host = MailServer("mx.a.example", "127.0.0.2")
+    reader, writer = await asyncio.open_connection("127.0.0.2", await host.start(0))
+    writer.write(b"NONSENSE\r\nQUIT\r\n")
+    async with asyncio.timeout(5):
+        assert [line[:3] for line in (await reader.read()).splitlines()] == [b"220", b"500", b"221"]
+        await host.close()
+    writer.close()
+    assert capsys.readouterr() == ("", "")

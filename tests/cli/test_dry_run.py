@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from relay.cli.dry_run import Asked, DryRun, NotingResolver, dry_run
-from relay.dns import DnsFailure, StaticResolver
+from relay.cli.dry_run import DryRun, OurSignature, dry_run
+from relay.dns import DnsFailure
 from relay.mail.message import Message
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.srs.address import forward_token
+from tests.corpus import RSA_PEM
 from tests.intake.arriving import CLIENT, FORGER, INNER, JOE, MESSAGE, ZONE, House
 
 OURS: dict[tuple[str, str], Any] = {("mx.fwd.test", "A"): ["192.0.2.25"], ("fwd.test", "TXT"): [(b"v=spf1 a -all",)]}
@@ -28,34 +29,6 @@ async def run_dry(house: House, *recipients: str, client: Any = CLIENT, **more: 
     return await dry_run(
         house.config, house.resolver, message, ip=client.ip, helo=client.helo, recipients=to, **arguments
     )
-
-
-# DNS
-
-
-async def test_each_question_is_noted_once_with_what_came_back() -> None:
-    zone: dict[tuple[str, str], Any] = {
-        ("a.test", "A"): ["192.0.2.1", "192.0.2.2"],
-        ("a.test", "TXT"): [(b"v=spf1 ", b"-all")],
-        ("a.test", "MX"): [(10, "mx.a.test")],
-        ("silent.test", "A"): DnsFailure("no answer"),
-    }
-    noting = NotingResolver(StaticResolver(zone))
-    for name, rdtype in [*zone, ("a.test", "AAAA"), ("gone.test", "A"), ("a.test", "A")]:
-        if name == "silent.test":
-            with pytest.raises(DnsFailure):
-                await noting.query(name, rdtype)
-        else:
-            await noting.query(name, rdtype)
-    assert noting.noted() == (
-        Asked("a.test", "A", ("192.0.2.1", "192.0.2.2")),
-        Asked("a.test", "TXT", ("v=spf1 -all",)),
-        Asked("a.test", "MX", ("10 mx.a.test",)),
-        Asked("silent.test", "A", problem="no answer"),
-        Asked("a.test", "AAAA", problem="no such record"),
-        Asked("gone.test", "A", problem="no such name"),
-    )
-    assert noting.noted() == ()
 
 
 # the way of a message
@@ -104,18 +77,62 @@ async def test_forged_results_and_overrides_are_shown(tmp_path: Path) -> None:
     assert (result.forged, result.override) == (1, "known host 192.0.2.66")
 
 
+async def test_the_signatures_are_those_of_the_fields_that_are_added(tmp_path: Path) -> None:
+    (tmp_path / "relay1.pem").write_bytes(RSA_PEM)
+    key = {"domain": "fwd.test", "selector": "relay1", "private_key": "relay1.pem"}
+    (way,) = (await run_dry(House(tmp_path, dkim=[key]))).ways
+    assert way.signatures == (
+        OurSignature("ARC-Seal", "fwd.test", "relay1", "rsa-sha256"),
+        OurSignature("DKIM-Signature", "fwd.test", "relay1", "rsa-sha256"),
+    )
+
+
+# with the next hop's eyes
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the kernel sends from to an address; without an entry no route leads there. Anywhere is 192.0.2.1."""
+    sources = {"192.0.2.1": "192.0.2.25"}
+    for module in ("relay.sending_addresses", "relay.cli.address_seen"):
+        monkeypatch.setattr(f"{module}.kernel_choice", lambda destination, source="": sources.get(destination))
+    return sources
+
+
 async def test_the_next_hops_view_is_of_what_leaves(tmp_path: Path) -> None:
     zone = {**ZONE, **OURS, ("fwd.test", "A"): ["192.0.2.25"]}
     result = await run_dry(House(tmp_path, zone=zone), next_hop_view=True)
     (way,) = result.ways
     (view,) = way.views
-    assert view.ip == "192.0.2.25"
+    assert view.ip == "192.0.2.25" and "mailbox.test does not exist" in way.address_problem
     assert view.verdict.spf is not None and (view.verdict.spf.result, view.verdict.spf.domain) == ("pass", "fwd.test")
     assert view.verdict.dmarc is not None and view.verdict.dmarc.domain == "fwd.test"
     assert ("fwd.test", "TXT") in [(asked.name, asked.rdtype) for asked in view.asked]
+    assert ("mailbox.test", "MX") in [(asked.name, asked.rdtype) for asked in way.asked]
 
 
-async def test_without_addresses_of_ours_there_is_no_next_hops_view(tmp_path: Path) -> None:
+async def test_each_address_that_the_kernel_chooses_for_a_host_has_a_view(
+    tmp_path: Path, kernel: dict[str, str]
+) -> None:
+    """A host with IPv6 whose SPF has its IPv4 address alone."""
+    kernel |= {"2a01:4f8::25": "2001:db8::25", "8.8.8.8": "192.0.2.25"}
+    mailbox: dict[tuple[str, str], Any] = {
+        ("mailbox.test", "MX"): [(10, "mx.mailbox.test")],
+        ("mx.mailbox.test", "A"): ["8.8.8.8"],
+        ("mx.mailbox.test", "AAAA"): ["2a01:4f8::25"],
+    }
+    zone = {**ZONE, **OURS, ("fwd.test", "TXT"): [(b"v=spf1 ip4:192.0.2.25 -all",)], **mailbox}
+    (way,) = (await run_dry(House(tmp_path, zone=zone), next_hop_view=True)).ways
+    results = [(view.ip, view.verdict.spf.result if view.verdict.spf else "") for view in way.views]
+    assert results == [("2001:db8::25", "fail"), ("192.0.2.25", "pass")] and way.address_problem == ""
+    assert [view.opinion.spf.result for view in way.views] == ["fail", "pass"]
+    four_alone = House(tmp_path, zone=zone, delivery={"families": ["ipv4"]})
+    (way,) = (await run_dry(four_alone, next_hop_view=True)).ways
+    assert [view.ip for view in way.views] == ["192.0.2.25"]
+
+
+async def test_without_addresses_of_ours_there_is_no_next_hops_view(tmp_path: Path, kernel: dict[str, str]) -> None:
+    kernel.clear()
     house = House(tmp_path, zone={("mx.fwd.test", "A"): DnsFailure("no answer")})
     with pytest.raises(DnsFailure):
         await run_dry(house, next_hop_view=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dkim
 import pytest
 import structlog
 
@@ -40,9 +42,24 @@ def _restored() -> Iterator[None]:
     logging.root.handlers, logging.root.level = handlers, level
 
 
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the kernel sends from, by family; without an entry there is no route."""
+    sources = {"ipv4": OUR_IP}
+    for module in ("relay.sending_addresses", "relay.cli.address_seen"):
+        monkeypatch.setattr(
+            f"{module}.kernel_choice",
+            lambda destination, source="": sources.get("ipv6" if ":" in destination else "ipv4"),
+        )
+    return sources
+
+
 @pytest.fixture(scope="module")
 def nameserver() -> Iterator[str]:
     zone = {
+        ("mailbox.example", "MX"): ["10 mx.mailbox.example."],
+        ("mx.mailbox.example", "A"): ["8.8.8.8"],
+        ("mx.mailbox.example", "AAAA"): ["2a01:4f8::8"],
         ("shop.example", "TXT"): [f'"v=spf1 ip4:{SENDER_IP} -all"'],
         ("_dmarc.shop.example", "TXT"): ['"v=DMARC1; p=reject"'],
         ("_dmarc.fwd.example", "TXT"): ['"v=DMARC1; p=reject; adkim=s"'],
@@ -115,6 +132,65 @@ def test_signed_mail_goes_on_as_it_is_and_passes_at_the_next_hop(
     assert view["checks"]["spf"]["result"] == view["checks"]["arc"]["result"] == "pass"
     assert dkim_of(view["checks"]) == [("pass", "fwd.example"), ("pass", "shop.example")]
     assert (view["checks"]["dmarc"]["result"], view["checks"]["dmarc"]["aligned"]) == ("pass", ["dkim"])
+    assert (view["address_from"], view["behind"]) == ("kernel", "")
+    assert view["hosts"] == [{"name": "mx.mailbox.example", "address": "8.8.8.8", "port": 25}]
+    assert ("mailbox.example", "MX") in [(one["name"], one["type"]) for one in way["dns"]]
+    opinion = view["second_opinion"]
+    assert opinion["agrees"] and opinion["differences"] == opinion["problems"] == []
+    assert dkim_of(opinion) == dkim_of(view["checks"])
+    assert opinion["spf"]["result"] == opinion["arc"]["result"] == opinion["dmarc"]["result"] == "pass"
+    assert [(one["field"], one["domain"], one["selector"]) for one in way["signatures"]] == [
+        ("ARC-Seal", "fwd.example", "s1"),
+        ("DKIM-Signature", "fwd.example", "s1"),
+    ]
+
+
+def test_spf_of_the_next_hop_is_for_the_address_that_mail_leaves_from(
+    folder: Path, capsys: pytest.CaptureFixture[str], kernel: dict[str, str]
+) -> None:
+    """A host with IPv6 whose SPF and name have IPv4 alone."""
+    kernel["ipv6"] = "2001:db8::25"
+    options = ["signed.eml", "--ip", SENDER_IP, "--next-hop-view"]
+    [way] = explained(folder, capsys, *options)["deliveries"]
+    assert [(view["ip"], view["checks"]["spf"]["result"]) for view in way["next_hop_view"]] == [
+        ("2001:db8::25", "fail"),
+        (OUR_IP, "pass"),
+    ]
+    with (folder / "relay.toml").open("a") as config:
+        config.write('delivery = {families = ["ipv4"]}\n')
+    [way] = explained(folder, capsys, *options)["deliveries"]
+    assert [view["ip"] for view in way["next_hop_view"]] == [OUR_IP]
+
+
+def test_where_dkimpy_differs_both_opinions_are_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signature with l= that leaves a part of the body open: dkimpy accepts it."""
+    content = PLAIN.replace(b"news@shop.example", b"news@open.example")  # has no DMARC, so From stays
+    signer = dkim.DKIM(content)
+    options = {"include_headers": [b"from", b"to", b"subject"], "length": True, "canonicalize": (b"relaxed", b"simple")}
+    signature = signer.sign(b"s1", b"shop.example", PEM, **options)
+    (folder / "open.eml").write_bytes(signature + content + b"Something else.\r\n")
+    found = explained(folder, capsys, "open.eml", "--ip", SENDER_IP, "--next-hop-view")
+    [view] = found["deliveries"][0]["next_hop_view"]
+    [difference] = [one for one in view["second_opinion"]["differences"] if one["check"] == "dkim"]
+    assert (difference["subject"], difference["ours"]["result"]) == ("shop.example (s1)", "policy")
+    assert difference["theirs"] == {"result": "pass", "problem": ""} and difference["by"].startswith("dkimpy 1.")
+    assert not view["second_opinion"]["agrees"]
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = ["--config", str(folder / "relay.toml"), "--ip", SENDER_IP, "--next-hop-view", str(folder / "open.eml")]
+    assert run(["explain", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "differs  DKIM of shop.example (s1): we say policy (" in out and "says pass" in out
+
+
+def test_a_header_that_dkimpy_cannot_read_is_an_opinion_and_no_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "odd.eml").write_bytes(b"this is no field\r\n" + SIGNED)
+    found = explained(folder, capsys, "odd.eml", "--ip", SENDER_IP, "--next-hop-view")
+    [view] = found["deliveries"][0]["next_hop_view"]
+    assert view["second_opinion"]["problems"] == ["dkimpy cannot read this header: 'this is no field'"]
 
 
 def test_mail_that_passes_by_spf_alone_gets_our_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,13 +240,61 @@ def test_sender_and_recipients_are_those_of_the_message(folder: Path, capsys: py
     ]
 
 
-def test_a_person_reads_it(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    options = ["--config", str(folder / "relay.toml"), "--ip", SENDER_IP, "--next-hop-view"]
-    assert run(["explain", *options, str(folder / "plain.eml")]) == 0
-    out = capsys.readouterr().out
-    for said in ("p=reject at shop.example; aligned: spf", "Forwarding would break it", "(rewritten)", "ARC-Seal: i=1"):
-        assert said in out
+def shown(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert run(["explain", "--config", str(folder / "relay.toml"), "--ip", SENDER_IP, *options]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("message", ["signed.eml", "plain.eml"])
+def test_a_person_sees_the_decisions_on_one_screen(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = shown(folder, capsys, str(folder / message)).splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for said in (
+        "Accepted, and would leave for 1 address.",
+        "250 2.0.0 Ok: queued as",
+        "p=reject at shop.example; aligned: spf",
+        "To carol@mailbox.example, behind alice@fwd.example",
+        "next hop   mailbox.example",
+        "ARC seal fwd.example (s1), DKIM fwd.example (s1)",
+        "More: --headers, --dns",
+    ):
+        assert said in text
+    assert re.search(r"<SRS0=\S+=shop\.example=news@fwd\.example> \(srs:", text)
+    assert ("(rewritten)" in text) == ("Forwarding would break it" in text) == (message == "plain.eml")
+    assert "ARC-Seal: i=1" not in text and "v=spf1" not in text
+
+
+def test_headers_and_dns_are_printed_on_demand(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    message = str(folder / "plain.eml")
+    headers = shown(folder, capsys, "--headers", message)
+    assert "  ARC-Seal: i=1" in headers and "v=spf1" not in headers and "More: --dns\n" in headers
+    dns = shown(folder, capsys, "--dns", "--next-hop-view", message)
+    assert "ARC-Seal: i=1" not in dns and "More: --headers\n" in dns
+    assert f"  shop.example TXT\n    v=spf1 ip4:{SENDER_IP} -all\n" in dns
+    assert "  mailbox.example MX\n    10 mx.mailbox.example\n" in dns
+    assert "What DNS says to the next hop of carol@mailbox.example, for 192.0.2.25" in dns
+    assert "More" not in shown(folder, capsys, "--dns", "--headers", message)
+
+
+def test_no_address_is_broken_over_two_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alias, target = f"{'a' * 50}@fwd.example", f"{'b' * 60}@{'mailbox.' * 5}example"
+    with (folder / "aliases").open("a") as aliases:
+        aliases.write(f"{alias} {target}\n")
+    sender = '"news and offers of the week"@shop.example'
+    for width in ("40", "80"):
+        monkeypatch.setenv("COLUMNS", width)
+        text = shown(folder, capsys, "--from", sender, "--to", alias, "--next-hop-view", str(folder / "plain.eml"))
+        for address in (alias, target, f"<{sender}>", f"={sender.partition('@')[0][1:]}@fwd.example"):
+            assert address in text, text
 
 
 @pytest.mark.parametrize(

@@ -11,29 +11,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-import dns.rdatatype
-import dns.zone
 import pytest
 
 from relay import cli
-from relay.cli import init
+from relay.cli import init_site
 from relay.config.file import load
 from relay.route.alias_file import parse_virtual
 from relay.sign import keys
 from relay.srs import address as srs
 from relay.srs.address import Scheme
 from relay.srs.configured_scheme import read_secrets, scheme_from_config
+from tests.cli.initialized import FILES, a_host, answers, files, zone
 
 GENERATE = keys.generate
-PEM = GENERATE("rsa2048")
-FILES = ["aliases", "dkim/relay1.pem", "relay.toml", "srs.secret"]
 
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getfqdn", lambda: "mx.fwd.example")
-    monkeypatch.setattr(init, "_own_addresses", lambda: iter(()))
-    monkeypatch.setattr(keys, "generate", lambda kind: PEM)  # a fresh one takes half a second
+    a_host(monkeypatch)
 
 
 @pytest.fixture
@@ -41,25 +36,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "new" / "relay"
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def zone(text: str, origin: str = "fwd.example") -> dns.zone.Zone:
-    return dns.zone.from_text(text, origin=origin, relativize=False, check_origin=False)
-
-
-def answers(published: dns.zone.Zone, name: str, kind: str) -> list[str]:
-    rdataset = published.get_rdataset(f"{name}.", dns.rdatatype.from_text(kind))
-    if rdataset is None:
-        return []
-    if kind == "TXT":
-        return [b"".join(record.strings).decode() for record in rdataset]
-    return [record.to_text() for record in rdataset]
 
 
 def test_nothing_has_to_be_said_on_a_host_that_knows_its_name(folder: Path) -> None:
@@ -108,6 +86,16 @@ def test_what_was_said_is_in_the_files(folder: Path) -> None:
 def test_the_mailbox_of_postmaster_can_be_another(folder: Path) -> None:
     assert cli.run(["init", str(folder), "--postmaster", '"the \\"admin"@mailbox.example']) == 0
     assert load(folder / "relay.toml", {}).routes.postmaster == '"the \\"admin"@mailbox.example'
+
+
+def test_aliases_repeat(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = ["--alias", "a@x.example", "al@mailbox.example", "--alias", "bob", "b@y.example"]
+    assert cli.run(["init", str(folder), *pairs]) == 0
+    table = parse_virtual((folder / "aliases").read_text(), "aliases", ())
+    assert table.expand("a@x.example") == ("al@mailbox.example",)
+    assert table.expand("bob@fwd.example") == ("b@y.example",)
+    assert answers(zone(capsys.readouterr().out, "."), "x.example", "MX") == ["10 mx.fwd.example."]
+    assert load(folder / "relay.toml", {}).routes.postmaster == "al@mailbox.example"
 
 
 def test_the_records_are_a_zone_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +153,17 @@ def test_a_host_without_a_name_gets_an_example_to_change(
         ["--alias", "a b", "al@mailbox.example"],
         ["--alias", "alice", "al"],
         ["--postmaster", "admin"],
+        ["--hostname", "localhost"],
+        ["--address", "10.0.0.5"],
+        ["--address", "fe80::1"],
+        ["--alias", "/^info@/", "al@mailbox.example"],
+        ["--alias", "alice"],
+        ["--next-hop", "lmtp://10.0.0.5:24"],
+        ["--next-hop", "10.0.0.5:24", "--for", "mailboxes"],
+        ["--next-hop", "smtp://127.0.0.1:25", "--for", "mailboxes"],
+        ["--alias", "alice", "al@mailbox.example", "--for", "relayhost"],
+        ["--srs-domain", "srs"],
+        ["--for", "everything"],
     ],
 )
 def test_a_wrong_value_is_named_and_nothing_is_written(
@@ -269,8 +268,8 @@ def test_it_listens_where_this_user_and_this_host_can(
     ipv6: bool,
     listen: list[str],
 ) -> None:
-    monkeypatch.setattr(init, "_may_bind", lambda port: may)
-    monkeypatch.setattr(init, "_has_ipv6", lambda: ipv6)
+    monkeypatch.setattr(init_site, "may_bind", lambda port: may)
+    monkeypatch.setattr(init_site, "has_ipv6", lambda: ipv6)
     assert cli.run(["init", str(folder)]) == 0
     assert [listener.address for listener in load(folder / "relay.toml", {}).listen] == listen
     assert ("2525" in capsys.readouterr().err) is not may

@@ -13,10 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import dns.rdatatype
-import dns.zone
 import pytest
-from dns.rdtypes.txtbase import TXTBase
 
 from relay import cli
 from relay.cli.zone import ZoneServer
@@ -26,37 +23,11 @@ from relay.process.files import read_signer
 from relay.sign import keys
 from relay.sign.keys import SigningKey
 from tests import corpus
+from tests.cli.key_commands import CONFIG, PEM, filled, ran, refused, texts
 from tests.judges import dkimpy
 
 GENERATE = keys.generate
-PEM = {"rsa2048": corpus.RSA_PEM, "ed25519": corpus.ED25519_PEM, "rsa4096": corpus.RSA_PEM}
 DAY = 86400.0
-
-CONFIG = """\
-# Ours.
-hostname = "mx.fwd.example"  # as in DNS
-listen = [{address = "127.0.0.1:2525"}]
-srs = {domain = "fwd.example", secrets_file = "srs.secret"}
-
-# The keys.
-[[dkim]] # the first
-domain = "FWD.example"
-selector = "relay1"
-private_key = "relay1.pem"  # made by init
-#sign = ["fwd.example"]
-
-# --- DNS ---
-
-[dns]
-nameservers = ["127.0.0.1:9"]
-
-# The other brand.
-[[dkim]]
-domain = "brand.example"
-selector = "b2025"
-private_key = "relay1.pem"
-sign = ["brand.example", "*.brand.example"]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -66,33 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "srs.secret").write_text("secret\n")
-    (tmp_path / "relay1.pem").write_bytes(corpus.RSA_PEM)
-    (tmp_path / "relay.toml").write_text(CONFIG)
-    return tmp_path
-
-
-def ran(folder: Path, *args: str) -> int:
-    return cli.run(["keys", *args, "--config", str(folder / "relay.toml")])
-
-
-def refused(folder: Path, capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """The one line that says why."""
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert ran(folder, *args) != 0
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    [line] = capsys.readouterr().err.splitlines()
-    return line
-
-
-def texts(zone: str) -> dict[str, str]:
-    """The TXT records in a zone file."""
-    parsed = dns.zone.from_text(zone, origin="example", relativize=False, check_origin=False)
-    return {
-        name.to_text(omit_final_dot=True): b"".join(rdata.strings).decode()
-        for name, _, rdata in parsed.iterate_rdatas(dns.rdatatype.TXT)
-        if isinstance(rdata, TXTBase)
-    }
+    return filled(tmp_path)
 
 
 def toml_date(days: float) -> str:
@@ -111,7 +56,7 @@ def test_a_new_key_signs_with_the_lines_that_are_printed(
     record, _, lines = capsys.readouterr().out.partition("\n\n")
     (folder / "relay.toml").write_text(CONFIG + lines)
     message = b"From: a@new.example\r\n\r\nHi.\r\n"
-    signature = read_signer(load(folder / "relay.toml", {})).fields(Message(message), time.time())
+    signature = read_signer(load(folder / "relay.toml", {})).signatures(Message(message), time.time()).fields
     [verdict] = dkimpy(signature + message, texts(record))
     assert verdict == ("relay1", "new.example", "pass")
 
@@ -142,6 +87,21 @@ def test_no_selector_is_taken_twice_and_no_file_is_replaced(folder: Path, capsys
         refused(folder, capsys, "new", "--out", str(there))
         == f"srs-relay: {there} is there already, and stays as it is"
     )
+
+
+def test_a_wrong_algorithm_is_told_the_choices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(folder, capsys, "new", "--algorithm", "wrong")
+    assert "--algorithm': 'wrong' is not one of 'rsa2048', 'rsa4096', 'ed25519'" in line
+
+
+@pytest.mark.parametrize("command", ["", "new", "list", "dns", "rotate"])
+def test_the_help_fits_a_terminal_and_no_line_of_it_is_cut(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(["keys", *([command] if command else []), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80 or (line.endswith("...") and "[ARGS]..." not in line)] == []
 
 
 # --- list and dns -----------------------------------------------------------------------------------------------------

@@ -31,9 +31,12 @@ from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.senders import Senders
+from relay.sign import keys
+from relay.sign.keys import SigningKey
 from relay.sign.signer import Signer
 from relay.sign.signing_table import SigningTable
 from relay.srs.address import Scheme
+from tests import corpus
 
 DELIVERED = Outcome("delivered", 250, "2.0.0", "Ok", remote=True)
 FAILED = Outcome("failed", 550, "5.1.1", "no such user", remote=True)
@@ -73,11 +76,13 @@ class NotingRecorder:
 
     def __init__(self) -> None:
         self.settled: list[tuple[StoredMessage, dict[str, str]]] = []
+        self.results: list[Result] = []
         self.reloaded = 0
 
     async def settle(self, stored: StoredMessage, results: Sequence[Result], observer: Observer) -> None:
         if results:
             self.settled.append((stored, {r.delivery.recipient: r.outcome.status for r in results}))
+            self.results += results
 
     async def whole(self, stored: StoredMessage, observer: Observer) -> StoredMessage:
         self.reloaded += 1
@@ -279,14 +284,62 @@ async def test_from_is_rewritten_for_those_who_need_it_and_the_log_says_so() -> 
     assert house.count('reply_addresses_total{step="written"}') == 1, "one form of the message serves both"
 
 
-async def test_the_next_hop_is_decided_anew_and_own_messages_are_shown_by_its_name() -> None:
+async def test_the_log_names_the_next_hop_of_today() -> None:
     house, stored = House(), message()
     (delivery,) = house.deliveries(stored, "carol@d.test")
     attempt = house.attempts.prepare(stored, [replace(delivery, hop=own_hop("old.test"))])
     with capture_logs() as lines:
         await house.attempts.make(attempt, house.ended)
     assert [hop for hop, _ in house.hops.jobs] == [NextHop(domain="d.test")]
-    assert [line["hop"] for line in lines if line["event"] == "attempt"] == ["old.test"]
+    assert [line["hop"] for line in lines if line["event"] == "attempt"] == ["d.test"]
+
+
+async def test_deliveries_that_were_stored_for_one_next_hop_part_where_they_have_several_today() -> None:
+    """They waited for a smarthost that has been taken out of the configuration."""
+    house, stored = House(), message()
+    deliveries = house.deliveries(stored, "carol@d.test", "dan@e.test", "eve@d.test")
+    attempt = house.attempts.prepare(stored, [replace(delivery, hop="smtp://old.test") for delivery in deliveries])
+    await house.attempts.make(attempt, house.ended)
+    assert [(hop.domain, [r.address for r in job.recipients]) for hop, job in house.hops.jobs] == [
+        ("d.test", ["carol@d.test", "eve@d.test"]),
+        ("e.test", ["dan@e.test"]),
+    ]
+
+
+async def test_the_result_names_the_keys_that_signed_though_the_content_was_freed() -> None:
+    house = House()
+    house.messages._signer = Signer(SigningTable((), (SigningKey("fwd.test", "relay1", keys.parse(corpus.RSA_PEM)),)))
+    await house.make(message(), "carol@d.test")
+    assert [result.signed_by for result in house.recorder.results] == [()]  # the next hop refused before DATA
+
+    async def deliver(next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
+        await job.content()
+        attempt.free_content()
+        return (DELIVERED,)
+
+    house.hops.deliver = deliver  # type: ignore[method-assign]
+    stored = message()
+    attempt = house.attempts.prepare(stored, house.deliveries(stored, "carol@d.test"))
+    await house.attempts.make(attempt, house.ended)
+    assert house.recorder.results[-1].signed_by == ("fwd.test:relay1",)
+
+
+@pytest.mark.parametrize(
+    ("originals", "quotable"),
+    [
+        (("carol@d.test", "dan@d.test"), [True, True]),
+        (("Carol@D.test", "dan@d.test"), [True, True]),
+        (("carol@d.test", "alias@fwd.test"), [False, False]),
+    ],
+)
+async def test_words_that_may_name_a_mailbox_behind_an_alias_are_not_quotable(
+    originals: tuple[str, str], quotable: list[bool]
+) -> None:
+    house, stored = House(), message()
+    deliveries = house.deliveries(stored, "carol@d.test", "dan@d.test")
+    deliveries = [replace(one, original=original) for one, original in zip(deliveries, originals, strict=True)]
+    await house.attempts.make(house.attempts.prepare(stored, deliveries), house.ended)
+    assert [result.quotable for result in house.recorder.results] == quotable
 
 
 # SMTPUTF8

@@ -250,3 +250,9 @@ def test_a_connection_that_failed_says_why_where_the_system_does() -> None:
 def test_an_enhanced_code_may_stand_behind_blanks() -> None:
     outcome = classify("rcpt", 550, "Blocked\n  5.7.1 see our page")
     assert (outcome.enhanced, outcome.text) == ("5.7.1", "Blocked see our page")
+
+
+def test_the_words_of_a_server_are_its_own_and_what_it_says_of_our_login_is_for_us() -> None:
+    assert classify("rcpt", 550, "5.1.1 gr\u00fc\u00df\x1b[2J\nnobody").words == "gr?? [2J nobody".replace(" [", "?[")
+    assert classify("auth", 535, "5.7.8 wrong password of relay@x.example").words == ""
+    assert silence("rcpt", "timeout").words == ""

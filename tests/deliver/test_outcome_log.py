@@ -47,6 +47,7 @@ def test_the_line_that_says_delivered() -> None:
         "host": "mx.d.test",
         "address": "192.0.2.1",
         "tls": "TLSv1.3",
+        "signed_by": None,
         "delay": 1.5,
         "report": None,
         "retry": None,
@@ -86,7 +87,7 @@ def test_the_transit_is_counted_from_the_arrival() -> None:
 
 
 def test_the_line_that_says_queued_names_the_deliveries_of_this_message_only() -> None:
-    content = b"Subject: hello\r\n\r\nHi.\r\n"
+    content = b"Subject: hello\r\nMessage-ID: <one@origin.test>\r\n\r\nHi.\r\n"
     stored = StoredMessage(NUMBER, ARRIVED, "joe@origin.test", b"Received: x\r\n", Message(content), StoredVerdict())
     others = replace(DELIVERY, message_id=NUMBER + 1, recipient="else@d.test")
     with capture_logs() as lines:
@@ -99,5 +100,6 @@ def test_the_line_that_says_queued_names_the_deliveries_of_this_message_only() -
             "sender": "joe@origin.test",
             "to": ["carol@d.test", "dan@d.test"],
             "size": len(content),
+            "message_id": "<one@origin.test>",
         }
     ]

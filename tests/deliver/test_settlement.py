@@ -277,6 +277,19 @@ def test_a_reply_of_ours_is_not_shown_as_one_of_the_next_hop() -> None:
     assert b"Diagnostic-Code" not in report(settled(Result(delivery(), ours)))
 
 
+def test_the_next_hops_words_are_for_a_trusted_client_where_they_cannot_name_a_mailbox() -> None:
+    refused = replace(FAILED, words="nobody of that name")
+    ours = message(StoredVerdict(trusted=True))
+    shown = settled(Result(delivery(), refused, quotable=True), stored=ours)
+    assert b"Diagnostic-Code: smtp; 550 5.1.1 nobody of that name\r\n" in report(shown)
+    for hidden in (
+        settled(Result(delivery(), refused), stored=ours),
+        settled(Result(delivery(), refused, quotable=True)),
+        settled(Result(delivery(original="team@fwd.test"), refused, quotable=True), stored=ours),
+    ):
+        assert b"Diagnostic-Code: smtp; 550 5.1.1\r\n" in report(hidden) and b"nobody" not in report(hidden)
+
+
 # several outcomes
 
 
@@ -336,8 +349,8 @@ def test_where_the_senders_mail_goes_is_asked_only_where_somebody_may_be_told(
 
 def test_suspended_deliveries_are_deferred_with_the_words_of_the_one_that_was_tried() -> None:
     now = ARRIVED + 60
-    outcome = shared(replace(DEFERRED, unreachable=True))
-    assert outcome.text == "delivery temporarily suspended: later"
+    outcome = shared(replace(DEFERRED, unreachable=True, words="later"))
+    assert (outcome.text, outcome.words) == ("delivery temporarily suspended: later", "")
     settlement = suspend([delivery(0), delivery(1, attempts=1)], outcome, PATIENCE, lambda: 0.5, now)
     found = updates(settlement)
     assert [found[delivery(n).key]["next_attempt"] for n in (0, 1)] == [now + 100, now + 200]

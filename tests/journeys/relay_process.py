@@ -39,7 +39,7 @@ class RelayProcess:
 
     Args:
         folder: holds its config, secrets, queue and log.
-        config: the tables of relay.toml; the first listener must answer without PROXY.
+        config: the tables of relay.toml; the first listener, if there is one, must answer without PROXY.
         wrapper: a command to run it under.
     """
 
@@ -47,7 +47,8 @@ class RelayProcess:
         self.folder = folder
         self._wrapper = wrapper
         self.config_file = folder / "relay.toml"
-        self.address, _, port = str(config["listen"][0]["address"]).rpartition(":")
+        self._listens = "listen" in config
+        self.address, _, port = str(config["listen"][0]["address"] if self._listens else ":0").rpartition(":")
         self.port = int(port)
         self._http = str(config.get("http", {}).get("address"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,15 +56,19 @@ class RelayProcess:
         self.config_file.write_text(toml(config))
 
     def start(self) -> RelayProcess:
-        """Start, or start again on the same folder, and return when the listener greets."""
+        """Start, or start again on the same folder, and return when the listener greets, or without one when it says
+        that it is ready."""
+        before = len(self.events("ready"))
         with self._open("log") as log, self._open("stderr") as stderr:
             command = [*self._wrapper, sys.executable, "-m", "relay", "serve", "--config", str(self.config_file)]
             self._process = process = subprocess.Popen(
                 command, stdout=log, stderr=stderr, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
             )
-        up = wait_until(
-            lambda: process.poll() is not None or answers(self.address, self.port), "the relay's greeting", 30
-        )
+
+        def is_up() -> bool:
+            return answers(self.address, self.port) if self._listens else self.has_events("ready", before + 1)
+
+        up = wait_until(lambda: process.poll() is not None or is_up(), "the relay's greeting", 30)
         assert up and process.poll() is None, f"serve gave up with exit code {process.returncode}: {self.stderr}"
         return self
 

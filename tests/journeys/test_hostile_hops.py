@@ -39,7 +39,7 @@ class House:
 
     def delays(self) -> list[float]:
         """Seconds from the 250 to the delivery at the honest next hop."""
-        return sorted(line["delay"] for line in self.relay.events("delivered") if line["to"] == CAROL)
+        return sorted(line["delay"] for line in self.relay.events("delivered") if line["to"] == [CAROL])
 
 
 @contextmanager

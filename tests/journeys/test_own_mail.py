@@ -114,6 +114,49 @@ def test_who_is_trusted_gets_what_he_asked_for(world: World, ret: str, to: str, 
     assert (b"details and your message follow" in b" ".join(told.content.split())) is whole
 
 
+WORDS = "550 5.1.1 <bob@mailbox.example>: <carol@mailbox.example> was here, gr\u00fc\u00dfe \x1b[31m" + "x" * 300
+TO_CAROL, TO_BOB = "carol@mailbox.example", "bob@fwd.example"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "recipients", "orcpt", "shown"),
+    [
+        (True, [TO_CAROL], "", True),
+        (True, [TO_CAROL], " ORCPT=rfc822;carol@mailbox.example", True),
+        (True, [TO_CAROL], " ORCPT=rfc822;team@elsewhere.example", False),
+        (True, [ALIAS], "", False),
+        (True, [TO_CAROL, TO_BOB], "", False),
+        (False, [ALIAS], "", False),
+    ],
+)
+def test_our_own_users_read_what_the_next_hop_said_of_an_address_that_they_gave(
+    world: World, trusted: bool, recipients: list[str], orcpt: str, shown: bool
+) -> None:
+    relay = world.relay(aliases=ALIASES, clients=TRUSTED if trusted else {})
+    refused = dict.fromkeys(["carol@mailbox.example", "bob@mailbox.example"], WORDS)
+    world.start(RecordingSink(MAILBOX, world.port, refused=refused))
+    home = world.start(RecordingSink(SENDER, world.port))
+    with Dialogue((relay.address, relay.port), source=SENDER) as client:
+        client("EHLO mx.sender.example")
+        assert client(f"MAIL FROM:<{EVE}>").code == 250
+        for recipient in recipients:
+            assert client(f"RCPT TO:<{recipient}>{orcpt}").code == 250
+        assert client("DATA").code == 354
+        client.send(MESSAGE.encode() + b".\r\n")
+        assert client.reply().code == 250
+    [told] = home.wait()
+    report = told.content[: told.content.find(b"Content-Description: Undelivered message")]
+    assert (b"was here" in report.replace(b"\r\n        ", b" ")) is shown
+    diagnosis = [line for line in told.content.split(b"\r\n") if line.startswith(b"Diagnostic-Code:")]
+    assert len(diagnosis) == len(recipients)
+    for line in diagnosis:
+        assert line.startswith(b"Diagnostic-Code: smtp; 550 5.1.1") and line.isascii() and len(line) < 500
+        assert (b"was here, gr" in line) is shown
+    if not shown:
+        assert b"bob@mailbox.example" not in told.content
+        assert (b"carol@mailbox.example" in told.content) is (TO_CAROL in recipients)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_what_could_not_be_delivered_in_time(world: World, trusted: bool) -> None:
     relay = world.relay(aliases=ALIASES, clients=TRUSTED if trusted else {}, queue={"retry_for": "3s"})

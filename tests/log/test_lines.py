@@ -31,6 +31,30 @@ def test_the_terminal_marks_what_is_not_ordinary_and_quotes_what_holds_spaces() 
     assert stream.getvalue()[9:] == f'{"":12} {"deferred":13} warning from=<> reply="450 4.2.0 \\"later\\""\n'
 
 
+def test_the_terminal_leaves_out_what_is_empty_and_shows_no_python() -> None:
+    stream = written("console")
+    LOGGER.info("deferred", sender="", host="", dkim=[], tls=None, from_rewritten=True, signed=False, code=0)
+    assert stream.getvalue()[9:] == f"{'':12} {'deferred':13} from=<> from_rewritten=true signed=false code=0\n"
+
+
+def test_json_keeps_the_types() -> None:
+    stream = written("json")
+    LOGGER.info("deferred", host="", dkim=[], from_rewritten=True, code=0)
+    [line] = objects(stream)
+    assert (line["host"], line["dkim"], line["from_rewritten"], line["code"]) == ("", [], True, 0)
+
+
+@pytest.mark.parametrize("name", ["to", "recipient"])
+@pytest.mark.parametrize("value", ["c@d.example", ["c@d.example"]])
+def test_recipients_are_always_a_list(name: str, value: str | list[str]) -> None:
+    stream = written("json")
+    LOGGER.info("delivered", **{name: value})
+    assert objects(stream)[0]["to"] == ["c@d.example"]
+    stream = written("console")
+    LOGGER.info("delivered", **{name: value})
+    assert stream.getvalue().endswith(" to=<c@d.example>\n")
+
+
 FORGERIES = [
     ("helo", "x reply=550", 'helo="x reply=550"'),
     ("helo", "x=y", 'helo="x=y"'),
@@ -41,8 +65,13 @@ FORGERIES = [
     ("helo", r"x\u202ey", r'helo="x\\u202ey"'),
     ("helo", "x\u00a0reply", r'helo="x\xa0reply"'),
     ("helo", "<x>", 'helo="<x>"'),
-    ("helo", "", 'helo=""'),
     ("helo", "b\u00fccher.example", "helo=b\u00fccher.example"),
+    ("message_id", "<a=b@c.example>", "message_id=<a=b@c.example>"),
+    ("message_id", "a@c.example", "message_id=a@c.example"),
+    ("message_id", "<a@c> ip=<b@d>", 'message_id="<a@c> ip=<b@d>"'),
+    ("message_id", '<a"b@c>', r'message_id="<a\"b@c>"'),
+    ("message_id", "<a\\b@c>", r'message_id="<a\\b@c>"'),
+    ("message_id", "<a><b>", 'message_id="<a><b>"'),
     ("sender", "a@b> to=<c@d", 'from="a@b> to=<c@d"'),
     ("sender", "a@b>\u2003to=<c@d", r'from="a@b>\u2003to=<c@d"'),
     ("sender", '"a b"@c.example', r'from="\"a b\"@c.example"'),
@@ -72,7 +101,7 @@ def test_a_step_in_json_is_one_object() -> None:
         "event": "queued",
         "id": "4F7K2Q",
         "from": "ä@b.example",
-        "to": "c@d.example",
+        "to": ["c@d.example"],
         "size": 123,
     }
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from relay.process.ports import Ports
 from tests.peers import free_port
+from tests.postfix_tables.served import config_of
 
 
 @pytest.fixture
@@ -49,3 +52,40 @@ def test_an_address_that_is_taken_changes_nothing(ports: Ports) -> None:
             ports.open({taken, f"127.0.0.1:{free_port()}"}, 2)
     assert ports.by_address == before
     assert before[ours][0].fileno() != -1
+
+
+def test_a_table_has_one_socket_that_stays_open_over_changes(ports: Ports, tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"address": f"127.0.0.1:{free_port()}"}, {"address": "unix:tables"})
+    ports.open({f"127.0.0.1:{free_port()}"}, 3, config.tables)
+    before = {table.address: list(ports.by_address[table.address]) for table in config.tables}
+    assert [len(sockets) for sockets in before.values()] == [1, 1]
+    ports.open(set(), 1, config_of(tmp_path, {"address": "unix:tables", "mode": "0600"}).tables)
+    port, unix = (table.address for table in config.tables)
+    assert ports.by_address == {unix: before[unix]}
+    assert before[port][0].fileno() == -1
+    assert stat.S_IMODE((tmp_path / "tables").stat().st_mode) == 0o600
+    ports.close()
+    assert ports.by_address == {} and not (tmp_path / "tables").exists()
+
+
+def test_a_table_that_cannot_be_opened_changes_nothing(ports: Ports, tmp_path: Path) -> None:
+    ours = f"127.0.0.1:{free_port()}"
+    ports.open({ours}, 1, config_of(tmp_path, {"address": "unix:tables"}).tables)
+    before = {address: list(sockets) for address, sockets in ports.by_address.items()}
+    wrong = config_of(tmp_path, {"address": "unix:other"}, {"address": "unix:no/folder"})
+    with pytest.raises(OSError, match="there is no folder"):
+        ports.open({ours, f"127.0.0.1:{free_port()}"}, 2, wrong.tables)
+    assert ports.by_address == before and not (tmp_path / "other").exists()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "tables"))
+
+
+def test_the_file_of_a_table_that_somebody_removed_is_made_again(ports: Ports, tmp_path: Path) -> None:
+    tables = config_of(tmp_path, {"address": "unix:tables"}).tables
+    ports.open(set(), 1, tables)
+    (tmp_path / "tables").unlink()
+    ports.open(set(), 1, tables)
+    [sock] = ports.by_address[tables[0].address]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "tables"))
+        sock.accept()[0].close()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relay.receive.limits import Account, Limits
+from tests.peers import wait_for
 from tests.receive.door import Door
 
 
@@ -227,6 +228,81 @@ async def test_a_refusal_is_logged_with_the_address_or_what_stood_in_its_place(
         assert (await client.says(f"{command}\r\n")).startswith(reply)
     line = log[-1]
     assert line.items() >= logged.items() and line["reply"].startswith(reply) and line["id"]
+
+
+async def test_every_end_of_a_session_is_logged_with_what_was_said_in_it(
+    door: Callable[..., Door], log: list[dict[str, Any]]
+) -> None:
+    talk = await door().client()
+    await talk.says("HELO again\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<no@d>\r\nhunter2\r\nDATA\r\n", 6)
+    await talk.says("hi\r\n.\r\nQUIT\r\n", 2)
+    line = await wait_for(lambda: next((line for line in log if line["event"] == "disconnect"), None), "the line")
+    port = next(line["port"] for line in log if line["event"] == "connect")
+    assert line == {
+        "event": "disconnect",
+        "log_level": "info",
+        "ip": "127.0.0.1",
+        "port": port,
+        "helo": "1",
+        "ehlo": "1",
+        "mail": "1",
+        "rcpt": "1/2",
+        "data": "1",
+        "quit": "1",
+        "unknown": "0/1",
+        "commands": "6/8",
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "events", "counted"),
+    [
+        (b"", ["connect", "lost", "disconnect"], {"commands": "0"}),
+        (b"GET / HTTP/1.1\r\n", ["connect", "disconnect"], {"unknown": "0/1", "commands": "0/1"}),
+        (b"EHLO a\r\nMAIL FROM:<a@b>\r\n", ["connect", "mail", "lost", "disconnect"], {"mail": "1", "commands": "2"}),
+        (b"X" * 5000 + b"\r\nNO\x00OP\r\n", ["connect", "lost", "disconnect"], {"unknown": "0/2"}),
+        (b"FOO\r\n" * 30, ["connect", "too_many_errors", "disconnect"], {"unknown": "0/20", "commands": "0/20"}),
+    ],
+)
+async def test_a_session_without_quit_has_the_line_too(
+    door: Callable[..., Door], log: list[dict[str, Any]], said: bytes, events: list[str], counted: dict[str, str]
+) -> None:
+    talk = await door().client(greet=False)
+    talk.writer.write(said)
+    talk.writer.write_eof()
+    await wait_for(lambda: log and log[-1]["event"] == "disconnect", "the end of the session")
+    assert [line["event"] for line in log] == events
+    assert log[-1].items() >= counted.items()
+
+
+async def test_a_refused_message_does_not_count_as_good(door: Callable[..., Door], log: list[dict[str, Any]]) -> None:
+    talk = await door(receive={"max_message_size": 100}).client()
+    assert (await talk.mails(b"x" * 200 + b"\r\n")).startswith("552")
+    await talk.says("QUIT\r\n")
+    await wait_for(lambda: log[-1]["event"] == "disconnect", "the end of the session")
+    assert (log[-1]["data"], log[-1]["commands"]) == ("0/1", "4/5")
+
+
+async def test_an_attempt_to_log_in_is_one_line_without_its_argument(
+    door: Callable[..., Door], log: list[dict[str, Any]]
+) -> None:
+    talk = await door().client()
+    secret = "AGpvZQBodW50ZXIy"
+    answers = await talk.says(f"AUTH PLAIN {secret}\r\nAUTH {secret}\r\nauth login\r\n{secret}\r\n", 4)
+    talk.writer.write_eof()
+    await wait_for(lambda: log[-1]["event"] == "disconnect", "the end of the session")
+    lines = [line for line in log if line["event"] == "auth"]
+    assert [line["mechanism"] for line in lines] == ["PLAIN", "unknown", "LOGIN"]
+    assert {(line["ip"], line["reply"]) for line in lines} == {("127.0.0.1", answers.splitlines()[0])}
+    assert (log[-1]["auth"], log[-1]["unknown"]) == ("0/3", "0/1")
+    assert secret.lower() not in str(log).lower()
+
+
+async def test_a_message_is_logged_with_its_message_id(door: Callable[..., Door], log: list[dict[str, Any]]) -> None:
+    talk = await door().client()
+    await talk.mails(b"Message-ID: <one@b.test>\r\n\r\nhi\r\n")
+    await talk.mails(b"hi\r\n")
+    assert [line["message_id"] for line in log if line["event"] == "data"] == ["<one@b.test>", None]
 
 
 async def test_help_lists_what_there_is(door: Callable[..., Door]) -> None:

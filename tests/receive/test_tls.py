@@ -138,7 +138,20 @@ async def test_a_flood_of_injected_commands_ends_in_a_failed_handshake(
     talk.writer.write(b"STARTTLS\r\n" + b"NOOP\r\n" * HIGH_WATER)
     assert (await talk.reply()).startswith("220")
     assert await talk.closed()
-    assert [line["event"] for line in log] == ["connect", "tls_failed"]
+    await wait_for(lambda: log[-1]["event"] == "disconnect", "the end of the session")
+    assert [line["event"] for line in log] == ["connect", "tls_failed", "disconnect"]
+    assert (log[-1]["starttls"], log[-1]["commands"]) == ("0/1", "1/2")
+
+
+async def test_the_log_has_version_and_cipher(
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], log: list[dict[str, Any]]
+) -> None:
+    talk = await started(await door(tls=tls).client(), trusting())
+    await talk.says("MAIL FROM:<a@b>\r\nMAIL FROM:<a@b> FOO=1\r\n", 2)
+    assert [line["event"] for line in log] == ["connect", "starttls", "mail"]
+    shown = log[1]["tls"]
+    assert shown.startswith("TLSv1.3 TLS_") and log[1]["ip"] == "127.0.0.1"
+    assert (log[0]["tls"], log[2]["tls"]) == (None, shown)
 
 
 async def test_what_was_said_in_clear_counts_no_more(

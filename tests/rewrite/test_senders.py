@@ -32,8 +32,38 @@ SPF = {
 }
 
 
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """What the kernel chooses to send from; at first there is no route to anywhere."""
+    chosen = Kernel()
+    monkeypatch.setattr("relay.sending_addresses.kernel_choice", chosen)
+    return chosen
+
+
+class Kernel:
+    """The kernel's choice of a source address.
+
+    Attributes:
+        ipv4, ipv6: what it chooses; None without a route.
+        asked: how often it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.ipv4: str | None = None
+        self.ipv6: str | None = None
+        self.asked = 0
+
+    def __call__(self, destination: str, source: str = "") -> str | None:
+        self.asked += 1
+        return self.ipv6 if ":" in destination else self.ipv4
+
+
 class House:
-    """The senders of one worker, for a domain route with each mode."""
+    """The senders of one worker, for a domain route with each mode.
+
+    Attributes:
+        now: what its clock says.
+    """
 
     def __init__(self, host: Zone = HOST, **delivery: Any) -> None:
         route = {"next_hop": "smtp://192.0.2.99", "recipients": "any"}
@@ -56,8 +86,9 @@ class House:
         )
         zone = {(domain, "TXT"): [(text.encode(),)] for domain, text in SPF.items()}
         self.resolver = RecordingResolver({**zone, ("silent.test", "TXT"): SILENT, **host})
+        self.now = NOW
         store: Any = None  # `decide` stores nothing
-        self.senders = Senders(config, Scheme("fwd.test", (b"secret",)), store, self.resolver, clock=lambda: NOW)
+        self.senders = Senders(config, Scheme("fwd.test", (b"secret",)), store, self.resolver, clock=lambda: self.now)
 
     async def decide(self, sender: str, domain: str = "needed.test", **verdict: Any) -> Decision:
         stored = StoredMessage(1, NOW, sender, b"", Message(b"Subject: x\r\n\r\n"), StoredVerdict(**verdict))
@@ -134,3 +165,41 @@ async def test_a_name_with_several_addresses_has_to_be_covered_whole() -> None:
 @pytest.mark.parametrize("host", [{}, {("relay.test", "A"): SILENT}, {**HOST, ("relay.test", "AAAA"): SILENT}])
 async def test_where_our_own_addresses_are_unknown_the_sender_is_rewritten(host: Zone) -> None:
     assert await House(host).reason("ann@both.test") == "srs"
+
+
+# what the kernel chooses
+
+
+async def test_the_kernels_choice_has_to_be_covered_although_our_name_does_not_have_it(kernel: Kernel) -> None:
+    """A host with IPv6 whose name has IPv4 alone in DNS: mail leaves by both."""
+    four_only = {("relay.test", "A"): [US4]}
+    assert await House(four_only).reason("ann@four.test") == "unneeded"
+    kernel.ipv4, kernel.ipv6 = US4, US6
+    assert await House(four_only).reason("ann@four.test") == "srs"
+    assert await House(four_only).reason("ann@both.test") == "unneeded"
+    assert await House(four_only, families=["ipv4"]).reason("ann@four.test") == "unneeded"
+    assert await House(four_only, source_ipv6="2001:db8::2").reason("ann@both.test") == "srs"
+
+
+async def test_beside_the_kernels_choice_the_addresses_of_our_name_count(kernel: Kernel) -> None:
+    kernel.ipv4 = US4
+    assert await House({("relay.test", "A"): [US4_TOO]}).reason("ann@four.test") == "srs"
+
+
+async def test_behind_a_nat_the_addresses_of_our_name_count_alone(kernel: Kernel) -> None:
+    kernel.ipv4, kernel.ipv6 = "10.0.0.5", "fd00::5"
+    assert await House().reason("ann@both.test") == "unneeded"
+    assert await House(source_ipv4="10.0.0.5").reason("ann@both.test") == "unneeded"
+
+
+async def test_a_private_address_that_dns_knows_nothing_of_is_not_covered(kernel: Kernel) -> None:
+    kernel.ipv4, kernel.ipv6 = "10.0.0.5", "fd00::5"
+    assert await House({("relay.test", "A"): [US4]}).reason("ann@four.test") == "srs"
+
+
+async def test_the_kernel_is_asked_once_a_minute(kernel: Kernel) -> None:
+    house = House()
+    for later, asked in ((0, 2), (59, 2), (61, 4), (-1000, 6)):
+        house.now = NOW + later
+        assert await house.reason("ann@both.test") == "unneeded"
+        assert kernel.asked == asked

@@ -198,3 +198,98 @@ def test_of_a_pattern_that_stands_twice_the_first_counts_and_the_log_names_both(
     (line,) = logs
     assert (line["event"], line["log_level"], line["alias"]) == ("alias_ignored", "warning", "A@X.example")
     assert line["at"].endswith(second) and first in line["because"]
+
+
+# REJECT
+
+CLOSED = """\
+left@x.example       REJECT she has left, write to   info@x.example
+silent@x.example     REJECT
+left@x.example       again@ext.example
+@x.example           all@ext.example
+@y.example REJECT caf\u00e9 "closed", see #5
+ for good
+sales                REJECT nobody sells here
+lower@x.example      reject
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("left@x.example", "she has left, write to   info@x.example"),
+        ("LEFT@X.example", "she has left, write to   info@x.example"),
+        ("left+tag@x.example", "she has left, write to   info@x.example"),
+        ("silent@x.example", ""),
+        ("anybody@y.example", 'caf\u00e9 "closed", see #5 for good'),
+        ("sales@local.example", "nobody sells here"),
+        ("sales+x@other.example", "nobody sells here"),
+        ("sales@x.example", None),
+        ("lower@x.example", None),
+        ("anybody@x.example", None),
+        ("sales@elsewhere.example", None),
+    ],
+)
+def test_reject_closes_an_address_and_what_leads_to_it(address: str, text: str | None) -> None:
+    table = parse_virtual(CLOSED, "aliases", LOCAL)
+    assert table.rejection(address) == text
+    assert not table.bad.lines
+
+
+def test_the_first_of_two_lines_counts_also_where_one_of_them_closes() -> None:
+    with capture_logs() as logs:
+        table = parse_virtual(CLOSED + "silent@x.example REJECT twice\nlower@x.example REJECT late\n", "aliases", LOCAL)
+    assert [line["alias"] for line in logs if line["event"] == "alias_ignored"] == [
+        "left@x.example",
+        "silent@x.example",
+        "lower@x.example",
+    ]
+    assert (table.rejection("silent@x.example"), table.rejection("lower@x.example")) == ("", None)
+
+
+def test_a_bad_line_is_overruled_by_one_that_closes() -> None:
+    table = parse_virtual("a@x.example\na@x.example REJECT gone\n", "aliases", LOCAL)
+    assert table.rejection("a@x.example") == "gone"
+
+
+def test_a_closed_address_makes_no_domain_ours() -> None:
+    assert parse_virtual(CLOSED, "aliases", LOCAL).domains == {"x.example"}
+    assert parse_virtual("x.example REJECT the whole domain\n", "aliases", LOCAL).domains == {"x.example"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["REJECT, b@y.example", "b@y.example REJECT", "b@y.example, REJECT gone", "REJECT,gone", "b@y.example,REJECT"],
+)
+def test_reject_beside_another_target_is_a_bad_line(value: str) -> None:
+    table = parse_virtual(f"a@x.example {value}\n@x.example all@ext.example\n", "aliases", LOCAL)
+    ((where, problem, effect),) = table.bad.lines
+    assert (where, effect) == ("aliases:1", "a@x.example answers 451 4.3.5")
+    assert problem == "REJECT stands alone: only its text may follow, and no other target"
+    assert table.expand("a@x.example") == () and table.rejection("a@x.example") is None
+
+
+def test_behind_a_line_that_cannot_be_read_a_closed_catch_all_waits() -> None:
+    table = parse_virtual("ba(d@x.example b@y.example\n@x.example REJECT closed\nx.example ours\n", "aliases", LOCAL)
+    assert table.rejection("a@x.example") is None and table.expand("a@x.example") == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "bad"),
+    [
+        ('"REJECT moved away"', "moved away", False),
+        ('["REJECT moved away"]', "moved away", False),
+        ('"REJECT"', "", False),
+        ('["REJECT moved", "b@y.example"]', None, True),
+        ('["b@y.example", "REJECT moved"]', None, True),
+        ('["b@y.example", "REJECT"]', None, True),
+        ('["REJECT", 5]', None, True),
+        ('"b@y.example, REJECT"', None, True),
+    ],
+)
+def test_reject_in_toml(value: str, text: str | None, bad: bool) -> None:
+    table = parse_toml(f'"a@x.example" = {value}\n"b@x.example" = "b@y.example"\n', "aliases.toml")
+    assert table.rejection("a@x.example") == text
+    assert [("REJECT stands alone" in line.problem, line.effect) for line in table.bad.lines] == (
+        [(True, "a@x.example answers 451 4.3.5")] if bad else []
+    )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from relay.route.alias_entries import AliasError
@@ -75,3 +79,17 @@ def test_a_bad_toml_entry_is_named_and_costs_only_its_own_address(entry: str, me
 def test_a_toml_key_that_is_no_address_hides_the_users_of_its_domain() -> None:
     table = parse_toml('"@x.example" = "all@ext.example"\n"ba(d@x.example" = "b@y.example"\n', "aliases.toml")
     assert table.expand("anybody@x.example") == () and table.bad.domains == {"x.example"}
+
+
+def test_the_tables_of_the_documentation_can_be_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "forwarding-host.md").read_text(encoding="utf-8")
+    section = page.partition("## Aliases\n")[2].partition("\n## ")[0]
+    first, closed, toml = (textwrap.dedent(block) for block in re.findall(r"(?:^ {4}.*\n)+", section, re.MULTILINE))
+    tables = [parse_virtual(first, "first"), parse_virtual(closed, "closed"), parse_toml(toml, "toml")]
+    assert [table.bad.lines for table in tables] == [(), (), ()]
+    assert tables[0].expand("alice+shop@fwd.example") == ("alice+shop@mailbox.example",)
+    assert tables[1].rejection("alice@club.example") == "Alice has left, please write to info@club.example"
+    assert tables[1].rejection("spamtrap+x@club.example") == ""
+    assert tables[1].expand("bob@club.example") == ("secretary@mailbox.example",)
+    assert tables[2].rejection("alice@club.example") == "Alice has left"
+    assert tables[2].domains == {"fwd.example", "club.example"}

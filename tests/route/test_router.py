@@ -568,3 +568,71 @@ async def test_aliases_may_be_toml(build: BuildRouter, tmp_path: Path) -> None:
     router = build(aliases="aliases.toml")
     assert await answer(router, "alice@fwd.example") == "alias: a@ext.example, b@ext.example"
     assert await answer(router, "nobody@fwd.example") == UNKNOWN
+
+
+# REJECT
+
+LEFT = "550 5.1.1 <{}>: she has left, caf?"
+CLOSED = """\
+alice@fwd.example     REJECT she has left, caf\u00e9
+silent@fwd.example    REJECT
+old@fwd.example       alice@fwd.example
+team@fwd.example      alice@fwd.example, bob@ext.example
+gone@fwd.example      nobody@club.example, alice@fwd.example, silent@fwd.example
+half@fwd.example      alice@fwd.example, bad@fwd.example
+bad@fwd.example
+@fwd.example          all@ext.example
+@shut.example         REJECT
+open@shut.example     open@ext.example
+club.example          ours
+spam@elsewhere.example REJECT not from here
+ann@any.example       REJECT
+postmaster@fwd.example REJECT
+"""
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    ("recipient", "expected"),
+    [
+        ("alice@fwd.example", LEFT),
+        ("ALICE@fwd.example", LEFT),
+        ("alice+tag@fwd.example", LEFT),
+        ("silent@fwd.example", "550 5.1.1 <{}>: no such user here"),
+        ("other@fwd.example", "alias: all@ext.example"),
+        ("old@fwd.example", LEFT),
+        ("old+x@fwd.example", LEFT),
+        ("team@fwd.example", "alias: bob@ext.example"),
+        ("gone@fwd.example", LEFT),
+        ("half@fwd.example", "451 4.3.5 <{}>: the table of addresses here has a bad line, try again later"),
+        ("anybody@shut.example", "550 5.1.1 <{}>: no such user here"),
+        ("open@shut.example", "alias: open@ext.example"),
+        ("open+x@shut.example", "alias: open+x@ext.example"),
+        ("postmaster@shut.example", f"postmaster: {ADMIN}"),
+        ("postmaster@fwd.example", "550 5.1.1 <{}>: no such user here"),
+        ("ann@any.example", "550 5.1.1 <{}>: no such user here"),
+        ("bob@any.example", "domain: bob@any.example"),
+        ("spam@elsewhere.example", "550 5.1.1 <{}>: not from here"),
+        (SRS, "srs: joe@origin.example"),
+        (forward("ann@any.example", SCHEME, NOW), "550 5.1.1 <ann@any.example>: no such user here"),
+        (forward("open@shut.example", SCHEME, NOW), "srs: open@ext.example"),
+    ],
+)
+async def test_reject_closes_one_address(
+    build: BuildRouter, tmp_path: Path, recipient: str, expected: str, trusted: bool
+) -> None:
+    (tmp_path / "closed").write_text(CLOSED, encoding="utf-8")
+    request = RouteRequest(recipient, "s@sender.example", TRUSTED if trusted else OUTSIDER, NOW)
+    try:
+        found = told(await routed_as(build(aliases="closed"), request))
+    except Refused as refused:
+        found = str(refused.reply)
+    assert found == expected.format(recipient)
+
+
+async def test_a_closed_address_leaves_its_domain_to_others(build: BuildRouter, tmp_path: Path) -> None:
+    (tmp_path / "closed").write_text(CLOSED, encoding="utf-8")
+    router = build(aliases="closed")
+    assert "elsewhere.example" not in router.served_domains
+    assert await answer(router, "friend@elsewhere.example") == DENIED
+    assert await answer(router, "friend@elsewhere.example", trusted=True) == "trusted: friend@elsewhere.example"

@@ -28,7 +28,7 @@ def signer(*keys: SigningKey, forwarder: str = "fwd.example", sealing: SigningKe
 
 
 def selectors(signer: Signer, author: str, now: float = NOW) -> list[str]:
-    fields = signer.fields(Message(f"From: {author}\r\n\r\n".encode()), now).decode()
+    fields = signer.signatures(Message(f"From: {author}\r\n\r\n".encode()), now).fields.decode()
     return [field.partition("s=")[2].partition(";")[0] for field in fields.split("DKIM-Signature:")[1:]]
 
 
@@ -138,6 +138,6 @@ def test_a_size_that_is_announced_has_room_for_the_signatures(ours: bool, extra:
     message = Message(header.encode() + b"\r\nHi.\r\n")
     for one in keys:
         count, octets = signer(one).estimate(message, NOW, ours=ours)
-        made = len(signer(one).fields(message, NOW, ours=ours))
+        made = len(signer(one).signatures(message, NOW, ours=ours).fields)
         assert count == 1
         assert 0 < made <= octets < 2 * made + 1500

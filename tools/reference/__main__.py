@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tools.reference.command_manual import command_manual, command_page
 from tools.reference.commented_file import commented_file
+from tools.reference.examples import example_files
 from tools.reference.file_manual import file_manual
 from tools.reference.page import page
+from tools.reference.parts import pages
 
 ROOT = Path(__file__).parents[2]
 FILES: dict[str, Callable[[], str]] = {
@@ -18,6 +20,8 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/commands.md": command_page,
     "man/relay.toml.5": file_manual,
     "man/srs-relay.1": command_manual,
+    **example_files(),
+    **pages(),
 }
 
 

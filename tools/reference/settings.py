@@ -106,7 +106,7 @@ def _tables(
             section,
             below,
             written,
-            info.is_required() or isinstance(info.default, Section),
+            info.is_required() or isinstance(info.default, Section) or below == "listen",  # else tables are needed
             variable if many else f"{variable}__",
             in_json or many,
             info.title or "",

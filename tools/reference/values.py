@@ -28,6 +28,7 @@ _READ_BY = {
     values.authserv_id: ("name", "names"),
     values.resolve_path: ("path", "paths"),
     values.socket_address: ("address with a port", "addresses with ports"),
+    values.table_address: ("address with a port, or unix:PATH", "addresses with ports, or unix:PATH"),
     network.network: ("address or network", "addresses and networks"),
     network.endpoint: ("URL of a host", "URLs of hosts"),
 }

@@ -21,6 +21,7 @@ from relay.config.sections.operation import DnsSection, HttpSection, LogSection,
 from relay.config.sections.routes import DomainRouteSection, RoutesSection, SrsMode
 from relay.config.sections.signing import DkimSection, SigningSection
 from relay.config.sections.srs import SrsSection
+from relay.config.sections.tables import TablesSection
 from relay.config.values import Unforwardable
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "SpfSection",
     "SrsMode",
     "SrsSection",
+    "TablesSection",
     "TlsSection",
     "Unforwardable",
 ]

@@ -12,7 +12,8 @@ from relay.config.values import AuthservId, DomainName, File, Size, SocketAddres
 
 
 class ListenSection(Section):
-    """A port where mail comes in. Each port has a table of its own."""
+    """A port where mail comes in. Each port has a table of its own. Only a configuration with `[[tables]]` may have
+    none."""
 
     address: SocketAddress = Field(examples=["0.0.0.0:25", "[::]:25"])
     """The address and port to listen on. IPv6 needs a listener of its own."""

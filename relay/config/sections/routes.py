@@ -30,8 +30,8 @@ class DomainRouteSection(Section):
     srs: SrsMode | None = Field(None, examples=[False])
     """Whether senders are rewritten: false never, for a mailbox host that trusts us; "when-needed" leaves a sender
     alone whose SPF passes for every address that our mail leaves from (`delivery.source_ipv4` and
-    `delivery.source_ipv6`, or those of the host name), and rewrites it in any doubt and behind a smarthost; "always",
-    or true, rewrites every sender that is not ours. Default: "always"."""
+    `delivery.source_ipv6`, or the kernel's choice and those of the host name), and rewrites it in any doubt and behind
+    a smarthost; "always", or true, rewrites every sender that is not ours. Default: "always"."""
 
     unforwardable: Unforwardable | None = Field(None, examples=["pass"])
     """What to do with mail for this domain that would fail DMARC behind us: "rewrite-from", "reject" or "pass".
@@ -64,6 +64,7 @@ class RoutesSection(Section):
     ends in .toml:
 
         alice@fwd.example   alice@mailbox.example
+        bob@fwd.example     REJECT Bob has left
 
     It is read again when it changes. A line that is wrong is named in the log, and its address gets 451 4.3.5 until it
     is mended. Default: no aliases."""

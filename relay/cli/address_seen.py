@@ -1,0 +1,112 @@
+"""Under which addresses the hosts of one next hop see us: what `explain` evaluates SPF for.
+
+That depends on the host: towards its address the kernel chooses a source, unless one is configured. A private source
+is replaced by a NAT on the way, and only DNS may know by what.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from relay.config.model import Config
+from relay.deliver.mx import Host, HostFinder, Unroutable
+from relay.deliver.next_hop import NextHop
+from relay.dns import DnsFailure, Resolver
+from relay.rewrite.our_addresses import public_addresses_of_name
+from relay.sending_addresses import Family, SendingAddress, is_private, kernel_choice, sending_addresses
+
+Origin = Literal["configured", "kernel", "dns"]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeen:
+    """An address under which a next hop sees us.
+
+    Attributes:
+        origin: who says so: the configuration (`delivery.source_ipv4`, `delivery.source_ipv6`), the kernel, or what DNS
+            has for our host name.
+        behind: the private address that mail leaves from where `origin` is `dns`; empty if none is known.
+        hosts: of the next hop, in the order in which they are tried; empty for a next hop without hosts.
+        problem: why DNS was of no help with a private address.
+    """
+
+    ip: str
+    origin: Origin
+    behind: str = ""
+    hosts: tuple[Host, ...] = ()
+    problem: str = ""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is private, so that a host outside of our networks sees another one."""
+        inside = bool(self.hosts) and all(_is_private(host.address) for host in self.hosts)
+        return _is_private(self.ip) and not inside
+
+    @property
+    def private_hosts(self) -> tuple[Host, ...]:
+        """The hosts that may be in one network with us, and see `behind` itself."""
+        if not self.behind:
+            return ()
+        return tuple(host for host in self.hosts if _is_private(host.address))
+
+
+async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> tuple[tuple[AddressSeen, ...], str]:
+    """The addresses, that of the first host first, and why they are not those of its hosts; empty if they are.
+
+    Raises:
+        DnsFailure: no route leads anywhere, and our own name cannot be looked up.
+    """
+    problem = ""
+    leaving: Sequence[tuple[SendingAddress, tuple[Host, ...]]] = ()
+    try:
+        leaving = tuple(_towards(config, await HostFinder(config, resolver, random.Random(0)).find(hop)))
+        if not leaving:
+            problem = "this host has no route to it"
+    except Unroutable as unroutable:
+        problem = unroutable.outcome.text
+    delivery = config.delivery
+    if not leaving:
+        anywhere = sending_addresses(delivery.families, delivery.source_ipv4, delivery.source_ipv6)
+        leaving = tuple((address, ()) for address in anywhere)
+    seen: dict[str, AddressSeen] = {}
+    for address, hosts in leaving:
+        for found in await _outside(config, resolver, address):
+            known = seen.setdefault(found.ip, found)
+            seen[found.ip] = replace(known, hosts=(*known.hosts, *hosts))
+    if not leaving:
+        for family in delivery.families:
+            for ip in await public_addresses_of_name(resolver, config.hostname, family):
+                seen[ip] = AddressSeen(ip, "dns")
+    return tuple(seen.values()), problem
+
+
+def _towards(config: Config, hosts: Sequence[Host]) -> Iterator[tuple[SendingAddress, tuple[Host, ...]]]:
+    """What mail to each host leaves from, without hosts that no route leads to."""
+    for host in hosts:
+        family: Family = "ipv6" if ":" in host.address else "ipv4"
+        source = config.delivery.source_ipv6 if family == "ipv6" else config.delivery.source_ipv4
+        if source is not None:
+            yield SendingAddress(str(source), family, configured=True), (host,)
+        elif (own := kernel_choice(host.address)) is not None:
+            yield SendingAddress(own, family), (host,)
+
+
+async def _outside(config: Config, resolver: Resolver, address: SendingAddress) -> Sequence[AddressSeen]:
+    """What others see of an address that mail leaves from."""
+    problem = ""
+    if address.private:
+        try:
+            public = await public_addresses_of_name(resolver, config.hostname, address.family)
+        except DnsFailure as failure:
+            public, problem = (), str(failure)
+        if public:
+            return [AddressSeen(ip, "dns", behind=address.ip) for ip in public]
+    return [AddressSeen(address.ip, "configured" if address.configured else "kernel", problem=problem)]
+
+
+def _is_private(address: str) -> bool:
+    return is_private(ipaddress.ip_address(address))

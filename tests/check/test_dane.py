@@ -1,0 +1,89 @@
+"""The TLSA records of our mail hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.check import dane
+from relay.check.tlsa import data
+from relay.dns import DnsFailure, Tlsa
+from tests.check.chains import Authority, write_chain
+from tests.check.sites import HOST, IPV4, Zone, green, levels, site
+
+TLS: dict[str, Any] = {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}}
+NAME = f"_25._tcp.{HOST}"
+WRONG = Tlsa(3, 1, 1, b"x" * 32)
+
+
+@pytest.fixture
+def right(tmp_path: Path) -> Tlsa:
+    """The record of the certificate in the folder of the test."""
+    authority = Authority("root")
+    certificate = authority.host(tmp_path, HOST)
+    write_chain(tmp_path, certificate, authority.certificate)
+    return Tlsa(3, 1, 1, data(certificate, 1, 1))
+
+
+def with_records(*records: Tlsa) -> Zone:
+    return green() | {(NAME, "TLSA"): records}
+
+
+async def test_none_is_good_and_the_hint_has_the_record(tmp_path: Path, right: Tlsa) -> None:
+    [finding] = await dane.check(site(tmp_path, green(), **TLS))
+    assert (finding.subject, finding.level) == (HOST, "ok")
+    assert finding.mend.split("\n")[1] == f"{NAME}. 3600 IN TLSA 3 1 1 {right.data.hex()}"
+    [finding] = await dane.check(site(tmp_path, green(), secure=False, **TLS))
+    assert finding.level == "ok" and "DNSSEC" in finding.mend
+    assert levels(await dane.check(site(tmp_path, green()))) == [(HOST, "ok")]
+
+
+async def test_records_that_fit(tmp_path: Path, right: Tlsa) -> None:
+    assert levels(await dane.check(site(tmp_path, with_records(right), **TLS))) == [(HOST, "ok")]
+    # the next certificate is there already
+    assert levels(await dane.check(site(tmp_path, with_records(WRONG, right), **TLS))) == [(HOST, "ok")]
+
+
+async def test_records_that_do_not_fit(tmp_path: Path, right: Tlsa) -> None:
+    [finding] = await dane.check(site(tmp_path, with_records(WRONG), **TLS))
+    assert finding.level == "error" and right.data.hex() in finding.mend
+
+
+async def test_records_that_nobody_uses(tmp_path: Path, right: Tlsa) -> None:
+    [finding] = await dane.check(site(tmp_path, with_records(right._replace(usage=1)), **TLS))
+    assert (finding.level, "useless" in finding.text) == ("warning", True)
+    [finding] = await dane.check(site(tmp_path, with_records(right, right._replace(usage=0)), **TLS))
+    assert (finding.level, "useless" in finding.text) == ("warning", True)
+
+
+async def test_records_that_are_not_signed(tmp_path: Path, right: Tlsa) -> None:
+    [finding] = await dane.check(site(tmp_path, with_records(right), secure=False, **TLS))
+    assert (finding.level, "not signed" in finding.text) == ("warning", True)
+    findings = await dane.check(site(tmp_path, with_records(WRONG), secure=False, **TLS))
+    assert levels(findings) == [(HOST, "error"), (HOST, "warning")]
+
+
+async def test_records_without_a_certificate(tmp_path: Path) -> None:
+    assert levels(await dane.check(site(tmp_path, with_records(WRONG)))) == [(HOST, "error")]
+
+
+async def test_every_name_by_which_mail_comes_here(tmp_path: Path, right: Tlsa) -> None:
+    zone = with_records(right) | {
+        ("brand.example", "MX"): [(10, "mx.brand.example"), (20, "mx.elsewhere.test")],
+        ("mx.brand.example", "A"): [IPV4],
+        ("mx.elsewhere.test", "A"): ["198.51.100.9"],
+        ("_25._tcp.mx.brand.example", "TLSA"): [WRONG],
+        ("_25._tcp.mx.elsewhere.test", "TLSA"): [WRONG],
+    }
+    found = await dane.check(site(tmp_path, zone, **TLS))
+    assert levels(found) == [(HOST, "ok"), ("mx.brand.example", "error")]
+
+
+@pytest.mark.parametrize("key", [(NAME, "TLSA"), (HOST, "A")])
+async def test_no_answer(tmp_path: Path, right: Tlsa, key: tuple[str, str]) -> None:
+    """Where DNS does not answer for TLSA, senders that follow DANE wait (RFC 7672 section 2.1)."""
+    zone: dict[Any, Any] = with_records(right) | {key: DnsFailure("SERVFAIL")}
+    level = "error" if key[1] == "TLSA" else "ok"
+    assert levels(await dane.check(site(tmp_path, zone, **TLS))) == [(HOST, level)]
