@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from relay import log as logging
+from relay.check.way_home_watch import watch_way_home
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
@@ -120,12 +121,14 @@ async def _work(setup: WorkerSetup) -> int:
     loop.add_reader(setup.parent_gone, stop.set)
     setup.metrics.attach(setup.row)
     worker: Worker | TablesWorker
+    way_home = None
     if config.takes_mail:
         resolver = CachingResolver(
             config.dns.nameservers, config.dns.timeout, config.dns.cache_entries, report=_log_dns_failure
         )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
         worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
+        way_home = watch_way_home(setup, resolver, store)
     else:
         worker = TablesWorker(config, setup.metrics, setup.files, setup.rates)
     worker.start(setup.sockets, setup.tables)
@@ -136,5 +139,7 @@ async def _work(setup: WorkerSetup) -> int:
     if http is not None:
         http.close()
     loop.remove_reader(setup.parent_gone)
+    if way_home is not None:
+        way_home.cancel()
     await worker.stop(STOP_PATIENCE)
     return os.EX_OK

@@ -153,16 +153,21 @@ def _opendkim_errors() -> Iterator[None]:
         raise ConfigError(f"signing.opendkim: {error}") from None
 
 
-def _require_files(config: Config, source: Path | None) -> None:
-    """Checks that every file of the configuration can be read. Raises ConfigError."""
+def _named_files(config: Config) -> list[tuple[str, Path]]:
+    """The files that it names, each with its key; without those of OpenDKIM."""
     files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
     if config.routes.aliases is not None:
         files.append(("routes.aliases", config.routes.aliases))
     for domain, route in config.routes.domains.items():
         if route.recipients not in ("callout", "any"):
             files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
+    return [*_secrets(config), *files]
+
+
+def _require_files(config: Config, source: Path | None) -> None:
+    """Checks that every file of the configuration can be read. Raises ConfigError."""
     problems = []
-    for key, path in [*_secrets(config), *files]:
+    for key, path in _named_files(config):
         try:
             if path.is_fifo():  # reading it waits for a writer, and every file is read more than once
                 problems.append(f"{key}: {path}: a named pipe is no file that can be read again")
@@ -188,6 +193,15 @@ def _secrets(config: Config) -> list[tuple[str, Path]]:
     return files
 
 
+def named_files(config: Config) -> list[Path]:
+    """Every file that the configuration names, and those that OpenDKIM's name; each once. Raises ConfigError."""
+    files = [path for _, path in _named_files(config)]
+    if config.signing.opendkim is not None:
+        with _opendkim_errors():
+            files += find(config.signing.opendkim).key_files()
+    return list(dict.fromkeys(files))
+
+
 def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]:
     """The files of secrets and mail that others than their owner may read or write.
 
@@ -202,18 +216,18 @@ def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]
             files += find(config.signing.opendkim).key_files()
     if path is not None and "@" in config.queue.url and urlsplit(config.queue.url).password:
         files.append(path)
-    files += _queue_files(config)
+    files += queue_files(config)
     return [path for path in dict.fromkeys(files) if path.exists() and path.stat().st_mode & 0o077]
 
 
 def folders_open_to_others(config: Config) -> list[Path]:
     """The folders of secrets and of the queue in which everybody may replace a file."""
-    folders = [path.parent for path in (*(path for _, path in _secrets(config)), *_queue_files(config))]
+    folders = [path.parent for path in (*(path for _, path in _secrets(config)), *queue_files(config))]
     exposed = 0o002 | stat.S_ISVTX  # with the sticky bit, as on /tmp, nobody may replace the files of others
     return [path for path in dict.fromkeys(folders) if path.exists() and path.stat().st_mode & exposed == 0o002]
 
 
-def _queue_files(config: Config) -> list[Path]:
+def queue_files(config: Config) -> list[Path]:
     """The files of an SQLite queue; a PostgreSQL queue has none here, and without a listener there is no queue."""
     if not config.takes_mail or not config.queue.url.startswith("sqlite:///"):
         return []

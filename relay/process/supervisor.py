@@ -51,6 +51,7 @@ class WorkerSetup:
         parent_gone: a descriptor that becomes readable when the supervisor has ended.
         http: the socket of the monitoring endpoint; None without a section [http].
         tables: the lookup tables with their sockets, which all workers share.
+        index: its number among the workers, from 0 on; it stays the same over replacements and reloads.
     """
 
     config: Config
@@ -64,6 +65,7 @@ class WorkerSetup:
     rates: Rates
     http: socket.socket | None = None
     tables: Sequence[tuple[TablesSection, socket.socket]] = ()
+    index: int = 0
 
 
 class Supervisor:
@@ -164,6 +166,7 @@ class Supervisor:
                 self._rates,
                 self._ports.by_address[http.address][index] if http is not None else None,
                 [(table, self._ports.by_address[table.address][0]) for table in self._config.tables],
+                index,
             )
         )
 

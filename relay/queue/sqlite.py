@@ -155,6 +155,9 @@ class SqliteDatabase:
     async def dead_owners(self, owners: Sequence[str]) -> list[str]:
         return []  # the supervisor, which holds the lock on the file, knows its workers: see `relay.process.supervisor`
 
+    async def claims(self, task: str) -> bool:
+        return True
+
     # the write-ahead log
 
     async def _sync(self) -> None:

@@ -278,6 +278,10 @@ class Store:
         """See `Database.reusable`."""
         return await self._database.reusable()
 
+    async def claims(self, task: str) -> bool:
+        """See `Database.claims`."""
+        return await self._database.claims(task)
+
     # sender tokens
 
     async def token_for(self, sender: str, now: float, lifetime: float) -> str:
