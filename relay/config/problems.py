@@ -68,6 +68,8 @@ def _words(problem: ErrorDetails, parts: Sequence[str], set_by: Sequence[str] | 
     if kind in ("missing", "too_short") and alone and set_by is None and (shape := keys.in_environment(parts)):
         return f"{_WORDS['missing']}: {shape}"
     if kind == "too_short" and keys.is_array_of_tables(parts):
+        if set_by is not None:
+            return f"{said}; it is written {keys.in_environment(set_by)}"
         return f"{said}: a table that begins with the line [[{'.'.join(parts)}]]"
     return said
 

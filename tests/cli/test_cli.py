@@ -84,7 +84,8 @@ def test_a_bad_config_is_one_line_a_key() -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "srs-relay: RELAY_WORKERS: workers: must be a valid integer, unable to parse string as an integer",
-        "srs-relay: RELAY_LISTEN: listen: one at least is needed",
+        """srs-relay: RELAY_LISTEN: listen: one at least is needed; it is written """
+        """RELAY_LISTEN='[{"address": "0.0.0.0:25"}]'""",
         "srs-relay: RELAY_SRS: srs.domain: this key is required",
         "srs-relay: RELAY_SRS: srs.secrets_file: this key is required",
     ]
