@@ -42,7 +42,10 @@ ENTRY_OCTETS = 512  # mean size of an answer: the cache may take entries x this
 
 
 class DnsFailure(Exception):
-    """DNS gives no answer now: a timeout, SERVFAIL, REFUSED. A later try may succeed."""
+    """DNS gives no answer now: a timeout, SERVFAIL, REFUSED. A later try may succeed.
+
+    The text may be told to strangers: it names the question and the reason, and no name server.
+    """
 
 
 class TooManyQuestions(DnsFailure):
@@ -135,6 +138,7 @@ class CachingResolver:
         cache_entries: answers in the cache, from which the least recently used are dropped; 0 for no cache.
         clock: monotonic seconds.
         validated: False asks for answers also where DNSSEC proves them wrong (CD, RFC 4035 section 3.2.2).
+        report: is told of each question without an answer: name, type, and what was wrong with each server.
     """
 
     def __init__(
@@ -144,12 +148,14 @@ class CachingResolver:
         cache_entries: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
         validated: bool = True,
+        report: Callable[[str, str, Mapping[str, str]], None] | None = None,
     ) -> None:
         self._servers = [_server(text) for text in nameservers or system_nameservers()]
         self._flags = AD_FLAGS if validated else AD_FLAGS | dns.flags.CD
         self._timeout = timeout
         self._entries = cache_entries
         self._clock = clock
+        self._report = report or (lambda _name, _rdtype, _problems: None)
         self._cache: OrderedDict[_Key, _Cached] = OrderedDict()
         self._octets = 0
         self._asking: dict[_Key, asyncio.Task[Answer]] = {}
@@ -192,6 +198,7 @@ class CachingResolver:
             async with asyncio.timeout(self._timeout):
                 answer, ttl, octets = await self._resolve(name, key[1])
         except TimeoutError:
+            self._report(*key, dict.fromkeys((host for host, _ in self._servers), "no answer in time"))
             raise DnsFailure(f"{key[0]} {key[1]}: no answer within {self._timeout:g} s") from None
         except dns.exception.DNSException as error:
             raise DnsFailure(f"{key[0]} {key[1]}: {error}") from error
@@ -221,7 +228,7 @@ class CachingResolver:
     async def _exchange(self, name: dns.name.Name, rdtype: str) -> dns.message.QueryMessage:
         servers = list(self._servers)
         patience = self._timeout / (ROUNDS * len(servers))
-        problem = "no answer"
+        problem, problems = "no answer", dict[str, str]()
         for _ in range(ROUNDS):
             for server in tuple(servers):
                 query = dns.message.make_query(  # a fresh random id
@@ -231,17 +238,19 @@ class CachingResolver:
                 try:
                     response = await _ask_server(query, host, port, patience)
                 except (OSError, EOFError, dns.exception.DNSException) as error:
-                    problem = f"{host}: {error}"
+                    problem, problems[host] = "no usable answer", str(error) or type(error).__name__
                     self._ask_last(server)
                     continue
                 if response.flags & dns.flags.TC:
-                    problem = f"{host}: truncated over TCP"
+                    problem = problems[host] = "truncated over TCP"
                 elif response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                    problem = f"{host}: {dns.rcode.to_text(response.rcode())}"
+                    problem = problems[host] = dns.rcode.to_text(response.rcode())
                 elif isinstance(response, dns.message.QueryMessage):
                     return response
                 servers.remove(server)
-        raise DnsFailure(f"{name.to_text(omit_final_dot=True)} {rdtype}: {problem}")
+        text = name.to_text(omit_final_dot=True)
+        self._report(text, rdtype, problems)
+        raise DnsFailure(f"{text} {rdtype}: {problem}")
 
     def _ask_last(self, server: tuple[str, int]) -> None:
         self._servers.remove(server)

@@ -27,6 +27,7 @@ SPF_RESULTS = ("none", "neutral", "pass", "fail", "softfail", "temperror", "perm
 DKIM_RESULTS = ("pass", "fail", "policy", "neutral", "temperror", "permerror")  # RFC 8601 section 2.7.1
 DMARC_RESULTS = ("none", "pass", "fail", "temperror", "permerror")
 ARC_RESULTS = ("none", "pass", "fail")  # RFC 8617 section 10.1
+WAY_HOME = ("ok", "unproven", "broken")
 TREATMENTS = ("rewrite-from", "reject", "pass")
 TABLE_LOOKUPS = tuple(
     (name, result)
@@ -115,6 +116,33 @@ class Gauge(_SharedMetric):
         return GaugeMetricFamily(self.name, self.documentation, value=totals[0])
 
 
+class HostGauge(_SharedMetric):
+    """A number for the whole host, or one for each value of a label, as the worker set it that knew it last.
+
+    It outlives that worker.
+    """
+
+    def __init__(self, name: str, documentation: str, label: str = "", values: Sequence[str] = ("",)) -> None:
+        super().__init__(name, documentation, len(values))
+        self._label, self._cell = label, {value: number for number, value in enumerate(values)}
+
+    def set(self, number: float, value: str = "") -> None:
+        """Sets the number for a value of the label."""
+        self.cells[self._cell[value]] = number
+
+    def get(self, value: str = "") -> float:
+        """The number for a value of the label; 0 before it was set."""
+        return self.cells[self._cell[value]]
+
+    def family(self, totals: Sequence[float]) -> Metric:
+        if not self._label:
+            return GaugeMetricFamily(self.name, self.documentation, value=totals[0])
+        family = GaugeMetricFamily(self.name, self.documentation, labels=[self._label])
+        for value, number in self._cell.items():
+            family.add_metric([value], totals[number])
+        return family
+
+
 class Histogram(_SharedMetric):
     """How many durations fell into each bucket, and their sum, which is in the last cell."""
 
@@ -166,6 +194,10 @@ class Metrics:
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
         )
         self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
+        self.way_home = HostGauge(
+            "way_home", "Whether SRS addresses of ours lead here, as the last proof found it", "result", WAY_HOME
+        )
+        self.way_home_checked = HostGauge("way_home_checked_seconds", "When the way home was last checked (Unix time)")
         self.transit = Histogram("transit_seconds", "Seconds from acceptance to delivery", TRANSIT_BUCKETS)
 
         self._metrics = [metric for metric in vars(self).values() if isinstance(metric, _SharedMetric)]
@@ -178,7 +210,7 @@ class Metrics:
         """Counts in the row of this worker (0 … workers - 1) from now on. Counters go on from their values."""
         self.detach(worker)
         for metric, place in self._cells_of_metrics():
-            metric.cells = self._rows[worker][place]
+            metric.cells = self._rows[0 if isinstance(metric, HostGauge) else worker][place]
 
     def detach(self, worker: int) -> None:
         """Sets the gauges of a worker that has ended to 0."""

@@ -284,6 +284,25 @@ async def test_without_an_answer_it_fails_in_time(zone: CountingZone, name: str)
             await resolver.query(name, "A")
 
 
+@pytest.mark.parametrize("kind", ["silent.example", "broken.example", "nobody listens"])
+async def test_who_did_not_answer_is_reported_and_not_in_the_text(zone: CountingZone, kind: str) -> None:
+    host, port = await zone.start()
+    if kind == "nobody listens":
+        await zone.close()
+    reports: list[tuple[str, str, dict[str, str]]] = []
+    resolver = CachingResolver(
+        [f"{host}:{port}"],
+        timeout=0.4,
+        report=lambda name, rdtype, problems: reports.append((name, rdtype, {**problems})),
+    )
+    name = "any.example" if kind == "nobody listens" else kind
+    with pytest.raises(DnsFailure) as caught:
+        await resolver.query(name, "TXT")
+    assert str(caught.value).startswith(f"{name} TXT: ") and host not in str(caught.value)
+    ((reported, rdtype, problems),) = reports
+    assert (reported, rdtype, list(problems)) == (name, "TXT", [host]) and problems[host]
+
+
 async def test_closing_gives_up_what_is_under_way(zone: CountingZone) -> None:
     resolver = await ask(zone, timeout=60)
     waiting = asyncio.create_task(resolver.query("silent.example", "A"))

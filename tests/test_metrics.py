@@ -139,3 +139,22 @@ def test_the_queue_appears_by_state_when_it_is_known() -> None:
 def test_refusals_are_classed_by_their_enhanced_code(code: int, enhanced: str, reason: str) -> None:
     assert refusal(Reply(code, enhanced, "no")) == reason
     assert reason in REFUSALS
+
+
+def test_a_number_for_the_whole_host_is_the_last_one_that_any_worker_set_and_outlives_it() -> None:
+    metrics = Metrics(workers=3)
+
+    def worker(number: int, result: str) -> None:
+        metrics.attach(number)
+        for value in ("ok", "unproven", "broken"):
+            metrics.way_home.set(float(value == result), value)
+        metrics.way_home_checked.set(1000 + number)
+
+    in_a_child(lambda: worker(1, "broken"))
+    assert metrics.way_home.get("broken") == 1
+    in_a_child(lambda: worker(2, "ok"))
+    metrics.detach(1)
+    metrics.detach(2)
+    values = samples(metrics)
+    assert [values[f"srs_relay_way_home{{result={result}}}"] for result in ("ok", "unproven", "broken")] == [1, 0, 0]
+    assert values["srs_relay_way_home_checked_seconds"] == metrics.way_home_checked.get() == 1002

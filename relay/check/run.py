@@ -7,17 +7,24 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from relay.check import (
     address,
+    certificate,
+    clock,
     dane,
+    disk,
     dkim,
     dmarc,
     dnsbl,
     dnssec,
+    files,
     mta_sts,
     mx,
+    open_relay,
+    port25,
     ptr,
     resolver,
     spf,
     tls_rpt,
+    way_home,
 )
 from relay.check.finding import CheckName, Finding
 from relay.check.look_ups import unanswered
@@ -41,12 +48,19 @@ CHECKS: dict[CheckName, Check] = {
     "mx": mx.check,
     "ptr": ptr.check,
     "address": address.check,
+    "certificate": certificate.check,
     "mta-sts": mta_sts.check,
     "tls-rpt": tls_rpt.check,
     "dane": dane.check,
     "dnssec": dnssec.check,
     "resolver": resolver.check,
+    "port25": port25.check,
     "dnsbl": dnsbl.check,
+    "clock": clock.check,
+    "disk": disk.check,
+    "files": files.check,
+    "open-relay": open_relay.check,
+    "way-home": way_home.check,
 }
 
 

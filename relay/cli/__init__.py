@@ -26,6 +26,7 @@ PROGRAM = "srs-relay"
 COMMANDS = {
     "demo": ("relay.cli.demo", "demo", "Show the way of one message and its bounce, on loopback."),
     "init": ("relay.cli.init", "init", "Write config, SRS secret, DKIM key; print the DNS records."),
+    "import": ("relay.cli.import_", "import_", "Turn the configuration of another program into one of ours."),
     "serve": ("relay.cli.serve", "serve", "Run the relay."),
     "check": ("relay.cli.check", "check", "Check configuration and live DNS; say how to mend them."),
     "explain": ("relay.cli.explain", "explain", "Show what would become of a message, and why."),

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        envvar="SRS_RELAY_CONFIG",
-        dir_okay=False,
-        readable=False,
-        help="The configuration; without it, the RELAY_… variables of the environment alone.",
-    ),
-]
+from relay.config.search import find_config
+
+_HELP = (
+    "The configuration; without it, the RELAY_… variables of the environment alone, or, where there are none, "
+    "/etc/srs-relay/relay.toml or /var/lib/srs-relay/relay.toml."
+)
+_OPTION: dict[str, Any] = {
+    "metavar": "FILE",
+    "envvar": "SRS_RELAY_CONFIG",
+    "dir_okay": False,
+    "readable": False,
+    "help": _HELP,
+}
+
+
+def _found(context: typer.Context, given: Path | None) -> Path | None:
+    """The file that a command works with, as `find_config` has it."""
+    return given if context.resilient_parsing else find_config(given)  # completion of words reads no configuration
+
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", callback=_found, **_OPTION)]
+GivenConfigFile = Annotated[Path | None, typer.Option("--config", "-c", **_OPTION)]
+"""The file that was named, for a command that may do without one; `find_config` finds it where it may not."""

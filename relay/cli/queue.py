@@ -12,10 +12,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from relay.cli.author import author
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
+from relay.mail.outcome import NO_CONNECTION
 from relay.mail.visible import visible
 from relay.queue import admin, database
 from relay.queue.admin import STATES, Selector
@@ -63,7 +65,7 @@ def show(
     selector = _selector(queue_id)
     rows = _run(load(config), lambda q: admin.show(q, selector))
     if not rows:
-        raise CommandFailed(f"{queue_id}: not in the queue")
+        raise CommandFailed(f"{queue_id}: not in the queue; see `srs-relay queue list`")
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -79,29 +81,59 @@ def show(
 
 @app.command()
 def retry(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
-    """Try deliveries again now; dead ones come back to life."""
-    loaded, now = load(config), time.time()
+    """Try deliveries again now; dead ones come back to life. The pauses between later attempts stay as they were."""
+    loaded, now, by = load(config), time.time(), author()
     _act(
-        "to be tried now", lambda q, s: admin.retry(q, s, now, loaded.queue.retry_for), loaded, ids, everything, as_json
+        "to be tried now",
+        lambda q, s: admin.retry(q, s, now, loaded.queue.retry_for, by),
+        loaded,
+        ids,
+        everything,
+        as_json,
     )
 
 
 @app.command()
 def hold(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Keep deliveries in the queue without trying them."""
-    _act("held", admin.hold, load(config), ids, everything, as_json)
+    by = author()
+    _act("held", lambda q, s: admin.hold(q, s, by), load(config), ids, everything, as_json)
 
 
 @app.command()
 def release(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Let held deliveries go on."""
-    _act("released", lambda q, s: admin.release(q, s, time.time()), load(config), ids, everything, as_json)
+    by = author()
+    _act("released", lambda q, s: admin.release(q, s, time.time(), by), load(config), ids, everything, as_json)
 
 
 @app.command()
-def drop(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
-    """Delete deliveries; nobody is told."""
-    _act("dropped", admin.drop, load(config), ids, everything, as_json)
+def drop(
+    ids: Ids = None,
+    config: ConfigFile = None,
+    everything: All = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --all.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete deliveries; nobody is told. With --all it asks first."""
+    loaded, by = load(config), author()
+    if everything and not ids and not yes:
+        _ask_before_dropping(_run(loaded, admin.count))
+    _act("dropped", lambda q, s: admin.drop(q, s, by), loaded, ids, everything, as_json)
+
+
+def _ask_before_dropping(count: int) -> None:
+    """Ask whether the whole queue is meant.
+
+    Raises:
+        CommandFailed: there is no terminal to ask on.
+        typer.Abort: the answer is no.
+    """
+    if not count:
+        return
+    if not sys.stdin.isatty():
+        raise CommandFailed(f"drop --all would delete {_deliveries(count)}, and tell nobody: add --yes to do it")
+    typer.confirm(f"Delete {_deliveries(count)}, and tell nobody?", abort=True, err=True)
 
 
 def _selector(given: str) -> Selector:
@@ -130,16 +162,26 @@ def _act(
     if bool(ids) == everything:
         raise typer.BadParameter("name queue ids, or --all")
     selectors = {given: [_selector(given)] for given in ids or ()} or {"": []}
+    absent: list[str] = []
+    unfit: list[str] = []
 
-    async def each(queue: Database) -> dict[str, int]:
-        return {given: await act(queue, selected) for given, selected in selectors.items()}
+    async def each(queue: Database) -> int:
+        total = 0
+        for given, selected in selectors.items():
+            there = not selected or await admin.present(queue, selected[0])  # before a drop
+            count = await act(queue, selected)
+            total += count
+            if given and not count:
+                (unfit if there else absent).append(given)
+        return total
 
-    counts = _run(config, each)
-    total = sum(counts.values())
+    total = _run(config, each)
     print(json.dumps({"deliveries": total}) if as_json else f"{_deliveries(total)} {done}")
-    missed = [given for given, count in counts.items() if given and not count]
-    if missed:
-        raise CommandFailed(f"{', '.join(missed)}: no delivery in a state for that; see `srs-relay queue list`")
+    problems = [f"{', '.join(absent)}: not in the queue"] if absent else []
+    if unfit:
+        problems.append(f"{', '.join(unfit)}: no delivery in a state for that")
+    if problems:
+        raise CommandFailed("\n".join(f"{problem}; see `srs-relay queue list`" for problem in problems))
 
 
 def _run(config: Config, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
@@ -200,14 +242,21 @@ def _reasons(row: dict[str, Any]) -> list[str]:
         lines.append(f"  last try {_date(last['at'])}: {_reply(last)}")
         where = " ".join(part for part in (last["host"], f"[{last['address']}]" if last["address"] else "") if part)
         if where:
-            failed = last["status"].endswith(".7.5")  # the handshake: RFC 3463 section 3.8
-            lines.append(visible(f"  at {where}, {last['tls'] or ('TLS failed' if failed else 'in clear')}"))
+            lines.append(visible(f"  at {where}, {_connection(last)}"))
     if row["next_attempt"] is not None:
         wait = max(0.0, row["next_attempt"] - time.time())
         lines.append(f"  next try {_date(row['next_attempt'])} (in {_span(wait)}), attempt {row['attempts'] + 1}")
     if row["state"] in ("queued", "active"):
         lines.append(f"  given up {_date(row['expires'])}")
     return lines
+
+
+def _connection(last: dict[str, Any]) -> str:
+    """How the host of the last attempt was reached: by TLS, in clear, or not at all."""
+    if not last.get("connected", last["status"] != NO_CONNECTION):  # older releases have stored the status alone
+        return "no connection"
+    failed = last["status"].endswith(".7.5")  # the handshake: RFC 3463 section 3.8
+    return last["tls"] or ("TLS failed" if failed else "in clear")
 
 
 def _reply(last: dict[str, Any]) -> str:

@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 
 import structlog
 import uvloop
 
 from relay import log as logging
+from relay.check.way_home_watch import watch_way_home
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
@@ -28,6 +30,7 @@ from relay.queue import database
 from relay.queue.connect import connect
 from relay.queue.store import Store
 from relay.route.alias_table import AliasTable
+from relay.srs.configured_scheme import short_secrets
 
 log = structlog.get_logger()
 
@@ -36,6 +39,8 @@ NOT_AS_ROOT = (
     "run it as a user of its own, who owns its folder; port 25 needs the capability CAP_NET_BIND_SERVICE alone "
     "(in a systemd unit User= and AmbientCapabilities=)"
 )
+SHORT_SECRET = "who tries secrets finds it, and can then send mail through this host to anybody"
+NEW_SECRET = "put a new one on the first line (openssl rand -base64 24), and delete this one after srs.max_age"
 NO_POSTMASTER = (
     "RFC 5321 section 4.5.1 is not met: nobody reads mail to <postmaster>, so it is refused, and people who have "
     "trouble with mail from here cannot say so"
@@ -70,6 +75,11 @@ def serve(config: ConfigFile = None) -> None:
             return files
         if not has_postmaster(loaded, files):
             log.warning("no_postmaster", problem=NO_POSTMASTER, mend="set routes.postmaster to an address that is read")
+        for place, octets in short_secrets(files.scheme.secrets).items():
+            path = loaded.srs.secrets_file
+            log.warning(
+                "srs_secret_short", file=str(path), number=place, octets=octets, problem=SHORT_SECRET, mend=NEW_SECRET
+            )
         if loaded.arc.seal and files.signer.keys and files.signer.sealing_key(time.time()) is None:
             log.warning("not_sealed", mend="ARC takes RSA keys only: name one in [arc], or set arc.seal = false")
         return files
@@ -97,6 +107,11 @@ def work(setup: WorkerSetup) -> int:
     return uvloop.run(_work(setup))
 
 
+def _log_dns_failure(name: str, rdtype: str, problems: Mapping[str, str]) -> None:
+    """Log what the name servers said; what is told to clients and senders names none of them."""
+    log.info("dns_failed", name=name, type=rdtype, servers=[f"{host}: {said}" for host, said in problems.items()])
+
+
 async def _work(setup: WorkerSetup) -> int:
     config = setup.config
     logging.configure(config.log.format, config.log.level, sys.stdout, for_good=True)
@@ -106,10 +121,14 @@ async def _work(setup: WorkerSetup) -> int:
     loop.add_reader(setup.parent_gone, stop.set)
     setup.metrics.attach(setup.row)
     worker: Worker | TablesWorker
+    way_home = None
     if config.takes_mail:
-        resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+        resolver = CachingResolver(
+            config.dns.nameservers, config.dns.timeout, config.dns.cache_entries, report=_log_dns_failure
+        )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
         worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
+        way_home = watch_way_home(setup, resolver, store)
     else:
         worker = TablesWorker(config, setup.metrics, setup.files, setup.rates)
     worker.start(setup.sockets, setup.tables)
@@ -120,5 +139,7 @@ async def _work(setup: WorkerSetup) -> int:
     if http is not None:
         http.close()
     loop.remove_reader(setup.parent_gone)
+    if way_home is not None:
+        way_home.cancel()
     await worker.stop(STOP_PATIENCE)
     return os.EX_OK

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from relay.cli.errors import CommandFailed
-from relay.cli.options import ConfigFile
+from relay.cli.options import GivenConfigFile
 from relay.config.file import load
-from relay.config.model import ConfigError
+from relay.config.search import NoConfig, find_config
 from relay.mail.address import DOMAIN
 from relay.mail.visible import visible
 from relay.srs import address as srs
@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 @app.command("forward")
 def forward(
     address: Address,
-    config: ConfigFile = None,
+    config: GivenConfigFile = None,
     domain: Domain = None,
     secrets_file: SecretsFile = None,
     separator: Separator = None,
@@ -61,10 +61,15 @@ def forward(
     hash_length: HashLength = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the address of ours that a sender leaves with."""
+    """Print the address of ours that a sender leaves with, or that serve would store the sender because it is long."""
     scheme = _scheme(config, domain, secrets_file, separator, hashed, hash_length)
     try:
         result = srs.forward(address, scheme, time.time())
+    except srs.TooLong as error:
+        form = f"SRS0{scheme.separator}HHHH=TT==ID@{scheme.domain}"
+        said = f"{error}: serve stores this sender, and writes {form} with the ID under which it is stored"
+        _print({"address": address, "result": None, "stored": True, "reason": said} if as_json else said)
+        return
     except srs.SrsError as error:
         raise CommandFailed(f"{address}: {error}") from None
     _print({"address": address, "result": result} if as_json else result)
@@ -73,7 +78,7 @@ def forward(
 @app.command("reverse")
 def reverse(
     address: Address,
-    config: ConfigFile = None,
+    config: GivenConfigFile = None,
     domain: Domain = None,
     secrets_file: SecretsFile = None,
     separator: Separator = None,
@@ -108,13 +113,11 @@ def _scheme(
         if config is None and domain is not None and secrets_file is not None:
             scheme = srs.Scheme(domain, read_secrets(secrets_file))
         else:
-            scheme = scheme_from_config(load(config))
+            scheme = scheme_from_config(load(find_config(config)))
             if secrets_file is not None:
                 scheme = replace(scheme, secrets=read_secrets(secrets_file))
-    except ConfigError:
-        if config is not None:
-            raise
-        raise typer.BadParameter("--config is needed, or --domain and --secrets-file") from None
+    except NoConfig:
+        raise typer.BadParameter("--config (or SRS_RELAY_CONFIG) is needed, or --domain and --secrets-file") from None
     except ValueError as error:
         raise CommandFailed(str(error)) from None
     if hashed is not None:

@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from relay.config import problems, toml_error
+from relay.config.keys import ENV_PREFIX, in_environment
 from relay.config.missing_files import missing_file_mend
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
-
-ENV_PREFIX = "RELAY_"
+from relay.config.search import UNREADABLE, require_keys
+from relay.config.values import host_name
 
 
 def load(path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
@@ -33,17 +35,22 @@ def load(path: Path | None, environ: dict[str, str] | None = None, *, require_fi
         require_files: whether every file that the configuration names has to be there.
 
     Raises:
+        NoConfig: there is no file, and no key in the environment.
         ConfigError: an unreadable file, bad TOML, an unknown key or variable, a bad value, or a file that it names is
             missing.
     """
     if path is None:
+        require_keys(os.environ if environ is None else environ)
         return parse("", None, environ, require_files=require_files)
     try:
         return parse(path.read_text(encoding="utf-8"), path, environ, require_files=require_files)
+    except PermissionError as error:
+        raise ConfigError(f"{path}: {error.strerror}: {UNREADABLE}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line}: not UTF-8: save the file in that encoding") from None
 
 
 def parse(text: str, path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
@@ -52,45 +59,34 @@ def parse(text: str, path: Path | None, environ: dict[str, str] | None = None, *
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {toml_error.explain(text, error)}") from None
     data = _merge(data, _from_environment(environ))
-    data.setdefault("hostname", socket.getfqdn())
+    no_name = _set_host_name(data)
     data.setdefault("queue", {})  # its default url is a relative path, which validation resolves
     base = path.absolute().parent if path is not None else Path.cwd()
     try:
         config = Config.model_validate(data, context={"base": base})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, environ, error))) from None
+        raise ConfigError("\n".join(problems.lines(error, path, environ))) from None
+    if no_name and config.takes_mail:
+        reason = f"this key is required, because the name of the system will not do: {no_name}"
+        raise ConfigError(f"{path or 'environment'}: hostname: {reason}")
     if require_files:
         _require_files(config, path)
     return _with_trusted_hosts(config)
 
 
-_MESSAGES = {  # in place of what pydantic says
-    "extra_forbidden": "unknown key",
-    "missing": "this key is required",
-    "tuple_type": 'an array is needed, like ["…"]',
-    "dict_type": "a table is needed, not one value",
-    "model_type": "a table is needed, not one value",
-    "too_short": "one at least is needed",
-}
-
-
-def _explain(path: Path | None, environ: Mapping[str, str], error: ValidationError) -> list[str]:
-    """A line for each problem: the file or the variable, the key, and what is wrong."""
-    lines = []
-    problems = error.errors()
-    for problem in problems:
-        if problem["type"] == "too_short" and any(
-            other["loc"][:1] == problem["loc"] != other["loc"] for other in problems
-        ):
-            continue  # the problems of the items are reported, and are the reason why the array is too short
-        parts = [str(part) for part in problem["loc"] if part != "[key]"]
-        variables = (ENV_PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1))
-        source = next((name for name in variables if name in environ), path or "environment")
-        said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        lines.append(f"{source}: {'.'.join(parts) or 'configuration'}: {_MESSAGES.get(problem['type'], said)}")
-    return lines
+def _set_host_name(data: dict[str, Any]) -> str:
+    """Set `hostname` where it is missing; returns why the name of the system cannot be used, or nothing."""
+    if "hostname" in data:
+        return ""
+    data["hostname"] = own = socket.getfqdn()
+    try:
+        host_name(own)
+    except ValueError as error:
+        data["hostname"] = "hostname.invalid"
+        return str(error)
+    return ""
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -108,13 +104,16 @@ def _from_environment(environ: dict[str, str]) -> dict[str, Any]:
     for name, text in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX):
             continue
+        path = name.removeprefix(ENV_PREFIX).lower().split("__")
+        *tables, key = path
         value: Any = text
         if text[:1] in ("[", "{"):
             try:
                 value = json.loads(text)
             except json.JSONDecodeError as error:
-                raise ConfigError(f"environment: {name}: not valid JSON: {error}") from None
-        *tables, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+                written = in_environment(path)
+                mend = f"; it is written {written}" if written else ""
+                raise ConfigError(f"environment: {name}: not valid JSON: {error}{mend}") from None
         table = data
         for part in tables:
             table = table.setdefault(part, {})
@@ -137,9 +136,9 @@ def _with_trusted_hosts(config: Config) -> Config:
     return config.model_copy(update={"clients": config.clients.model_copy(update={"trusted": networks})})
 
 
-def _opendkim_hosts(folder: Path) -> InternalHosts:
+def _opendkim_hosts(place: Path) -> InternalHosts:
     with _opendkim_errors():
-        return find(folder).internal_hosts()
+        return find(place).internal_hosts()
 
 
 @contextmanager
@@ -148,21 +147,27 @@ def _opendkim_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}") from None
+        mend = ": let the user of the relay read it" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}{mend}") from None
     except ValueError as error:
         raise ConfigError(f"signing.opendkim: {error}") from None
 
 
-def _require_files(config: Config, source: Path | None) -> None:
-    """Checks that every file of the configuration can be read. Raises ConfigError."""
+def _named_files(config: Config) -> list[tuple[str, Path]]:
+    """The files that it names, each with its key; without those of OpenDKIM."""
     files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
     if config.routes.aliases is not None:
         files.append(("routes.aliases", config.routes.aliases))
     for domain, route in config.routes.domains.items():
         if route.recipients not in ("callout", "any"):
             files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
+    return [*_secrets(config), *files]
+
+
+def _require_files(config: Config, source: Path | None) -> None:
+    """Checks that every file of the configuration can be read. Raises ConfigError."""
     problems = []
-    for key, path in [*_secrets(config), *files]:
+    for key, path in _named_files(config):
         try:
             if path.is_fifo():  # reading it waits for a writer, and every file is read more than once
                 problems.append(f"{key}: {path}: a named pipe is no file that can be read again")
@@ -188,6 +193,15 @@ def _secrets(config: Config) -> list[tuple[str, Path]]:
     return files
 
 
+def named_files(config: Config) -> list[Path]:
+    """Every file that the configuration names, and those that OpenDKIM's name; each once. Raises ConfigError."""
+    files = [path for _, path in _named_files(config)]
+    if config.signing.opendkim is not None:
+        with _opendkim_errors():
+            files += find(config.signing.opendkim).key_files()
+    return list(dict.fromkeys(files))
+
+
 def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]:
     """The files of secrets and mail that others than their owner may read or write.
 
@@ -202,18 +216,18 @@ def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]
             files += find(config.signing.opendkim).key_files()
     if path is not None and "@" in config.queue.url and urlsplit(config.queue.url).password:
         files.append(path)
-    files += _queue_files(config)
+    files += queue_files(config)
     return [path for path in dict.fromkeys(files) if path.exists() and path.stat().st_mode & 0o077]
 
 
 def folders_open_to_others(config: Config) -> list[Path]:
     """The folders of secrets and of the queue in which everybody may replace a file."""
-    folders = [path.parent for path in (*(path for _, path in _secrets(config)), *_queue_files(config))]
+    folders = [path.parent for path in (*(path for _, path in _secrets(config)), *queue_files(config))]
     exposed = 0o002 | stat.S_ISVTX  # with the sticky bit, as on /tmp, nobody may replace the files of others
     return [path for path in dict.fromkeys(folders) if path.exists() and path.stat().st_mode & exposed == 0o002]
 
 
-def _queue_files(config: Config) -> list[Path]:
+def queue_files(config: Config) -> list[Path]:
     """The files of an SQLite queue; a PostgreSQL queue has none here, and without a listener there is no queue."""
     if not config.takes_mail or not config.queue.url.startswith("sqlite:///"):
         return []

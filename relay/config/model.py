@@ -33,7 +33,7 @@ from relay.config.sections import (
     TlsSection,
     Unforwardable,
 )
-from relay.config.values import AuthservId, DomainName
+from relay.config.values import AuthservId, HostName
 from relay.network import Endpoint
 
 
@@ -53,9 +53,9 @@ class Config(Section):
     A `title` begins a new part of the configuration reference.
     """
 
-    hostname: DomainName = Field(examples=["mx.fwd.example"])
+    hostname: HostName = Field(examples=["mx.fwd.example"])
     """Our name: what EHLO and Received say. It should have an address record, and that address a PTR record that leads
-    back to the name. Default: the system's fully qualified name."""
+    back to the name. Default: the system's fully qualified name. A name without a dot and `localhost` are refused."""
 
     authserv_id: AuthservId | Literal[""] = Field("", examples=["mx.fwd.example"])
     """The name under which we write Authentication-Results (RFC 8601). Fields of this name that come in are removed.
@@ -106,7 +106,10 @@ class Config(Section):
             if listener.tls not in (None, "none") and self.tls is None:
                 raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
         if self.limits.message_memory < self.receive.max_message_size:
-            raise ValueError("limits.message_memory has no room for one message of receive.max_message_size")
+            raise ValueError(
+                "limits.message_memory has no room for one message of receive.max_message_size: "
+                f"it has to have {self.receive.max_message_size} octets at least, or set the other lower"
+            )
         if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
             raise ValueError('srs.domain must not be a domain route with recipients = "any"')
         return self

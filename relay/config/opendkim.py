@@ -29,13 +29,19 @@ class Installation:
 
     Attributes:
         conf: None where there is no opendkim.conf.
+        folder: None where opendkim.conf itself was named: then only its settings count.
         base: the folder that relative paths start at.
     """
 
     conf: Path | None
     settings: dict[str, ConfSetting]
-    folder: Path
+    folder: Path | None
     base: Path
+
+    @property
+    def place(self) -> Path | None:
+        """The folder or the file that was named, for errors."""
+        return self.folder or self.conf
 
     def is_on(self, name: str) -> bool:
         """Tells whether a switch is on, by its name in lower case. Switches are off by default."""
@@ -85,7 +91,8 @@ class Installation:
         """The table that a setting names; without the setting, the first of the usual files that exists."""
         setting = self.settings.get(name)
         if setting is None:
-            path = next((path for path in map(self.folder.joinpath, usual_files) if path.exists()), None)
+            places = map(self.folder.joinpath, usual_files) if self.folder is not None else ()
+            path = next((path for path in places if path.exists()), None)
             return None if path is None else ("file", list(opendkim.entries("file", _text(path), str(path))))
         kind, rest = opendkim.dataset(setting)
         if kind == "csl":
@@ -94,18 +101,27 @@ class Installation:
         return kind, list(opendkim.entries(kind, _text(path), str(path)))
 
 
-def find(folder: Path) -> Installation:
-    """The installation in a folder like /etc/opendkim. Its opendkim.conf is in the folder, or beside it.
+def find(place: Path) -> Installation:
+    """The installation in a folder like /etc/opendkim, with an opendkim.conf in the folder or beside it; or that of an
+    opendkim.conf, like /etc/opendkim.conf.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: there is no such folder, or a file is wrong; the text names file and line.
+        ValueError: there is no such folder or file, or a file is wrong; the text names file and line.
     """
+    if place.is_file():
+        return _installation(place, None, place.parent)
+    folder = place
     conf = next((path for path in (folder / "opendkim.conf", folder.parent / "opendkim.conf") if path.exists()), None)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
+        raise ValueError(f"{folder}: no such folder" if folder.suffix != ".conf" else f"{folder}: no such file")
+    return _installation(conf, folder, folder)
+
+
+def _installation(conf: Path | None, folder: Path | None, base: Path) -> Installation:
     settings = dict(_settings(conf, 0)) if conf is not None else {}
-    base = Path(settings["basedirectory"].value) if "basedirectory" in settings else folder
+    if "basedirectory" in settings:
+        base = Path(settings["basedirectory"].value)
     return Installation(conf, settings, folder, base)
 
 

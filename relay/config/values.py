@@ -76,6 +76,22 @@ def domain_name(value: str) -> str:
     return value
 
 
+def host_name(value: str) -> str:
+    """The name of this host in DNS, in normal form.
+
+    Raises:
+        ValueError: it is no domain name, or one that other hosts cannot look up: `localhost`, one without a dot.
+    """
+    try:
+        name = domain_name(value)
+    except ValueError:
+        name = ""
+    last = name.rpartition(".")[2]
+    if "." not in name or last in ("localhost", "localdomain") or last.isdigit():
+        raise ValueError(f'{value!r} is not a full name that other hosts can look up, like "mx.fwd.example"')
+    return name
+
+
 def domain_pattern(value: str) -> str:
     """A domain name, `*.` and a domain name for all below it, or `*` for every domain. Raises ValueError."""
     if value == "*":
@@ -146,6 +162,7 @@ Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
 PointInTime = Annotated[datetime, BeforeValidator(point_in_time)]
 DomainName = Annotated[str, AfterValidator(domain_name)]
+HostName = Annotated[str, AfterValidator(host_name)]
 DomainPattern = Annotated[str, AfterValidator(domain_pattern)]
 Network = Annotated[IPNetwork, BeforeValidator(network)]
 HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-RATE = 8 * 1024  # octets a second, on average, at which a host must take the content: 25 MB in less than an hour
+RATE = 8 * 1024  # octets a second, on average, at which a host must take the content: 50 MB in less than two hours
 
 
 class Deadline:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from relay.bounce.dsn import Action
 from relay.bounce.notifier import Happening, Notice, Notifier
-from relay.mail.outcome import Outcome
+from relay.mail.outcome import NO_CONNECTION, Outcome
 from relay.mail.queue_id import given_at, id_text
 from relay.queue.change import DeliveryUpdate, LastAttempt
 from relay.queue.retry_schedule import RetrySchedule
@@ -221,7 +221,8 @@ def _deferral(
     result: Result, patience: RetrySchedule, dice: Callable[[], float], now: float
 ) -> tuple[tuple[Key, DeliveryUpdate], Event]:
     delivery = result.delivery
-    again = patience.again(now, delivery.attempts + 1, given_at(delivery.message_id), delivery.expires, dice)
+    counted = delivery.attempts + 1 - delivery.by_hand
+    again = patience.again(now, counted, given_at(delivery.message_id), delivery.expires, dice)
     values: DeliveryUpdate = {
         "attempts": delivery.attempts + 1,
         "next_attempt": again,
@@ -252,7 +253,7 @@ def _happening(result: Result, now: float) -> Happening:
 
 def recorded(outcome: Outcome, now: float) -> LastAttempt:
     """What a delivery keeps of its last attempt (`Delivery.last`)."""
-    return {
+    last: LastAttempt = {
         "at": now,
         "code": outcome.code,
         "status": outcome.enhanced,
@@ -261,3 +262,6 @@ def recorded(outcome: Outcome, now: float) -> LastAttempt:
         "address": outcome.address,
         "tls": outcome.tls,
     }
+    if outcome.enhanced == NO_CONNECTION:
+        last["connected"] = outcome.remote  # some hosts say that of the next one
+    return last

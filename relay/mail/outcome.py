@@ -9,6 +9,8 @@ from relay.mail.reply import printable
 
 Status = Literal["delivered", "deferred", "failed"]
 
+NO_CONNECTION = "4.4.1"  # RFC 3463 section 3.5: no answer from host
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from relay.config.sections import TablesSection
 from relay.postfix_tables.sockets import close_table, is_gone, open_table, set_access
+from relay.process.port_errors import with_mend
 from relay.receive.listener import bind
 
 
@@ -24,7 +25,7 @@ class Ports:
         """Bind the addresses that are new, and close the sockets that are no longer needed.
 
         Raises:
-            OSError: an address cannot be bound; the open sockets stay as they were.
+            OSError: an address cannot be bound, and what to do about it; the open sockets stay as they were.
         """
         wanted = dict.fromkeys(addresses, workers) | {table.address: 1 for table in tables}
         bound: dict[str, list[socket.socket]] = {address: [] for address in wanted}
@@ -32,7 +33,7 @@ class Ports:
         try:
             for address in addresses:
                 for _ in range(len(self.by_address.get(address, ())), workers):
-                    bound[address].append(bind(address))
+                    bound[address].append(_bind(address))
             for table in tables:
                 if table.address in self.by_address.keys() - gone:
                     set_access(table)
@@ -57,3 +58,10 @@ class Ports:
     def close(self) -> None:
         """Close all sockets."""
         self.open(set(), 0)
+
+
+def _bind(address: str) -> socket.socket:
+    try:
+        return bind(address)
+    except OSError as error:
+        raise with_mend(address, error) from None

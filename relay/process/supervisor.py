@@ -1,7 +1,8 @@
 """The parent process: it binds the ports, starts the workers, replaces those that die, and never touches a message.
 
-It acts on signals: SIGHUP reloads the configuration, SIGTERM and SIGINT stop the relay, SIGCHLD tells that a worker has
-ended. `worker_processes` forks and replaces workers, `leases` ends what a dead worker has claimed.
+It acts on signals: SIGHUP reloads the configuration, SIGTERM and SIGINT stop the relay, and so does SIGHUP from a
+terminal that is gone. SIGCHLD tells that a worker has ended. `worker_processes` forks and replaces workers, `leases`
+ends what a dead worker has claimed.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
 from relay.process.ports import Ports
-from relay.process.queue_lock import CannotStart, lock_queue
+from relay.process.queue_lock import CannotStart, give_way, lock_queue
+from relay.process.terminal import Terminal
 from relay.process.worker_processes import WorkerProcesses, kill, terminate
 from relay.rate import Rates
 from relay.receive.shared_counts import SharedCounts
-from relay.route.reloaded_file import look, next_look
+from relay.route.reloaded_file import next_look
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ class WorkerSetup:
         parent_gone: a descriptor that becomes readable when the supervisor has ended.
         http: the socket of the monitoring endpoint; None without a section [http].
         tables: the lookup tables with their sockets, which all workers share.
+        index: its number among the workers, from 0 on; it stays the same over replacements and reloads.
     """
 
     config: Config
@@ -62,6 +65,7 @@ class WorkerSetup:
     rates: Rates
     http: socket.socket | None = None
     tables: Sequence[tuple[TablesSection, socket.socket]] = ()
+    index: int = 0
 
 
 class Supervisor:
@@ -80,6 +84,7 @@ class Supervisor:
         self._check = check
         self._work = work
         self._ports = Ports()
+        self._lock: int | None = None
 
     def run(self) -> int:
         """Run the relay; returns the exit status.
@@ -88,6 +93,7 @@ class Supervisor:
             CannotStart, ConfigError, OSError, QueueUnavailable: all before the first worker runs.
         """
         _leave_no_core()  # before any secret is read
+        terminal = Terminal()
         self._config = self._load()
         self._files = self._check(self._config)
         if self._config.takes_mail:
@@ -113,11 +119,13 @@ class Supervisor:
             match received.si_signo if received is not None else 0:
                 case signal.SIGTERM | signal.SIGINT:
                     return self._stop()
+                case signal.SIGHUP if received is not None and terminal.has_hung_up(received):
+                    return self._stop("the terminal has hung up")
                 case signal.SIGHUP:
                     self._reload()
                 case _:
                     self._reap()
-            look(self._files.tables.files)
+            self._files.look()
             self._start_missing()
 
     def _seconds_until_next(self) -> float:
@@ -141,9 +149,9 @@ class Supervisor:
     def _be_worker(self, index: int, row: int, owner: str) -> int:
         """The life of a worker, in the child process; returns its exit status."""
         os.close(self._pipe[1])
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         http = self._config.http
         return self._work(
             WorkerSetup(
@@ -158,6 +166,7 @@ class Supervisor:
                 self._rates,
                 self._ports.by_address[http.address][index] if http is not None else None,
                 [(table, self._ports.by_address[table.address][0]) for table in self._config.tables],
+                index,
             )
         )
 
@@ -197,8 +206,10 @@ class Supervisor:
         terminate(old)
         log.info("reloaded")
 
-    def _stop(self) -> int:
-        log.info("stopping")
+    def _stop(self, reason: str | None = None) -> int:
+        log.info("stopping", reason=reason)
+        if self._lock is not None:
+            give_way(self._lock)
         self._workers.begin_generation(0)
         terminate(self._workers.alive)
         deadline = time.monotonic() + STOP_PATIENCE + 1

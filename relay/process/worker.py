@@ -80,6 +80,8 @@ class Worker:
         tables: Sequence[tuple[TablesSection, socket.socket]] = (),
     ) -> None:
         """Listen, answer lookups, and deliver what the queue holds."""
+        if self._tls is not None:
+            self._tls.quiet = True  # the supervisor looks at the same files
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
@@ -99,7 +101,7 @@ class Worker:
         self._background = [
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
-            asyncio.create_task(follow(self._tables.files), name="tables"),
+            asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
         ]
 

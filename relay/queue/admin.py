@@ -14,12 +14,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, true, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
-from relay.mail.queue_id import id_from_text, id_text
+from relay.mail.queue_id import id_text
+from relay.queue.audit import Author, Deed, leave
 from relay.queue.change import State, forget, shown_hop
 from relay.queue.database import Database
 from relay.queue.schema import delivery, message
+from relay.queue.selector import Selector
+
+__all__ = ["STATES", "Selector", "ShownState", "count", "drop", "hold", "present", "release", "retry", "rows", "show"]
 
 PAGE = 1000  # deliveries in one transaction
 
@@ -27,38 +45,12 @@ ShownState = Literal["queued", "active", "held", "dead"]
 """The state of a delivery as commands show it: a queued one is `active` while an attempt is under way."""
 STATES: tuple[ShownState, ...] = get_args(ShownState)
 
-Action = Callable[[Connection, ColumnElement[bool]], int]
-"""Changes the deliveries that meet a condition; returns how many there were."""
+Action = Callable[[Connection, ColumnElement[bool]], None]
+"""Changes the deliveries that meet a condition."""
 _Place = tuple[int, int]
 
 _KEY = (delivery.c.message_id, delivery.c.n)
 _FIRST: _Place = (-1, -1)
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """The deliveries that an argument of a command means: all of a message (`ID`), or one (`ID/N`)."""
-
-    message_id: int
-    n: int | None = None
-
-    @classmethod
-    def parse(cls, given: str) -> Selector:
-        """Read an argument.
-
-        Raises:
-            ValueError: it is neither ID nor ID/N.
-        """
-        name, slash, n = given.partition("/")
-        if slash and not (n.isascii() and n.isdigit() and len(n) <= 9):
-            raise ValueError(f"{given!r} is not a queue id (like 3F2KQ0Z81TWH, or 3F2KQ0Z81TWH/2 for one recipient)")
-        return cls(id_from_text(name), int(n) if slash else None)
-
-    @property
-    def condition(self) -> ColumnElement[bool]:
-        """What these deliveries have in common, in SQL."""
-        of_message = delivery.c.message_id == self.message_id
-        return of_message if self.n is None else and_(of_message, delivery.c.n == self.n)
 
 
 async def rows(database: Database, state: ShownState | None = None) -> AsyncIterator[dict[str, Any]]:
@@ -117,6 +109,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "size": row.size,
         "received": row.received,
         "attempts": row.attempts,
+        "by_hand": row.by_hand,
         "next_attempt": None if active or row.state != "queued" else row.next_attempt,
         "expires": row.expires,
         "last": row.last,
@@ -126,78 +119,149 @@ def describe(row: Row[Any]) -> dict[str, Any]:
     return described
 
 
-async def retry(database: Database, selectors: Sequence[Selector], now: float, retry_for: float) -> int:
+async def retry(
+    database: Database, selectors: Sequence[Selector], now: float, retry_for: float, by: Author | None = None
+) -> int:
     """Make deliveries due now, and keep trying a dead one for `retry_for` seconds more; returns how many there were.
+
+    The attempt does not count for the pause after it: a delivery whose turn had not come waits as long as before.
+
+    Args:
+        by: who does it, for the log.
 
     Raises:
         QueueUnavailable
     """
     expires = case((delivery.c.state == "dead", now + retry_for), else_=delivery.c.expires)
+    early = or_(delivery.c.state == "dead", delivery.c.next_attempt > now)  # twice in a row counts once
+    by_hand = case(
+        (and_(early, delivery.c.attempts > delivery.c.by_hand), delivery.c.by_hand + 1), else_=delivery.c.by_hand
+    )
+    values = {"state": "queued", "next_attempt": now, "expires": expires, "by_hand": by_hand}
 
-    def act(connection: Connection, chosen: ColumnElement[bool]) -> int:
-        waiting = and_(chosen, _is_in("queued", "dead"), delivery.c.lease_owner.is_(None))
-        changed = update(delivery).where(waiting).values(state="queued", next_attempt=now, expires=expires)
-        return connection.execute(changed).rowcount
+    def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
+        connection.execute(update(delivery).where(chosen).values(**values))
 
-    return await _act_on_each(database, selectors, act)
+    waiting = and_(_is_in("queued", "dead"), delivery.c.lease_owner.is_(None))
+    return await _act_on_each(database, selectors, _Work("retry", waiting, act, by))
 
 
-async def hold(database: Database, selectors: Sequence[Selector]) -> int:
+async def hold(database: Database, selectors: Sequence[Selector], by: Author | None = None) -> int:
     """Keep deliveries from being attempted until they are released; returns how many there were.
+
+    Args:
+        by: who does it, for the log.
 
     Raises:
         QueueUnavailable
     """
 
-    def act(connection: Connection, chosen: ColumnElement[bool]) -> int:
-        return connection.execute(update(delivery).where(chosen, _is_in("queued")).values(state="held")).rowcount
+    def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
+        connection.execute(update(delivery).where(chosen).values(state="held"))
 
-    return await _act_on_each(database, selectors, act)
+    return await _act_on_each(database, selectors, _Work("hold", _is_in("queued"), act, by))
 
 
-async def release(database: Database, selectors: Sequence[Selector], now: float) -> int:
+async def release(database: Database, selectors: Sequence[Selector], now: float, by: Author | None = None) -> int:
     """Make held deliveries due: now, or when the attempt under way is over; returns how many there were.
+
+    Args:
+        by: who does it, for the log.
 
     Raises:
         QueueUnavailable
     """
     due = case((delivery.c.lease_owner.is_(None), now), else_=delivery.c.next_attempt)
 
-    def act(connection: Connection, chosen: ColumnElement[bool]) -> int:
-        changed = update(delivery).where(chosen, _is_in("held")).values(state="queued", next_attempt=due)
-        return connection.execute(changed).rowcount
+    def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
+        connection.execute(update(delivery).where(chosen).values(state="queued", next_attempt=due))
 
-    return await _act_on_each(database, selectors, act)
+    return await _act_on_each(database, selectors, _Work("release", _is_in("held"), act, by))
 
 
-async def drop(database: Database, selectors: Sequence[Selector]) -> int:
+async def drop(database: Database, selectors: Sequence[Selector], by: Author | None = None) -> int:
     """Delete deliveries, and messages that have none left, and tell nobody; returns how many there were.
+
+    Args:
+        by: who does it, for the log.
 
     Raises:
         QueueUnavailable
     """
 
-    def act(connection: Connection, chosen: ColumnElement[bool]) -> int:
+    def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
         message_ids = set(connection.execute(select(delivery.c.message_id).where(chosen)).scalars())
-        dropped = connection.execute(delete(delivery).where(chosen)).rowcount
+        connection.execute(delete(delivery).where(chosen))
         forget(connection, message_ids)
-        return dropped
 
-    return await _act_on_each(database, selectors, act)
+    return await _act_on_each(database, selectors, _Work("drop", true(), act, by))
 
 
-async def _act_on_each(database: Database, selectors: Sequence[Selector], act: Action) -> int:
+async def count(database: Database) -> int:
+    """How many deliveries there are.
+
+    Raises:
+        QueueUnavailable
+    """
+    statement = select(func.count()).select_from(delivery)
+    return int(await database.read(lambda connection: connection.execute(statement).scalar_one(), long=True))
+
+
+async def present(database: Database, selector: Selector) -> bool:
+    """Whether the queue has a delivery that the selector means.
+
+    Raises:
+        QueueUnavailable
+    """
+    statement = select(delivery.c.n).where(selector.condition).limit(1)
+    return await database.read(lambda connection: connection.execute(statement).first()) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a command does to deliveries.
+
+    Attributes:
+        possible: the deliveries to which it can be done.
+        act: does it to those that meet a condition.
+    """
+
+    deed: Deed
+    possible: ColumnElement[bool]
+    act: Action
+    by: Author | None
+
+    def do(self, connection: Connection, chosen: ColumnElement[bool]) -> int:
+        """Do it to the chosen deliveries as far as it is possible, and leave a record; returns how many there were."""
+        affected = and_(chosen, self.possible)
+        changed: dict[int, list[int]] = {}
+        rows = connection.execute(_locked(select(*_KEY).where(affected), connection)).all()
+        for message_id, n in sorted((row.message_id, row.n) for row in rows):
+            changed.setdefault(message_id, []).append(n)
+        if rows:
+            self.act(connection, affected)
+            if self.by is not None:
+                leave(connection, self.by, self.deed, time.time(), changed)
+        return len(rows)
+
+
+def _locked(statement: Select[Any], connection: Connection) -> Select[Any]:
+    """The statement with a lock on its rows, where others may write at the same time."""
+    return statement.with_for_update() if connection.dialect.name == "postgresql" else statement
+
+
+async def _act_on_each(database: Database, selectors: Sequence[Selector], work: _Work) -> int:
     """Act on the selected deliveries, or without selectors on all, a page at a time; returns how many there were.
 
     After each page there is a pause as long as the page took, so that the relay has half the time.
     """
     if selectors:
         chosen = or_(*(s.condition for s in selectors))
-        return await database.write(lambda c: act(c, chosen), durable=True)
+        return await database.write(lambda c: work.do(c, chosen), durable=True)
     count, after = 0, _FIRST
     while True:
         started = time.monotonic()
-        changed, last = await database.write(partial(_act_on_page, act, after), durable=True)
+        changed, last = await database.write(partial(_act_on_page, work, after), durable=True)
         count += changed
         if last is None:
             return count
@@ -205,11 +269,11 @@ async def _act_on_each(database: Database, selectors: Sequence[Selector], act: A
         await asyncio.sleep(time.monotonic() - started)
 
 
-def _act_on_page(act: Action, after: _Place, connection: Connection) -> tuple[int, _Place | None]:
+def _act_on_page(work: _Work, after: _Place, connection: Connection) -> tuple[int, _Place | None]:
     follows = tuple_(*_KEY) > tuple_(*after)
     ends = connection.execute(select(*_KEY).where(follows).order_by(*_KEY).offset(PAGE - 1).limit(1)).first()
     last = None if ends is None else (ends.message_id, ends.n)
-    return act(connection, and_(follows, true() if last is None else tuple_(*_KEY) <= tuple_(*last))), last
+    return work.do(connection, and_(follows, true() if last is None else tuple_(*_KEY) <= tuple_(*last))), last
 
 
 def _is_shown(state: ShownState) -> ColumnElement[bool]:

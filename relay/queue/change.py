@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
@@ -70,7 +70,8 @@ class StoredMessage:
 class LastAttempt(TypedDict):
     """The outcome of a delivery's last attempt, as the queue stores it: see `mail.outcome.Outcome`.
 
-    `at` is the time, in seconds since 1970; `status` is the enhanced status code.
+    `at` is the time, in seconds since 1970; `status` is the enhanced status code. Where that is 4.4.1, `connected` says
+    whether the host said so itself, or there was no connection to it.
     """
 
     at: float
@@ -80,6 +81,7 @@ class LastAttempt(TypedDict):
     host: str
     address: str
     tls: str
+    connected: NotRequired[bool]
 
 
 class DeliveryUpdate(TypedDict, total=False):
@@ -103,6 +105,7 @@ class Delivery:
             own message. Deliveries with the same key share a concurrency limit. Each attempt decides anew where it
             goes.
         srs: whether the route wants the sender rewritten.
+        attempts: how many there were; `by_hand` of them because somebody asked for one before it was due.
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.
         last: the outcome of the last attempt, for the queue commands.
@@ -124,6 +127,7 @@ class Delivery:
     lease_owner: str | None = None
     lease_token: int | None = None
     last: LastAttempt | None = None
+    by_hand: int = 0
 
     @property
     def is_aliased(self) -> bool:

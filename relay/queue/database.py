@@ -63,6 +63,14 @@ class Database(Protocol):
         """
         ...
 
+    async def claims(self, task: str) -> bool:
+        """Whether this worker is the one of all hosts that does a task; always true on SQLite, which one host has.
+
+        Raises:
+            QueueUnavailable
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what is under way and let go of all connections."""
         ...

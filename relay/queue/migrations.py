@@ -3,7 +3,7 @@
 A migration is an ordered list of steps, one for each schema version. A step is a small function over a SQLAlchemy
 connection. All steps of one migration run in one transaction, so a crash leaves the queue as it was.
 
-There is no Alembic here. The queue has five tables and few versions, and the difficult parts are not in Alembic: the
+There is no Alembic here. The queue has six tables and few versions, and the difficult parts are not in Alembic: the
 copy of an SQLite file, the lock between hosts, and the question whether hosts of the earlier version may go on. Alembic
 would add a second table with versions, a folder of scripts and a dependency, and would replace only `STEPS`.
 
@@ -48,8 +48,15 @@ class Step:
     run: Callable[[Connection], None]
 
 
-STEPS: tuple[Step, ...] = ()
-"""Every step after `OLDEST`, in order. The schema has not changed since release 0.1.0, so there is none yet."""
+def _audit(connection: Connection) -> None:
+    """The table of what queue commands have done, and the number of attempts that they asked for."""
+    serial = "INTEGER NOT NULL" if connection.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
+    connection.exec_driver_sql(f"CREATE TABLE audit (id {serial}, record JSON NOT NULL, PRIMARY KEY (id))")
+    connection.exec_driver_sql("ALTER TABLE delivery ADD COLUMN by_hand INTEGER NOT NULL DEFAULT 0")
+
+
+STEPS: tuple[Step, ...] = (Step(3, additive=True, run=_audit),)
+"""Every step after `OLDEST`, in order."""
 
 BeforeMigration = Callable[[int, Sequence[Step]], None]
 

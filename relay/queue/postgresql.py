@@ -120,6 +120,9 @@ class PostgresDatabase:
     async def dead_owners(self, owners: Sequence[str]) -> list[str]:
         return await self.read(partial(presence.without_lock, owners))
 
+    async def claims(self, task: str) -> bool:
+        return self._presence is not None and await self._presence.claims(task)
+
     async def close(self) -> None:
         if self._presence is not None:
             await self._presence.close()

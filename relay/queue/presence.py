@@ -24,6 +24,8 @@ LOOK_EVERY = 10.0  # seconds between two checks of the connection
 RETRY_AFTER = 1.0  # seconds between two tries to take a lost lock again
 APPLICATION = "srs-relay"  # the name of our connections in pg_stat_activity
 
+_TASKS = 8_314_472  # the first part of the key of a task
+
 _ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _LOCKS = text("""
     SELECT lock.classid::bigint << 32 | lock.objid::bigint AS key, host(session.client_addr) AS address
@@ -48,6 +50,7 @@ class Presence:
         self._connection: asyncpg.Connection | None = None
         self._taking: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
+        self._asking = asyncio.Lock()  # the connection answers one question at a time
         self._keeping = asyncio.create_task(self._keep(), name="presence")
 
     async def shown(self) -> None:
@@ -78,6 +81,24 @@ class Presence:
         connection.add_termination_listener(lambda _: self._lost.set())
         self._connection = connection
 
+    async def claims(self, task: str) -> bool:
+        """Whether this worker is the one of all workers that does a task. It is, once it was, while its lock is held.
+
+        Raises:
+            QueueUnavailable
+        """
+        await self.shown()
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            async with self._asking:
+                # Keys of two parts are none of those that stand for workers.
+                lock = "SELECT pg_try_advisory_lock($1, $2)"
+                return bool(await connection.fetchval(lock, _TASKS, _task_key(task), timeout=LOOK_EVERY))
+        except _ERRORS as error:
+            raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
+
     async def _keep(self) -> None:
         """Take the lock again as soon as its connection is lost, or does not answer."""
         failing = False
@@ -98,10 +119,10 @@ class Presence:
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._lost.wait()
 
-    @staticmethod
-    async def _check(connection: asyncpg.Connection) -> None:
+    async def _check(self, connection: asyncpg.Connection) -> None:
         try:
-            await connection.fetchval("SELECT 1", timeout=LOOK_EVERY)
+            async with self._asking:
+                await connection.fetchval("SELECT 1", timeout=LOOK_EVERY)
         except _ERRORS as error:
             connection.terminate()
             raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
@@ -138,3 +159,7 @@ def live_workers(connection: Connection) -> list[str]:
 
 def _lock_key(owner: str) -> int:
     return int.from_bytes(blake2b(owner.encode(), digest_size=8).digest(), signed=True)
+
+
+def _task_key(task: str) -> int:
+    return int.from_bytes(blake2b(task.encode(), digest_size=4).digest(), signed=True)

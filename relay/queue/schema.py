@@ -22,9 +22,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-VERSION = 2
+VERSION = 3
 CHUNK = 1 << 20  # octets of content in one row; a larger message continues in `chunk`
 
 metadata = MetaData()
@@ -72,6 +73,7 @@ delivery = Table(
     Column("lease_owner", Text),
     Column("lease_token", BigInteger),
     Column("last", JSON),
+    Column("by_hand", Integer, nullable=False, server_default=text("0")),
     # Due deliveries are read in the order of these indexes, and from them alone: they hold all that scheduling needs.
     Index("delivery_due", "state", "next_attempt", "message_id", "n", "hop"),
     Index("delivery_hop", "hop", "state", "next_attempt", "message_id", "n"),
@@ -93,6 +95,13 @@ srs_token = Table(
     Column("expires", Float, nullable=False),
     Index("srs_token_sender", "sender", "day", unique=True),
     Index("srs_token_expires", "expires"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("record", JSON, nullable=False),
 )
 
 version = Table("schema_version", metadata, Column("version", Integer, nullable=False))

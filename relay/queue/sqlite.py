@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from relay.queue import schema, wal
 from relay.queue.database import NO_QUEUE, QueueUnavailable, Rejected, Work, error_line
+from relay.queue.file_errors import mend
 from relay.queue.migrations import Step, prepare
 from relay.queue.sqlite_copy import copy_queue, sync
 from relay.queue.wal import WriteAheadLog
@@ -76,7 +77,7 @@ class SqliteDatabase:
                 sync(path.parent)
                 refused.pop_all()  # the queue is open
         except (SQLAlchemyError, sqlite3.Error, OSError, QueueUnavailable) as error:
-            raise QueueUnavailable(f"{path}: {error_line(error)}") from None
+            raise QueueUnavailable(self._problem(error)) from None
 
     def _prepare(self, create: bool, migrate: bool) -> None:
         copies: list[Path] = []
@@ -94,6 +95,10 @@ class SqliteDatabase:
         if migrated is not None:
             log.info("queue_migrated", **{"from": migrated, "to": schema.VERSION, "copy": str(copies[0])})
 
+    def _problem(self, error: Exception, during: str = "") -> str:
+        """What is wrong, in one line that says what to do about it."""
+        return f"{self._path}: {during}{error_line(error)}{mend(self._path, error)}"
+
     async def write(self, work: Work[T], *, durable: bool) -> T:
         async with self._lock:
             if self._log.suspect:
@@ -104,7 +109,7 @@ class SqliteDatabase:
                     result = work(self._connection)
             except SQLAlchemyError as error:
                 kind = Rejected if isinstance(error, _WORK_ERRORS) else QueueUnavailable
-                raise kind(f"{self._path}: {error_line(error)}") from error
+                raise kind(self._problem(error)) from error
         if durable:
             await self._sync()
         if self._checkpoint is None and self._log.octets >= self._checkpoint_at:
@@ -122,7 +127,7 @@ class SqliteDatabase:
                 return self._connection.begin()
             except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
-                    raise QueueUnavailable(f"{self._path}: {error_line(error)}") from error
+                    raise QueueUnavailable(self._problem(error)) from error
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.05)
 
@@ -134,7 +139,7 @@ class SqliteDatabase:
         try:
             yield
         except SQLAlchemyError as error:
-            raise QueueUnavailable(f"{self._path}: {error_line(error)}") from error
+            raise QueueUnavailable(self._problem(error)) from error
 
     def _read(self, work: Work[T]) -> T:
         with self._reading(), self._reader.begin():
@@ -150,19 +155,22 @@ class SqliteDatabase:
     async def dead_owners(self, owners: Sequence[str]) -> list[str]:
         return []  # the supervisor, which holds the lock on the file, knows its workers: see `relay.process.supervisor`
 
+    async def claims(self, task: str) -> bool:
+        return True
+
     # the write-ahead log
 
     async def _sync(self) -> None:
         try:
             await self._log.sync()
         except OSError as error:
-            raise QueueUnavailable(f"{self._path}: sync: {error_line(error)}") from error
+            raise QueueUnavailable(self._problem(error, "sync: ")) from error
 
     async def _start_log_anew(self) -> None:
         try:
             done = await self._log.start_anew()
         except sqlite3.Error as error:
-            raise QueueUnavailable(f"{self._path}: checkpoint: {error_line(error)}") from error
+            raise QueueUnavailable(self._problem(error, "checkpoint: ")) from error
         if not done:
             raise QueueUnavailable(f"{self._path}: checkpoint: another process is using the queue")
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from relay.mail.message import Message
 from relay.mail.queue_id import first_at
+from relay.queue.audit import AuditTrail
 from relay.queue.change import (
     Change,
     Delivery,
@@ -71,12 +72,14 @@ class Store:
 
     Attributes:
         dead: the dead letters.
+        audit: what queue commands have done.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self.owner = owner
         self.dead = DeadLetters(database)
+        self.audit = AuditTrail(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -274,6 +277,10 @@ class Store:
     async def reusable(self) -> int:
         """See `Database.reusable`."""
         return await self._database.reusable()
+
+    async def claims(self, task: str) -> bool:
+        """See `Database.claims`."""
+        return await self._database.claims(task)
 
     # sender tokens
 

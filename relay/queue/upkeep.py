@@ -1,16 +1,20 @@
-"""Upkeep of the queue, which every worker does from time to time: it drops old dead letters and leftovers, and frees
-the leases of dead workers.
+"""Upkeep of the queue, which every worker does from time to time: it drops old dead letters and leftovers, frees the
+leases of dead workers, and logs what queue commands have done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import structlog
 
 from relay.config.sections import QueueSection
+from relay.queue.audit import Record
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 
@@ -18,6 +22,7 @@ log = structlog.get_logger()
 
 TIDY_EVERY = 600.0  # seconds between two times that dead letters and leftovers are dropped
 FREE_EVERY = 10.0  # seconds between two looks for dead workers
+AUDIT_EVERY = 1.0  # seconds between two looks for what commands have done: one read of a table that is empty
 
 
 class Upkeep:
@@ -34,7 +39,11 @@ class Upkeep:
 
     async def run(self) -> None:
         """Repeat all of it until the task is cancelled."""
-        await asyncio.gather(_repeat(self._tidy_up, TIDY_EVERY), _repeat(self._free_abandoned, FREE_EVERY))
+        await asyncio.gather(
+            _repeat(self._tidy_up, TIDY_EVERY),
+            _repeat(self._free_abandoned, FREE_EVERY),
+            _repeat(self._log_commands, AUDIT_EVERY),
+        )
 
     async def _tidy_up(self) -> None:
         await self._drop_dead("queue.keep_dead", time.time() - self._limits.keep_dead)
@@ -50,6 +59,31 @@ class Upkeep:
         freed = await self._store.free_abandoned(time.time())
         if freed:
             log.info("leases_freed", count=freed)
+
+    async def _log_commands(self) -> None:
+        with suppress(QueueUnavailable):  # who has mail to store or to deliver says so, and not every second
+            while records := await self._store.audit.take():
+                for record in records:
+                    _log_command(record)
+                    await asyncio.sleep(0)
+
+
+def _log_command(record: Record) -> None:
+    """Log what a command did to each message."""
+    by = record.author
+    for name, (count, n) in record.deliveries.items():
+        log.info(
+            "queue_changed",
+            id=name,
+            action=record.deed,
+            who=by.who,
+            account=by.account,
+            uid=by.uid,
+            at_host=by.host if by.host != socket.gethostname() else None,
+            deliveries=count,
+            n=n,
+            at=datetime.fromtimestamp(record.at, UTC).isoformat(timespec="seconds"),
+        )
 
 
 async def _repeat(task: Callable[[], Awaitable[None]], every: float) -> None:

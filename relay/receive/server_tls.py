@@ -16,11 +16,16 @@ log = structlog.get_logger()
 class ServerTls:
     """The listeners' certificate. Where the changed files cannot be used, the old certificate stays.
 
+    Attributes:
+        quiet: whether another process, which follows the same files, logs what becomes of them.
+
     Raises:
         OSError, ssl.SSLError: the files cannot be used at the start. Later such an error is logged.
     """
 
     def __init__(self, tls: TlsSection) -> None:
+        self.quiet = False
+        self._problem = ""
         self._files = (tls.certificate, tls.private_key)
         self._seen = self._state()
         self._context = self._load()
@@ -35,9 +40,13 @@ class ServerTls:
             if seen != self._seen:
                 self._seen = seen
                 self._context = self._load()
-                log.info("tls_certificate_reloaded", certificate=str(self._files[0]))
+                self._problem = ""
+                if not self.quiet:
+                    log.info("tls_certificate_reloaded", certificate=str(self._files[0]))
         except OSError as error:  # ssl.SSLError is one
-            log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays")
+            if str(error) != self._problem and not self.quiet:
+                log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays")
+            self._problem = str(error)
         return self._context
 
     def _state(self) -> list[tuple[int, int, int]]:

@@ -27,6 +27,8 @@ from relay.route.bad_lines import BadLine, BadLines, is_utf8, readable_domain, s
 _PLAIN = re.compile(
     r"[\w+=-]+(?:\.[\w+=-]+)*@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}\Z", re.ASCII | re.IGNORECASE
 )
+_BETWEEN_SLASHES = re.compile(r"!?/.+/[AEUXimsx]*")
+_REGULAR = frozenset("^$*+[(|\\")
 _TARGET = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s,"])+|"')
 _MARKED = re.compile(r'["#|]')  # without any of them a right-hand side is split at blanks and commas
 _LINE_BREAK = re.compile(r"[^\S ]+")  # with tabs; in TOML a text may have several lines
@@ -239,11 +241,20 @@ def _served_domain(pattern: str) -> str | None:
     if pattern.startswith("@"):
         _check_domain(pattern)
         return normal_domain(pattern[1:])
+    if pattern.startswith(("/", "!/")) and _is_regular_expression(pattern):
+        mend = "write the addresses, or @domain for all users of a domain"
+        raise AliasError(f"{pattern}: regular expressions, as in regexp_table(5), are not read here: {mend}")
     if split(pattern).domain:
         return domain_of(_checked(pattern))
     if not is_local_part(pattern):
         raise AliasError(f"{pattern} is neither an address nor a local part")
     return None
+
+
+def _is_regular_expression(pattern: str) -> bool:
+    """Whether this is one of Postfix's, between slashes with flags behind. X.400 puts `/S=Smith/` into a local part."""
+    is_enclosed = _BETWEEN_SLASHES.fullmatch(pattern) is not None
+    return is_enclosed and ("=" not in pattern or not _REGULAR.isdisjoint(pattern))
 
 
 def _checked(address: str) -> str:

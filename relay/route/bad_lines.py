@@ -7,6 +7,7 @@ go to somebody else). Its mail is deferred until the line is corrected.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from relay.mail.address import is_domain, normal_domain
 from relay.mail.reply import Refused
 
 log = structlog.get_logger()
+
+unsaid: ContextVar[bool] = ContextVar("unsaid", default=False)
+"""Whether lines are not named, because another process that reads the same file names them."""
 
 NAMED = 20  # lines of one file that the log names; of the others it gives the number
 
@@ -45,7 +49,9 @@ class BadLines:
         return domain in self.domains or "" in self.domains
 
     def report(self, source: str) -> None:
-        """Name the lines in the log."""
+        """Name the lines in the log, unless they are `unsaid`."""
+        if unsaid.get():
+            return
         for line in self.lines[:NAMED]:
             log.warning("table_line_bad", at=line.where, problem=line.problem, effect=line.effect)
         if len(self.lines) > NAMED:

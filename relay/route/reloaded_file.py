@@ -2,7 +2,7 @@
 
 Every process of the relay looks at its files at the start of each second, so that all processes see the same versions
 and agree on the last good one. A look costs one stat. A worker reads and parses in a thread, so that a table of a
-hundred thousand lines does not delay the sessions.
+hundred thousand lines does not delay the sessions. The supervisor logs what came of it, for all.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from relay.route.bad_lines import unsaid
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0  # seconds between two looks at a file
+_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which the other processes may not have
 SETTLED = 0.3  # seconds without a write before the file is read, so that an editor can finish
 
 
@@ -43,13 +46,19 @@ class ReloadedFile(Generic[T]):
         self._seen: tuple[int, int, int] | None = _identity(path.stat())
         self.value = self._read()
 
-    def changed(self) -> bool:
-        """Whether there is a version that was not read yet, and that nobody is writing any more."""
+    def changed(self, *, quiet: bool = False) -> bool:
+        """Whether there is a version that was not read yet, and that nobody is writing any more.
+
+        Args:
+            quiet: whether another process logs that the file is gone.
+        """
         try:
             stat = self.path.stat()
         except OSError as error:
             if self._seen is not None:
                 self._seen = None
+                if quiet and error.errno not in _OWN_TROUBLE:
+                    return False
                 log.error("file_gone", path=str(self.path), error=error.strerror, effect="the old content stays")
             return False
         if _identity(stat) == self._seen or 0 <= time.time() - stat.st_mtime < SETTLED:
@@ -57,14 +66,24 @@ class ReloadedFile(Generic[T]):
         self._seen = _identity(stat)
         return True
 
-    def reload(self) -> None:
-        """Read the file; where it cannot be used the old value stays."""
+    def reload(self, *, quiet: bool = False) -> None:
+        """Read the file; where it cannot be used the old value stays.
+
+        Args:
+            quiet: whether another process logs what came of it.
+        """
+        was_unsaid = unsaid.set(quiet)
         try:
             self.value = self._read()
         except (OSError, ValueError) as error:
-            log.error("file_not_reloaded", path=str(self.path), error=str(error), effect="the old content stays")
+            own_trouble = isinstance(error, OSError) and error.errno in _OWN_TROUBLE
+            if not quiet or own_trouble:
+                log.error("file_not_reloaded", path=str(self.path), error=str(error), effect="the old content stays")
         else:
-            log.info("file_reloaded", path=str(self.path))
+            if not quiet:
+                log.info("file_reloaded", path=str(self.path))
+        finally:
+            unsaid.reset(was_unsaid)
 
     def _read(self) -> T:
         if self.path.is_fifo():  # reading would wait for a writer, and block every reload and the end of the process
@@ -84,13 +103,17 @@ def look(files: Iterable[ReloadedFile[Any]]) -> None:
             file.reload()
 
 
-async def follow(files: Iterable[ReloadedFile[Any]]) -> None:
-    """Read the files that have changed, in another thread, at every look until cancelled."""
+async def follow(files: Iterable[ReloadedFile[Any]], *, quiet: bool = False) -> None:
+    """Read the files that have changed, in another thread, at every look until cancelled.
+
+    Args:
+        quiet: whether another process, which looks as well, logs what came of it.
+    """
     while True:
         await asyncio.sleep(next_look(time.time()))
         for file in files:
-            if file.changed():
-                await asyncio.to_thread(file.reload)
+            if file.changed(quiet=quiet):
+                await asyncio.to_thread(file.reload, quiet=quiet)
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int, int]:

@@ -21,18 +21,21 @@ from relay.sign.keys import PrivateKey, SigningKey
 from relay.sign.signing_table import AUTHORS_DOMAIN, Rule, matches
 
 
-def read_rules(folder: Path) -> list[Rule]:
-    """Reads the rules of the installation in a folder, in the order in which OpenDKIM tries them.
+def read_rules(place: Path) -> list[Rule]:
+    """Reads the rules of an installation, in the order in which OpenDKIM tries them.
+
+    Args:
+        place: a folder, or an opendkim.conf, see `opendkim.find`.
 
     Raises:
         OSError, ValueError: a table or key cannot be used; the text names file and line.
     """
-    installation = find(folder)
+    installation = find(place)
     key_table, signing_table = installation.key_table(), installation.signing_table()
     if key_table is None and signing_table is None:
         return list(_single_key(installation))
     if key_table is None or signing_table is None:
-        raise ValueError(f"{folder}: a KeyTable and a SigningTable belong together")
+        raise ValueError(f"{place}: a KeyTable and a SigningTable belong together")
     return list(_RuleReader(installation, key_table).rules(signing_table))
 
 
@@ -88,7 +91,7 @@ class _RuleReader:
                 octets = (self._base / private).read_bytes() if is_file else base64.b64decode(private, validate=True)
                 self._private_keys[private] = keys.parse(octets)
             except OSError as error:
-                raise ValueError(f"{where}: {error.strerror}") from None
+                raise ValueError(f"{where}: {error.strerror}{_mend(self._base / private)}") from None
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
         return SigningKey(domain, key.selector, self._private_keys[private])
@@ -97,19 +100,31 @@ class _RuleReader:
 def _single_key(installation: Installation) -> Iterator[Rule]:
     """The one key of a host without tables (Domain, Selector, KeyFile)."""
     selector, file = (installation.settings.get(name) for name in ("selector", "keyfile"))
-    domains = [domain_name(domain, f"{installation.folder}: Domain") for domain in installation.domains()]
+    domains = [domain_name(domain, f"{installation.place}: Domain") for domain in installation.domains()]
     if selector is None or file is None or not domains:
-        raise ValueError(f"{installation.folder}: no KeyTable and SigningTable, nor Domain, Selector and KeyFile")
+        raise ValueError(f"{installation.place}: no KeyTable and SigningTable, nor Domain, Selector and KeyFile")
     selector_label = domain_name(selector.value, selector.where)
+    path = installation.base / file.value
     try:
-        private = keys.read(installation.base / file.value)
+        private = keys.read(path)
     except ConfigError as error:
-        raise ValueError(f"{file.where}: {error}") from None
+        raise ValueError(f"{file.where}: {error}{_mend(path)}") from None
     for domain in domains:
         yield Rule(f"*@{domain}", (SigningKey(domain, selector_label, private),))
     if installation.is_on("subdomains"):
         for domain in sorted(domains, key=len, reverse=True):
             yield Rule(f"*@*.{domain}", (SigningKey(domain, selector_label, private),))
+
+
+def _mend(path: Path) -> str:
+    """What to do about a key that only OpenDKIM may read, as on Debian; empty for another one."""
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return f": let the user of the relay read it (setfacl -m u:USER:rX {path.parent} {path}), or copy it"
+    except OSError:
+        pass
+    return ""
 
 
 def _domains_with_files(path: str) -> Iterator[str]:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from relay.config.model import Config
 from relay.srs.address import DAY, Scheme
+
+SHORT = 16  # octets: what fewer hold can be found by trying; PostSRSd makes secrets of 24 characters
+
+
+def short_secrets(secrets: Sequence[bytes]) -> dict[int, int]:
+    """The octets of each secret that is too short, by its place in the file, from 1 on.
+
+    A secret that was taken over has to stay, because addresses of other hosts are made with it; so this is a warning.
+    """
+    return {place: len(secret) for place, secret in enumerate(secrets, 1) if len(secret) < SHORT}
 
 
 def read_secrets(path: Path) -> tuple[bytes, ...]:

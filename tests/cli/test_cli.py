@@ -31,7 +31,7 @@ def test_the_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     listed = done.stdout.partition("Commands:\n")[2].splitlines()
-    commands = ["demo", "init", "serve", "check", "explain", "queue", "keys", "dns", "srs"]
+    commands = ["demo", "init", "import", "serve", "check", "explain", "queue", "keys", "dns", "srs"]
     assert [line.split()[0] for line in listed] == commands
     assert not [line for line in listed if line.endswith("...")]
     assert done.stderr == "[]\n"
@@ -84,7 +84,8 @@ def test_a_bad_config_is_one_line_a_key() -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "srs-relay: RELAY_WORKERS: workers: must be a valid integer, unable to parse string as an integer",
-        "srs-relay: RELAY_LISTEN: listen: one at least is needed",
+        """srs-relay: RELAY_LISTEN: listen: one at least is needed; it is written """
+        """RELAY_LISTEN='[{"address": "0.0.0.0:25"}]'""",
         "srs-relay: RELAY_SRS: srs.domain: this key is required",
         "srs-relay: RELAY_SRS: srs.secrets_file: this key is required",
     ]

@@ -37,7 +37,7 @@ def test_each_shell_gets_a_script(shell: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("srs-relay ", {"demo", "init", "serve", "check", "explain", "queue", "keys", "dns", "srs"}),
+        ("srs-relay ", {"demo", "init", "import", "serve", "check", "explain", "queue", "keys", "dns", "srs"}),
         ("srs-relay queue ", {"list", "show", "retry", "hold", "release", "drop"}),
         ("srs-relay queue list --", {"--config", "--state", "--json", "--help"}),
         ("srs-relay keys new --alg", {"--algorithm"}),

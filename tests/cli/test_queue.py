@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pwd
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +142,71 @@ def test_show_why_gives_the_last_reply_the_next_try_and_the_address(world: World
     assert re.fullmatch(r"  given up \d{4}-.*", lines[4])
 
 
+def test_show_says_in_clear_only_where_there_was_a_connection(relay: RelayProcess) -> None:
+    name = send(relay, ALICE)
+    assert f"  at mx.mailbox.example [{MAILBOX}], no connection\n" in ok(relay, "show", "--why", name)
+
+
+def test_a_retry_by_hand_does_not_make_the_next_pause_longer(world: World) -> None:
+    relay = world.relay(aliases=ALIASES, queue={"retry_min": "10m", "retry_max": "5h"})
+    name = send(relay, ALICE)
+    for tries in range(2, 5):
+        assert ok(relay, "retry", name) == "1 delivery to be tried now\n"
+        wait_until(partial(relay.has_events, "deferred", tries), "another attempt in vain")
+        wait_until(lambda: relay.queue()[0]["state"] == "queued", "its record")
+        (row,) = relay.queue()
+        assert (row["attempts"], row["by_hand"]) == (tries, tries - 1)
+        assert 0.8 * 600 - 10 < row["next_attempt"] - time.time() < 1.2 * 600
+    assert [line["attempt"] for line in relay.events("attempt")] == [1, 2, 3, 4]
+
+
+def changes(relay: RelayProcess) -> list[tuple[str, str, int]]:
+    return [(line["action"], line["id"], line["deliveries"]) for line in relay.events("queue_changed")]
+
+
+def test_what_commands_do_is_in_the_log_of_the_relay(relay: RelayProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    name = send(relay, BOTH)
+    for command in ("hold", "release", "retry"):
+        ok(relay, command, name)
+    ok(relay, "hold", "--all")
+    wait_until(lambda: len(changes(relay)) == 4, "the lines in the log")
+    assert changes(relay) == [(deed, name, 2) for deed in ("hold", "release", "retry", "hold")]
+    account = pwd.getpwuid(os.getuid()).pw_name
+    for line in relay.events("queue_changed"):
+        assert (line["who"], line["account"], line["uid"], line["level"]) == ("anna", account, os.getuid(), "info")
+    relay.terminate()
+    ok(relay, "drop", f"{name}/1")
+    relay.start()
+    wait_until(lambda: len(changes(relay)) == 5, "what was done meanwhile")
+    assert relay.events("queue_changed")[-1]["n"] == 1
+    relay.terminate()
+    assert len(changes(relay)) == 5
+
+
+def test_dropping_everything_asks_first(relay: RelayProcess) -> None:
+    send(relay, BOTH)
+    done = relay.command("queue", "drop", "--all")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("srs-relay: drop --all would delete 2 deliveries, and tell nobody: add --yes to do it\n")
+    for answer, status, left in (("n\n", 1, 2), ("y\n", 0, 0)):
+        assert on_a_terminal(relay, answer, "queue", "drop", "--all") == status
+        assert len(relay.queue()) == left
+    assert ok(relay, "drop", "--all") == "0 deliveries dropped\n", "nothing to ask about"
+
+
+def on_a_terminal(relay: RelayProcess, answer: str, *arguments: str) -> int:
+    """Run a command with a terminal as its input, and type an answer; returns the exit status."""
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, answer.encode())
+        command = [sys.executable, "-m", "relay", *arguments, "--config", str(relay.config_file)]
+        return subprocess.run(command, stdin=theirs, capture_output=True, cwd=ROOT, timeout=60).returncode
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_retry_tries_now(world: World, relay: RelayProcess) -> None:
     first, second = send(relay, ALICE), send(relay, ALICE)
     sink = world.start(RecordingSink(MAILBOX, world.port))
@@ -172,7 +240,7 @@ def test_what_is_dropped_is_gone_and_nobody_is_told(relay: RelayProcess) -> None
     assert [(row["id"], row["n"]) for row in relay.queue()] == [(kept, 0), (dropped, 1)]
     assert json.loads(ok(relay, "drop", dropped, "--json")) == {"deliveries": 1}
     assert [row["id"] for row in relay.queue()] == [kept]
-    assert ok(relay, "drop", "--all") == "1 delivery dropped\n"
+    assert ok(relay, "drop", "--all", "--yes") == "1 delivery dropped\n"
     assert relay.queue() == []
     assert not relay.events("bounced")
 
@@ -188,12 +256,15 @@ def test_a_dead_letter_is_listed_and_may_be_brought_back(world: World, relay: Re
     relay.wait_for_empty_queue()
 
 
+ABSENT = r"srs-relay: 3F2KQ0Z81TWH: not in the queue; see `srs-relay queue list`"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [
-        (("show", "3F2KQ0Z81TWH"), 1, r"srs-relay: 3F2KQ0Z81TWH: not in the queue"),
-        (("drop", "3F2KQ0Z81TWH"), 1, r"srs-relay: 3F2KQ0Z81TWH: no delivery in a state for that; .*"),
-        (("hold", "3F2KQ0Z81TWH", "--json"), 1, r"srs-relay: 3F2KQ0Z81TWH: no delivery in a state for that; .*"),
+        (("show", "3F2KQ0Z81TWH"), 1, ABSENT),
+        (("drop", "3F2KQ0Z81TWH"), 1, ABSENT),
+        (("hold", "3F2KQ0Z81TWH", "--json"), 1, ABSENT),
         (("show", "3F2KQ0Z81TWH/99999999999999999999"), 2, r"srs-relay queue show: .*is not a queue id.*"),
         (("show", "3F2KQ0Z81TWH/²"), 2, r"srs-relay queue show: .*is not a queue id.*"),
         (("show", "I-am-no-id"), 2, r"srs-relay queue show: .*'I-am-no-id' is not a queue id.*"),
@@ -230,7 +301,10 @@ def test_an_id_that_is_not_there_does_not_keep_the_others_back(relay: RelayProce
     name = send(relay, ALICE)
     done = relay.command("queue", "hold", name, "3F2KQ0Z81TWH")
     assert (done.returncode, done.stdout) == (1, "1 delivery held\n")
-    assert done.stderr.startswith("srs-relay: 3F2KQ0Z81TWH: ")
+    assert re.fullmatch(ABSENT + "\n", done.stderr)
+    done = relay.command("queue", "hold", name)
+    assert (done.returncode, done.stdout) == (1, "0 deliveries held\n")
+    assert done.stderr == f"srs-relay: {name}: no delivery in a state for that; see `srs-relay queue list`\n"
 
 
 async def put(relay: RelayProcess, count: int) -> None:
@@ -262,7 +336,7 @@ def test_a_long_list_is_written_while_it_is_read(offline: RelayProcess) -> None:
         assert process.stdout is not None and process.stderr is not None
         first = process.stdout.readline()
         assert first.startswith('[{"id": ')
-        assert ok(offline, "drop", "--all") == f"{3 * admin.PAGE} deliveries dropped\n"
+        assert ok(offline, "drop", "--all", "--yes") == f"{3 * admin.PAGE} deliveries dropped\n"
         rows = json.loads(first + process.stdout.read())
         assert process.stderr.read() == ""
     assert process.returncode == 0

@@ -87,6 +87,16 @@ def test_without_a_postmaster_it_names_the_rule_that_is_not_met(relay: RelayProc
     assert "RFC 5321 section 4.5.1" in warning["problem"] and "routes.postmaster" in warning["mend"]
 
 
+def test_short_secrets_are_named_and_used(relay: RelayProcess) -> None:
+    (relay.folder / "srs.secret").write_text("abc\nSixteen octets !\n")
+    relay.start()
+    (warning,) = relay.events("srs_secret_short")
+    assert relay.terminate() == 0
+    assert (warning["number"], warning["octets"], warning["level"]) == (1, 3, "warning")
+    assert warning["file"] == f"{relay.folder}/srs.secret" and "openssl rand -base64 24" in warning["mend"]
+    assert "abc" not in relay.log_text
+
+
 def test_as_root_it_says_what_to_do(relay: RelayProcess) -> None:
     relay.start()
     warnings = relay.events("running_as_root")

@@ -27,6 +27,7 @@ def config(tmp_path: Path, secrets: Path) -> Path:
     file = tmp_path / "relay.toml"
     file.write_text(
         f"""
+        hostname = "mx.fwd.example"
         [[listen]]
         address = "127.0.0.1:2525"
         [srs]
@@ -108,13 +109,23 @@ def test_a_stored_sender_is_shown_by_its_id(secrets: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out) == {"address": token, "token": "7k2m"}
 
 
+def test_of_a_long_sender_it_says_that_serve_stores_it(secrets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = ["srs", "forward", "x" * 50 + "@otherdomain.com", "--domain", "example.com", "--secrets-file", str(secrets)]
+    assert run(long) == 0
+    output = capsys.readouterr()
+    assert "64 octets" in output.out and "serve stores this sender" in output.out and output.err == ""
+    assert "SRS0=HHHH=TT==ID@example.com" in output.out
+    assert run([*long, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["result"], said["stored"]) == (None, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
         (["reverse", "SRS0=FAKE=AA=b.com=a@example.com"], 1, "forged"),
         (["reverse", "a@example.com"], 1, "not an SRS address"),
         (["forward", "nobody", "--domain", "example.com"], 1, "not a valid address"),
-        (["forward", "x" * 50 + "@otherdomain.com", "--domain", "example.com"], 1, "64 octets"),
         (["forward", "a@b.com", "--domain", "not a domain"], 2, "not a domain name"),
         (["forward", "a@b.com", "--separator", "x"], 2, "separator"),
         (["forward", "a@b.com", "--hash-length", "3"], 2, "hash-length"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,38 @@ def test_every_mistake_is_named_at_once(folder: Path) -> None:
 
 def test_a_file_that_is_no_toml_is_refused_with_its_line(folder: Path) -> None:
     assert "line 2" in refusal(folder, 'hostname = "a"\nlisten = ?\n')
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_its_mend(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, **_: str) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(ConfigError, match=r"relay\.toml: Permission denied: run the command as the user of the relay"):
+        load(folder / "relay.toml", {})
+
+
+def test_a_file_in_another_encoding_is_refused_with_its_line(folder: Path) -> None:
+    (folder / "relay.toml").write_bytes(b"# ours\n# f\xfcr uns\n")
+    with pytest.raises(ConfigError, match=r"relay\.toml: line 2: not UTF-8"):
+        load(folder / "relay.toml", {})
+
+
+@pytest.mark.parametrize("name", ["localhost", "mx", "localhost.localdomain", "mx.localhost", "192.0.2.1", ""])
+def test_a_host_name_that_nobody_can_look_up_is_refused(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend = 'is not a full name that other hosts can look up, like "mx.fwd.example"'
+    assert f"hostname: {name!r} {mend}" in refusal(folder, MINIMAL.replace("mx.fwd.example", name, 1))
+    assert f"RELAY_HOSTNAME: hostname: {name!r} {mend}" in refusal(folder, MINIMAL, {"RELAY_HOSTNAME": name})
+    monkeypatch.setattr(socket, "getfqdn", lambda: name)
+    said = refusal(folder, MINIMAL.replace("hostname", "# hostname", 1))
+    assert "relay.toml: hostname: this key is required" in said and f"{name!r} {mend}" in said
+
+
+def test_the_full_name_of_the_system_is_a_host_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "MX.fwd.example")
+    assert loaded(folder, MINIMAL.replace("hostname", "# hostname", 1)).hostname == "mx.fwd.example"
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -72,10 +72,20 @@ def test_an_srs_setting_that_other_hosts_could_not_read_is_refused(folder: Path,
     assert said in refusal(folder, text)
 
 
+def test_a_message_of_the_largest_size_has_to_fit_into_memory(folder: Path) -> None:
+    said = "limits.message_memory has no room for one message of receive.max_message_size"
+    assert said in refusal(folder, MINIMAL + "limits = {message_memory = '40MB'}")
+    smaller = "limits = {message_memory = '40MB'}\nreceive = {max_message_size = '40MB'}"
+    assert loaded(folder, MINIMAL + smaller).receive.max_message_size == 40_000_000
+    assert loaded(folder, MINIMAL).receive.max_message_size == 50_000_000
+
+
 def test_the_day_of_a_new_hash_is_one_of_utc(folder: Path) -> None:
     for day in ("2026-12-01", "2026-12-01T00:00:00Z", "2026-12-01T01:00:00+01:00", '"2026-12-01"'):
         srs = f'srs = {{domain = "a.example", secrets_file = "srs.secret", hash = "framed", framed_since = {day}}}\n'
-        scheme = scheme_from_config(loaded(folder, f'listen = [{{address = "127.0.0.1:25"}}]\n{srs}'))
+        scheme = scheme_from_config(
+            loaded(folder, f'hostname = "a.example"\nlisten = [{{address = "127.0.0.1:25"}}]\n{srs}')
+        )
         assert scheme.framed and scheme.framed_since == 20788
 
 

@@ -152,3 +152,19 @@ def test_internal_hosts_are_trusted_and_the_ignore_list_is_not(tmp_path: Path) -
         f"InternalHosts 192.0.2.1, ::1\nExternalIgnoreList refile:{tmp_path}/conf\n"
     )
     assert [str(one) for one in find(tmp_path).internal_hosts().networks] == ["192.0.2.1/32", "::1/128"]
+
+
+def test_the_file_trusts_whom_it_names_and_no_file_of_the_usual_name(tmp_path: Path) -> None:
+    (tmp_path / "TrustedHosts").write_text("192.0.2.0/24\n")
+    conf = tmp_path / "opendkim.conf"
+    conf.write_text("Domain example.org\nSelector mail\nKeyFile key.pem\n")
+    assert trusted(conf) == set()
+    conf.write_text(conf.read_text() + "InternalHosts 198.51.100.0/24\n")
+    assert trusted(conf) == {"198.51.100.7"}
+    assert find(conf).key_files() == [tmp_path / "key.pem"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("gone.conf", "no such file"), ("gone", "no such folder")])
+def test_what_is_not_there_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: {said}"):
+        find(tmp_path / name)

@@ -33,7 +33,7 @@ def test_tables_may_stand_alone_or_beside_listeners(folder: Path) -> None:
 def test_without_both_a_listener_is_asked_for(folder: Path) -> None:
     for text in (ALONE, ALONE + "listen = []", ALONE + "tables = []", ALONE + "listen = []\ntables = []"):
         [line] = refusal(folder, text).splitlines()
-        assert line.endswith(": listen: one at least is needed")
+        assert line.endswith(": listen: one at least is needed: a table that begins with the line [[listen]]")
 
 
 def test_the_environment_has_tables_as_json(folder: Path) -> None:

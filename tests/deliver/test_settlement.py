@@ -368,6 +368,25 @@ def test_deliveries_of_a_damaged_message_become_dead_letters_that_say_what_is_wr
         assert (values["last"]["status"], values["last"]["text"]) == ("5.3.0", "message damaged: its hash is wrong")
 
 
+def test_an_attempt_by_hand_leaves_the_next_pause_as_it_was() -> None:
+    now = ARRIVED + 60
+
+    def next_attempt(attempts: int, by_hand: int) -> float:
+        one = replace(delivery(attempts=attempts), by_hand=by_hand)
+        ((_, update),) = settled(Result(one, DEFERRED), now=now).change.updated
+        assert update["attempts"] == attempts + 1
+        return update["next_attempt"]
+
+    assert next_attempt(3, 1) == next_attempt(2, 0) == now + 400.0
+    assert next_attempt(3, 3) == next_attempt(0, 0) == now + 100.0
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_of_a_host_that_did_not_answer_it_is_recorded_who_says_so(remote: bool) -> None:
+    outcome = Outcome("deferred", 451, "4.4.1", "no answer", "mx.d.test", "192.0.2.1", remote=remote)
+    assert recorded(outcome, 12.5)["connected"] is remote
+
+
 def test_the_last_outcome_is_recorded_as_the_queue_commands_show_it() -> None:
     assert recorded(DELIVERED, 12.5) == {
         "at": 12.5,

@@ -23,9 +23,10 @@ def blocks(page: str, *headings: str) -> list[str]:
     return _blocks(re.split(r"\n#+ ", text)[0])
 
 
-def all_blocks(page: str) -> list[str]:
-    """The indented blocks of a whole page."""
-    return _blocks((DOCS / page).read_text(encoding="utf-8"))
+def all_blocks(page: str, before: str = "") -> list[str]:
+    """The indented blocks of a page: of all of it, or of what stands before a section."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return _blocks(text.partition(f"\n## {before}\n")[0] if before else text)
 
 
 def _blocks(text: str) -> list[str]:

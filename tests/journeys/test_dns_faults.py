@@ -110,6 +110,10 @@ def test_a_signature_of_the_authors_organization_without_a_key_is_waited_for(hou
     assert f"{KEY}.{fault}.bank.example" in answer.text and "bank.example, whose policy is reject" in answer.text
     logged = [one for one in house.relay.log if (one["event"], one.get("author")) == ("authenticated", "bank.example")]
     assert f"{KEY}.{fault}.bank.example" in logged[-1]["problem"], "its postmaster, and ours, can see which name it is"
+    resolver = house.world.nameserver().rpartition(":")[0]
+    assert not re.search(rf"{re.escape(resolver)}\b", answer.text), "which resolver it was is for our log alone"
+    failed = [one for one in house.relay.events("dns_failed") if one["name"] == f"{KEY}.{fault}.bank.example"]
+    assert failed and failed[0]["type"] == "TXT" and failed[0]["servers"][0].startswith(f"{resolver}: ")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

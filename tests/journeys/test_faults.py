@@ -120,7 +120,7 @@ def test_room_that_the_queue_has_inside_its_file_is_room(world: World) -> None:
     assert len(acknowledged) > 50
     assert (refusal.code, refusal.text) == (452, "Insufficient system storage, try again later")
     assert [line["enough"] for line in relay.events("disk_space")][-1:] == [False]
-    assert relay.command("queue", "drop", "--all").returncode == 0
+    assert relay.command("queue", "drop", "--all", "--yes").returncode == 0
     wait_until(lambda: send(relay, 3000, 200_000).code == 250, "mail to be taken again", 10)
     again, refusal = fill(relay, 200_000)
     # Of the room that the first ones took, the write-ahead log had nothing to a third, as it happened.

@@ -6,10 +6,12 @@ written before come home, and forged ones are refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from relay.cli.import_ import READERS
 from tests.journeys.moving import OTHER, PAGE, Host
 from tests.journeys.page import all_blocks, blocks, file_of
 from tests.journeys.world import World
@@ -160,4 +162,10 @@ def test_the_relay_takes_the_place_of_the_mx_and_gives_it_back(checks: Checks) -
 def test_the_page_has_no_blocks_but_those_that_are_followed() -> None:
     sections = [(TABLES, DO), (TABLES, SEE), (TABLES, BACK), (TABLES, OTHERS)]
     sections += [(step, part) for step in (RELAYHOST, MX) for part in (DO, SEE, BACK)]
-    assert [block for section in sections for block in blocks(PAGE, *section)] == all_blocks(PAGE) != []
+    steps = all_blocks(PAGE, before="Importing what you have")
+    assert [block for section in sections for block in blocks(PAGE, *section)] == steps != []
+
+
+def test_the_page_names_every_import_there_is() -> None:
+    commands = "".join(block for block in all_blocks(PAGE) if "srs-relay import" in block)
+    assert set(re.findall(r"srs-relay import (\S+) \S+", commands)) == set(READERS)

@@ -257,7 +257,9 @@ def test_a_connection_that_is_kept_open_is_closed_by_a_reload_and_the_next_one_h
 
 def test_a_reload_neither_begins_nor_ends_a_queue(tables: Tables) -> None:
     text = tables.relay.config_file.read_text()
-    tables.relay.config_file.write_text(f'"listen" = [{{"address" = "127.0.0.1:{free_port()}"}}]\n' + text)
+    tables.relay.config_file.write_text(
+        f'hostname = "mail.fwd.example"\nlisten = [{{address = "127.0.0.1:{free_port()}"}}]\n{text}'
+    )
     os.kill(tables.relay.pid, signal.SIGHUP)
     [failed] = wait_until(lambda: tables.relay.events("reload_failed"), "the refusal")
     assert "needs a restart" in failed["problem"]

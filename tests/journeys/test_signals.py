@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -185,13 +187,34 @@ def test_a_second_relay_on_the_same_queue_is_refused_and_takes_no_client_away(wo
     relay = world.relay(aliases=ALIASES)
     visitors = Visitors(relay)
     command = [sys.executable, "-m", "relay", "serve", "--config", str(relay.config_file)]
+    started = time.monotonic()
     with visitors.coming():
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert time.monotonic() - started < 10, "it is said at once"
+        wait_until(lambda: visitors.greeted > 50, "more visitors")
     assert done.returncode == 1
     lock = relay.folder / "queue.db.lock"
-    assert done.stderr == f"srs-relay: {lock}: the queue is in use by another srs-relay\n"
-    assert visitors.greeted > 50
+    holder = f"srs-relay: {lock}: the queue is in use by the srs-relay with process id {relay.pid}, since "
+    assert done.stderr.startswith(holder) and done.stderr.count("\n") == 1
     assert visitors.problems == []
+
+
+def test_a_relay_that_is_started_while_another_one_stops_waits_for_it(world: World) -> None:
+    relay = world.relay(aliases=ALIASES)
+    command = [sys.executable, "-m", "relay", "serve", "--config", str(relay.config_file)]
+    with in_data(relay):
+        os.kill(relay.pid, signal.SIGTERM)
+        wait_until(lambda: relay.events("stopping"), "the beginning of the end")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as second:
+            assert second.stdout is not None
+            events: list[dict[str, Any]] = []
+            while not events or events[-1]["event"] != "ready":
+                events.append(json.loads(second.stdout.readline()))
+            second.terminate()
+            second.stdout.read()
+    (waited,) = [event for event in events if event["event"] == "waiting_for_queue"]
+    assert relay.pid in waited["processes"]
+    assert relay.events("stopped")
 
 
 def test_mail_that_waits_goes_where_the_routes_of_today_lead(world: World) -> None:

@@ -66,8 +66,10 @@ def test_all_workers_agree_on_the_last_good_table(relay: RelayProcess, table: st
     good = path.read_text() + path.read_text().replace("alice", "nina").replace("bob", "nina")
     for text, event in ((good, "file_reloaded"), (BROKEN, "file_not_reloaded")):
         replace(path, text)
-        wait_until(partial(relay.has_events, event, 3), "two workers and their parent")
+        wait_until(partial(relay.has_events, event, 1), "the supervisor's word on it")
+        wait_until(lambda: codes(relay, newcomer) == {250}, "the new user at every worker")
     assert codes(relay, newcomer) == codes(relay, recipient) == {250}
+    assert len(relay.events("file_reloaded")) == len(relay.events("file_not_reloaded")) == 1
     for worker in relay.workers():
         started = len(relay.events("worker_started"))
         relay.kill_worker(worker)
@@ -110,7 +112,8 @@ def test_one_bad_line_never_costs_the_table(world: World, when: str) -> None:
         aside.write_bytes(table)
         os.utime(aside, (1, 1))
         aside.replace(path)
-        wait_until(lambda: len(relay.events("file_reloaded")) == 3, "two workers and their parent")
+        wait_until(lambda: codes(relay, "half@fwd.example") == {250}, "the new table at every worker")
+        assert len(relay.events("file_reloaded")) == 1
     accepted, later, unknown = (250, "2.1.5"), (451, "4.3.5"), (550, "5.1.1")
     assert heard(relay, ALICE, "half@fwd.example", "named@catch.example", "x@fwd.example") == {
         ALICE: accepted,

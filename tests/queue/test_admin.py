@@ -129,9 +129,49 @@ async def test_nobody_is_told_of_what_is_dropped_during_an_attempt(store: Store,
     assert await sizes(queue) == {"message": 0, "chunk": 0, "delivery": 0}
 
 
-@pytest.mark.parametrize(
-    "given", ["", "3F2KQ0Z81TW", "3F2KQ0Z81TWH/", "3F2KQ0Z81TWH/x", "3F2KQ0Z81TWH/1/2", "ILOU00000000"]
-)
-def test_what_is_no_queue_id_is_refused(given: str) -> None:
-    with pytest.raises(ValueError, match="is not a queue id"):
-        Selector.parse(given)
+async def deferred(store: Store, attempts: int, now: float, until: float) -> None:
+    """Let an attempt at all that is due fail."""
+    for delivery in await leased(store, now):
+        await store.apply(
+            Change(updated=[(delivery.key, {"attempts": attempts, "state": "queued", "next_attempt": until})])
+        )
+
+
+async def counts(queue: Database) -> list[tuple[int, int]]:
+    return [(row["attempts"], row["by_hand"]) async for row in admin.rows(queue)]
+
+
+async def test_an_attempt_by_hand_is_told_apart_once(store: Store, queue: Database) -> None:
+    change = arrival()
+    await store.apply(change)
+    assert await admin.retry(queue, chosen(change), 1000.0, 100.0) == 1
+    assert await counts(queue) == [(0, 0)], "the first attempt comes anyway"
+    await deferred(store, 3, 1000.0, 5000.0)
+    for now in (2000.0, 2000.0, 2001.0):
+        assert await admin.retry(queue, chosen(change), now, 100.0) == 1
+    assert await counts(queue) == [(3, 1)]
+    await deferred(store, 4, 2001.0, 5000.0)
+    assert await admin.retry(queue, chosen(change), 6000.0, 100.0) == 1
+    assert await counts(queue) == [(4, 1)], "it was due"
+    assert [d.by_hand for d in await leased(store, 6000.0)] == [1]
+
+
+async def test_a_dead_letter_that_is_retried_counts_as_by_hand(store: Store, queue: Database) -> None:
+    change = arrival()
+    await store.apply(change)
+    await deferred(store, 5, 1000.0, 1000.0)
+    await bury(store, 2000.0)
+    for now in (2500.0, 2600.0):
+        assert await admin.retry(queue, chosen(change), now, 100.0) == 1
+    (only,) = await counts(queue)
+    assert only[1] == 1
+
+
+async def test_how_much_there_is(store: Store, queue: Database) -> None:
+    change = arrival(recipients=2)
+    assert await admin.count(queue) == 0
+    await store.apply(change)
+    assert await admin.count(queue) == 2
+    (selector,) = chosen(change, 1)
+    assert await admin.present(queue, selector)
+    assert not await admin.present(queue, Selector(selector.message_id, 2))

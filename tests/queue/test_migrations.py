@@ -1,6 +1,6 @@
 """A queue of an earlier release is migrated once, whole or not at all, and never backwards.
 
-No release has changed the schema yet, so the steps are those of `tests.queue.migrating`.
+The steps here are those of `tests.queue.migrating`; `test_published.py` takes the steps of releases.
 """
 
 from __future__ import annotations

@@ -39,6 +39,13 @@ async def live(observer: Database) -> list[str]:
     return await observer.read(live_workers)
 
 
+async def wait_for_nobody(observer: Database) -> None:
+    """The server notices the end of a connection in its own time."""
+    async with asyncio.timeout(10):
+        while await live(observer):
+            await asyncio.sleep(0.02)
+
+
 async def test_a_worker_is_seen_until_it_closes(url: str, observer: Database) -> None:
     assert await live(observer) == []
     worker = await connect(url, owner="mx1/aa")
@@ -49,7 +56,7 @@ async def test_a_worker_is_seen_until_it_closes(url: str, observer: Database) ->
     assert await live(observer) == ["mx1/aa"]
     assert await observer.read(partial(without_lock, ["mx1/aa", "mx1/bb"])) == ["mx1/bb"]
     await store.close()
-    assert await live(observer) == []
+    await wait_for_nobody(observer)
     assert await observer.read(partial(without_lock, ["mx1/aa"])) == ["mx1/aa"]
 
 
@@ -93,11 +100,32 @@ async def test_a_lost_lock_is_taken_again_and_the_loss_is_logged_once(
         await asyncio.sleep(0.3)
         with pytest.raises(QueueUnavailable, match="away"):
             await worker.shown()
-        assert await live(observer) == []
+        await wait_for_nobody(observer)
         away.clear()
         async with asyncio.timeout(10):
             while not await live(observer):
                 await asyncio.sleep(0.02)
     assert [(line["event"], line["problem"]) for line in lines] == [("worker_not_seen", "PostgreSQL: away")]
     await worker.close()
-    assert await live(observer) == []
+    await wait_for_nobody(observer)
+
+
+async def test_of_all_workers_one_claims_a_task_and_another_one_after_its_end(url: str, observer: Database) -> None:
+    first, second = await connect(url, owner="mx1/aa"), await connect(url, owner="mx2/bb")
+    stores = Store(first, "mx1/aa"), Store(second, "mx2/bb")
+    assert [await store.claims("way-home") for store in stores] == [True, False]
+    assert await stores[0].claims("way-home"), "it goes on with what it has claimed"
+    assert await stores[1].claims("something else")
+    assert not await Store(observer, "none").claims("way-home"), "a command is no worker"
+    assert await live(observer) == ["a worker at 127.0.0.1"], "a claim is no further worker"
+    await stores[0].close()
+    async with asyncio.timeout(10):  # the server notices the end of a connection in its own time
+        while not await stores[1].claims("way-home"):
+            await asyncio.sleep(0.02)
+    await stores[1].close()
+
+
+async def test_claims_at_the_same_time_do_not_disturb_each_other(url: str, observer: Database) -> None:
+    store = Store(await connect(url, owner="mx1/aa"), "mx1/aa")
+    assert all(await asyncio.gather(*(store.claims("way-home") for _ in range(20))))
+    await store.close()

@@ -278,3 +278,7 @@ async def test_a_queue_that_was_killed_is_whole(url: str, path: Path) -> None:
     left = await connect(f"sqlite:///{crashed}", create=False)
     assert (await sizes(left))["message"] == 20
     await left.close()
+
+
+async def test_the_one_host_of_a_queue_file_does_every_task(store: Store) -> None:
+    assert await store.claims("way-home")

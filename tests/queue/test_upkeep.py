@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import pytest
 from structlog.testing import capture_logs
 
 from relay.config.sections import QueueSection
-from relay.queue import leases, upkeep
+from relay.mail.queue_id import id_text
+from relay.queue import admin, leases, upkeep
+from relay.queue.admin import Selector
+from relay.queue.audit import Author
 from relay.queue.connect import connect
-from relay.queue.database import QueueUnavailable
+from relay.queue.database import Database, QueueUnavailable
 from relay.queue.dead_letters import OVERHEAD
 from relay.queue.store import Store
 from relay.queue.upkeep import Upkeep
@@ -28,6 +33,7 @@ DAY = 86400.0
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "TIDY_EVERY", 0.05)
     monkeypatch.setattr(upkeep, "FREE_EVERY", 0.05)
+    monkeypatch.setattr(upkeep, "AUDIT_EVERY", 0.05)
     monkeypatch.setattr(leases, "GRACE", 0.05)
 
 
@@ -101,6 +107,25 @@ async def test_it_goes_on_after_errors(store: Store, monkeypatch: pytest.MonkeyP
             await until(lambda: len(swept) > 1)
     assert [line["event"] for line in lines] == ["queue_unavailable", "upkeep_failed"]
     assert lines[0]["problem"] == "disk is full"
+
+
+async def test_what_commands_did_is_logged_once_and_by_name(store: Store, queue: Database) -> None:
+    change = arrival(recipients=2)
+    await store.apply(change)
+    name = id_text(change.arrived[0].id)
+    with capture_logs() as lines:
+        await admin.hold(queue, [Selector.parse(f"{name}/1")], Author("anna", "srs-relay", 2525, socket.gethostname()))
+        await admin.drop(queue, [], Author("root", None, 0, "elsewhere"))
+        async with running(store):
+            await until(lambda: len(lines) == 2)
+    hold, drop = lines
+    assert (hold["event"], hold["action"], hold["id"], hold["deliveries"], hold["n"]) == (
+        *("queue_changed", "hold", name, 1, 1),
+    )
+    assert (hold["who"], hold["account"], hold["uid"], hold["at_host"]) == ("anna", "srs-relay", 2525, None)
+    assert abs(datetime.fromisoformat(hold["at"]).timestamp() - time.time()) < 60
+    assert (drop["action"], drop["who"], drop["account"], drop["at_host"]) == ("drop", "root", None, "elsewhere")
+    assert (drop["deliveries"], drop["n"]) == (2, None)
 
 
 @needs("postgres")

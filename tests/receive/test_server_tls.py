@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.config.sections import TlsSection
 from relay.receive.server_tls import ServerTls
@@ -58,6 +59,21 @@ def test_a_broken_certificate_keeps_the_old_one(files: TlsSection, tmp_path: Pat
     assert shown_by(tls.context()) == first
     write_certificate(tmp_path, "second")
     assert shown_by(tls.context()) == der(files) != first
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_becomes_of_it_is_logged_once_and_by_one_process(files: TlsSection, tmp_path: Path, quiet: bool) -> None:
+    tls = ServerTls(files)
+    tls.quiet = quiet
+    with capture_logs() as lines:
+        files.certificate.unlink()
+        for _ in range(3):
+            tls.context()
+        write_certificate(tmp_path, "second")
+        for _ in range(3):
+            tls.context()
+    said = ["tls_certificate_not_reloaded", "tls_certificate_reloaded"]
+    assert [line["event"] for line in lines] == ([] if quiet else said)
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("nothing")])

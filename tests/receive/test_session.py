@@ -16,7 +16,7 @@ async def test_ehlo_offers_what_the_relay_does(door: Callable[..., Door]) -> Non
     talk = await door().client(greet=False)
     await talk.reply()
     offers = (await talk.says("EHLO client.test\r\n")).replace("250-", "").replace("250 ", "").split("\r\n")
-    assert {"PIPELINING", "SIZE 25000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"} <= set(offers)
+    assert {"PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"} <= set(offers)
     assert "STARTTLS" not in offers
 
 

@@ -54,6 +54,14 @@ BAD_LINES = [
     ('"bad@x.example d@y.example', '"bad@x.example is neither an address nor a local part', BAD, BAD),
     ("bad\x00@x.example d@y.example", "bad\x00@x.example: the local part is malformed", BAD, BAD),
     # nor the domain
+    (
+        "/^bad.*/ d@y.example",
+        "/^bad.*/: regular expressions, as in regexp_table(5), are not read here: write",
+        BAD,
+        BAD,
+    ),
+    (r"/^bad@x\.example$/i d@y.example", r"/^bad@x\.example$/i: regular expressions", BAD, BAD),
+    ("!/bad@x.example/ d@y.example", "!/bad@x.example/: regular expressions", BAD, BAD),
     ("@x..example d@y.example", "@x..example is not @ and a domain", BAD, BAD),
     ("bad@x\udce4.example d@y.example", r"bad@x\xe4.example: not UTF-8", BAD, BAD),
     ("ba(d d@y.example", "ba(d is neither an address nor a local part", BAD, BAD),
@@ -149,6 +157,15 @@ def test_what_is_no_entry_may_say_anything_in_any_encoding() -> None:
     table = parse_virtual("# B\udcfcro\nx.example B\udcfcro (home)\na@x.example b@y.example\n", "aliases", LOCAL)
     assert table.bad.lines == ()
     assert table.expand("a@x.example") == ("b@y.example",)
+
+
+@pytest.mark.parametrize("local", ["/G=Joe/S=Smith/", "/home/joe/"])
+def test_an_address_with_slashes_is_no_regular_expression(local: str) -> None:
+    """Gateways to X.400 have such addresses."""
+    table = parse_virtual(f"{local}@x.example a@y.example\n/G=Ann/S=Smith/ b@y.example\n", "aliases", LOCAL)
+    assert table.bad.lines == ()
+    assert table.expand(f"{local}@x.example") == ("a@y.example",)
+    assert table.expand("/G=Ann/S=Smith/@local.example") == ("b@y.example",)
 
 
 def test_a_file_that_is_no_table_at_all_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from relay.route.bad_lines import BadLine, BadLines
 from relay.route.reloaded_file import LOOK_EVERY, ReloadedFile, follow, look, next_look
 from tests.peers import wait_for
 
@@ -92,6 +94,34 @@ def test_a_broken_file_keeps_the_old_table_and_is_reported_once(path: Path) -> N
     write(path, "three")
     looked(table)
     assert table.value == ["three"]
+
+
+async def test_a_worker_that_follows_a_file_leaves_the_log_to_its_supervisor(path: Path) -> None:
+    table = ReloadedFile(path, lambda text, source: BadLines([BadLine(source, text, "none")]).report(source))
+    with capture_logs() as logs:
+        for text in ("two", "three"):
+            write(path, text)
+            assert table.changed(quiet=True)
+            await asyncio.to_thread(table.reload, quiet=True)
+        path.unlink()
+        assert not table.changed(quiet=True)
+    assert logs == []
+    write(path, "four")
+    assert [entry["event"] for entry in looked(table)] == ["table_line_bad", "file_reloaded"]
+
+
+def test_trouble_that_only_one_process_has_is_logged_by_it(path: Path) -> None:
+    def parse(text: str, source: str) -> str:
+        if text == "two":
+            raise OSError(errno.EMFILE, "Too many open files", source)
+        return text
+
+    table = ReloadedFile(path, parse)
+    write(path, "two")
+    with capture_logs() as logs:
+        assert table.changed(quiet=True)
+        table.reload(quiet=True)
+    assert [entry["event"] for entry in logs] == ["file_not_reloaded"]
 
 
 def test_octets_that_are_no_utf8_are_for_the_table_to_judge(path: Path) -> None:

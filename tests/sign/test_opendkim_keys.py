@@ -6,6 +6,7 @@ import base64
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,72 @@ def test_one_key_without_tables(folder: Path) -> None:
     (folder / "opendkim.conf").write_text(conf)
     assert chosen(folder, "x@example.org") == chosen(folder, "x@deep.sub.example.org") == ["mail example.org"]
     assert chosen(folder, "x@other.example") == []
+
+
+PACKAGED = Path("/etc/opendkim.conf")
+
+
+@needs("opendkim")
+@pytest.mark.parametrize("subdomains", [False, True])
+@pytest.mark.parametrize("named", ["file", "folder of the keys"])
+def test_the_file_of_the_package_with_its_one_key_signs_as_opendkim_does(
+    folder: Path, subdomains: bool, named: str
+) -> None:
+    """The lines that are commented out there, without the `#`."""
+    keys = folder / "dkimkeys"
+    keys.mkdir()
+    (keys / "example.private").write_bytes(corpus.RSA_PEM)
+    conf = PACKAGED.read_text()
+    for line in ("Domain\t\t\texample.com", "Selector\t\t2020", "KeyFile\t\t/etc/dkimkeys/example.private"):
+        assert f"\n#{line}\n" in conf
+        conf = conf.replace(f"#{line}", line.replace("/etc/dkimkeys", str(keys)))
+    if subdomains:
+        conf = conf.replace("#SubDomains\t\tno", "SubDomains\tyes")
+    (folder / "opendkim.conf").write_text(conf)
+    place = folder / "opendkim.conf" if named == "file" else keys
+    authors = ["x@example.com", "x@sub.example.com", "x@notexample.com", "x@other.example"]
+    ours = {author: chosen(place, author) for author in authors}
+    assert ours["x@example.com"] == ["2020 example.com"]
+    own_settings = ("UserID", "UMask", "Socket", "PidFile")
+    lines = [line for line in conf.splitlines() if not line.startswith(own_settings)]
+    (folder / "opendkim.conf").write_text("\n".join(lines) + "\n")
+    assert ours == {author: opendkim_signs(folder, author) for author in authors}
+
+
+def test_the_file_itself_names_tables_and_nothing_else_is_searched(folder: Path) -> None:
+    conf = folder / "opendkim.conf"
+    write(folder, "*@a.example own\n", KEYS, PATTERNS)
+    assert chosen(conf, "x@a.example") == ["s-own a.example"]
+    conf.write_text("Syslog yes\n")
+    said = rf"{conf}: no KeyTable and SigningTable, nor Domain, Selector and KeyFile"
+    with pytest.raises(ValueError, match=said):
+        read_rules(conf)
+
+
+def test_a_key_in_the_file_may_be_relative_to_it_or_to_the_base_directory(folder: Path) -> None:
+    conf = folder / "opendkim.conf"
+    conf.write_text("Domain example.org\nSelector mail\nKeyFile key.pem\n")
+    assert chosen(conf, "x@example.org") == ["mail example.org"]
+    (folder / "elsewhere").mkdir()
+    (folder / "key.pem").rename(folder / "elsewhere" / "key.pem")
+    conf.write_text(conf.read_text() + f"BaseDirectory {folder}/elsewhere\n")
+    assert chosen(conf, "x@example.org") == ["mail example.org"]
+
+
+def test_a_key_that_only_opendkim_may_read_is_told_with_its_mend(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = folder / "opendkim.conf"
+    conf.write_text(f"Domain example.org\nSelector mail\nKeyFile {folder}/key.pem\n")
+
+    original = Path.open
+
+    def opened(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "key.pem":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(ValueError, match=rf"conf:3: {folder}/key.pem: Permission denied: let the user of the relay"):
+        read_rules(conf)
 
 
 @pytest.mark.parametrize(("pattern", "author"), [("*@a.example", "x@a.example"), ("a.example", "x@a.example")])

@@ -10,7 +10,7 @@ import pytest
 
 from relay.config.file import load
 from relay.srs.address import Scheme
-from relay.srs.configured_scheme import read_secrets, scheme_from_config
+from relay.srs.configured_scheme import read_secrets, scheme_from_config, short_secrets
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,11 @@ def test_secrets_stand_one_a_line(tmp_path: Path, content: bytes, secrets: tuple
     assert read_secrets(file) == secrets
 
 
+def test_a_secret_as_postsrsd_makes_it_is_not_short() -> None:
+    assert short_secrets([b"wMAPPPRgMQzTnmx1HMAqO0Fh"]) == {}
+    assert short_secrets([b"x" * 16, b"abc", b"x" * 15]) == {2: 3, 3: 15}
+
+
 def test_a_file_without_a_secret_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "srs.secret"
     file.write_bytes(b"\n  \n")
@@ -41,6 +46,7 @@ def test_the_scheme_of_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "srs.secret").write_text("tops3cr3t\n")
     (tmp_path / "relay.toml").write_text(
         """
+        hostname = "mx.fwd.example"
         [[listen]]
         address = "127.0.0.1:2525"
         [srs]

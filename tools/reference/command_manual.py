@@ -9,7 +9,7 @@ from tools.reference.commands import Command, commands
 
 ENVIRONMENT = {
     "SRS_RELAY_CONFIG": "The configuration file, in place of `--config`.",
-    "RELAY_…": "Keys of the configuration, see relay.toml(5). Without a file they are the whole configuration.",
+    "RELAY_…": "Keys of the configuration, see relay.toml(5). Without `--config` they are the whole configuration.",
     "PYTHONDEVMODE": "With the value 1 an unforeseen error shows where it happened.",
 }
 EXIT = {"0": "It worked.", "1": "It failed; the last lines on stderr say why.", "2": "The call was wrong."}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from relay.config.file import ENV_PREFIX
+from relay.config.keys import ENV_PREFIX
 from relay.config.model import Config
 from relay.config.sections import Section
 from tools.reference.values import toml, type_in_words

@@ -57,16 +57,17 @@ def shown(page: str) -> dict[str, str]:
 
 
 def comparable(block: str) -> str:
-    """A sample without what differs from run to run, and with few blanks, since cells of a table are padded.
+    """A sample without what differs from run to run, as words with single blanks.
 
-    Queue ids are numbered, so that equal ones stay equal.
+    Where the lines of a table break depends on the length of what differs: a quoted hash is longer. Queue ids are
+    numbered, so that equal ones stay equal.
     """
     text = block
     for pattern, constant in _VARYING:
         text = pattern.sub(constant, text)
     numbers: dict[str, str] = {}
     text = _ID.sub(lambda match: numbers.setdefault(match[0], f"ID{len(numbers):010}"), text)
-    return re.sub(" *│ *", "│", re.sub(" +", " ", text))
+    return re.sub(r"[\s│]+", " ", text)
 
 
 def _lines_of(log: Sequence[Line], queue_id: str) -> list[Line]:

@@ -52,8 +52,9 @@ class ReceiveSection(Section):
     """What to do with NUL in a message: "pass", because RFC 5322 section 4 knows it from old mail, or "reject"
     (550 5.6.0). A line that becomes a single dot for a host that drops NUL is always refused."""
 
-    max_message_size: Annotated[Size, Field(ge=1)] = 25 * 10**6
-    """The size of the largest message that is accepted. A larger one gets 552 5.3.4."""
+    max_message_size: Annotated[Size, Field(ge=1)] = 50 * 10**6
+    """The size of the largest message that is accepted. A larger one gets 552 5.3.4. Attachments grow by a third on the
+    way: one of 20 MB makes a message of 27 MB."""
 
     max_header_size: Size = 256 * 2**10
     """How much of a message may be header. The longest chains of trace fields are far shorter. A larger header gets

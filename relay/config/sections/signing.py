@@ -48,6 +48,7 @@ class SigningSection(Section):
     """DKIM keys of OpenDKIM, for a host that moves over from it."""
 
     opendkim: File | None = Field(None, examples=["/etc/opendkim"])
-    """The folder of KeyTable and SigningTable, which are read as OpenDKIM reads them, with the opendkim.conf in it or
-    beside it. Entries of `[[dkim]]` go first. The InternalHosts of OpenDKIM (without an opendkim.conf the file
-    TrustedHosts) are then trusted clients as well, as far as they are addresses. Default: none."""
+    """The folder of KeyTable and SigningTable, with the opendkim.conf in it or beside it, or the file
+    /etc/opendkim.conf itself, which may name one key by Domain, Selector and KeyFile. They are read as OpenDKIM reads
+    them. Entries of `[[dkim]]` go first. The InternalHosts of OpenDKIM (without an opendkim.conf the file TrustedHosts)
+    are then trusted clients as well, as far as they are addresses. Default: none."""

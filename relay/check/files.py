@@ -1,0 +1,88 @@
+"""The files of the configuration: who may read and write them, and lines of the tables that cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from relay.check.finding import Finding, Level
+from relay.check.service_user import ServiceUser, refused, service_user
+from relay.check.site import Site
+from relay.config.file import files_open_to_others, folders_open_to_others, named_files, queue_files
+from relay.route.bad_lines import BadLines
+
+LINES = 3  # bad lines of one table that are named
+
+
+async def check(site: Site) -> list[Finding]:
+    """A finding for each file and folder with a fault; otherwise one for the folder of the configuration."""
+    return await asyncio.to_thread(_look, site)
+
+
+def _look(site: Site) -> list[Finding]:
+    user = service_user(site.config)
+    findings = [*_open_to_others(site), *_closed_to_service(site, user), *_bad_lines(site)]
+    if findings:
+        return findings
+    files = len(named_files(site.config))
+    whose = "this user" if user is None else user.name
+    text = f"the {files} files that it names are there, {whose} may read them, and secrets are closed to others"
+    return [Finding("files", site.path or "environment", "ok", text)]
+
+
+def _open_to_others(site: Site) -> Iterable[Finding]:
+    path = Path(site.path) if site.path else None
+    for file in files_open_to_others(site.config, path):
+        mode = file.stat().st_mode & 0o777
+        text = f"others than its owner may read or write it (mode {mode:03o})"
+        yield Finding("files", str(file), "warning", text, f"chmod 600 {shlex.quote(str(file))}")
+    tables = [file.path for file in site.files.tables.files]
+    for file in dict.fromkeys([*([path] if path else []), *tables]):
+        if file.stat().st_mode & 0o002:
+            text = "everybody may change what the relay does with mail in this file"
+            yield Finding("files", str(file), "warning", text, f"chmod o-w {shlex.quote(str(file))}")
+    for folder in folders_open_to_others(site.config):
+        text = "everybody may replace the secrets or the queue in this folder"
+        yield Finding("files", str(folder), "warning", text, f"chmod o-w {shlex.quote(str(folder))}")
+
+
+def _closed_to_service(site: Site, user: ServiceUser | None) -> Iterable[Finding]:
+    """What the user who runs the relay cannot use, where that is another one than who runs the check."""
+    if user is None or user.uid == os.geteuid():
+        return
+    config = site.config
+    read = [*named_files(config), *([Path(site.path)] if site.path else [])]
+    written = [path for path in queue_files(config) if path.exists()]
+    written += [config.queue.folder] if config.queue.folder is not None else []
+    needs: dict[Path, Literal["r", "w"]] = {**dict.fromkeys(read, "r"), **dict.fromkeys(written, "w")}
+    for path, access in refused(user, needs):
+        who = user.name if user.certain else f"{user.name}, who seems to run the relay (the owner of its folder),"
+        level: Level = "error" if user.certain else "warning"
+        yield Finding(
+            "files",
+            str(path),
+            level,
+            f"{who} may not {_VERBS[access]} it",
+            f"chown {user.name} {shlex.quote(str(path))}",
+        )
+
+
+_VERBS = {"r": "read", "w": "write"}
+
+
+def _bad_lines(site: Site) -> Iterable[Finding]:
+    seen = set()
+    for file in site.files.tables.files:
+        bad: BadLines = file.value.bad
+        if not bad.lines or file.path in seen:  # domains may share a file
+            continue
+        seen.add(file.path)
+        lines = [f"{line.where.removeprefix(f'{file.path}:')}: {line.problem}" for line in bad.lines[:LINES]]
+        more = f", and {len(bad.lines) - LINES} more" if len(bad.lines) > LINES else ""
+        text = f"lines that cannot be used: {'; '.join(lines)}{more}"
+        mend = "correct these lines; until then their addresses get 451 4.3.5, and their mail waits"
+        yield Finding("files", str(file.path), "warning", text, mend)

@@ -1,0 +1,140 @@
+"""Whether mail can leave: port 25 outwards, which many providers close, or the smarthost.
+
+A server that greets is proof enough, whatever it says. The servers are those of the domains that mail goes to; others
+are tried only where none of these answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from relay.check.finding import Finding
+from relay.check.site import Site
+from relay.check.smtp_probe import Unreachable, greeting
+from relay.config.sections import SmarthostSection
+from relay.deliver.mx import Host, HostFinder, Unroutable
+from relay.deliver.next_hop import NextHop
+from relay.mail.address import domain_of
+from relay.sending_addresses import Family, SendingAddress
+
+DOMAINS = 3  # that are tried, and for each of them as many hosts
+# Large providers, some of whose hosts answer at any time, over both families.
+ELSEWHERE = ("gmail.com", "outlook.com", "yahoo.com")
+_TARGETS = 1000  # of the alias table that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A connection to a host: it greeted, or `problem` says why not."""
+
+    host: Host
+    problem: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host.name} [{self.host.address}]"
+
+
+async def check(site: Site) -> list[Finding]:
+    """A finding for each address that mail leaves from, or for the smarthost."""
+    if not site.config.takes_mail:
+        return [Finding("port25", site.config.hostname, "ok", "no mail leaves from here: there is no listener")]
+    smarthost = site.config.delivery.smarthost
+    if smarthost is not None:
+        return [await _smarthost(smarthost, site)]
+    if not site.addresses:
+        mend = "give this host a route to the Internet, or name the relay of a provider in delivery.smarthost"
+        return [Finding("port25", site.config.hostname, "error", "no route leads to the Internet", mend)]
+    tries = await _tries(_destinations(site), site)
+    silent = [address for address in site.addresses if not _greeted(tries, address.family)]
+    if silent:
+        tries += await _tries(ELSEWHERE, site)
+    return [_finding(address, tries, site) for address in site.addresses]
+
+
+async def _smarthost(smarthost: SmarthostSection, site: Site) -> Finding:
+    subject = str(smarthost.url)
+    mend = "see that delivery.smarthost.url is right, and that the firewall lets this host connect there"
+    try:
+        hosts = await HostFinder(site.config, site.resolver).find(NextHop(endpoint=smarthost.url))
+    except Unroutable as error:
+        return Finding("port25", subject, "error", f"the smarthost is not found: {error}", mend)
+    tried = await asyncio.gather(*(_connect(host, site, smarthost.url.scheme == "smtps") for host in hosts))
+    for one in tried:
+        if not one.problem:
+            return Finding("port25", subject, "ok", f"the smarthost greets: {one}")
+    return Finding("port25", subject, "error", f"the smarthost does not answer: {_problems(tried)}", mend)
+
+
+def _destinations(site: Site) -> Sequence[str]:
+    """Domains that mail goes to by their MX: of alias targets, and of routes without a next hop."""
+    config, aliases = site.config, site.files.tables.aliases
+    served = frozenset() if aliases is None else aliases.value.domains
+    entries = () if aliases is None else aliases.value.entries.values()
+    targets = islice((target for entry in entries for target in entry), _TARGETS)
+    domains = [*map(domain_of, targets), *config.routes.domains]
+    ours = {config.srs.domain, config.hostname}
+    by_mx = (d for d in domains if d not in ours and (d not in served or d in config.routes.domains))
+    return list(islice(dict.fromkeys(d for d in by_mx if d and config.next_hop(d) is None), DOMAINS))
+
+
+async def _tries(domains: Iterable[str], site: Site) -> list[_Try]:
+    finder = HostFinder(site.config, site.resolver)
+    found = await asyncio.gather(*(_hosts(domain, finder) for domain in domains))
+    return list(await asyncio.gather(*(_connect(host, site) for host in dict.fromkeys(h for hs in found for h in hs))))
+
+
+async def _hosts(domain: str, finder: HostFinder) -> Sequence[Host]:
+    """Some hosts of a domain of both families; none where it has none now."""
+    try:
+        hosts = await finder.find(NextHop(domain=domain))
+    except Unroutable:
+        return ()
+    by_family = [[host for host in hosts if _family(host) == family] for family in ("ipv4", "ipv6")]
+    return [host for hosts in by_family for host in hosts[:DOMAINS]]
+
+
+async def _connect(host: Host, site: Site, implicit_tls: bool = False) -> _Try:
+    try:
+        await greeting(host, site.config, implicit_tls=implicit_tls)
+    except Unreachable as error:
+        return _Try(host, str(error))
+    return _Try(host)
+
+
+def _finding(address: SendingAddress, tries: Sequence[_Try], site: Site) -> Finding:
+    family = address.family
+    greeted = _greeted(tries, family)
+    if greeted:
+        return Finding("port25", address.ip, "ok", f"the way out is open: {greeted[0]} greets")
+    tried = [one for one in tries if _family(one.host) == family]
+    name = "IPv6" if family == "ipv6" else "IPv4"
+    others_work = any(_greeted(tries, other.family) for other in site.addresses)
+    if not tried and others_work:
+        return Finding("port25", address.ip, "ok", f"no mail host to try has an {name} address")
+    if not tried:
+        mend = "`srs-relay check --only resolver` says whether the resolver works"
+        return Finding("port25", address.ip, "warning", f"no mail host with an {name} address was found to try", mend)
+    text = f"no mail host answers on port {site.config.delivery.port}: {_problems(tried)}"
+    if family == "ipv6" and others_work:
+        mend = 'let the firewall and the provider pass it, or leave IPv6 out: delivery.families = ["ipv4"]'
+        return Finding("port25", address.ip, "warning", text, mend)
+    mend = (
+        "many providers close this port: ask yours to open it outwards, let your firewall pass it, or send through "
+        "a relay of the provider (delivery.smarthost)"
+    )
+    return Finding("port25", address.ip, "error", text, mend)
+
+
+def _greeted(tries: Iterable[_Try], family: Family) -> list[_Try]:
+    return [one for one in tries if not one.problem and _family(one.host) == family]
+
+
+def _family(host: Host) -> Family:
+    return "ipv6" if ":" in host.address else "ipv4"
+
+
+def _problems(tries: Iterable[_Try]) -> str:
+    return "; ".join(f"{one}: {one.problem}" for one in islice(tries, DOMAINS))

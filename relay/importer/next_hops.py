@@ -1,0 +1,90 @@
+"""Next hops of Postfix (transport(5), `relayhost`) as URLs of ours."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import NamedTuple
+
+from relay.mail.address import is_domain
+from relay.network import endpoint
+
+_PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
+_REFUSING = ("error", "retry", "discard")
+_LOCAL = ("local", "virtual", "maildrop", "pipe")  # delivery on the host itself
+_HOST = re.compile(r"(?:inet:)?(?:\[(?P<literal>[^]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>[\w-]+))?\Z")
+
+
+class NextHop(NamedTuple):
+    """A next hop.
+
+    Attributes:
+        url: empty if there is none, or none that can be said.
+        refuses: the transport refuses mail, or throws it away.
+        is_local: the transport delivers on the host itself.
+        problem: what differs from Postfix, or why there is no URL; empty if all is well.
+    """
+
+    url: str
+    refuses: bool = False
+    is_local: bool = False
+    problem: str = ""
+
+
+def transport(value: str, *, wrapped: bool = False) -> NextHop:
+    """The next hop of `transport:nexthop`, as on the right of transport(5).
+
+    Args:
+        wrapped: `smtp_tls_wrappermode` is on.
+    """
+    name, _, rest = value.strip().partition(":")
+    if name in _REFUSING:
+        return NextHop("", refuses=True)
+    if name in _LOCAL:
+        return NextHop("", is_local=True)
+    if not rest:
+        return NextHop("")
+    scheme = "lmtp" if "lmtp" in name else "smtps" if wrapped or name == "smtps" else "smtp"
+    hop = host(rest, scheme)
+    if name not in ("", "smtp", "relay", "lmtp", "smtps") and not hop.problem:
+        return hop._replace(problem=f"{name}: its settings in master.cf are not read")
+    return hop
+
+
+def host(text: str, scheme: str) -> NextHop:
+    """The URL of `[host]:port`, `host:port`, `host`, `inet:host:port`."""
+    first, *others = (part for part in re.split(r"[,\s]+", text.strip()) if part)
+    if first.startswith("unix:"):
+        problem = f"{first} is a Unix socket; let the program listen on a port as well (Dovecot: inet_listener)"
+        return NextHop("", problem=problem)
+    match = _HOST.match(first)
+    if match is None:
+        return NextHop("", problem=f"{first} is no host")
+    port = _port(match["port"], scheme)
+    name = (match["literal"] or match["name"]).strip()
+    name = re.sub(r"^ipv6:", "", name, flags=re.IGNORECASE)
+    if port is None or not (":" in name or is_domain(name)):
+        return NextHop("", problem=f"{first} is no host with a port")
+    url = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}"
+    try:
+        endpoint(url)
+    except ValueError:
+        return NextHop("", problem=f"{first} is no host with a port")
+    if others:
+        return NextHop(url, problem=f"of several hosts the first alone is taken: {text}")
+    if match["name"] is not None and scheme != "lmtp" and not re.fullmatch(r"[\d.]+", name):
+        return NextHop(
+            url, problem=f"{name} without brackets: Postfix asks for its MX, the relay connects to the host itself"
+        )
+    return NextHop(url)
+
+
+def _port(text: str | None, scheme: str) -> int | None:
+    if text is None:
+        return _PORTS[scheme]
+    if text.isdecimal():
+        return int(text) if 0 < int(text) < 65536 else None
+    try:
+        return socket.getservbyname(text, "tcp")
+    except OSError:
+        return None

@@ -1,0 +1,188 @@
+"""What parameters of Postfix mean here that have no key of their own, where that matters."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from relay.importer.draft import Draft, Origin
+from relay.importer.main_cf import MainCf, split_list
+from relay.importer.postfix_aliases import tell_of_local_aliases
+
+_HEADERS = "messages are not changed or refused by patterns."
+_REWRITES = "addresses are not rewritten by tables, but by aliases (recipients) and SRS (senders)."
+_COPIES = "nobody gets copies; an alias with two targets makes one."
+_CHECKS = "clients, senders and recipients are not checked by tables."
+
+
+class _Meaning(NamedTuple):
+    """What a parameter means; `usual` are values that make no difference, in lower case."""
+
+    text: str
+    usual: tuple[str, ...] = ()
+
+
+_MATTERS = {
+    "always_bcc": _Meaning(_COPIES),
+    "body_checks": _Meaning(_HEADERS),
+    "canonical_maps": _Meaning(_REWRITES),
+    "content_filter": _Meaning("no content filter is called.", ("",)),
+    "default_transport": _Meaning(
+        "mail without a next hop goes to the smarthost, or to the MX of its domain.", ("smtp",)
+    ),
+    "fallback_relay": _Meaning("there is no second smarthost."),
+    "header_checks": _Meaning(_HEADERS),
+    "home_mailbox": _Meaning("the relay has no mailboxes."),
+    "luser_relay": _Meaning("unknown users are refused; a catch-all (@example.org) in the alias table takes them."),
+    "mailbox_command": _Meaning("the relay runs no commands and has no mailboxes."),
+    "masquerade_domains": _Meaning(_REWRITES),
+    "mime_header_checks": _Meaning(_HEADERS),
+    "nested_header_checks": _Meaning(_HEADERS),
+    "postscreen_dnsbl_sites": _Meaning("no DNS lists are asked about clients."),
+    "recipient_bcc_maps": _Meaning(_COPIES),
+    "relocated_maps": _Meaning("moved users are unknown users: nobody is told a new address."),
+    "sender_bcc_maps": _Meaning(_COPIES),
+    "sender_dependent_default_transport_maps": _Meaning("the next hop does not depend on the sender."),
+    "sender_dependent_relayhost_maps": _Meaning("the next hop does not depend on the sender."),
+    "smtp_fallback_relay": _Meaning("there is no second smarthost."),
+    "smtp_generic_maps": _Meaning(_REWRITES),
+    "smtp_header_checks": _Meaning(_HEADERS),
+    "smtp_tls_policy_maps": _Meaning("TLS is the same for all next hops but the smarthost (delivery.tls)."),
+    "smtpd_client_message_rate_limit": _Meaning(
+        "clients have a limit of connections (limits.connections_per_client), not of messages.", ("0",)
+    ),
+    "smtpd_proxy_filter": _Meaning("no content filter is called."),
+    "smtpd_sasl_auth_enable": _Meaning(
+        "there is no AUTH here. Users that log in stay with Postfix, which hands their mail to the relay as a trusted"
+        " client (docs/postfix-relayhost.md).",
+        ("no",),
+    ),
+    "smtpd_sender_login_maps": _Meaning("there is no AUTH here: users that log in stay with Postfix."),
+    "soft_bounce": _Meaning("refusals are for good.", ("no",)),
+    "virtual_mailbox_base": _Meaning("the relay has no mailboxes."),
+}
+# Names that are read for keys of ours; they also show that a file is one of Postfix.
+_MAPPED = {
+    *("myhostname", "mydomain", "myorigin", "mydestination", "mynetworks", "mynetworks_style", "inet_interfaces"),
+    *("inet_protocols", "relay_domains", "relay_recipient_maps", "relayhost", "transport_maps", "virtual_alias_maps"),
+    *("virtual_alias_domains", "virtual_maps", "virtual_mailbox_domains", "virtual_mailbox_maps", "virtual_transport"),
+    *("smtp_sasl_auth_enable", "smtp_sasl_password_maps", "smtp_tls_security_level", "smtpd_tls_security_level"),
+    *("smtpd_tls_cert_file", "smtpd_tls_key_file", "smtpd_tls_chain_files", "message_size_limit", "alias_maps"),
+    *("maximal_queue_lifetime", "bounce_queue_lifetime", "minimal_backoff_time", "maximal_backoff_time"),
+    *("smtp_bind_address", "smtp_bind_address6", "recipient_delimiter", "local_recipient_maps", "smtpd_milters"),
+    *("smtpd_recipient_restrictions", "smtpd_relay_restrictions", "compatibility_level", "queue_directory"),
+}
+KNOWN = frozenset({*_MATTERS, *_MAPPED})
+
+_MILTERS = (  # what stands in the address of a milter, and what to do about it
+    (r"opendkim|:8891\b|:12301\b", "OpenDKIM: `srs-relay import opendkim /etc/opendkim.conf` reads its keys."),
+    (r"opendmarc|:8893\b|:54321\b", "OpenDMARC: `srs-relay import opendmarc /etc/opendmarc.conf` reads its policy."),
+    (r"srs", "PostSRSd: `srs-relay import postsrsd /etc/postsrsd.conf` reads its secret."),
+    (r"rspamd|:11332\b", "rspamd is not asked: the relay does not look for spam."),
+    (r"clam|amavis|spam|:11333\b", "it is not asked: the relay looks neither for spam nor for viruses."),
+)
+_POLICIES = (  # what stands in smtpd_*_restrictions
+    (r"reject_rbl_client|reject_rhsbl_\w+|permit_dnswl_client", "no DNS lists are asked about clients."),
+    (
+        r"check_policy_service \S*spf\S*",
+        "`srs-relay import policyd-spf /etc/postfix-policyd-spf-python/policyd-spf.conf` reads it.",
+    ),
+    (r"check_policy_service \S*(?:grey|10023)\S*", "there is no greylisting."),
+    (r"check_policy_service \S+", "no policy service is asked."),
+    (r"check_\w+_access \S+", _CHECKS),
+    (
+        r"reject_unknown_\w+|reject_invalid_\w+|reject_non_fqdn_\w+",
+        "the names of clients and senders are not checked in this way; SPF and DMARC are.",
+    ),
+)
+_SRS = re.compile(
+    r"tcp:\S*:1000[12]\b|socketmap:\S*(?:forward|reverse)\b|(?:tcp|socketmap|unix|inet|local):\S*srs", re.IGNORECASE
+)
+
+
+def tell_unmapped(draft: Draft, main_cf: MainCf) -> None:
+    """Name the parameters without a counterpart that make a difference."""
+    for name, meaning in _MATTERS.items():
+        if name in main_cf and (value := main_cf.get(name)) and value.lower() not in meaning.usual:
+            draft.no_counterpart(main_cf.origin(name), meaning.text, matters=True)
+    _tell_canonical(draft, main_cf)
+    _tell_milters(draft, main_cf)
+    _tell_restrictions(draft, main_cf)
+    _tell_delimiter(draft, main_cf)
+    _tell_subdomains(draft, main_cf)
+    if draft.strings(("senders",), "local_domains"):
+        tell_of_local_aliases(draft, main_cf)
+    _tell_services(draft, main_cf)
+
+
+def asks_postsrsd(main_cf: MainCf) -> Origin | None:
+    """Where PostSRSd rewrites senders; None if it does not."""
+    for name in ("sender_canonical_maps", "smtpd_milters"):
+        if _SRS.search(main_cf.get(name)):
+            return main_cf.origin(name)
+    return None
+
+
+def _tell_canonical(draft: Draft, main_cf: MainCf) -> None:
+    """PostSRSd's tables are known by their ports and names; others rewrite addresses."""
+    for name in ("sender_canonical_maps", "recipient_canonical_maps"):
+        value = main_cf.get(name)
+        if not value:
+            continue
+        if _SRS.search(value):
+            meaning = (
+                f"{value} is PostSRSd: `srs-relay import postsrsd` reads its settings. Put its SRS domain into [srs],"
+                " so that addresses that it has sent stay valid. Where the relay is the MTA, nothing takes the place of"
+                " these maps: SRS is built in."
+            )
+        else:
+            meaning = _REWRITES
+        draft.no_counterpart(main_cf.origin(name), meaning, matters=True)
+
+
+def _tell_milters(draft: Draft, main_cf: MainCf) -> None:
+    seen = set[str]()
+    for name in ("smtpd_milters", "non_smtpd_milters"):
+        for milter in split_list(main_cf.get(name)):
+            if milter in seen:
+                continue
+            seen.add(milter)
+            known = (text for pattern, text in _MILTERS if re.search(pattern, milter, re.IGNORECASE))
+            draft.no_counterpart(main_cf.origin(name), f"{milter}: {next(known, 'no milter is called.')}", matters=True)
+
+
+def _tell_restrictions(draft: Draft, main_cf: MainCf) -> None:
+    for part in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data"):
+        name = f"smtpd_{part}_restrictions"
+        value = " ".join(main_cf.get(name).replace(",", " ").split())
+        for pattern, text in _POLICIES:
+            found = list(dict.fromkeys(match[0] for match in re.finditer(pattern, value)))
+            if found:
+                value = re.sub(pattern, "", value)
+                draft.no_counterpart(main_cf.origin(name), f"{', '.join(found)}: {text}", matters=True)
+
+
+def _tell_services(draft: Draft, main_cf: MainCf) -> None:
+    """Ports in master.cf where users log in."""
+    for where, service in main_cf.services():
+        if service in ("submission", "submissions", "smtps", "465", "587"):
+            draft.no_counterpart(Origin(service, where), _MATTERS["smtpd_sasl_auth_enable"].text, matters=True)
+
+
+def _tell_delimiter(draft: Draft, main_cf: MainCf) -> None:
+    if "recipient_delimiter" not in main_cf or (value := main_cf.get("recipient_delimiter")) == "+":
+        return
+    meaning = f'"+" divides user and detail here (user+detail@example.org), not {value!r}.'
+    draft.no_counterpart(main_cf.origin("recipient_delimiter"), meaning, matters=True)
+
+
+def _tell_subdomains(draft: Draft, main_cf: MainCf) -> None:
+    """By default relay_domains stands for all domains below as well."""
+    matching = main_cf.get("parent_domain_matches_subdomains")
+    is_default = "parent_domain_matches_subdomains" not in main_cf
+    routed = [table for table in draft.tables if table[:2] == ("routes", "domains")]
+    if "relay_domains" in main_cf and routed and (is_default or "relay_domains" in matching):
+        meaning = (
+            "a route is for one domain. Postfix takes mail for the domains below as well: name those that there are."
+        )
+        draft.no_counterpart(main_cf.origin("relay_domains"), meaning, matters=True)

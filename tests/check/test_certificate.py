@@ -1,0 +1,164 @@
+"""The certificate of the listeners: each fault, and one without any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from relay.check.certificate import check
+from relay.check.finding import Finding
+from relay.dns import DnsFailure
+from tests.check.authority import Authority, signed, write
+from tests.check.local_site import DOMAIN, HOSTNAME, levels, local_site
+
+TLS = {"certificate": "cert.pem", "private_key": "key.pem"}
+ZONE: dict[tuple[str, str], Any] = {(DOMAIN, "MX"): [(10, HOSTNAME)], (HOSTNAME, "A"): ["203.0.113.5"]}
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """One that this system trusts."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.root_file))
+    return authority
+
+
+async def looked(folder: Path, zone: Any = ZONE, sends_from: Sequence[str] = ("203.0.113.5",)) -> list[Finding]:
+    return await check(local_site(folder, zone, tls=TLS, sends_from=sends_from))
+
+
+@pytest.mark.parametrize("name", [HOSTNAME, "*.fwd.example", "MX.fwd.example"])
+async def test_a_certificate_for_the_host_with_its_chain_is_good(
+    tmp_path: Path, authority: Authority, name: str
+) -> None:
+    leaf = signed("leaf", authority.intermediate, hosts=["other.example", name])
+    write(tmp_path, leaf, authority.intermediate)
+    [finding] = await looked(tmp_path)
+    assert (finding.subject, finding.level) == (str(tmp_path / "cert.pem"), "ok")
+    assert HOSTNAME in finding.text and f"{leaf.certificate.not_valid_after_utc:%Y-%m-%d}" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "said"),
+    [
+        ((-100, -1), "error", "expired on"),
+        ((1, 90), "error", "not valid before"),
+        ((-76, 13), "warning", "expires on"),
+        ((-75, 15), "ok", ""),
+        ((-4, 2.5), "ok", ""),  # a certificate for a week
+        ((-6, 0.5), "warning", "expires on"),
+    ],
+)
+async def test_how_long_it_is_good(
+    tmp_path: Path, authority: Authority, days: tuple[float, float], level: str, said: str
+) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME], days=days), authority.intermediate)
+    [finding] = await looked(tmp_path)
+    assert (finding.level, said in finding.text) == (level, True)
+
+
+@pytest.mark.parametrize("names", [["fwd.example"], ["*.example"], ["*.mx.fwd.example"], ["xmx.fwd.example"]])
+async def test_a_certificate_for_other_names(tmp_path: Path, authority: Authority, names: list[str]) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=names), authority.intermediate)
+    [finding] = await looked(tmp_path)
+    assert finding.level == "error" and HOSTNAME in finding.text and names[0] in finding.text
+
+
+async def test_mx_names_that_lead_here_count_and_those_that_lead_elsewhere_do_not(
+    tmp_path: Path, authority: Authority
+) -> None:
+    zone = {
+        (DOMAIN, "MX"): [(10, HOSTNAME), (20, "backup.example")],
+        ("brand.example", "MX"): [(10, "mail.brand.example")],
+        (HOSTNAME, "A"): ["203.0.113.5"],
+        ("mail.brand.example", "A"): ["203.0.113.5"],
+        ("backup.example", "A"): ["198.51.100.9"],
+    }
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]), authority.intermediate)
+    [finding] = await looked(tmp_path, zone)
+    assert finding.level == "error" and "mail.brand.example" in finding.text and "backup" not in finding.text
+    [finding] = await looked(tmp_path, {**zone, ("brand.example", "MX"): DnsFailure("timeout")})
+    assert finding.level == "ok", "what DNS does not tell is for other checks"
+
+
+# the chain
+
+
+async def test_a_chain_without_its_intermediate(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]))
+    [finding] = await looked(tmp_path)
+    assert finding.level == "warning" and "incomplete" in finding.text and "fullchain.pem" in finding.mend
+
+
+async def test_an_intermediate_that_has_expired(tmp_path: Path, authority: Authority) -> None:
+    old = signed("Old", authority.root, days=(-90, -1))
+    write(tmp_path, signed("leaf", old, hosts=[HOSTNAME]), old)
+    [finding] = await looked(tmp_path)
+    assert finding.level == "error" and "chain" in finding.text
+
+
+async def test_a_self_signed_certificate_is_enough_for_encryption(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, signed(HOSTNAME, None, hosts=[HOSTNAME]))
+    [finding] = await looked(tmp_path)
+    assert finding.level == "warning" and "self-signed" in finding.text
+
+
+async def test_a_root_that_this_system_does_not_trust(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]), authority.intermediate, authority.root)
+    assert levels(await looked(tmp_path)) == ["ok"]
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(Authority(tmp_path / "other").root_file))
+    [finding] = await looked(tmp_path)
+    assert finding.level == "warning" and "does not trust" in finding.text
+
+
+async def test_a_system_without_any_root_cannot_tell(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]))
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    assert levels(await looked(tmp_path)) == ["ok"]
+
+
+# the rest
+
+
+async def test_several_faults_are_all_named(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=["other.example"], days=(-80, 5)))
+    findings = await looked(tmp_path)
+    assert levels(findings) == ["warning", "error", "warning"]
+
+
+async def test_a_short_key(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL of Debian does not even load one, so the number is moved instead."""
+    monkeypatch.setattr("relay.check.certificate.RSA_BITS", 3072)
+    key = rsa.generate_private_key(65537, 2048)
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME], key=key), authority.intermediate)
+    [finding] = await looked(tmp_path)
+    assert finding.level == "warning" and "2048 bits" in finding.text
+
+
+async def test_without_a_certificate_there_is_a_hint(tmp_path: Path) -> None:
+    [finding] = await check(local_site(tmp_path, ZONE))
+    assert (finding.subject, finding.level) == (HOSTNAME, "ok") and "[tls]" in finding.mend
+
+
+async def test_a_file_that_has_become_unusable(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]), authority.intermediate)
+    site = local_site(tmp_path, ZONE, tls=TLS)
+    (tmp_path / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\nrubbish\n")
+    [finding] = await check(site)
+    assert finding.level == "error" and "cannot be read" in finding.text
+    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]), authority.intermediate)
+    other = signed("leaf", authority.intermediate, hosts=[HOSTNAME])
+    (tmp_path / "cert.pem").write_bytes(other.pem)
+    [finding] = await check(site)
+    assert finding.level == "error" and "key" in finding.text

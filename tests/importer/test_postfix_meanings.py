@@ -1,0 +1,77 @@
+"""Parameters of Postfix without a counterpart: named where they make a difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.importer.loading import meanings
+from tests.importer.postfix_site import site
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("header_checks = regexp:/x\n", "header_checks", "patterns"),
+        ("smtpd_sasl_auth_enable = yes\n", "smtpd_sasl_auth_enable", "no AUTH"),
+        ("content_filter = amavis:[127.0.0.1]:10024\n", "content_filter", "filter"),
+        ("always_bcc = a@b.example\n", "always_bcc", "copies"),
+        ("sender_canonical_maps = tcp:localhost:10001\n", "sender_canonical_maps", "import postsrsd"),
+        (
+            "sender_canonical_maps = socketmap:inet:localhost:10003:forward\n",
+            "sender_canonical_maps",
+            "import postsrsd",
+        ),
+        ("sender_canonical_maps = hash:/x\n", "sender_canonical_maps", "not rewritten by tables"),
+        ("smtpd_milters = inet:localhost:8891\n", "smtpd_milters", "import opendkim"),
+        ("smtpd_milters = local:opendkim/opendkim.sock\n", "smtpd_milters", "import opendkim"),
+        ("smtpd_milters = unix:/opendmarc/opendmarc.sock\n", "smtpd_milters", "import opendmarc"),
+        ("smtpd_milters = inet:localhost:11332\n", "smtpd_milters", "rspamd"),
+        ("non_smtpd_milters = inet:localhost:1\n", "non_smtpd_milters", "no milter is called"),
+        (
+            "smtpd_recipient_restrictions = permit, check_policy_service unix:private/policyd-spf\n",
+            "smtpd_recipient_restrictions",
+            "import policyd-spf",
+        ),
+        ("smtpd_client_restrictions = reject_rbl_client zen.example\n", "smtpd_client_restrictions", "DNS lists"),
+        (
+            "smtpd_recipient_restrictions = check_policy_service inet:127.0.0.1:10023\n",
+            "smtpd_recipient_restrictions",
+            "greylisting",
+        ),
+        ("smtpd_sender_restrictions = check_sender_access hash:/x\n", "smtpd_sender_restrictions", "by tables"),
+        ("recipient_delimiter = -\n", "recipient_delimiter", '"+"'),
+        ("relay_domains = r.example\n", "relay_domains", "domains below"),
+    ],
+)
+def test_what_changes_for_mail_is_said(tmp_path: Path, text: str, name: str, said: str) -> None:
+    assert said in meanings(site(tmp_path, text))[name]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "smtpd_sasl_auth_enable = no\n",
+        "recipient_delimiter = +\n",
+        "header_checks =\n",
+        "default_transport = smtp\n",
+        "biff = no\nsmtpd_banner = x\nreadme_directory = no\n",
+        "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination\n",
+        "relay_domains = r.example\nparent_domain_matches_subdomains =\n",
+    ],
+)
+def test_what_makes_no_difference_is_not_named(tmp_path: Path, text: str) -> None:
+    draft = site(tmp_path, f"mynetworks = 127.0.0.0/8\n{text}")
+    assert [setting.name for setting in draft.unmapped if setting.matters] == []
+
+
+def test_a_milter_of_both_lists_is_named_once(tmp_path: Path) -> None:
+    draft = site(tmp_path, "smtpd_milters = inet:localhost:8891\nnon_smtpd_milters = $smtpd_milters\n")
+    assert "non_smtpd_milters" not in meanings(draft)
+
+
+def test_ports_where_users_log_in_are_named(tmp_path: Path) -> None:
+    site(tmp_path, "")
+    (tmp_path / "postfix/master.cf").write_text("submission inet n - y - - smtpd\n")
+    assert "no AUTH" in meanings(site(tmp_path, ""))["submission"]
