@@ -56,6 +56,12 @@ def is_ours(site: Site, ip: str) -> bool:
     return not (address.is_loopback or address.is_unspecified) and kernel_choice(ip, source=ip) is not None
 
 
+def reached_from_outside(site: Site) -> bool:
+    """Whether other hosts can connect to a listener; behind a Postfix on this host they cannot."""
+    hosts = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
+    return any(not ipaddress.ip_address(host).is_loopback for host in hosts)
+
+
 def may_be_ours(site: Site, ip: str) -> bool:
     """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT."""
     if any(listener.proxy_protocol for listener in site.config.listen):

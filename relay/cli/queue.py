@@ -29,7 +29,7 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, help="The queue: list, show, retry, hold, release and drop deliveries.")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Queue ids; ID/N means one recipient.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Queue ids; ID/N means one recipient.")]
 All = Annotated[bool, typer.Option("--all", help="Every delivery in the queue.")]
 
 

@@ -162,3 +162,12 @@ async def test_a_file_that_has_become_unusable(tmp_path: Path, authority: Author
     (tmp_path / "cert.pem").write_bytes(other.pem)
     [finding] = await check(site)
     assert finding.level == "error" and "key" in finding.text
+
+
+async def test_behind_postfix_no_certificate_is_needed(tmp_path: Path) -> None:
+    """The encryption of mail that comes in is the business of Postfix there."""
+    [public] = await check(local_site(tmp_path, ZONE))
+    assert "no STARTTLS" in public.text and "[tls]" in public.mend
+    [inside] = await check(local_site(tmp_path, ZONE, listen=[{"address": "127.0.0.1:10025"}]))
+    assert (inside.level, inside.mend) == ("ok", "")
+    assert "STARTTLS" not in inside.text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.check import here
-from relay.check.here import find_places
+from relay.check.here import find_places, reached_from_outside
 from relay.dns import DnsFailure
 from tests.check.sites import HOST, IPV4, OTHER, Zone, green, site
 
@@ -64,3 +64,18 @@ async def test_a_host_name_that_leads_elsewhere_makes_nothing_ours(tmp_path: Pat
     assert places.place("x.test", [OTHER]) == "elsewhere"
     behind_a_nat = await find_places(site(tmp_path, {(HOST, "A"): [OTHER]}, sends_from=["10.0.0.5"]))
     assert behind_a_nat.place("x.test", [OTHER]) == "here"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "reached"),
+    [
+        (["127.0.0.1:10025"], False),
+        (["127.0.0.1:10025", "[::1]:10025"], False),
+        (["0.0.0.0:25"], True),
+        (["[::]:25"], True),
+        (["127.0.0.1:10025", "10.0.0.5:2525"], True),
+    ],
+)
+def test_listeners_that_other_hosts_reach(tmp_path: Path, addresses: list[str], reached: bool) -> None:
+    listen = [{"address": address} for address in addresses]
+    assert reached_from_outside(site(tmp_path, green(), listen=listen)) is reached
