@@ -67,7 +67,9 @@ def may_be_ours(site: Site, ip: str) -> bool:
     if any(listener.proxy_protocol for listener in site.config.listen):
         return True
     family = "ipv6" if ":" in ip else "ipv4"
-    is_inside = any(address.private for address in site.addresses if address.family == family) or not site.addresses
+    # A container may have IPv4 alone, while the host around it takes connections by both.
+    ours = [address for address in site.addresses if address.family == family] or site.addresses
+    is_inside = not ours or any(address.private for address in ours)
     return is_inside and not is_private(ipaddress.ip_address(ip))
 
 
