@@ -7,7 +7,6 @@ host with a bad one.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -20,6 +19,7 @@ from relay.check.finding import Finding, Level
 from relay.check.site import Site
 from relay.check.trusted_chain import ChainProblem, chain_problem
 from relay.dns import DnsFailure, Resolver
+from relay.tls import UnusableCertificate
 
 DAYS = 14  # before its end a certificate is to be renewed; of a short-lived one, in the last third of its life
 RSA_BITS = 2048  # NIST SP 800-57 part 1, table 2: less has been too weak since 2014
@@ -37,15 +37,21 @@ async def check(site: Site) -> list[Finding]:
     try:
         chain = x509.load_pem_x509_certificates(await asyncio.to_thread(tls.certificate.read_bytes))
     except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "it is no PEM"
         mend = "put a certificate in PEM there, with its chain (fullchain.pem)"
-        return [Finding("certificate", str(tls.certificate), "error", f"it cannot be read: {error}", mend)]
+        return [Finding("certificate", str(tls.certificate), "error", f"it cannot be read: {problem}", mend)]
     names = await _names_of_this_host(site)
     try:
         problem = await asyncio.to_thread(chain_problem, tls.certificate, tls.private_key)
     except OSError as error:
-        reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
-        text = f"it cannot be used with the key {tls.private_key}: {reason}"
-        return [Finding("certificate", str(tls.certificate), "error", text, "name a certificate and its own key")]
+        text, mend = f"its key {tls.private_key} cannot be read: {error.strerror}", "name its key in tls.private_key"
+        return [Finding("certificate", str(tls.certificate), "error", text, mend)]
+    except UnusableCertificate as error:
+        text = f"it cannot be used with the key {tls.private_key}: {error}"
+        mend = (
+            "name a certificate and its own key; in the file the certificate of this host comes first, its chain below"
+        )
+        return [Finding("certificate", str(tls.certificate), "error", text, mend)]
     dates = [*_dates(chain[0], site.now)]
     faults = [*dates, *_names(chain[0], names), *_strength(chain[0])]
     faults += [] if dates and problem[0] == "dates" else _chain(*problem)

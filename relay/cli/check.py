@@ -101,7 +101,7 @@ async def _findings(config: Config, path: str, names: Iterable[CheckName]) -> li
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     site = Site(
         config,
-        read_files(config),
+        read_files(config.model_copy(update={"tls": None})),  # a certificate that cannot be used is a finding
         resolver,
         sending_addresses(delivery.families, delivery.source_ipv4, delivery.source_ipv6),
         time.time(),
