@@ -34,7 +34,7 @@ async def check(site: Site) -> list[Finding]:
 
 
 def _look(site: Site) -> Finding:
-    subject = site.config.hostname
+    subject = site.machine
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(site.now))
     newest = _newest(site)
     if newest is not None and newest[1] > site.now + FUTURE:

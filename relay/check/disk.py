@@ -19,7 +19,7 @@ _HEADER = 100  # octets of an SQLite file, see https://www.sqlite.org/fileformat
 async def check(site: Site) -> list[Finding]:
     """A finding for the disk of the queue, or of spooled messages where the queue is on a server."""
     if not site.config.takes_mail:
-        return [Finding("disk", site.config.hostname, "ok", "there is no queue: without a listener no mail comes in")]
+        return [Finding("disk", site.machine, "ok", "there is no queue: without a listener no mail comes in")]
     return [await asyncio.to_thread(_look, site)]
 
 

@@ -23,7 +23,7 @@ async def check(site: Site) -> list[Finding]:
     subjects: dict[str, Sequence[DnsList]] = {site.config.srs.domain: DOMAIN_LISTS}
     if host := smarthost(site):
         text = f"does not count: mail leaves by the smarthost {host}"
-        found.append(Finding("dnsbl", site.config.hostname, "ok", text))
+        found.append(Finding("dnsbl", site.machine, "ok", text))
     else:
         seen = await seen_addresses(site)
         public = (ip for ip in (ipaddress.ip_address(address.ip) for address in seen.known) if not is_private(ip))
@@ -35,7 +35,7 @@ async def check(site: Site) -> list[Finding]:
     if refusing:
         text = f"{', '.join(refusing)} refuses to answer our resolver, so that nothing is known from there"
         mend = "let dns.nameservers be a resolver of your own: public and large ones are refused"
-        found.append(Finding("dnsbl", site.config.hostname, "warning", text, mend))
+        found.append(Finding("dnsbl", site.machine, "warning", text, mend))
     return found
 
 

@@ -15,7 +15,8 @@ async def check(site: Site) -> list[Finding]:
     async def look(name: str) -> list[Finding]:
         return [await _finding(site, name)]
 
-    return await for_each("dnssec", dict.fromkeys((*sending_domains(site), site.config.hostname)), look)
+    host = (site.config.hostname,) if site.config.takes_mail else ()
+    return await for_each("dnssec", dict.fromkeys((*sending_domains(site), *host)), look)
 
 
 async def _finding(site: Site, name: str) -> Finding:

@@ -83,4 +83,4 @@ def _fault_of(records: list[str]) -> str:
 
 
 def _example(site: Site) -> str:
-    return f"version: STSv1\nmode: testing\nmx: {site.config.hostname}\nmax_age: 604800"
+    return f"version: STSv1\nmode: testing\nmx: {site.mail_host}\nmax_age: 604800"

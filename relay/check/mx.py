@@ -23,7 +23,7 @@ async def check(site: Site) -> list[Finding]:
 
 
 async def _findings(site: Site, places: Places, domain: str) -> list[Finding]:
-    line = f"{domain}. 3600 IN MX 10 {site.config.hostname}."
+    line = f"{domain}. 3600 IN MX 10 {site.mail_host}."
     publish = f"publish\n{line}"
     found = await mail_hosts(site.resolver, places, domain)
     lost = "no bounces come" if domain == site.config.srs.domain else "no mail comes"
@@ -42,7 +42,7 @@ async def _findings(site: Site, places: Places, domain: str) -> list[Finding]:
 
 
 def _faults(site: Site, domain: str, hosts: Sequence[MailHost], here: Sequence[MailHost], lost: str) -> list[Finding]:
-    line = f"{domain}. 3600 IN MX 10 {site.config.hostname}."
+    line = f"{domain}. 3600 IN MX 10 {site.mail_host}."
     elsewhere = [host for host in hosts if host.ips and host.place == "elsewhere"]
     names = ", ".join(host.name for host in elsewhere)
     found = []

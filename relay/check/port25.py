@@ -40,7 +40,7 @@ class _Try:
 async def check(site: Site) -> list[Finding]:
     """A finding for each address that mail leaves from, or for the smarthost."""
     if not site.config.takes_mail:
-        return [Finding("port25", site.config.hostname, "ok", "no mail leaves from here: there is no listener")]
+        return [Finding("port25", site.machine, "ok", "no mail leaves from here: there is no listener")]
     smarthost = site.config.delivery.smarthost
     if smarthost is not None:
         return [await _smarthost(smarthost, site)]

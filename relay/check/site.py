@@ -26,3 +26,14 @@ class Site:
     addresses: tuple[SendingAddress, ...]
     now: float
     path: str = ""
+
+    @property
+    def machine(self) -> str:
+        """This host as the subject of a finding. With tables alone it may have no name in the configuration."""
+        return self.config.hostname if self.config.takes_mail else "this host"
+
+    @property
+    def mail_host(self) -> str:
+        """The name of the mail server, for records to publish; a placeholder with tables alone, where it is another
+        one."""
+        return self.config.hostname if self.config.takes_mail else "NAME-OF-THE-MAIL-SERVER"

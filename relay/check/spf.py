@@ -30,7 +30,7 @@ async def check(site: Site) -> list[Finding]:
     host = site.config.hostname
     seen = await seen_addresses(site)
     names = [_Name(site, seen, domain) for domain in sending_domains(site)]
-    if host not in sending_domains(site):
+    if site.config.takes_mail and host not in sending_domains(site):
         names.append(_Name(site, seen, host, is_host=True))
     return await for_each("spf", names, _Name.findings)
 

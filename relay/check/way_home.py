@@ -47,7 +47,7 @@ async def check(site: Site) -> list[Finding]:
     try:
         hosts = await bounce_hosts(domain, site.resolver)
     except NoBounceHost as error:
-        mend = f"publish the way to this relay:\n{domain}. 3600 IN MX 10 {site.config.hostname}."
+        mend = f"publish the way to this relay:\n{domain}. 3600 IN MX 10 {site.mail_host}."
         return [Finding("way-home", domain, "error", f"bounces cannot come home: {error}", mend)]
     except DnsFailure as error:
         mend = "`srs-relay check --only resolver` says whether the resolver works"

@@ -64,6 +64,9 @@ def explain(
     choice. dkimpy and pyspf judge beside our own checks; where they differ, both opinions are shown.
     """
     loaded = load(config)
+    if not loaded.takes_mail:
+        mend = "`srs-relay srs forward` and `srs-relay srs reverse` show what the tables answer"
+        raise CommandFailed(f"no mail comes in, because the configuration has no [[listen]]; {mend}")
     content = _read(message)
     sender = _sender(sender, content)
     recipients = to or _addresses(content, "to")

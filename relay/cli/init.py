@@ -31,6 +31,7 @@ from relay.cli.record_view import zone
 from relay.cli.site_records import RECORD_TYPES, site_records
 from relay.config.file import load
 from relay.mail.visible import visible
+from relay.route.alias_entries import is_rejection
 from relay.sign import keys
 
 
@@ -43,7 +44,8 @@ def init(
         list[str] | None, typer.Option(metavar="IP", help="A public address of this host; may be repeated.")
     ] = None,
     alias: Annotated[
-        list[str] | None, typer.Option(metavar="FROM TO", help="An alias and the mailbox behind it; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="FROM TO", help="An alias and the mailbox behind it, or REJECT and a text; repeatable."),
     ] = None,
     postmaster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The mailbox for postmaster@, abuse@ and mailer-daemon@.")
@@ -98,7 +100,7 @@ def _postmaster(site: Site, given: str | None, aliases: Sequence[tuple[str, str]
         return init_options.mailbox(given, "--postmaster")
     if site.use != "forwarding":
         return f"postmaster@{site.domain}"
-    first = next((targets for _, targets in aliases if not targets.startswith("@")), "")
+    first = next((targets for _, targets in aliases if not (targets.startswith("@") or is_rejection(targets))), "")
     return next(iter(init_options.targets_of(first)), "")
 
 

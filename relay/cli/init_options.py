@@ -11,6 +11,7 @@ import typer
 
 from relay.mail.address import DOMAIN, BadAddress, is_domain, lookup_key, normal_domain, parse, split
 from relay.network import Endpoint, endpoint
+from relay.route.alias_entries import is_rejection
 from relay.sending_addresses import is_private
 
 _REGULAR_EXPRESSION = re.compile(r"!?/(?:\^|.*[.$*\\|(].*/[a-zA-Z]*\Z)")
@@ -96,7 +97,7 @@ def aliases(pairs: Sequence[tuple[str, str]], domain: str) -> list[tuple[str, st
 
     Args:
         pairs: what `--alias` says: FROM is an address, a user of the domain, or `@domain` for everyone else in it; TO
-            is one address or several with commas between them.
+            is one address or several with commas between them, or REJECT and a text.
     """
     entries, seen = list[tuple[str, str]](), set[str]()
     for pattern, targets in pairs:
@@ -105,7 +106,11 @@ def aliases(pairs: Sequence[tuple[str, str]], domain: str) -> list[tuple[str, st
                 f"{pattern!r} is a regular expression, which the alias table does not have; give each address an entry"
                 f" (alice@{domain}), or one to all other users of a domain together (@{domain})"
             )
-        entry = (_pattern(pattern.strip(), domain), ", ".join(_targets(targets, is_domain_alias=pattern[:1] == "@")))
+        if is_rejection(targets):
+            right_side = " ".join(targets.split())
+        else:
+            right_side = ", ".join(_targets(targets, is_domain_alias=pattern[:1] == "@"))
+        entry = (_pattern(pattern.strip(), domain), right_side)
         key = lookup_key(entry[0]) if entry[0][0] != "@" else entry[0].lower()
         if key in seen:
             _refuse(f'{entry[0]} is there twice; one entry may have several targets: --alias {pattern} "a@x, b@y"')

@@ -25,7 +25,8 @@ RECORD_TYPES: dict[Family, AddressType] = {"ipv4": "A", "ipv6": "AAAA"}
 def site_records(config: Config, addresses: Sequence[str], unknown: Sequence[AddressType] = ()) -> list[Group]:
     """All records to publish.
 
-    Files that are missing are no error: what they would have said is named in `Group.missing`.
+    Files that are missing are no error: what they would have said is named in `Group.missing`. With tables alone there
+    are no records: another server has the names and the keys.
 
     Args:
         addresses: the public addresses that mail leaves from.
@@ -34,6 +35,10 @@ def site_records(config: Config, addresses: Sequence[str], unknown: Sequence[Add
     Raises:
         ConfigError: a key is there and cannot be used.
     """
+    if not config.takes_mail:
+        return [
+            Group("mx", ("There is no [[listen]]: another server takes and sends mail, and has its own records.",), ())
+        ]
     served, missing = _served(config)
     names = Names(config.hostname, config.srs.domain, served, config.senders.local_domains)
     smarthost = config.delivery.smarthost.url.host if config.delivery.smarthost is not None else ""

@@ -134,6 +134,13 @@ def socket_address(value: str) -> str:
     return value
 
 
+def access_mode(value: object) -> str:
+    """The access mode of a file in octal digits, like `"0660"`. Raises ValueError: anything else, also a number."""
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError('an access mode is written in octal digits between quotes, like "0660"')
+    return value
+
+
 def table_address(value: str, info: ValidationInfo) -> str:
     """An address with a port, or `unix:` and the path of a socket, which is resolved as `resolve_path` does.
 
@@ -163,6 +170,7 @@ AuthservId = Annotated[str, AfterValidator(authserv_id)]
 File = Annotated[Path, AfterValidator(resolve_path)]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
 SocketAddress = Annotated[str, AfterValidator(socket_address)]
+AccessMode = Annotated[str, BeforeValidator(access_mode)]
 TableAddress = Annotated[str, AfterValidator(table_address)]
 
 Action = Literal["reject", "defer", "tag"]

@@ -180,9 +180,9 @@ class Attempts:
             outcomes = await self._outcomes(attempt, batch)
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
-        quotable = not any(delivery.is_aliased for delivery in batch.deliveries)
+        aliased = any(delivery.is_aliased for delivery in batch.deliveries)
         results = [
-            Result(delivery, outcome, batch.signed_by, quotable)
+            Result(delivery, outcome, batch.signed_by, not (delivery.is_aliased if outcome.individual else aliased))
             for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
         ]
         if attempt.waits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -173,7 +174,7 @@ class _OutgoingTransaction:
             elif self._refuses_session(reply):
                 self._elsewhere[index] = refusal
             else:
-                self._settle([index], refusal)
+                self._settle([index], replace(refusal, individual=True))
         return accepted
 
     async def _answer(self, command: bytes) -> ServerReply:
@@ -213,7 +214,8 @@ class _OutgoingTransaction:
         bound.final_dot()
         for recipients in [[index] for index in accepted] if connection.lmtp else [accepted]:
             reply = await connection.reply(timeouts.final_timeout)
-            self._settle(recipients, self._refusal(reply) or classify("message", reply.code, reply.message))
+            outcome = self._refusal(reply) or classify("message", reply.code, reply.message)
+            self._settle(recipients, replace(outcome, individual=connection.lmtp))
         connection.in_transaction = False
 
     async def _send(self, blocks: Iterable[bytes]) -> None:

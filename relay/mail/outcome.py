@@ -27,6 +27,7 @@ class Outcome:
         remote: whether code and text are those of the server (RFC 3464 section 2.3.6, Diagnostic-Code) and not ours.
         unreachable: whether no host of the next hop answered MAIL: then the outcome is about the next hop as a whole.
         words: the text of the server's reply alone, for a bounce; `text` may have words of ours as well.
+        individual: whether the server has replied about this recipient alone, and not about the transaction.
     """
 
     status: Status
@@ -40,6 +41,7 @@ class Outcome:
     remote: bool = False
     unreachable: bool = False
     words: str = field(default="", compare=False)
+    individual: bool = field(default=False, compare=False)
 
 
 def deferral(enhanced: str, text: str) -> Outcome:

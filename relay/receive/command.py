@@ -17,6 +17,7 @@ from relay.mail.reply import Refused
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # Unicode's too: other programs end lines there
 _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
 _SPACE = " \t"
+_BLANKS = re.compile("[ \t]+")
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^">]++)*+)>', re.DOTALL)
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
@@ -46,9 +47,22 @@ def parse_line(line: bytes) -> Command:
         raise Refused(500, "5.5.2", "Error: the command is neither ASCII nor UTF-8") from None
     if _CONTROL.search(text):
         raise Refused(500, "5.5.2", "Error: control characters in the command")
-    verb, _, argument = text.partition(" ")
+    return _divided(text)
+
+
+def beginning_of(line: bytes) -> Command:
+    """The verb and the argument of a line that `parse_line` refuses, or of its beginning, as far as they can be told.
+
+    Nothing may be done because of it; it is for the log.
+    """
+    return _divided(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+def _divided(text: str) -> Command:
+    """A verb and its argument, which blanks and tabs may surround, as for Postfix."""
+    verb, *argument = _BLANKS.split(text.strip(_SPACE), maxsplit=1)
     # Some non-ASCII letters have an ASCII capital, which would make a command of an unknown verb.
-    return Command(verb.upper() if verb.isascii() else verb, argument.strip(_SPACE))
+    return Command(verb.upper() if verb.isascii() else verb, "".join(argument))
 
 
 def parse_mail(argument: str) -> MailFrom:

@@ -41,4 +41,4 @@ class CommandCounts:
 
 
 def _ratio(good: int, all_: int) -> str:
-    return str(all_) if good == all_ else f"{good}/{all_}"
+    return str(all_) if good == all_ > 0 else f"{good}/{all_}"

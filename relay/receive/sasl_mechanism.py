@@ -22,5 +22,5 @@ def sasl_mechanism(argument: str) -> str:
 
     Any other word may be a password in the wrong place.
     """
-    name = argument.partition(" ")[0].upper()
+    name = "".join(argument.split(maxsplit=1)[:1]).upper()
     return name if name in _MECHANISMS else "unknown"

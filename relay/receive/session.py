@@ -19,8 +19,8 @@ from relay.mail.message_id import shown_message_id
 from relay.mail.off_loop import read_header
 from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
-from relay.receive.command import Command, Transaction, parse_line, parse_mail, parse_rcpt
-from relay.receive.command_counts import UNKNOWN, CommandCounts, counted_as
+from relay.receive.command import Command, Transaction, beginning_of, parse_line, parse_mail, parse_rcpt
+from relay.receive.command_counts import CommandCounts, counted_as
 from relay.receive.handler import Handler
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
@@ -138,19 +138,32 @@ class Session:
         self._at_rest = self._transaction is None
         try:
             line = await self._stream.read_line(COMMAND_LINE, self._config.limits.command_timeout)
-            self._at_rest = False
+        except LineTooLong as too_long:
+            refused = Refused(500, "5.5.2", "Error: command line too long")
+            self._note_refused_line(too_long.beginning, refused)
+            raise refused from None
+        self._at_rest = False
+        try:
             command = parse_line(line)
-        except (LineTooLong, Refused) as error:
-            self._came(UNKNOWN)
-            if isinstance(error, Refused):
-                raise
-            raise Refused(500, "5.5.2", "Error: command line too long") from None
-        self._came(counted_as(command.verb))
+        except Refused as refused:
+            self._note_refused_line(line, refused)
+            raise
+        self._came(command.verb)
         return command
 
+    def _note_refused_line(self, line: bytes, refused: Refused) -> None:
+        """Counts a line that is no command by its verb, and logs a try to log in, which often has odd octets in it."""
+        verb, argument = beginning_of(line)
+        self._came(verb)
+        if verb == "AUTH":
+            self._log_auth(argument, refused)
+
     def _came(self, verb: str) -> None:
-        self._last = verb
-        self._counts.came(verb)
+        self._last = counted_as(verb)
+        self._counts.came(self._last)
+
+    def _log_auth(self, argument: str, refused: Refused) -> None:
+        self._log.info("auth", mechanism=sasl_mechanism(argument), reply=str(refused.reply))
 
     async def _dispatch(self, command: Command) -> None:
         verb = command.verb
@@ -162,7 +175,7 @@ class Session:
             if verb in NOT_IMPLEMENTED:
                 refused = Refused(502, "5.5.1", "Error: command not implemented")
                 if verb == "AUTH":
-                    self._log.info("auth", mechanism=sasl_mechanism(command.argument), reply=str(refused.reply))
+                    self._log_auth(command.argument, refused)
                 raise refused
             raise Refused(500, "5.5.1", "Error: command not recognized")
         if self._require_tls and not self._client.tls and verb not in IN_CLEAR:
@@ -226,7 +239,7 @@ class Session:
         try:
             await self._stream.start_tls(self._tls(), HANDSHAKE_TIMEOUT)
         except OSError as error:  # ssl.SSLError is one
-            self._log.info("tls_failed", problem=str(error))
+            self._log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
             raise _Close from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
         self._client = replace(self._client, helo="", protocol="SMTP", tls=self._stream.tls)

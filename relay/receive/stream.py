@@ -15,6 +15,7 @@ from relay.tls import describe
 HIGH_WATER = 64 * 1024  # octets buffered before reading from the socket pauses
 BLOCK = 64 * 1024  # octets of DATA that are processed at a time, which takes a few milliseconds at most
 REPLIES_HELD = 16 * 1024  # octets of replies to pipelined commands that may be sent together
+BEGINNING = 128  # octets that are kept of a command line that is too long: they tell the verb
 LINES_IN_A_ROW = 16  # pipelined commands after which other sessions run
 WRITE_PATIENCE = 60.0  # seconds that a client may leave our replies unread
 CLOSE_PATIENCE = 5.0  # seconds that a client may take to receive the last replies
@@ -29,7 +30,15 @@ class TimedOut(Exception):
 
 
 class LineTooLong(Exception):
-    """A command line was longer than the limit; it was read to its end and dropped."""
+    """A command line was longer than the limit; it was read to its end and dropped.
+
+    Attributes:
+        beginning: its first `BEGINNING` octets.
+    """
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__()
+        self.beginning = beginning
 
 
 class Stream(asyncio.Protocol):
@@ -147,10 +156,10 @@ class Stream(asyncio.Protocol):
         """
         deadline = self._loop.time() + timeout
         start = 0
-        too_long = False
+        beginning = b""  # of a line that is too long
         while (end := self._buffer.find(b"\n", start)) < 0:
             if len(self._buffer) > limit:
-                too_long = True
+                beginning = beginning or bytes(self._buffer[:BEGINNING])
                 self._buffer.clear()
             start = len(self._buffer)
             left = deadline - self._loop.time()
@@ -163,8 +172,8 @@ class Stream(asyncio.Protocol):
         if self._lines == LINES_IN_A_ROW:
             self._lines = 0
             await asyncio.sleep(0)
-        if too_long or len(line) > limit:
-            raise LineTooLong
+        if beginning or len(line) > limit:
+            raise LineTooLong(beginning or line[:BEGINNING])
         return line
 
     async def read_block(self, timeout: float) -> bytes:

@@ -31,6 +31,7 @@ _BETWEEN_SLASHES = re.compile(r"!?/.+/[AEUXimsx]*")
 _REGULAR = frozenset("^$*+[(|\\")
 _TARGET = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s,"])+|"')
 _MARKED = re.compile(r'["#|]')  # without any of them a right-hand side is split at blanks and commas
+_LINE_BREAK = re.compile(r"[^\S ]+")  # with tabs; in TOML a text may have several lines
 _REJECT = "REJECT"  # in the place of a target, with a text behind it, as in Postfix's access(5)
 _FOREIGN_KINDS = {  # by its first characters, a target that aliases(5) knows and virtual(5) does not
     "|": "a command is no address",
@@ -190,9 +191,9 @@ def is_rejection(target: str) -> bool:
 
 
 def _rejection(value: str) -> str | None:
-    """The text behind REJECT; None for a right-hand side that begins with another word."""
+    """The text behind REJECT, as one line; None for a right-hand side that begins with another word."""
     first, *text = value.split(None, 1) or [""]
-    return " ".join(text).strip() if first == _REJECT else None
+    return _LINE_BREAK.sub(" ", "".join(text)).strip() if first == _REJECT else None
 
 
 def _key(pattern: str) -> str:

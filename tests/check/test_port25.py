@@ -115,4 +115,4 @@ async def test_a_smarthost_that_dns_does_not_know(tmp_path: Path) -> None:
 async def test_a_host_with_lookup_tables_alone_sends_nothing(tmp_path: Path) -> None:
     tables = [{"address": "127.0.0.1:10003", "protocol": "socketmap"}]
     [finding] = await check(local_site(tmp_path, {}, listen=None, tables=tables))
-    assert (finding.subject, finding.level) == (HOSTNAME, "ok")
+    assert (finding.subject, finding.level) == ("this host", "ok")

@@ -13,7 +13,7 @@ from relay.check.finding import CheckName, Finding
 from relay.check.run import CHECKS, Check, run
 from relay.check.site import Site
 from relay.dns import DnsFailure
-from tests.check.sites import HOST, green, site
+from tests.check.sites import HOST, IPV4, green, site
 
 NAMES = list(get_args(CheckName))
 # The checks that look at the configuration and `Site.resolver` alone; `resolver` asks the name servers themselves.
@@ -92,3 +92,25 @@ async def test_where_nothing_is_configured_in_dns_every_check_says_something(tmp
 async def test_where_all_is_well_every_check_is_green(tmp_path: Path) -> None:
     findings = await run(site(tmp_path, green()), OF_DNS)
     assert {finding.level for finding in findings} == {"ok"}, [each for each in findings if each.level != "ok"]
+
+
+@pytest.mark.parametrize("fault", [(), ("fwd.example", "MX"), ("fwd.example", "TXT")])
+async def test_with_tables_alone_nothing_is_said_of_a_mail_host(tmp_path: Path, fault: tuple[str, ...]) -> None:
+    """Postfix has its own name, keys and listeners. The SRS domain has to have SPF for this host, and an MX."""
+    zone = {name: records for name, records in green().items() if name[0] in ("fwd.example", "_dmarc.fwd.example")}
+    zone["fwd.example", "MX"] = [(10, "postfix.example")]
+    zone["postfix.example", "A"] = [IPV4]
+    here = site(
+        tmp_path,
+        {name: records for name, records in zone.items() if name != fault},
+        sends_from=[IPV4],
+        hostname="hostname.invalid",
+        listen=None,
+        dkim=None,
+        routes=None,
+        tables=[{"address": "127.0.0.1:10003"}],
+    )
+    findings = await run(here, OF_DNS)
+    assert {finding.check for finding in findings} == {*OF_DNS}
+    assert all(finding.level == "ok" for finding in findings) is not bool(fault), findings
+    assert "hostname.invalid" not in str(findings)

@@ -98,6 +98,15 @@ def test_aliases_repeat(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert load(folder / "relay.toml", {}).routes.postmaster == "al@mailbox.example"
 
 
+def test_an_alias_may_close_an_address_of_a_catch_all(folder: Path) -> None:
+    pairs = ["--alias", "left", "REJECT she\nhas left", "--alias", "@fwd.example", "all@mailbox.example"]
+    assert cli.run(["init", str(folder), *pairs]) == 0
+    table = parse_virtual((folder / "aliases").read_text(), "aliases", ())
+    assert (table.rejection("left@fwd.example"), table.bad.lines) == ("she has left", ())
+    assert table.expand("joe@fwd.example") == ("all@mailbox.example",)
+    assert load(folder / "relay.toml", {}).routes.postmaster == "all@mailbox.example"
+
+
 def test_the_records_are_a_zone_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     addresses = ["--address", "198.51.100.4", "--address", "2001:DB8:7::19"]
     assert cli.run(["init", str(folder), *addresses]) == 0

@@ -65,8 +65,11 @@ def test_a_path_is_relative_to_the_folder_of_the_file(folder: Path) -> None:
         (f'address = "unix:/{"x" * 107}"', "the path of a Unix socket has at most 107 octets"),
         ('address = "127.0.0.1:1", protocol = "tcp"', 'protocol = "tcp" needs direction: "forward" or "reverse"'),
         ('address = "127.0.0.1:1", protocol = "udp"', "tables.0.protocol: must be 'socketmap' or 'tcp'"),
-        ('address = "unix:x", mode = "0999"', "tables.0.mode: "),
-        ('address = "unix:x", mode = 432', "tables.0.mode: "),
+        (
+            'address = "unix:x", mode = "0999"',
+            'tables.0.mode: an access mode is written in octal digits between quotes, like "0660"',
+        ),
+        ('address = "unix:x", mode = 0o660', "tables.0.mode: an access mode is written in octal digits"),
         ('address = "0.0.0.0:10003"', "0.0.0.0:10003: any host that reaches this address could make addresses"),
         ('address = "[::]:10003"', "[::]:10003: any host that reaches this address"),
         ('address = "203.0.113.5:10003"', "listen on 127.0.0.1 or unix:PATH, or name in clients who may connect"),

@@ -325,17 +325,23 @@ async def test_the_result_names_the_keys_that_signed_though_the_content_was_free
 
 
 @pytest.mark.parametrize(
-    ("originals", "quotable"),
+    ("originals", "individual", "quotable"),
     [
-        (("carol@d.test", "dan@d.test"), [True, True]),
-        (("Carol@D.test", "dan@d.test"), [True, True]),
-        (("carol@d.test", "alias@fwd.test"), [False, False]),
+        (("carol@d.test", "dan@d.test"), False, [True, True]),
+        (("Carol@D.test", "dan@d.test"), False, [True, True]),
+        (("carol@d.test", "alias@fwd.test"), False, [False, False]),
+        (("carol@d.test", "alias@fwd.test"), True, [True, False]),
     ],
 )
 async def test_words_that_may_name_a_mailbox_behind_an_alias_are_not_quotable(
-    originals: tuple[str, str], quotable: list[bool]
+    originals: tuple[str, str], individual: bool, quotable: list[bool]
 ) -> None:
     house, stored = House(), message()
+
+    async def deliver(next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
+        return tuple(Outcome("failed", 550, "5.1.1", "no", remote=True, individual=individual) for _ in job.recipients)
+
+    house.hops.deliver = deliver  # type: ignore[method-assign]
     deliveries = house.deliveries(stored, "carol@d.test", "dan@d.test")
     deliveries = [replace(one, original=original) for one, original in zip(deliveries, originals, strict=True)]
     await house.attempts.make(house.attempts.prepare(stored, deliveries), house.ended)

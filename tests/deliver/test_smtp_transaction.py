@@ -93,7 +93,21 @@ async def test_only_some_recipients_are_accepted() -> None:
         ("deferred", 552, "4.5.3"),
         ("delivered", 250, "2.0.0"),
     ]
+    assert [o.individual for o in outcomes] == [False, True, True, True, False]
     assert len(server.contents) == 1
+
+
+async def test_a_refusal_of_the_sender_the_session_or_the_content_is_about_all_recipients() -> None:
+    for part, reply in {
+        "MAIL": "550 5.7.1 no",
+        "RCPT": "421 4.3.2 bye",
+        "DATA": "554 5.7.1 no",
+        "dot": "554 5.6.0 no",
+    }.items():
+        server = ScriptedServer(script={part: reply})
+        async with server(), agent() as sender:
+            outcomes = await sender.deliver_to("d.test", hop(server.port), job("a@d.test", "b@d.test"))
+        assert [(o.words, o.individual) for o in outcomes] == [(reply[10:], False)] * 2
 
 
 @pytest.mark.parametrize("offers", [("PIPELINING",), ()])
@@ -140,7 +154,7 @@ async def test_lmtp_has_a_reply_for_each_accepted_recipient() -> None:
         ("deferred", "4.2.2", "full"),
         ("failed", "5.6.0", "no"),
     ]
-    assert after.status == "failed"
+    assert after.status == "failed" and all(o.individual for o in outcomes)
     assert server.sessions[0].verbs()[:2] == ["LHLO", "MAIL"] and len(server.sessions) == 1
 
 

@@ -8,6 +8,7 @@ Postfix sends, which has no DNS here, and one is the MX of elsewhere.example, wh
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,9 +178,9 @@ class Host:
             return session.greeting.text
 
     def _here(self, text: str) -> str:
-        for place, here in self._places.items():
-            text = text.replace(place, here)
-        return text
+        """The text with its places replaced, all in one go: a free port may be one that the page names."""
+        places = self._places
+        return re.sub("|".join(map(re.escape, places)), lambda match: places[match[0]], text)
 
     def run(self, commands: str) -> str:
         """Run commands; returns what they print. Postfix greets again afterwards."""

@@ -61,6 +61,7 @@ def _others(relay: RelayProcess) -> None:
         talk("EHLO pc.example")
         for command in ("AUTH PLAIN AGpvZQBodW50ZXIy", "AUTH LOGIN", "AUTH CRAM-MD5"):
             assert talk(command).code == 502
+        assert talk(b"AUTH PLAIN \0joe\0hunter2").code == 500
     with client(DENIED) as talk:
         assert talk.offer("x@sender.example", "joe@elsewhere.example").code == 550
         assert talk("RCPT TO:<joe%elsewhere.example@fwd.example>").code == 550
@@ -141,7 +142,7 @@ def test_lines_from_the_journal_and_from_syslog_are_read_too(log: Path, tmp_path
 def test_every_try_counts_once(log: Path) -> None:
     command = [program("fail2ban-regex"), "-o", "ip", str(log), f"{FILTER}[mode=auth]"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.split()
-    assert found.count(LOGIN) == 3
+    assert found.count(LOGIN) == 4
 
 
 @needs("fail2ban-client", package="fail2ban")

@@ -146,6 +146,9 @@ def test_a_second_relay_leaves_the_sockets_of_the_first_alone(tables: Tables) ->
         (["keys", "list"], 0, "no keys"),
         (["keys", "dns"], 0, ""),
         (["srs", "forward", "joe@sender.example"], 0, "=sender.example=joe@fwd.example"),
+        (["dns"], 0, "another server takes and sends mail"),
+        (["explain", "/etc/hostname"], 1, "no mail comes in, because the configuration has no [[listen]]"),
+        (["check", "--only", "ptr,address,dkim"], 0, "does not count"),
     ],
 )
 def test_the_commands_know_a_configuration_with_tables_alone(

@@ -4,7 +4,7 @@ import pytest
 
 from relay.mail.envelope import MailFrom, RcptTo
 from relay.mail.reply import Refused
-from relay.receive.command import Command, parse_line, parse_mail, parse_rcpt
+from relay.receive.command import Command, beginning_of, parse_line, parse_mail, parse_rcpt
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,14 @@ def test_bad_lines(line: bytes) -> None:
 
 def test_lines() -> None:
     assert parse_line(b"mail FROM:<a@b>  \r\n") == Command("MAIL", "FROM:<a@b>")
+    assert parse_line(b" \tmail\t FROM:<a@b>\t\r\n") == Command("MAIL", "FROM:<a@b>")
+    assert parse_line(b"\r\n") == Command("", "")
+
+
+def test_the_verb_of_a_bad_line_is_told_as_far_as_it_can_be() -> None:
+    assert beginning_of(b"auth PLAIN \0joe\0\xff\n") == Command("AUTH", "PLAIN \0joe\0\ufffd")
+    assert beginning_of(b"\xffAUTH PLAIN x\r\n").verb == "\ufffdAUTH"
+    assert beginning_of(b"") == Command("", "")
 
 
 @pytest.mark.parametrize("line", ["R\u017fET", "ma\u0131l", "\u017f"])

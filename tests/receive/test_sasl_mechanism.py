@@ -12,6 +12,7 @@ from relay.receive.sasl_mechanism import sasl_mechanism
     [
         ("PLAIN AGpvZQBodW50ZXIy", "PLAIN"),
         ("login", "LOGIN"),
+        ("PLAIN\thunter2", "PLAIN"),
         ("CRAM-MD5", "CRAM-MD5"),
         ("Scram-Sha-256 biws", "SCRAM-SHA-256"),
         ("AGpvZQBodW50ZXIy", "unknown"),

@@ -257,7 +257,7 @@ async def test_every_end_of_a_session_is_logged_with_what_was_said_in_it(
 @pytest.mark.parametrize(
     ("said", "events", "counted"),
     [
-        (b"", ["connect", "lost", "disconnect"], {"commands": "0"}),
+        (b"", ["connect", "lost", "disconnect"], {"commands": "0/0"}),
         (b"GET / HTTP/1.1\r\n", ["connect", "disconnect"], {"unknown": "0/1", "commands": "0/1"}),
         (b"EHLO a\r\nMAIL FROM:<a@b>\r\n", ["connect", "mail", "lost", "disconnect"], {"mail": "1", "commands": "2"}),
         (b"X" * 5000 + b"\r\nNO\x00OP\r\n", ["connect", "lost", "disconnect"], {"unknown": "0/2"}),
@@ -296,6 +296,36 @@ async def test_an_attempt_to_log_in_is_one_line_without_its_argument(
     assert {(line["ip"], line["reply"]) for line in lines} == {("127.0.0.1", answers.splitlines()[0])}
     assert (log[-1]["auth"], log[-1]["unknown"]) == ("0/3", "0/1")
     assert secret.lower() not in str(log).lower()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"auth\tplain\thunter2\r\n", "502"),
+        (b"  AUTH PLAIN hunter2\r\n", "502"),
+        (b"AUTH PLAIN \0joe\0hunter2\r\n", "500"),
+        (b"AUTH PLAIN j\xfcrgen hunter2\r\n", "500"),
+        (b"AUTH PLAIN hunter2\n", "500"),
+        pytest.param(b"AUTH PLAIN " + b"hunter2=" * 600 + b"\r\n", "500", id="long"),
+    ],
+)
+async def test_an_attempt_to_log_in_is_seen_however_it_is_written(
+    door: Callable[..., Door], log: list[dict[str, Any]], line: bytes, code: str
+) -> None:
+    talk = await door().client()
+    assert (await talk.says(line)).startswith(code)
+    await talk.says("QUIT\r\n")
+    await wait_for(lambda: log[-1]["event"] == "disconnect", "the end of the session")
+    [tried] = [line for line in log if line["event"] == "auth"]
+    assert tried["mechanism"] == "PLAIN" and tried["reply"].startswith(code)
+    assert log[-1]["auth"] == "0/1" and "unknown" not in log[-1]
+    assert "hunter2" not in str(log)
+
+
+@pytest.mark.parametrize("line", [" NOOP\r\n", "NOOP\thello\r\n", "\tEHLO\t mx.test\r\n", "RSET\t\r\n"])
+async def test_blanks_and_tabs_around_a_verb_do_no_harm(door: Callable[..., Door], line: str) -> None:
+    talk = await door().client()
+    assert (await talk.says(line)).startswith("250")
 
 
 async def test_a_message_is_logged_with_its_message_id(door: Callable[..., Door], log: list[dict[str, Any]]) -> None:

@@ -53,8 +53,9 @@ async def test_a_long_line_is_dropped_and_the_next_is_read(pieces: list[bytes]) 
     for piece in pieces:
         await asyncio.sleep(0)
         stream.data_received(piece)
-    with pytest.raises(LineTooLong):
+    with pytest.raises(LineTooLong) as too_long:
         await reading
+    assert too_long.value.beginning.startswith(b"x" * 11)
     stream.data_received(b"NOOP\r\n")
     assert await stream.read_line(11, 10) == b"NOOP\r\n"
 

@@ -296,6 +296,7 @@ def test_behind_a_line_that_cannot_be_read_a_closed_catch_all_waits() -> None:
     [
         ('"REJECT moved away"', "moved away", False),
         ('["REJECT moved away"]', "moved away", False),
+        ('"""REJECT moved\\r\\n\\taway\n"""', "moved away", False),
         ('"REJECT"', "", False),
         ('["REJECT moved", "b@y.example"]', None, True),
         ('["b@y.example", "REJECT moved"]', None, True),

@@ -89,6 +89,11 @@ def test_a_sample_that_says_the_same_stays_as_it_is() -> None:
     assert replaced(PAGE, same) == PAGE
 
 
+def test_a_signature_that_needs_quotes_makes_no_other_sample() -> None:
+    """Quotes stand around a value with a slash. With them a cell may be full up to its border."""
+    assert comparable('│ header.b="Mpt/QbCt"; arc=none│\n') == comparable("│ header.b=FE7p4Rx0; arc=none  │\n")
+
+
 def mixed(*changes: tuple[str, str]) -> Mapping[str, str]:
     block = "    12:00:00 3368NXT9VF80 mail from=<a@b> size=5\n    12:00:01 3368NXT9VF80 rcpt rcpt=c@d\n"
     for old, new in changes:

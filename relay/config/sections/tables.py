@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from relay.config.sections.base import OwnNetworks, Section
-from relay.config.values import TableAddress
+from relay.config.values import AccessMode, TableAddress
 from relay.network import host_port, within
 from relay.sending_addresses import is_private
 
@@ -39,7 +39,7 @@ class TablesSection(Section):
     """The addresses and networks that may connect to a port, besides this host by loopback. Default: for a private
     address every private one, otherwise none."""
 
-    mode: str = Field("0660", pattern=r"^0?[0-7]{3}$")
+    mode: AccessMode = "0660"
     """The access mode of a Unix socket, in octal digits. Who may write to it may connect."""
 
     group: str = Field("", examples=["postfix"])
