@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from relay.check.finding import Finding, Level
+from relay.check.here import reached_from_outside
 from relay.check.site import Site
 from relay.check.trusted_chain import ChainProblem, chain_problem
 from relay.dns import DnsFailure, Resolver
@@ -30,6 +31,9 @@ _DAY = 86400.0
 async def check(site: Site) -> list[Finding]:
     """A finding for each fault of the certificate, or one that it is good."""
     tls = site.config.tls
+    if tls is None and not reached_from_outside(site):
+        text = "does not count: only this host connects to the listeners, and the server in front has a certificate"
+        return [Finding("certificate", site.config.hostname, "ok", text)]
     if tls is None:
         text = "there is no certificate, so mail comes in without encryption (no STARTTLS)"
         hint = "a certificate in [tls] lets other hosts encrypt, from Let's Encrypt for example"

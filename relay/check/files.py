@@ -28,9 +28,10 @@ def _look(site: Site) -> list[Finding]:
     findings = [*_open_to_others(site), *_closed_to_service(site, user), *_bad_lines(site)]
     if findings:
         return findings
-    files = len(named_files(site.config))
+    count = len(named_files(site.config))
+    named = f"the {count} files that it names are" if count > 1 else "the file that it names is"
     whose = "this user" if user is None else user.name
-    text = f"the {files} files that it names are there, {whose} may read them, and secrets are closed to others"
+    text = f"{named} there, {whose} may read {'them' if count > 1 else 'it'}, and secrets are closed to others"
     return [Finding("files", site.path or "environment", "ok", text)]
 
 

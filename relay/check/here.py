@@ -57,12 +57,22 @@ def is_ours(site: Site, ip: str) -> bool:
 
 
 def may_be_ours(site: Site, ip: str) -> bool:
-    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT."""
+    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT.
+
+    A container without IPv6 is reached by the IPv6 address of its host, too.
+    """
     if any(listener.proxy_protocol for listener in site.config.listen):
         return True
     family = "ipv6" if ":" in ip else "ipv4"
-    is_inside = any(address.private for address in site.addresses if address.family == family) or not site.addresses
+    sending = [address for address in site.addresses if address.family == family] or site.addresses
+    is_inside = any(address.private for address in sending) or not sending
     return is_inside and not is_private(ipaddress.ip_address(ip))
+
+
+def reached_from_outside(site: Site) -> bool:
+    """Whether other hosts can connect to a listener."""
+    listening = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
+    return any(not ipaddress.ip_address(ip).is_loopback for ip in listening)
 
 
 def configured_addresses(site: Site) -> frozenset[str]:

@@ -8,14 +8,14 @@ everyone. The configuration refuses networks that hold everyone; here is what on
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from relay.check.finding import Finding
 from relay.check.gateways import default_gateways
+from relay.check.here import reached_from_outside
 from relay.check.site import Site
-from relay.network import host_port, plain_ip, within
+from relay.network import within
 
 WIDE = {4: 20, 6: 40}  # prefix lengths: a public network that is wider has hosts of many people
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # of Docker, and of Podman
@@ -37,7 +37,7 @@ async def check(site: Site) -> list[Finding]:
 
 
 def _gateways(site: Site, gateways: Sequence[str]) -> Iterator[Finding]:
-    if not _reached_from_outside(site):
+    if not reached_from_outside(site):
         return
     for gateway in gateways:
         if within(gateway, site.config.clients.trusted):
@@ -72,7 +72,7 @@ def _proxies(site: Site, gateways: Sequence[str]) -> Iterator[Finding]:
 
 def _own_addresses(site: Site) -> Iterator[Finding]:
     """Rootless engines and user-space proxies show every client as an address of the container itself."""
-    if not any(mark.exists() for mark in _CONTAINER_MARKS) or not _reached_from_outside(site):
+    if not any(mark.exists() for mark in _CONTAINER_MARKS) or not reached_from_outside(site):
         return
     for address in site.addresses:
         if within(address.ip, site.config.clients.trusted):
@@ -89,9 +89,3 @@ def _wide(site: Site) -> Iterator[Finding]:
         if network.prefixlen < WIDE[network.version] and network.is_global:
             text = f"{network.num_addresses:,} public addresses are trusted, and may send to anyone"
             yield Finding("open-relay", str(network), "warning", text, f"name those of {network} that are yours")
-
-
-def _reached_from_outside(site: Site) -> bool:
-    """Whether other hosts can connect to a listener."""
-    hosts = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
-    return any(not ipaddress.ip_address(host).is_loopback for host in hosts)

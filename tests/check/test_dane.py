@@ -87,3 +87,9 @@ async def test_no_answer(tmp_path: Path, right: Tlsa, key: tuple[str, str]) -> N
     zone: dict[Any, Any] = with_records(right) | {key: DnsFailure("SERVFAIL")}
     level = "error" if key[1] == "TLSA" else "ok"
     assert levels(await dane.check(site(tmp_path, zone, **TLS))) == [(HOST, level)]
+
+
+async def test_records_are_about_the_server_in_front_where_only_this_host_connects(tmp_path: Path) -> None:
+    relayhost = {"listen": [{"address": "127.0.0.1:10025"}]}
+    assert levels(await dane.check(site(tmp_path, with_records(WRONG), **relayhost))) == [(HOST, "ok")]
+    assert levels(await dane.check(site(tmp_path, with_records(WRONG)))) == [(HOST, "error")]

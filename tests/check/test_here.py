@@ -64,3 +64,16 @@ async def test_a_host_name_that_leads_elsewhere_makes_nothing_ours(tmp_path: Pat
     assert places.place("x.test", [OTHER]) == "elsewhere"
     behind_a_nat = await find_places(site(tmp_path, {(HOST, "A"): [OTHER]}, sends_from=["10.0.0.5"]))
     assert behind_a_nat.place("x.test", [OTHER]) == "here"
+
+
+def test_a_container_without_ipv6_may_be_reached_by_the_ipv6_address_of_its_host(tmp_path: Path) -> None:
+    assert here.may_be_ours(site(tmp_path, {}, sends_from=["172.17.0.2"]), "2001:db8::77")
+    assert not here.may_be_ours(site(tmp_path, {}, sends_from=["172.17.0.2"]), "fd00::77")
+    assert not here.may_be_ours(site(tmp_path, {}, sends_from=[IPV4]), "2001:db8::77")
+
+
+@pytest.mark.parametrize(
+    ("address", "outside"), [("127.0.0.1:10025", False), ("[::1]:25", False), ("10.0.0.5:25", True), ("[::]:25", True)]
+)
+def test_whether_other_hosts_can_connect(tmp_path: Path, address: str, outside: bool) -> None:
+    assert here.reached_from_outside(site(tmp_path, {}, listen=[{"address": address}])) == outside

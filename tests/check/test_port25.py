@@ -87,6 +87,11 @@ async def test_without_an_answer_of_dns_nothing_can_be_told(tmp_path: Path) -> N
     assert finding.level == "warning" and "resolver" in finding.mend
 
 
+async def test_why_no_host_can_be_tried_is_said(tmp_path: Path) -> None:
+    [finding] = await tried(tmp_path, MAILBOX, 25, delivery={"public_addresses_only": True})
+    assert finding.level == "warning" and "mailbox.example have no public address" in finding.text
+
+
 async def test_a_host_without_any_route_to_the_world(tmp_path: Path) -> None:
     [finding] = await tried(tmp_path, MAILBOX, 25, sends_from=())
     assert (finding.subject, finding.level) == (HOSTNAME, "error")
