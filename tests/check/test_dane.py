@@ -90,6 +90,6 @@ async def test_no_answer(tmp_path: Path, right: Tlsa, key: tuple[str, str]) -> N
 
 
 async def test_records_are_about_the_server_in_front_where_only_this_host_connects(tmp_path: Path) -> None:
-    relayhost = {"listen": [{"address": "127.0.0.1:10025"}]}
+    relayhost: dict[str, Any] = {"listen": [{"address": "127.0.0.1:10025"}]}
     assert levels(await dane.check(site(tmp_path, with_records(WRONG), **relayhost))) == [(HOST, "ok")]
     assert levels(await dane.check(site(tmp_path, with_records(WRONG)))) == [(HOST, "error")]

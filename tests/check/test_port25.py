@@ -88,7 +88,8 @@ async def test_without_an_answer_of_dns_nothing_can_be_told(tmp_path: Path) -> N
 
 
 async def test_why_no_host_can_be_tried_is_said(tmp_path: Path) -> None:
-    [finding] = await tried(tmp_path, MAILBOX, 25, delivery={"public_addresses_only": True})
+    inside = MAILBOX | {("mx.mailbox.example", "A"): ["10.0.0.7"]}
+    [finding] = await tried(tmp_path, inside, 25, delivery={"public_addresses_only": True})
     assert finding.level == "warning" and "mailbox.example have no public address" in finding.text
 
 
