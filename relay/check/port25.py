@@ -18,7 +18,7 @@ from relay.config.sections import SmarthostSection
 from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop
 from relay.mail.address import domain_of
-from relay.sending_addresses import Family, SendingAddress
+from relay.sending_addresses import Family, SendingAddress, kernel_choice
 
 DOMAINS = 3  # that are tried, and for each of them as many hosts
 # Large providers, some of whose hosts answer at any time, over both families.
@@ -117,6 +117,9 @@ def _finding(address: SendingAddress, tries: Sequence[_Try], unroutable: Sequenc
     greeted = _greeted(tries, family)
     if greeted:
         return Finding("port25", address.ip, "ok", f"the way out is open: {greeted[0]} greets")
+    if address.configured and kernel_choice(address.ip, source=address.ip) is None:
+        mend = f"set delivery.source_{family} to an address of this host, or remove it"
+        return Finding("port25", address.ip, "error", "this host does not have the address, so no mail leaves", mend)
     tried = [one for one in tries if _family(one.host) == family]
     name = "IPv6" if family == "ipv6" else "IPv4"
     others_work = any(_greeted(tries, other.family) for other in site.addresses)

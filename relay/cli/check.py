@@ -93,7 +93,7 @@ def _round(path: Path | None, names: Iterable[CheckName]) -> list[Finding]:
         ConfigError: the configuration cannot be used.
     """
     config = load(path)
-    return uvloop.run(_findings(config, str(path or ""), names))
+    return uvloop.run(_findings(config, str(path.absolute()) if path else "", names))
 
 
 async def _findings(config: Config, path: str, names: Iterable[CheckName]) -> list[Finding]:
