@@ -97,7 +97,7 @@ async def test_a_source_address_that_this_host_does_not_have(tmp_path: Path) -> 
 
 
 async def test_why_no_host_can_be_tried_is_said(tmp_path: Path) -> None:
-    inside = MAILBOX | {("mx.mailbox.example", "A"): ["10.0.0.7"]}
+    inside: dict[Any, Any] = MAILBOX | {("mx.mailbox.example", "A"): ["10.0.0.7"]}
     [finding] = await tried(tmp_path, inside, 25, delivery={"public_addresses_only": True})
     assert finding.level == "warning" and "mailbox.example have no public address" in finding.text
 
