@@ -21,7 +21,10 @@ from tests.check.local_site import HOSTNAME, levels, local_site, port_that_swall
 from tests.deliver.scripted import ScriptedServer
 from tests.peers import free_port
 
-MAILBOX = {("mailbox.example", "MX"): [(10, "mx.mailbox.example")], ("mx.mailbox.example", "A"): ["127.0.0.1"]}
+MAILBOX: dict[tuple[str, str], Any] = {
+    ("mailbox.example", "MX"): [(10, "mx.mailbox.example")],
+    ("mx.mailbox.example", "A"): ["127.0.0.1"],
+}
 GMAIL = {("gmail.com", "MX"): [(10, "mx.gmail.test")], ("mx.gmail.test", "A"): ["127.0.0.2"]}
 BOTH = ["ipv4", "ipv6"]
 
@@ -97,7 +100,7 @@ async def test_a_source_address_that_this_host_does_not_have(tmp_path: Path) -> 
 
 
 async def test_why_no_host_can_be_tried_is_said(tmp_path: Path) -> None:
-    inside: dict[Any, Any] = MAILBOX | {("mx.mailbox.example", "A"): ["10.0.0.7"]}
+    inside = MAILBOX | {("mx.mailbox.example", "A"): ["10.0.0.7"]}
     [finding] = await tried(tmp_path, inside, 25, delivery={"public_addresses_only": True})
     assert finding.level == "warning" and "mailbox.example have no public address" in finding.text
 
