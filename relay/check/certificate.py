@@ -7,7 +7,6 @@ host with a bad one.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -21,6 +20,7 @@ from relay.check.here import reached_from_outside
 from relay.check.site import Site
 from relay.check.trusted_chain import ChainProblem, chain_problem
 from relay.dns import DnsFailure, Resolver
+from relay.tls import UnusableCertificate
 
 DAYS = 14  # before its end a certificate is to be renewed; of a short-lived one, in the last third of its life
 RSA_BITS = 2048  # NIST SP 800-57 part 1, table 2: less has been too weak since 2014
@@ -38,22 +38,25 @@ async def check(site: Site) -> list[Finding]:
         text = "there is no certificate, so mail comes in without encryption (no STARTTLS)"
         hint = "a certificate in [tls] lets other hosts encrypt, from Let's Encrypt for example"
         return [Finding("certificate", site.config.hostname, "ok", text, hint)]
+    subject = str(tls.certificate)
     try:
         chain = x509.load_pem_x509_certificates(await asyncio.to_thread(tls.certificate.read_bytes))
     except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no PEM"
         mend = "put a certificate in PEM there, with its chain (fullchain.pem)"
-        return [Finding("certificate", str(tls.certificate), "error", f"it cannot be read: {error}", mend)]
-    names = await _names_of_this_host(site)
+        return [Finding("certificate", subject, "error", f"it cannot be read: {reason}", mend)]
     try:
         problem = await asyncio.to_thread(chain_problem, tls.certificate, tls.private_key)
-    except OSError as error:
-        reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
+    except (OSError, UnusableCertificate) as error:
+        reason = str(error.strerror if isinstance(error, OSError) else error)
         text = f"it cannot be used with the key {tls.private_key}: {reason}"
-        return [Finding("certificate", str(tls.certificate), "error", text, "name a certificate and its own key")]
+        mend = "name a certificate and its key; in the file the certificate of this host comes first, its chain below"
+        return [Finding("certificate", subject, "error", text, mend)]
+    names = await _names_of_this_host(site)
     dates = [*_dates(chain[0], site.now)]
     faults = [*dates, *_names(chain[0], names), *_strength(chain[0])]
     faults += [] if dates and problem[0] == "dates" else _chain(*problem)
-    subject, until = str(tls.certificate), f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
+    until = f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
     return [Finding("certificate", subject, *fault) for fault in faults] or [
         Finding("certificate", subject, "ok", f"it is good for {', '.join(names)}, until {until}")
     ]

@@ -7,12 +7,11 @@ import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 from relay.check.finding import Finding, Level
-from relay.check.service_user import ServiceUser, refused, service_user
+from relay.check.service_user import Access, ServiceUser, refused, service_user
 from relay.check.site import Site
-from relay.config.file import files_open_to_others, folders_open_to_others, named_files, queue_files
+from relay.config.file import files_open_to_others, folders_open_to_others, mode_for, named_files, queue_files
 from relay.route.bad_lines import BadLines
 
 LINES = 3  # bad lines of one table that are named
@@ -25,21 +24,23 @@ async def check(site: Site) -> list[Finding]:
 
 def _look(site: Site) -> list[Finding]:
     user = service_user(site.config)
-    findings = [*_open_to_others(site), *_closed_to_service(site, user), *_bad_lines(site)]
+    findings = [*_open_to_others(site, user), *_closed_to_service(site, user), *_bad_lines(site)]
     if findings:
         return findings
-    files = len(named_files(site.config))
+    count = len(named_files(site.config))
+    named = f"the {count} files that it names are" if count > 1 else "the file that it names is"
     whose = "this user" if user is None else user.name
-    text = f"the {files} files that it names are there, {whose} may read them, and secrets are closed to others"
+    text = f"{named} there, {whose} may read {'them' if count > 1 else 'it'}, and secrets are closed to others"
     return [Finding("files", site.path or "environment", "ok", text)]
 
 
-def _open_to_others(site: Site) -> Iterable[Finding]:
+def _open_to_others(site: Site, user: ServiceUser | None) -> Iterable[Finding]:
     path = Path(site.path) if site.path else None
-    for file in files_open_to_others(site.config, path):
-        mode = file.stat().st_mode & 0o777
-        text = f"others than its owner may read or write it (mode {mode:03o})"
-        yield Finding("files", str(file), "warning", text, f"chmod 600 {shlex.quote(str(file))}")
+    reader = os.geteuid() if user is None else user.uid
+    for file in files_open_to_others(site.config, path, reader):
+        text = f"others than its owner may read or write it (mode {file.stat().st_mode & 0o777:03o})"
+        mend = f"chmod {mode_for(file, reader):o} {shlex.quote(str(file))}"
+        yield Finding("files", str(file), "warning", text, mend)
     tables = [file.path for file in site.files.tables.files]
     for file in dict.fromkeys([*([path] if path else []), *tables]):
         if file.stat().st_mode & 0o002:
@@ -58,20 +59,20 @@ def _closed_to_service(site: Site, user: ServiceUser | None) -> Iterable[Finding
     read = [*named_files(config), *([Path(site.path)] if site.path else [])]
     written = [path for path in queue_files(config) if path.exists()]
     written += [config.queue.folder] if config.queue.folder is not None else []
-    needs: dict[Path, Literal["r", "w"]] = {**dict.fromkeys(read, "r"), **dict.fromkeys(written, "w")}
-    for path, access in refused(user, needs):
-        who = user.name if user.certain else f"{user.name}, who seems to run the relay (the owner of its folder),"
-        level: Level = "error" if user.certain else "warning"
-        yield Finding(
-            "files",
-            str(path),
-            level,
-            f"{who} may not {_VERBS[access]} it",
-            f"chown {user.name} {shlex.quote(str(path))}",
-        )
+    needs: dict[Path, Access] = {**dict.fromkeys(read, "r"), **dict.fromkeys(written, "w")}
+    closed = refused(user, needs)
+    who = user.name if user.certain else f"{user.name}, who seems to run the relay (the owner of its folder),"
+    level: Level = "error" if user.certain else "warning"
+    folders = dict.fromkeys(folder for path, _ in closed for folder in reversed(path.parents))
+    shut = [path for path, _ in refused(user, dict.fromkeys(folders, "x"))]
+    for path, access in closed:
+        above = next((folder for folder in shut if folder in path.parents), None)
+        text = f"{who} may not {_VERBS[access]} it" + (f", because {above} is closed" if above else "")
+        mend = f"chmod o+x {shlex.quote(str(above))}" if above else f"chown {user.name} {shlex.quote(str(path))}"
+        yield Finding("files", str(path), level, text, mend)
 
 
-_VERBS = {"r": "read", "w": "write"}
+_VERBS: dict[Access, str] = {"r": "read", "w": "write"}
 
 
 def _bad_lines(site: Site) -> Iterable[Finding]:

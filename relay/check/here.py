@@ -63,7 +63,10 @@ def reached_from_outside(site: Site) -> bool:
 
 
 def may_be_ours(site: Site, ip: str) -> bool:
-    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT."""
+    """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT.
+
+    A container without IPv6 is reached by the IPv6 address of its host, too.
+    """
     if any(listener.proxy_protocol for listener in site.config.listen):
         return True
     family = "ipv6" if ":" in ip else "ipv4"

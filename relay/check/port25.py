@@ -18,7 +18,7 @@ from relay.config.sections import SmarthostSection
 from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop
 from relay.mail.address import domain_of
-from relay.sending_addresses import Family, SendingAddress
+from relay.sending_addresses import Family, SendingAddress, kernel_choice
 
 DOMAINS = 3  # that are tried, and for each of them as many hosts
 # Large providers, some of whose hosts answer at any time, over both families.
@@ -47,11 +47,12 @@ async def check(site: Site) -> list[Finding]:
     if not site.addresses:
         mend = "give this host a route to the Internet, or name the relay of a provider in delivery.smarthost"
         return [Finding("port25", site.config.hostname, "error", "no route leads to the Internet", mend)]
-    tries = await _tries(_destinations(site), site)
+    tries, problems = await _tries(_destinations(site), site)
     silent = [address for address in site.addresses if not _greeted(tries, address.family)]
     if silent:
-        tries += await _tries(ELSEWHERE, site)
-    return [_finding(address, tries, site) for address in site.addresses]
+        more, unroutable = await _tries(ELSEWHERE, site)
+        tries, problems = [*tries, *more], [*problems, *unroutable]
+    return [_finding(address, tries, problems, site) for address in site.addresses]
 
 
 async def _smarthost(smarthost: SmarthostSection, site: Site) -> Finding:
@@ -80,18 +81,25 @@ def _destinations(site: Site) -> Sequence[str]:
     return list(islice(dict.fromkeys(d for d in by_mx if d and config.next_hop(d) is None), DOMAINS))
 
 
-async def _tries(domains: Iterable[str], site: Site) -> list[_Try]:
+async def _tries(domains: Iterable[str], site: Site) -> tuple[list[_Try], list[str]]:
+    """Connections to hosts of the domains; and why the others have no host."""
     finder = HostFinder(site.config, site.resolver)
-    found = await asyncio.gather(*(_hosts(domain, finder) for domain in domains))
-    return list(await asyncio.gather(*(_connect(host, site) for host in dict.fromkeys(h for hs in found for h in hs))))
+    found = await asyncio.gather(*(_hosts(domain, finder) for domain in domains), return_exceptions=True)
+    hosts: dict[Host, None] = {}
+    problems = []
+    for result in found:
+        if isinstance(result, Unroutable):
+            problems.append(str(result))
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            hosts.update(dict.fromkeys(result))
+    return list(await asyncio.gather(*(_connect(host, site) for host in hosts))), problems
 
 
 async def _hosts(domain: str, finder: HostFinder) -> Sequence[Host]:
-    """Some hosts of a domain of both families; none where it has none now."""
-    try:
-        hosts = await finder.find(NextHop(domain=domain))
-    except Unroutable:
-        return ()
+    """Some hosts of a domain of both families. Raises Unroutable."""
+    hosts = await finder.find(NextHop(domain=domain))
     by_family = [[host for host in hosts if _family(host) == family] for family in ("ipv4", "ipv6")]
     return [host for hosts in by_family for host in hosts[:DOMAINS]]
 
@@ -104,11 +112,14 @@ async def _connect(host: Host, site: Site, implicit_tls: bool = False) -> _Try:
     return _Try(host)
 
 
-def _finding(address: SendingAddress, tries: Sequence[_Try], site: Site) -> Finding:
+def _finding(address: SendingAddress, tries: Sequence[_Try], unroutable: Sequence[str], site: Site) -> Finding:
     family = address.family
     greeted = _greeted(tries, family)
     if greeted:
         return Finding("port25", address.ip, "ok", f"the way out is open: {greeted[0]} greets")
+    if address.configured and kernel_choice(address.ip, source=address.ip) is None:
+        mend = f"set delivery.source_{family} to an address of this host, or remove it"
+        return Finding("port25", address.ip, "error", "this host does not have the address, so no mail leaves", mend)
     tried = [one for one in tries if _family(one.host) == family]
     name = "IPv6" if family == "ipv6" else "IPv4"
     others_work = any(_greeted(tries, other.family) for other in site.addresses)
@@ -116,7 +127,8 @@ def _finding(address: SendingAddress, tries: Sequence[_Try], site: Site) -> Find
         return Finding("port25", address.ip, "ok", f"no mail host to try has an {name} address")
     if not tried:
         mend = "`srs-relay check --only resolver` says whether the resolver works"
-        return Finding("port25", address.ip, "warning", f"no mail host with an {name} address was found to try", mend)
+        text = f"no mail host with an {name} address was found to try: {'; '.join(unroutable[:DOMAINS])}"
+        return Finding("port25", address.ip, "warning", text.removesuffix(": "), mend)
     text = f"no mail host answers on port {site.config.delivery.port}: {_problems(tried)}"
     if family == "ipv6" and others_work:
         mend = 'let the firewall and the provider pass it, or leave IPv6 out: delivery.families = ["ipv4"]'

@@ -65,9 +65,10 @@ def _foreign_domains(site: Site) -> Iterator[str]:
     aliases = site.files.tables.aliases
     table = {} if aliases is None else aliases.value.entries
     served = set(config.routes.domains) | (set() if aliases is None else aliases.value.domains)
+    ours = served | config.own_domains | {config.hostname}
     targets = islice((target for entry in table.values() for target in entry), _TARGETS)
     for domain in dict.fromkeys(map(domain_of, targets)):
-        if domain not in served | config.own_domains | {config.hostname} and _NAME.fullmatch(domain):
+        if domain not in ours and _NAME.fullmatch(domain):
             yield domain
     if config.hostname not in served | {config.srs.domain}:
         yield config.hostname

@@ -12,12 +12,15 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from relay.config.model import Config
 
+Access: TypeAlias = Literal["r", "w", "x"]  # x: pass through a folder
+
 _SECONDS = 10.0  # for access(2) of some files, on whatever file systems
-# Prints what may not be read or written. test(1) asks the kernel, which also knows access lists and all folders above.
+# Prints what may not be read, written or passed. test(1) asks the kernel, which also knows access lists and the folders
+# above.
 _ASK = 'while [ $# -gt 0 ]; do test "-$1" "$2" || printf "%s\\0" "$2"; shift 2; done'
 
 
@@ -86,10 +89,13 @@ def _user(owner: os.stat_result, certain: bool) -> ServiceUser | None:
     return ServiceUser(owner.st_uid, entry.pw_gid, entry.pw_name, certain)
 
 
-def refused(user: ServiceUser, needs: Mapping[Path, Literal["r", "w"]]) -> list[tuple[Path, Literal["r", "w"]]]:
-    """The files of which a user may not do what it needs to; none where that cannot be asked.
+def refused(user: ServiceUser, needs: Mapping[Path, Access]) -> list[tuple[Path, Access]]:
+    """The files and folders of which a user may not do what it needs to; none where that cannot be asked.
 
     It has to run as root.
+
+    Args:
+        needs: absolute paths.
     """
     arguments = [part for path, access in needs.items() for part in (access, str(path))]
     groups = [group.gr_gid for group in grp.getgrall() if user.name in group.gr_mem]

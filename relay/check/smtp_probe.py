@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from relay.mail.reply import printable
 
 CONNECT_SECONDS = 10.0
 REPLY_SECONDS = 30.0  # a Postfix that verifies a recipient answers within ten (`address_verify_poll_count`)
+_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>:;,]+>?")
 _LINE_OCTETS = 4096  # of a greeting; RFC 5321 section 4.5.3.1.5 allows 512
 
 
@@ -48,6 +50,11 @@ class Reply:
     @property
     def accepted(self) -> bool:
         return 200 <= self.code <= 299
+
+    @property
+    def words(self) -> str:
+        """The text without the code, and without the addresses that were asked about."""
+        return _ADDRESS.sub("", self.text.partition(" ")[2])
 
     @property
     def final(self) -> bool:

@@ -10,6 +10,8 @@ import ssl
 from pathlib import Path
 from typing import Literal
 
+from relay.tls import load_certificate
+
 ChainProblem = Literal["", "self-signed", "unknown root", "incomplete", "dates", "other"]
 
 _FLIGHTS = 4  # of each side; TLS 1.3 needs two
@@ -30,10 +32,10 @@ def chain_problem(certificate: Path, private_key: Path) -> tuple[ChainProblem, s
     Names do not count here.
 
     Raises:
-        OSError: the files cannot be used; ssl.SSLError is one.
+        OSError, UnusableCertificate: the files cannot be used.
     """
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_context.load_cert_chain(certificate, private_key)
+    load_certificate(server_context, certificate, private_key)
     client_context = ssl.create_default_context()
     client_context.check_hostname = False
     client_context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a default of Python 3.13 that mail hosts do not share

@@ -14,21 +14,16 @@ from dataclasses import dataclass
 
 from relay.check.bounce_hosts import BounceHost, NoBounceHost, bounce_hosts
 from relay.check.finding import Finding, Level
+from relay.check.refusals import denies_relaying, is_about_the_client, refuses_strangers, wants_login
 from relay.check.return_addresses import ReturnTrial, return_trial
 from relay.check.site import Site
 from relay.check.smtp_probe import Reply, Unreachable, recipient_probe
-from relay.deliver.classify import CLOSING, refuses_session
+from relay.deliver.classify import CLOSING
 from relay.deliver.mx import HOSTS, Host
 from relay.dns import DnsFailure
 from relay.sending_addresses import kernel_choice
 
 SECONDS = 60.0  # for one address of a host
-
-# The client is refused, not the recipient (RFC 7372): SPF, the PTR record, or several of such checks.
-_ABOUT_THE_CLIENT = ("7.23", "7.24", "7.25", "7.26", "7.27")
-# The domain of a stranger is refused, which a host that relays for us may do as well: no such domain, null MX.
-_ABOUT_THE_DOMAIN = ("1.2", "1.10")
-_RELAY_ACCESS_DENIED = 454, "7.1"  # defer_unauth_destination of Postfix, which Debian's has: for now, for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +113,14 @@ async def _prove(host: Host, trial: ReturnTrial, site: Site) -> Proof:
 
 def _good_refused(where: str, reply: Reply, own: str, trial: ReturnTrial, site: Site) -> Proof:
     domain = site.config.srs.domain
-    denied = (reply.code, reply.detail) == _RELAY_ACCESS_DENIED
+    denied = denies_relaying(reply)
+    if wants_login(reply):
+        text = f"{where} takes no bounces, because it wants a login: {reply}"
+        mend = f"let it take mail for {domain} from everyone, and hand it to this relay, or change the MX"
+        return Proof("error", text, mend)
     if not (reply.final or denied):
         return _unproven(where, f"it defers the SRS address: {reply}", trial, site)
-    if _is_about_the_client(reply, own):
+    if not denied and is_about_the_client(reply, own):
         return _unproven(where, f"it refuses this host, not the SRS address: {reply}", trial, site)
     if reply.command == "MAIL":
         text = f"{where} refuses the null sender, from which all bounces are: {reply}"
@@ -137,17 +136,6 @@ def _good_refused(where: str, reply: Reply, own: str, trial: ReturnTrial, site: 
     return Proof("error", text, f"{mend}; see docs/postfix-relayhost.md")
 
 
-def _is_about_the_client(reply: Reply, own: str) -> bool:
-    """Whether others may be served where we are not: for SPF, a DNS list, or a command that has to come first.
-
-    A reply that names our address or HELO is about that, unless it denies relaying (Sendmail names the client there).
-    """
-    text = reply.text.lower()
-    if reply.detail in _ABOUT_THE_CLIENT or refuses_session("rcpt", reply.code, text.partition(" ")[2]):
-        return True
-    return (own in text or "helo" in text) and "relay" not in text
-
-
 def _judged(where: str, stranger: Reply, forged: Reply, trial: ReturnTrial, site: Site) -> Proof:
     """The proof of a host that takes the good address, by its replies to the others."""
     domain = site.config.srs.domain
@@ -155,8 +143,11 @@ def _judged(where: str, stranger: Reply, forged: Reply, trial: ReturnTrial, site
         seen = "accepts" if forged.accepted else "refuses"
         why = f"it trusts this host (it would relay to strangers), accepts the SRS address and {seen} a forged one"
         return _unproven(where, why, trial, site)
+    if forged.command == "MAIL":
+        why = f"it accepts the SRS address, and then takes no other mail from this host: {forged}"
+        return _unproven(where, why, trial, site)
     if forged.accepted:
-        if not _denies_relaying(stranger):
+        if not refuses_strangers(stranger):
             return _unproven(where, f"it accepts a forged address, but may trust this host: {stranger}", trial, site)
         text = f"{where} accepts a forged SRS address, so anyone can send bounces through {domain} to people elsewhere"
         mend = (
@@ -170,12 +161,6 @@ def _judged(where: str, stranger: Reply, forged: Reply, trial: ReturnTrial, site
         return _unproven(where, f"the SRS address is accepted, but a forged one deferred: {forged}", trial, site)
     text = f"{where} accepts the SRS address, and refuses a forged one for now only: {forged}"
     return Proof("warning", text, "let it refuse for good (unverified_recipient_reject_code = 550 in Postfix)")
-
-
-def _denies_relaying(stranger: Reply) -> bool:
-    """Whether the reply to an address of a stranger shows that the host does not relay for us."""
-    denied = (stranger.code, stranger.detail) == _RELAY_ACCESS_DENIED
-    return denied or (stranger.final and stranger.detail not in _ABOUT_THE_DOMAIN)
 
 
 def _unproven(where: str, why: str, trial: ReturnTrial, site: Site) -> Proof:

@@ -28,6 +28,7 @@ EVERY = 86400.0  # seconds
 WHILE_BROKEN = 3600.0  # seconds: what is mended is seen within an hour
 TURN = 60.0  # seconds between two looks whether this host is the one that does it, on PostgreSQL
 APART = 600.0  # seconds between two trials at least, over reloads and dead workers
+SECOND_TRY = APART  # seconds after a trial that proved nothing: DNS and hosts may come up after the relay does
 AT_MOST = 150.0  # seconds for one trial; each host has 60, and DNS comes before that
 
 _RESULTS = {"ok": "ok", "warning": "unproven", "error": "broken"}
@@ -96,10 +97,13 @@ class WayHomeWatch:
         result = max((_RESULTS[finding.level] for finding in findings), key=WAY_HOME.index)
         for value in WAY_HOME:
             self._metrics.way_home.set(float(value == result), value)
+        is_new = result != self._last
         for finding in findings:
-            self._say(finding, again=result != self._last)
+            self._say(finding, again=is_new)
         self._last = result
-        return WHILE_BROKEN if result == "broken" else EVERY
+        if result == "broken":
+            return WHILE_BROKEN
+        return SECOND_TRY if result == "unproven" and is_new else EVERY
 
     @staticmethod
     def _say(finding: Finding, *, again: bool) -> None:

@@ -95,7 +95,7 @@ def _round(path: Path | None, names: Iterable[CheckName]) -> list[Finding]:
         ConfigError: the configuration cannot be used.
     """
     config = load(path)
-    return uvloop.run(_findings(config, str(path or ""), names))
+    return uvloop.run(_findings(config, str(path.absolute()) if path else "", names))
 
 
 async def _findings(config: Config, path: str, names: Iterable[CheckName]) -> list[Finding]:
@@ -103,7 +103,7 @@ async def _findings(config: Config, path: str, names: Iterable[CheckName]) -> li
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     site = Site(
         config,
-        read_files(config),
+        read_files(config.model_copy(update={"tls": None})),  # a certificate that cannot be used is a finding
         resolver,
         sending_addresses(delivery.families, delivery.source_ipv4, delivery.source_ipv6),
         time.time(),

@@ -16,7 +16,7 @@ from relay import log as logging
 from relay.check.way_home_watch import watch_way_home
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
-from relay.config.file import files_open_to_others, folders_open_to_others, load, untrusted_host_names
+from relay.config.file import files_open_to_others, folders_open_to_others, load, mode_for, untrusted_host_names
 from relay.config.model import Config
 from relay.dns import CachingResolver
 from relay.mail.address import domain_of
@@ -57,7 +57,9 @@ def serve(config: ConfigFile = None) -> None:
         loaded = load(config)
         logging.configure(loaded.log.format, loaded.log.level, sys.stdout)
         for path in files_open_to_others(loaded, config):
-            log.warning("secret_readable_by_others", file=str(path), mend=f"chmod 600 {path}")
+            log.warning(
+                "secret_readable_by_others", file=str(path), mend=f"chmod {mode_for(path, os.geteuid()):o} {path}"
+            )
         for path in folders_open_to_others(loaded):
             log.warning("folder_writable_by_others", folder=str(path), mend=f"chmod o-w {path}")
         if os.geteuid() == 0:

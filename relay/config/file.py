@@ -207,14 +207,17 @@ def named_files(config: Config) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]:
+def files_open_to_others(config: Config, path: Path | None = None, user: int | None = None) -> list[Path]:
     """The files of secrets and mail that others than their owner may read or write.
 
-    They are worth a warning, but no error: containers mount files like that.
+    A file of another user than the relay's may be readable for its group, which is how the relay reads it then. They
+    are worth a warning, but no error: containers mount files like that.
 
     Args:
         path: the configuration file. It is a secret if `queue.url` has a password.
+        user: the id of the user who runs the relay; that of this process where it is None.
     """
+    reader = os.geteuid() if user is None else user
     files = [path for _, path in _secrets(config)]
     if config.signing.opendkim is not None:
         with _opendkim_errors():
@@ -222,7 +225,12 @@ def files_open_to_others(config: Config, path: Path | None = None) -> list[Path]
     if path is not None and "@" in config.queue.url and urlsplit(config.queue.url).password:
         files.append(path)
     files += queue_files(config)
-    return [path for path in dict.fromkeys(files) if _mode(path) & 0o077]
+    return [file for file in dict.fromkeys(files) if (mode := _mode(file) & 0o077) and mode & ~mode_for(file, reader)]
+
+
+def mode_for(file: Path, user: int) -> int:
+    """The mode that closes a file to others than the user who runs the relay."""
+    return 0o600 if file.stat().st_uid == user else 0o640
 
 
 def folders_open_to_others(config: Config) -> list[Path]:

@@ -7,7 +7,6 @@ with the last good ones; for a new secret or signing key there is SIGHUP.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,8 +97,6 @@ def _named(key: str) -> Iterator[None]:
     """Says which key it is whose file cannot be used."""
     try:
         yield
-    except ssl.SSLError as error:
-        raise ConfigError(f"{key}: {error.strerror}") from None
     except OSError as error:
         raise ConfigError(f"{key}: {error.filename}: {error.strerror}") from None
     except (ConfigError, ValueError) as error:

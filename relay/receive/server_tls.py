@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from relay.config.sections import TlsSection
-from relay.tls import MINIMUM_VERSION
+from relay.tls import MINIMUM_VERSION, UnusableCertificate, load_certificate
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ class ServerTls:
         quiet: whether another process, which follows the same files, logs what becomes of them.
 
     Raises:
-        OSError, ssl.SSLError: the files cannot be used at the start. Later such an error is logged.
+        OSError, UnusableCertificate: the files cannot be used at the start. Later such an error is logged.
     """
 
     def __init__(self, tls: TlsSection) -> None:
@@ -43,7 +43,7 @@ class ServerTls:
                 self._problem = ""
                 if not self.quiet:
                     log.info("tls_certificate_reloaded", certificate=str(self._files[0]))
-        except OSError as error:  # ssl.SSLError is one
+        except (OSError, UnusableCertificate) as error:
             if str(error) != self._problem and not self.quiet:
                 log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays")
             self._problem = str(error)
@@ -56,12 +56,10 @@ class ServerTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = MINIMUM_VERSION
         try:
-            context.load_cert_chain(*self._files)
-        except ssl.SSLError as error:
+            load_certificate(context, *self._files)
+        except UnusableCertificate as error:
             certificate, key = self._files
-            reason = error.reason or "it is no PEM"
-            problem = f"{certificate} with {key}: not a certificate with its key: {reason}"
-            raise ssl.SSLError(error.errno, problem) from None
+            raise UnusableCertificate(f"{certificate} with {key}: not a certificate with its key: {error}") from None
         context.sni_callback = self._use_latest
         return context
 

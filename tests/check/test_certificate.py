@@ -151,17 +151,27 @@ async def test_without_a_certificate_there_is_a_hint(tmp_path: Path) -> None:
     assert (finding.subject, finding.level) == (HOSTNAME, "ok") and "[tls]" in finding.mend
 
 
-async def test_a_file_that_has_become_unusable(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]), authority.intermediate)
+async def test_without_a_certificate_behind_a_server_that_has_one(tmp_path: Path) -> None:
+    [finding] = await check(local_site(tmp_path, ZONE, listen=[{"address": "127.0.0.1:10025"}]))
+    assert finding.level == "ok" and "in front" in finding.text and not finding.mend
+
+
+async def test_files_that_cannot_be_used_are_a_finding(tmp_path: Path, authority: Authority) -> None:
+    mine = signed("leaf", authority.intermediate, hosts=[HOSTNAME])
+    write(tmp_path, mine, authority.intermediate)
     site = local_site(tmp_path, ZONE, tls=TLS)
     (tmp_path / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\nrubbish\n")
     [finding] = await check(site)
-    assert finding.level == "error" and "cannot be read" in finding.text
-    write(tmp_path, signed("leaf", authority.intermediate, hosts=[HOSTNAME]), authority.intermediate)
-    other = signed("leaf", authority.intermediate, hosts=[HOSTNAME])
-    (tmp_path / "cert.pem").write_bytes(other.pem)
+    assert finding.level == "error" and "it is no PEM" in finding.text
+    (tmp_path / "cert.pem").write_bytes(signed("leaf", authority.intermediate, hosts=[HOSTNAME]).pem)
     [finding] = await check(site)
-    assert finding.level == "error" and "key" in finding.text
+    assert finding.level == "error" and "for another key" in finding.text
+    (tmp_path / "cert.pem").write_bytes(authority.intermediate.pem + mine.pem)
+    [finding] = await check(site)
+    assert finding.level == "error" and "comes first" in finding.mend
+    (tmp_path / "key.pem").unlink()
+    [finding] = await check(site)
+    assert finding.level == "error" and "No such file" in finding.text
 
 
 async def test_behind_postfix_no_certificate_is_needed(tmp_path: Path) -> None:

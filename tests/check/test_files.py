@@ -120,7 +120,25 @@ async def test_a_folder_above_that_is_closed_to_the_user_of_the_relay(passable: 
         os.chown(passable / name, NOBODY, NOBODY)
     assert levels(await check(site)) == ["ok"]
     inner.chmod(0o700)
-    assert [finding.subject for finding in await check(site)] == [str(inner / "key.pem"), str(inner / "cert.pem")]
+    closed = await check(site)
+    assert [finding.subject for finding in closed] == [str(inner / "key.pem"), str(inner / "cert.pem")]
+    assert {finding.mend for finding in closed} == {f"chmod o+x {inner}"} and str(inner) in closed[0].text
+    inner.chmod(0o701)
+    assert levels(await check(site)) == ["ok"]
+
+
+@needs(root=True)
+async def test_a_secret_of_another_user_may_be_readable_for_its_group(passable: Path) -> None:
+    """As docs/postfix-relayhost.md says of the keys of OpenDKIM."""
+    site = local_site(passable, {})
+    os.chown(passable, NOBODY, NOBODY)
+    for name in ("srs.secret", "aliases", "relay.toml"):
+        os.chown(passable / name, 0, NOBODY)
+        (passable / name).chmod(0o640)
+    assert levels(await check(site)) == ["ok"]
+    (passable / "srs.secret").chmod(0o644)
+    [finding] = await check(site)
+    assert (finding.level, finding.mend) == ("warning", f"chmod 640 {passable}/srs.secret")
 
 
 @needs(root=True)

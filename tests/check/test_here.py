@@ -66,6 +66,12 @@ async def test_a_host_name_that_leads_elsewhere_makes_nothing_ours(tmp_path: Pat
     assert behind_a_nat.place("x.test", [OTHER]) == "here"
 
 
+def test_a_container_without_ipv6_may_be_reached_by_the_ipv6_address_of_its_host(tmp_path: Path) -> None:
+    assert here.may_be_ours(site(tmp_path, {}, sends_from=["172.17.0.2"]), "2001:db8::77")
+    assert not here.may_be_ours(site(tmp_path, {}, sends_from=["172.17.0.2"]), "fd00::77")
+    assert not here.may_be_ours(site(tmp_path, {}, sends_from=[IPV4]), "2001:db8::77")
+
+
 @pytest.mark.parametrize(
     ("addresses", "reached"),
     [

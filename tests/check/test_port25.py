@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ from relay.check import smtp_probe
 from relay.check.finding import Finding
 from relay.check.port25 import check
 from relay.dns import DnsFailure
+from relay.sending_addresses import sending_addresses
 from tests.certificates import write_certificate
 from tests.check.local_site import HOSTNAME, levels, local_site, port_that_swallows
 from tests.deliver.scripted import ScriptedServer
 from tests.peers import free_port
 
-MAILBOX = {("mailbox.example", "MX"): [(10, "mx.mailbox.example")], ("mx.mailbox.example", "A"): ["127.0.0.1"]}
+MAILBOX: dict[tuple[str, str], Any] = {
+    ("mailbox.example", "MX"): [(10, "mx.mailbox.example")],
+    ("mx.mailbox.example", "A"): ["127.0.0.1"],
+}
 GMAIL = {("gmail.com", "MX"): [(10, "mx.gmail.test")], ("mx.gmail.test", "A"): ["127.0.0.2"]}
 BOTH = ["ipv4", "ipv6"]
 
@@ -85,6 +91,18 @@ async def test_each_family_that_mail_leaves_by_has_a_finding(tmp_path: Path) -> 
 async def test_without_an_answer_of_dns_nothing_can_be_told(tmp_path: Path) -> None:
     [finding] = await tried(tmp_path, {("mailbox.example", "MX"): DnsFailure("timeout")}, 25)
     assert finding.level == "warning" and "resolver" in finding.mend
+
+
+async def test_a_source_address_that_this_host_does_not_have(tmp_path: Path) -> None:
+    site = local_site(tmp_path, MAILBOX, delivery={"source_ipv4": "203.0.113.99", "families": ["ipv4"]})
+    [finding] = await check(replace(site, addresses=sending_addresses(["ipv4"], IPv4Address("203.0.113.99"))))
+    assert finding.level == "error" and "delivery.source_ipv4" in finding.mend
+
+
+async def test_why_no_host_can_be_tried_is_said(tmp_path: Path) -> None:
+    inside = MAILBOX | {("mx.mailbox.example", "A"): ["10.0.0.7"]}
+    [finding] = await tried(tmp_path, inside, 25, delivery={"public_addresses_only": True})
+    assert finding.level == "warning" and "mailbox.example have no public address" in finding.text
 
 
 async def test_a_host_without_any_route_to_the_world(tmp_path: Path) -> None:

@@ -76,8 +76,16 @@ async def test_each_trial_asks_about_other_addresses_since_hosts_remember_them(t
         ("550 5.1.1 User unknown in relay recipient table", "secret"),
         ("554 5.7.1 <x>: Relay access denied", "take mail for fwd.example"),
         ("454 4.7.1 <x>: Relay access denied", "take mail for fwd.example"),
-        ("550 relay not permitted", "secret"),
+        ("550 relay not permitted", "take mail for fwd.example"),
         ("550 5.7.1 Relaying denied. IP name lookup failed [127.0.0.1]", "take mail for fwd.example"),
+        ("503 5.7.1 Relay not allowed", "take mail for fwd.example"),
+        ("553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", "take mail for fwd.example"),
+        ("530 5.7.0 Authentication required", "from everyone"),
+        ("503 This server requires authentication to send to a non-local address", "from everyone"),
+        ("550 5.1.1 relay7.isp.example: no such user", "secret"),
+        ("550 5.1.1 <SRS0=h=t=thelodge.example=x@fwd.example>: User unknown", "secret"),
+        ("550 5.1.1 host [127.0.0.11] knows no such user", "secret"),
+        ("550 5.1.1 undeliverable address: host mx.fwd.example[127.0.0.1] said: 550 5.1.1 who?", "secret"),
     ],
 )
 async def test_a_host_that_refuses_the_good_address_is_an_error(tmp_path: Path, answer: str, mend: str) -> None:
@@ -90,7 +98,13 @@ async def test_a_host_that_refuses_the_null_sender_is_an_error(tmp_path: Path) -
     assert finding.level == "error" and "null sender" in finding.text
 
 
-@pytest.mark.parametrize("stranger", [DENIED, "550 relay not permitted", "454 4.7.1 <x>: Relay access denied"])
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        *(DENIED, "550 relay not permitted", "454 4.7.1 <x>: Relay access denied", "550 5.1.2 Relay not allowed."),
+        *("503 5.7.1 Relay not allowed", "530 5.7.0 Authentication required", "550 I cannot deliver mail for <x>"),
+    ],
+)
 async def test_a_host_that_takes_a_forged_address_is_an_error(tmp_path: Path, stranger: str) -> None:
     [finding] = await tried(tmp_path, host(tmp_path, forged="250 2.1.5 Ok", stranger=stranger))
     assert finding.level == "error" and "forged" in finding.text and "reject_unverified_recipient" in finding.mend
@@ -130,6 +144,8 @@ async def test_a_host_that_trusts_us_proves_nothing(tmp_path: Path, forged: str)
         "451 4.3.0 not now",
         "550 5.7.23 SPF fails for mx.fwd.example",
         "554 5.7.1 Service unavailable; Client host [127.0.0.1] blocked using dnsbl.example",
+        "554 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied",
+        "550 5.7.1 127.0.0.1 is listed at dnsbl.example: open relay",
         "550 5.7.1 <mx.fwd.example>: Helo command rejected: Host not found",
         "530 5.7.0 Must issue a STARTTLS command first",
         ("421 4.7.0 go away", HANG_UP),
@@ -153,6 +169,13 @@ async def test_a_refusal_for_now_or_of_this_host_proves_nothing(tmp_path: Path, 
 )
 async def test_an_answer_that_has_another_cause_proves_nothing(tmp_path: Path, forged: Play, stranger: Play) -> None:
     [finding] = await tried(tmp_path, host(tmp_path, forged=forged, stranger=stranger))
+    assert finding.level == "warning" and finding.text.startswith("not provable from here:")
+
+
+async def test_a_host_that_takes_no_second_mail_proves_nothing(tmp_path: Path) -> None:
+    """Its refusal of MAIL says nothing about the address that would have come next."""
+    mails = iter(["250 2.1.0 Ok", DENIED, "550 5.7.1 too much mail from you"])
+    [finding] = await tried(tmp_path, host(tmp_path, MAIL=lambda _: next(mails)))
     assert finding.level == "warning" and finding.text.startswith("not provable from here:")
 
 

@@ -19,6 +19,7 @@ import structlog
 from relay.check.run import CHECKS
 from relay.cli import check, run
 from tests import corpus
+from tests.certificates import write_certificate
 from tests.check.sites import KEY_RECORD
 from tests.journeys.world import Nameserver
 from tests.peers import wait_until
@@ -77,6 +78,16 @@ def findings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     assert list(printed) == ["findings"]
     found: list[dict[str, Any]] = printed["findings"]
     return found
+
+
+def test_a_certificate_that_cannot_be_used_is_a_finding(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_certificate(folder, "one")
+    (folder / "key.pem").write_text("rubbish")
+    with (folder / "relay.toml").open("a") as file:
+        file.write('tls = {certificate = "cert.pem", private_key = "key.pem"}\n')
+    assert checked(folder, "--only", "certificate", "--json") == 1
+    [finding] = findings(capsys)
+    assert finding["level"] == "error" and "cannot be used with the key" in finding["text"]
 
 
 def test_where_all_is_well_the_exit_status_is_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
