@@ -20,6 +20,7 @@ ITSELF = "%"  # in place of a key's name or domain: the author's domain
 
 _KINDS: dict[str, TableKind] = {"file": "file", "refile": "refile", "csl": "csl"}
 _NO_WILDCARD = re.compile(r"[][?(){}|^$\\]")
+_LOGIN = re.compile(r"//[^/]*@")  # user and password of a database
 _LOOPBACK = ("127.0.0.1/32", "::1/128")  # what localhost means everywhere (RFC 6761 section 6.3)
 
 
@@ -86,9 +87,8 @@ def dataset(setting: ConfSetting) -> tuple[TableKind, str]:
         prefix, rest = "file" if setting.value.startswith("/") else "csl", setting.value
     kind = _KINDS.get(prefix.lower())
     if kind is None or (kind == "file" and rest.endswith(".db")):
-        raise ValueError(
-            f"{setting.where}: {setting.value}: only text files (file:, refile:) and lists (csl:) are read"
-        )
+        shown = _LOGIN.sub("//…@", setting.value)
+        raise ValueError(f"{setting.where}: {shown}: only text files (file:, refile:) and lists (csl:) are read")
     return kind, rest.strip()
 
 

@@ -9,7 +9,7 @@ from relay.importer.draft import Draft, ImportFailed, Origin
 from relay.importer.lookup_tables import Table, domains, entries, origin_of, tables
 from relay.importer.main_cf import MainCf, logical_lines
 from relay.importer.source_file import read_text
-from relay.mail.address import domain_of, normal_domain
+from relay.mail.address import domain_of, lookup_key, normal_domain, split
 from relay.route.alias_entries import AliasError
 from relay.route.alias_file import parse_virtual
 from relay.route.alias_table import AliasTable
@@ -147,19 +147,24 @@ def tell_of_local_aliases(draft: Draft, main_cf: MainCf) -> None:
 
 
 def _local_users(draft: Draft, table: AliasTable) -> list[str]:
-    """The patterns with a target at a domain of ours that neither another alias nor a route takes further."""
+    """The patterns with a target at a domain of ours that neither another alias nor a route takes further.
+
+    An address that is its own target ends there, too: that is how Postfix keeps a copy in a mailbox.
+    """
     routes = {name for _, _, *rest in (t for t in draft.tables if t[:2] == ("routes", "domains")) for name in rest}
     unrouted = {
         domain
         for domain in table.local_domains
         if domain not in routes or draft.value(("routes", "domains", domain), "next_hop") is None
     }
+
+    def ends_here(pattern: str, target: str) -> bool:
+        itself = lookup_key(target) == pattern or split(target).local == pattern
+        return domain_of(target) in unrouted and (itself or not table.matches(target))
+
     return [
         pattern
         for pattern, targets in table.entries.items()
         if pattern not in table.domains
-        and any(
-            not target.startswith("@") and domain_of(target) in unrouted and not table.matches(target)
-            for target in targets
-        )
+        and any(not target.startswith("@") and ends_here(pattern, target) for target in targets)
     ]

@@ -25,3 +25,9 @@ def test_the_kinds_of_tables(value: str, expected: tuple[str, str] | None) -> No
             opendkim.dataset(ConfSetting(value, "opendkim.conf:1"))
     else:
         assert opendkim.dataset(ConfSetting(value, "opendkim.conf:1")) == expected
+
+
+def test_the_password_of_a_database_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="//…@localhost") as caught:
+        opendkim.dataset(ConfSetting("dsn:mysql://user:pa55@localhost/db", "opendkim.conf:1"))
+    assert "pa55" not in str(caught.value)

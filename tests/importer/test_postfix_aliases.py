@@ -86,6 +86,16 @@ def test_aliases_that_end_at_users_of_this_host_are_named(tmp_path: Path, transp
     assert ("1 aliases lead to users of this host (ann@v.example)" in named) is said
 
 
+def test_an_alias_to_itself_ends_at_a_user_of_this_host(tmp_path: Path) -> None:
+    draft = site(
+        tmp_path,
+        "mydestination = b.example\nmyorigin = b.example\nvirtual_alias_maps = hash:/etc/postfix/virtual\n",
+        virtual="ann@b.example ann, c@c.example\nbob bob\nJoe@b.example joe@B.example\nzoe@b.example z@c.example\n",
+    )
+    said = meanings(draft)["virtual_alias_maps"]
+    assert "3 aliases lead to users of this host (ann@b.example, bob, joe@b.example)" in said
+
+
 def test_entries_of_aliases_5_that_lead_elsewhere_are_named(tmp_path: Path) -> None:
     draft = site(
         tmp_path,
