@@ -156,7 +156,7 @@ def test_a_queue_file_that_is_none_is_left_alone(relay: RelayProcess) -> None:
     queue = relay.folder / "queue.db"
     notes = b"These are notes of mine, not a queue at all. " * 100
     queue.write_bytes(notes)
-    assert refusal(relay) == f"{queue}: file is not a database"
+    assert refusal(relay) == f"{queue}: file is not a database: move it away, or name another file in queue.url"
     assert queue.read_bytes() == notes
 
 
