@@ -27,6 +27,8 @@ from relay.config.opendkim_syntax import InternalHosts, TableEntry
 from relay.config.search import UNREADABLE, require_keys
 from relay.config.values import host_name
 
+NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
+
 
 def load(path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
     """Loads a configuration file, with the environment on top; without a file, the environment alone.
@@ -84,7 +86,7 @@ def _set_host_name(data: dict[str, Any]) -> str:
     try:
         host_name(own)
     except ValueError as error:
-        data["hostname"] = "hostname.invalid"
+        data["hostname"] = NO_NAME
         return str(error)
     return ""
 
