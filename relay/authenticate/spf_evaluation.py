@@ -22,6 +22,7 @@ Result = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "pe
 
 TURN = 0.005  # seconds of evaluation after which other tasks get a turn: answers from the cache make no pause
 VOID_LOOKUPS = 2  # RFC 7208 section 4.6.4: terms whose questions have no records as answer
+FOUND_NOTHING = f"more than {VOID_LOOKUPS} terms found nothing in DNS"
 PTR_NAMES = 10  # RFC 7208 section 4.6.4
 NAME_OCTETS = 253  # RFC 7208 section 7.3: a longer expanded name is cut at its left
 RECORD_OCTETS = 8192  # many times the 512 of RFC 7208 section 3.4; evaluating such a record stays below 20 ms
@@ -131,7 +132,7 @@ class SpfQuery(spf.query):  # type: ignore[misc]
             self._term_is_void = True
             self.void_lookups += 1
             if self.void_lookups > VOID_LOOKUPS:
-                raise spf.PermError(f"more than {VOID_LOOKUPS} terms found nothing in DNS")
+                raise spf.PermError(FOUND_NOTHING)
         return list(answer.records)
 
     def check_lookups(self) -> None:

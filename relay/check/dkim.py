@@ -48,11 +48,12 @@ def _findings(site: Site, key: SigningKey, records: Records) -> list[Finding]:
         return [unanswered("dkim", key.record_name, records)]
     if published.state != "matches":
         level: Level = "error" if state == "active" else "warning"
-        return [Finding("dkim", key.record_name, level, _difference(site, key, published), f"publish\n{line}")]
+        verb = "publish" if published.state == "missing" else "let there be this record alone"
+        return [Finding("dkim", key.record_name, level, _difference(site, key, published), f"{verb}\n{line}")]
     found = []
     if "y" in _flags(key, records[0]):
         text = "the record has t=y, which says that DKIM is only tested here"
-        found.append(Finding("dkim", key.record_name, "warning", text, f"publish without it\n{line}"))
+        found.append(Finding("dkim", key.record_name, "warning", text, f"put in its place\n{line}"))
     if key.algorithm == "rsa-sha256" and key.bits < RSA_BITS:
         text = f"the key has {key.bits} bits; some receivers ignore RSA keys under {RSA_BITS}"
         mend = f"`srs-relay keys rotate --domain {key.domain}` makes a longer one"

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relay.authenticate.dmarc_policy_discovery import DiscoveredPolicy, discover_policy
-from relay.authenticate.dmarc_record import POLICIES, PolicyRecord, policy_record, policy_tags, report_uris
+from relay.authenticate.dmarc_record import (
+    POLICIES,
+    RECORD_OCTETS,
+    PolicyRecord,
+    policy_record,
+    policy_tags,
+    report_uris,
+)
 from relay.authenticate.dmarc_tree_walk import Lookups, conclude
 from relay.authenticate.organization import same_organization
+from relay.check.dmarc_mend import mended, resembles_dmarc
 from relay.check.domains import own_domains
 from relay.check.finding import Finding
 from relay.check.look_ups import for_each
 from relay.check.site import Site
+from relay.dns import DnsFailure
 from relay.mail.reply import printable
 from relay.sign.keys import zone_line
 
@@ -33,8 +44,13 @@ class _Domain:
     async def findings(self) -> list[Finding]:
         discovered = await conclude(lambda lookups: discover_policy(self._domain, lookups), Lookups(), self._resolver)
         record = discovered.record
-        if fault := await self._own_record_is_void(discovered.record_domain):
-            return [self._error(fault)]
+        if void := await self._void_records(discovered.record_domain):
+            text = (
+                f"the record is void (it has to begin with v=DMARC1; and must have no tag twice): {printable(void[0])}"
+            )
+            if len(void) > 1:
+                text = f"{len(void)} DMARC records, and a name with more than one has none that counts"
+            return [self._error(text, void)]
         if record is None:
             text = "no DMARC record, so that anybody may use the domain in From"
             mend = "publish (where others send for the domain, begin with p=none)\n"
@@ -42,29 +58,21 @@ class _Domain:
         tags = policy_tags(record.text) or {}
         stated = [tags[name].lower() for name in ("p", "sp", "np") if name in tags]
         if "p" not in tags or not set(stated).issubset(POLICIES):
-            return [
-                self._error(f"the record {self._place(discovered)} has no valid policy (p=, sp=, np=): {record.text}")
-            ]
+            text = f"the record {self._place(discovered)} has no valid policy (p=, sp=, np=): {record.text}"
+            return [self._error(text, [record.text], discovered.record_domain)]
         valid, invalid = report_uris(tags.get("rua", ""))
         found = [self._no_address(uri) for uri in invalid]
         for uri in valid:
             found += await self._reports_to(uri, discovered.record_domain)
         return found or [self._fine(discovered, record, bool(valid))]
 
-    async def _own_record_is_void(self, record_domain: str) -> str:
-        """What is wrong with the records of the domain itself where none of them counts; empty where one does."""
+    async def _void_records(self, record_domain: str) -> list[str]:
+        """The records of the domain itself where none of them counts; empty where one does."""
         if record_domain == self._domain:
-            return ""
+            return []
         answer = await self._resolver.query(f"_dmarc.{self._domain}", "TXT")
         records = [b"".join(strings).decode("latin-1") for strings in answer.records]
-        meant = [text for text in records if text.lower().replace(" ", "").startswith("v=dmarc1")]
-        if len(meant) > 1:
-            return f"{len(meant)} DMARC records, and a name with more than one has none that counts"
-        if meant:
-            return (
-                f"the record is void (it has to begin with v=DMARC1; and must have no tag twice): {printable(meant[0])}"
-            )
-        return ""
+        return list(filter(resembles_dmarc, records))
 
     async def _reports_to(self, uri: str, record_domain: str) -> list[Finding]:
         """What keeps aggregate reports from an address of the record."""
@@ -72,9 +80,12 @@ class _Domain:
         host = address.partition("?")[0].rpartition("@")[2].lower()
         if scheme.lower() != "mailto" or "@" not in address:
             return [self._no_address(uri)]
-        if await self._is_authorised(record_domain, host):
-            return []
-        text = f"{host} does not say that it takes reports on {record_domain}, so that none are sent"
+        try:
+            if await self._is_authorised(record_domain, host):
+                return []
+            text = f"{host} does not say that it takes reports on {record_domain}, so that none are sent"
+        except DnsFailure as failure:
+            text = f"whether {host} takes reports on {record_domain} is not known: DNS has no answer: {failure}"
         line = zone_line(f"{record_domain}._report._dmarc.{host}", "v=DMARC1")
         return [Finding("dmarc", self._domain, "warning", text, f"whoever has {host} has to publish\n{line}")]
 
@@ -105,9 +116,9 @@ class _Domain:
     def _place(self, discovered: DiscoveredPolicy) -> str:
         return f"at _dmarc.{discovered.record_domain}"
 
-    def _error(self, text: str) -> Finding:
-        mend = "let there be one good record, such as\n" + self._line("v=DMARC1; p=reject")
-        return Finding("dmarc", self._domain, "error", text, mend)
+    def _error(self, text: str, records: Sequence[str], record_domain: str = "") -> Finding:
+        line = self._line(printable(mended(records), RECORD_OCTETS), record_domain)
+        return Finding("dmarc", self._domain, "error", text, f"let there be this record alone\n{line}")
 
-    def _line(self, text: str) -> str:
-        return zone_line(f"_dmarc.{self._domain}", text)
+    def _line(self, text: str, record_domain: str = "") -> str:
+        return zone_line(f"_dmarc.{record_domain or self._domain}", text)

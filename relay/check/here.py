@@ -56,6 +56,12 @@ def is_ours(site: Site, ip: str) -> bool:
     return not (address.is_loopback or address.is_unspecified) and kernel_choice(ip, source=ip) is not None
 
 
+def reached_from_outside(site: Site) -> bool:
+    """Whether other hosts can connect to a listener; behind a Postfix on this host they cannot."""
+    hosts = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
+    return any(not ipaddress.ip_address(host).is_loopback for host in hosts)
+
+
 def may_be_ours(site: Site, ip: str) -> bool:
     """Whether an address that this host does not have may lead to it: that of a proxy, or of a NAT.
 
@@ -64,15 +70,10 @@ def may_be_ours(site: Site, ip: str) -> bool:
     if any(listener.proxy_protocol for listener in site.config.listen):
         return True
     family = "ipv6" if ":" in ip else "ipv4"
-    sending = [address for address in site.addresses if address.family == family] or site.addresses
-    is_inside = any(address.private for address in sending) or not sending
+    # A container may have IPv4 alone, while the host around it takes connections by both.
+    ours = [address for address in site.addresses if address.family == family] or site.addresses
+    is_inside = not ours or any(address.private for address in ours)
     return is_inside and not is_private(ipaddress.ip_address(ip))
-
-
-def reached_from_outside(site: Site) -> bool:
-    """Whether other hosts can connect to a listener."""
-    listening = (plain_ip(host_port(listener.address)[0]) for listener in site.config.listen)
-    return any(not ipaddress.ip_address(ip).is_loopback for ip in listening)
 
 
 def configured_addresses(site: Site) -> frozenset[str]:

@@ -52,9 +52,25 @@ async def texts(resolver: Resolver, name: str, version: str) -> list[str]:
     Raises:
         DnsFailure: there is no answer.
     """
+    return [record for record in await _all_texts(resolver, name) if record.startswith(version)]
+
+
+async def malformed(resolver: Resolver, name: str, version: str) -> str:
+    """The first TXT record of a name that has a version tag, and does not begin with it as it has to; empty if none.
+
+    Raises:
+        DnsFailure: there is no answer.
+    """
+    tag = version.lower().rstrip("0123456789")
+    for record in await _all_texts(resolver, name):
+        if tag in record.lower().replace(" ", "") and not record.startswith(version):
+            return record
+    return ""
+
+
+async def _all_texts(resolver: Resolver, name: str) -> list[str]:
     answer = await resolver.query(name, "TXT")
-    records = (b"".join(strings).decode("latin-1") for strings in answer.records)
-    return [record for record in records if record.startswith(version)]
+    return [b"".join(strings).decode("latin-1") for strings in answer.records]
 
 
 async def addresses(resolver: Resolver, name: str) -> list[str]:

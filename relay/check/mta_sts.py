@@ -5,9 +5,10 @@ from __future__ import annotations
 from relay.check.domains import receiving_domains
 from relay.check.finding import Finding, Level
 from relay.check.https_get import NotFetched, get
-from relay.check.look_ups import addresses, for_each, texts
+from relay.check.look_ups import addresses, for_each, malformed, texts
 from relay.check.mta_sts_policy import BadPolicy, Policy, is_policy_id, parse
 from relay.check.site import Site
+from relay.mail.reply import printable
 from relay.mail.tag_list import Unverified, tag_list
 from relay.sign.keys import zone_line
 
@@ -27,10 +28,13 @@ async def check(site: Site) -> list[Finding]:
 async def _findings(site: Site, domain: str) -> list[Finding]:
     name, host = f"_mta-sts.{domain}", f"mta-sts.{domain}"
     records = await texts(site.resolver, name, "v=STSv1")
-    if not records:
+    fault = _fault_of(records)
+    if not records and (record := await malformed(site.resolver, name, "v=STSv1")):
+        fault = f"the record does not begin with v=STSv1: {printable(record, 80)}"
+    if not records and not fault:
         hint = "with a policy senders verify our certificate: RFC 8461 says how to publish one"
         return [Finding("mta-sts", domain, "ok", "no policy", hint)]
-    if fault := _fault_of(records):
+    if fault:
         line = zone_line(name, "v=STSv1; id=1")
         mend = f"publish one record, with another id after each change of the policy, such as\n{line}"
         return [Finding("mta-sts", domain, "warning", f"{fault}, so that senders ignore the policy", mend)]
@@ -73,6 +77,8 @@ async def _judged(site: Site, domain: str, policy: Policy) -> list[Finding]:
 
 
 def _fault_of(records: list[str]) -> str:
+    if not records:
+        return ""
     if len(records) > 1:
         return f"there are {len(records)} MTA-STS records, and more than one count as none"
     try:

@@ -55,11 +55,14 @@ def _faults(site: Site, domain: str, hosts: Sequence[MailHost], here: Sequence[M
         )
         if not any(host.ips for host in hosts):
             text, mend = f"leads to {where}, which has no address", f"put in its place\n{line}"
+            if any(host.name == site.config.hostname for host in hosts):
+                mend = f"publish the addresses of {site.config.hostname}, which `--only address` prints"
         return [Finding("mx", domain, "error", text, mend)]
     if elsewhere:
-        first = min(host.preference for host in elsewhere) <= min(host.preference for host in here)
-        level: Level = "error" if first or domain == site.config.srs.domain else "warning"
-        text = f"leads here, but {'first' if first else 'also'} to {names}, which is not known to us"
+        ours, others = (min(host.preference for host in group) for group in (here, elsewhere))
+        order = "first" if others < ours else "as often" if others == ours else "also"
+        level: Level = "warning" if order == "also" and domain != site.config.srs.domain else "error"
+        text = f"leads here, but {order} to {names}, which is not known to us"
         mend = (
             "remove that MX record; or, if it is a backup MX that passes mail on to us, put its address into spf.skip"
             " and give it a higher preference number than ours"

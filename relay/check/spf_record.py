@@ -22,6 +22,25 @@ def passes_everyone(record: str) -> bool:
     return any(match[1] in ("", "+") for match in map(_ALL.match, record.split()) if match)
 
 
+def resembles_spf(record: str) -> bool:
+    """Whether the text of a TXT record was meant for an SPF record, and is none."""
+    return "v=spf1" in record.lower() and not is_spf(record)
+
+
+def sources(record: str) -> list[str]:
+    """The terms that name who may send: the mechanisms without `all`, and `redirect=`."""
+    terms = record.split()[1:]
+    return [term for term in terms if not _ALL.match(term) and (not _MODIFIER.match(term) or _is_redirect(term))]
+
+
+def without(record: str, terms: Iterable[str]) -> str:
+    """The record without these terms, and, where that takes something out, without its end."""
+    unwanted = set(terms)
+    if not unwanted:
+        return record
+    return " ".join(term for term in record.split() if term not in unwanted and not _ALL.match(term))
+
+
 def asks_others(record: str) -> bool:
     """Whether records of other names decide (`include:`, `exists:`, `redirect=`)."""
     return any(map(_OPAQUE.match, record.split()))
@@ -40,7 +59,7 @@ def merged(records: Sequence[str], ips: Iterable[str], *, first: bool = False) -
     modifiers = [term for term in terms if _MODIFIER.match(term)]
     mechanisms = [term for term in terms if term not in modifiers and not _ALL.match(term)]
     qualifiers = {match[1] for match in map(_ALL.match, terms) if match}
-    redirects = [term for term in modifiers if term.lower().startswith("redirect=")]
+    redirects = [term for term in modifiers if _is_redirect(term)]
     modifiers = [term for term in modifiers if term not in redirects[1:]]
     new = [f"ip{ipaddress.ip_address(ip).version}:{ip}" for ip in ips]
     end = ["-all" if "-" in qualifiers or not records else "~all"]
@@ -49,3 +68,7 @@ def merged(records: Sequence[str], ips: Iterable[str], *, first: bool = False) -
     return " ".join(
         ["v=spf1", *new, *mechanisms, *end, *modifiers] if first else ["v=spf1", *mechanisms, *new, *end, *modifiers]
     )
+
+
+def _is_redirect(term: str) -> bool:
+    return term.lower().startswith("redirect=")

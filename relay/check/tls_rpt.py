@@ -6,7 +6,7 @@ import re
 
 from relay.check.domains import receiving_domains
 from relay.check.finding import Finding
-from relay.check.look_ups import for_each, texts
+from relay.check.look_ups import for_each, malformed, texts
 from relay.check.site import Site
 from relay.mail.reply import printable
 from relay.mail.tag_list import Unverified, tag_list
@@ -22,10 +22,12 @@ async def check(site: Site) -> list[Finding]:
         name = f"_smtp._tls.{domain}"
         line = zone_line(name, f"v=TLSRPTv1; rua=mailto:tls-reports@{domain}")
         records = await texts(site.resolver, name, "v=TLSRPTv1")
-        if not records:
+        fault = fault_of(records)
+        if not records and (record := await malformed(site.resolver, name, "v=TLSRPTv1")):
+            fault = f"the record does not begin with v=TLSRPTv1: {printable(record, 80)}"
+        if not records and not fault:
             hint = f"with this record (and that mailbox) senders report daily where TLS fails\n{line}"
             return [Finding("tls-rpt", domain, "ok", "no reports are asked for", hint)]
-        fault = fault_of(records)
         if fault:
             return [
                 Finding(
@@ -38,7 +40,9 @@ async def check(site: Site) -> list[Finding]:
 
 
 def fault_of(records: list[str]) -> str:
-    """What is wrong with the TLSRPT records of a name (RFC 8460 section 3); empty where they are good."""
+    """What is wrong with the TLSRPT records of a name (RFC 8460 section 3); empty where nothing is."""
+    if not records:
+        return ""
     if len(records) > 1:
         return f"there are {len(records)} TLSRPT records, and more than one count as none"
     try:

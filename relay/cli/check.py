@@ -33,12 +33,14 @@ def check(
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Run this check alone; repeat it for more.")
+        list[str] | None, typer.Option(metavar="NAME", help="Run only this check; may be repeated.")
     ] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Leave this check out; may be repeated.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every 30 seconds, until all is green.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Check again every 30 seconds, until nothing is wrong.")
+    ] = False,
 ) -> None:
     """Check the configuration and the live DNS; say how to mend what is wrong.
 

@@ -58,7 +58,7 @@ def explain(
 ) -> None:
     """Show what would become of a message, and why. Nothing is sent or stored.
 
-    DNS is asked as it is now. Without --ip, --from and --to the message itself has to say.
+    DNS is asked as it is now. Without --from and --to, the addresses are taken from the header of the message.
 
     The next hop's view is for the address that mail to its hosts leaves from: the configured one, or the kernel's
     choice. dkimpy and pyspf judge beside our own checks; where they differ, both opinions are shown.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from relay.sending_addresses import FAMILIES, Family, is_private, kernel_choice_to_anywhere
 
-_AGAIN = "the same command with --force and"  # that is how init is called a second time
+_AGAIN = "run the same command again with --force and"  # --force replaces relay.toml
 NAMES: dict[Family, str] = {"ipv4": "IPv4", "ipv6": "IPv6"}
 # Flags of the kernel's IPv6 addresses (linux/if_addr.h): one that changes daily (RFC 8981), and one that is going.
 _TEMPORARY, _DEPRECATED = 0x01, 0x20
@@ -91,11 +91,13 @@ def plan(given: Sequence[str], host: Host) -> Plan:
     if ipv4 is not None and _private(ipv4):
         said.append(
             f"mail leaves from {ipv4}, which is private: a NAT replaces it, and the address that the world sees is not"
-            f" known here; {_AGAIN} --address IP names it"
+            f" known here; to name it, {_AGAIN} --address IP"
         )
         return Plan(published, (), _sources(published, host), ("ipv4",), tuple(said))
     if not published:
-        said.append(f"this host has no route to the world, and so no address is known; {_AGAIN} --address IP names it")
+        said.append(
+            f"this host has no route to the world, so its address is not known; to name it, {_AGAIN} --address IP"
+        )
         return Plan(unknown=("ipv4",), said=tuple(said))
     families = _families(published)
     return Plan(published, families, _sources(published, host), said=(*said, *_without_family(families, host)))
@@ -120,7 +122,7 @@ def _plan_given(given: tuple[str, ...], host: Host) -> Plan:
         else:
             said.append(
                 f"this host does not have {' or '.join(named)}: its mail leaves from {choice}, for which there is"
-                f" neither SPF nor PTR; if this is the host, use {_AGAIN} --address {choice}"
+                f" neither SPF nor PTR; to send from it, {_AGAIN} --address {choice}"
             )
     return Plan(given, families, sources, said=(*said, *_without_family(families, host)))
 
@@ -141,11 +143,11 @@ def _without_family(families: Sequence[Family], host: Host) -> Iterator[str]:
     if unused is None:
         yield f"{line}, since no {NAMES[other]} address is known"
     elif _private(unused):
-        yield f"{line}, since {unused} is private; {_AGAIN} --address for each public address uses both"
+        yield f"{line}, since {unused} is private; to use both, {_AGAIN} --address for each public address"
     else:
         yield (
             f"{line}: mail from {unused} would have neither SPF nor PTR;"
-            f" {_AGAIN} --address for each of the two uses both"
+            f" to use both, {_AGAIN} --address for each of the two"
         )
     if other == "ipv4":
         yield "hosts that have no IPv6 get no mail from here, unless there is a smarthost (delivery.smarthost)"

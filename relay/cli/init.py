@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ from relay.cli.complete import complete, new_secret
 from relay.cli.dns import look_up_addresses
 from relay.cli.errors import CommandFailed
 from relay.cli.host_addresses import Plan
-from relay.cli.init_files import RELAYHOST_PORT, SELECTOR, SMTP, Site, Use, aliases_text, config_text
+from relay.cli.init_files import RELAYHOST_PORT, SELECTOR, SMTP, Site, Use, aliases_not_in, aliases_text, config_text
 from relay.cli.init_hashes import hash_lines
 from relay.cli.new_files import write_files
 from relay.cli.pairs import PairsCommand, split_pair
@@ -36,7 +36,7 @@ from relay.sign import keys
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made where it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; it is made if it is not there.")],
     use: Annotated[Use | None, typer.Option("--for", help="The use of this host (default: forwarding).")] = None,
     domain: Annotated[str | None, typer.Option(metavar="DOMAIN", help="The domain whose mail comes in.")] = None,
     hostname: Annotated[str | None, typer.Option(metavar="NAME", help="The name of this host in DNS.")] = None,
@@ -58,14 +58,14 @@ def init(
 ) -> None:
     """Write config, SRS secret and DKIM key into DIR; print the DNS records.
 
-    A host for forwarding has aliases that lead to mailboxes elsewhere. One for mailboxes is in front of the mailbox
-    host that --next-hop names. To a relayhost Postfix on the same host hands its outgoing mail.
+    A host for forwarding has aliases that lead to mailboxes elsewhere. A host for mailboxes hands mail to the mailbox
+    host that --next-hop names. A relayhost gets the outgoing mail of Postfix on the same host.
 
     Names and addresses default to those of this host. Rewritten senders are of DOMAIN on a forwarding host, otherwise
     of srs.DOMAIN. The mailbox of postmaster is the first TO on a forwarding host, otherwise postmaster@DOMAIN.
 
-    Where relay.toml is there already, init without options makes only the files that it names and that are missing.
-    DIR may then be the configuration file itself.
+    If relay.toml is there already, init without options leaves it as it is, and makes the files that it names and
+    that are missing. DIR may then be the configuration file itself.
     """
     logging.configure("json", "error", sys.stderr)
     has_options = any((use, domain, hostname, address, alias, postmaster, srs_domain, next_hop, force))
@@ -118,12 +118,17 @@ def _write(folder: Path, site: Site, aliases: Sequence[tuple[str, str]], *, forc
         files[alias_file] = aliases_text(site.domain, aliases)
     existing = {path for path in (*files, key_file) if path.exists()}
     if existing and not force:
-        completes = "; init without options makes only what it names and is missing" if config in existing else ""
+        completes = "; init without options makes the files that it names and are missing" if config in existing else ""
         raise CommandFailed(
             f"{min(existing)} is there already; nothing was written (--force replaces relay.toml alone{completes})"
         )
     if aliases and alias_file in existing:
-        raise CommandFailed(f"{alias_file} is there already and stays as it is; write the aliases into it")
+        missing = aliases_not_in(alias_file.read_text("utf-8", "replace"), aliases)
+        if missing:
+            raise CommandFailed(
+                f"{alias_file} stays as it is, so nothing was written: write {'; '.join(missing)} into it, and run the"
+                " command again"
+            )
     if key_file in existing:
         try:
             keys.parse(key_file.read_bytes())
@@ -151,22 +156,21 @@ def _summary(site: Site, plan: Plan, config: Path, written: Sequence[Path], *, i
     if is_example:
         name = socket.gethostname()
         because = f"this host's name ({name}) tells no domain"
-        yield f"{site.domain} is only an example, since {because}: --force --domain yours"
+        yield f"{site.domain} is only an example, since {because}: run init again with --force --domain yours"
     if site.port not in (SMTP, RELAYHOST_PORT):
         yield f"port {site.port}, since only root may bind port {SMTP} here: {config} says how to change that"
     if not site.postmaster:
-        yield f"still to be said, in {config}: routes.postmaster"
+        yield f"nobody reads mail to postmaster yet: set routes.postmaster in {config}"
     if site.use == "mailboxes":
         yield f"mail for {site.domain} goes to {site.next_hop}, which is asked for its users (--next-hop names another)"
     if site.use != "forwarding":
         yield f"mail for postmaster goes to {site.postmaster}: a mailbox has to be there (--postmaster names another)"
-    first = {
-        "forwarding": "publish the records above, write your aliases",
-        "mailboxes": "publish the records above",
-        "relayhost": f"publish the records above, set relayhost = [127.0.0.1]:{site.port} in Postfix",
-    }[site.use]
-    yield f"{first}, then: srs-relay serve --config {config}"
+    aliases = ", write your aliases" if site.use == "forwarding" else ""
+    yield f"publish the records above{aliases}, then: srs-relay serve --config {config}"
+    if site.use == "relayhost":
+        yield f"once it runs, set relayhost = [127.0.0.1]:{site.port} in Postfix"
 
 
-def _say(lines: Sequence[str] | Iterator[str]) -> None:
-    print("\n".join(map(visible, lines)), file=sys.stderr)
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(visible(line), file=sys.stderr)

@@ -9,6 +9,9 @@ from typing import Literal
 
 from relay.cli.host_addresses import NAMES
 from relay.cli.init_hashes import NEW_SITE
+from relay.route.alias_entries import AliasError
+from relay.route.alias_file import parse_virtual
+from relay.route.alias_table import AliasTable
 from relay.sending_addresses import Family
 
 SELECTOR = "relay1"
@@ -240,3 +243,22 @@ def aliases_text(domain: str, aliases: Sequence[tuple[str, str]] = ()) -> str:
 # Every other user of the domain:
 #@{domain}         admin@mailbox.example
 {chr(10) if entries else ""}{entries}"""
+
+
+def aliases_not_in(text: str, aliases: Sequence[tuple[str, str]]) -> list[str]:
+    """The lines of those entries that an alias file does not have.
+
+    Args:
+        text: the file.
+        aliases: the left and the right side of each entry.
+    """
+    lines = [f"{pattern} {targets}" for pattern, targets in aliases]
+    try:
+        there = parse_virtual(text, "aliases")
+    except AliasError:
+        return lines
+    return [line for line in lines if not _has(there, parse_virtual(line, "aliases"))]
+
+
+def _has(table: AliasTable, entry: AliasTable) -> bool:
+    return entry.entries.items() <= table.entries.items() and entry.closed.items() <= table.closed.items()

@@ -14,6 +14,7 @@ from relay.sign.rotation import record_needed_until
 from relay.sign.signer import Signer
 from relay.sign.signing_table import AUTHORS_DOMAIN
 
+IN_USE = "In use."  # what `standing` says of a key of which there is no more to say
 _LAST = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
 
 
@@ -111,7 +112,7 @@ def standing(key: SigningKey, now: float, retry_for: float) -> str:
     if now < key.active_from:
         comment = f"To be published now: the key signs from {date(key.active_from)} on."
     else:
-        comment = "In use." if now < key.active_until else "Not in use any more."
+        comment = IN_USE if now < key.active_until else "Not in use any more."
     if math.isfinite(needed_until):
         comment += f" The key signs until {date(key.active_until)}, the record has to stay until {date(needed_until)}."
     return f"{comment} Its record is in the domain of each author, for %:" if key.domain == AUTHORS_DOMAIN else comment

@@ -10,8 +10,8 @@ import typer
 from relay.config.search import find_config
 
 _HELP = (
-    "The configuration; without it, the RELAY_… variables of the environment alone, or, where there are none, "
-    "/etc/srs-relay/relay.toml or /var/lib/srs-relay/relay.toml."
+    "The configuration. Without it: the RELAY_… variables of the environment; if there are none, "
+    "/etc/srs-relay/relay.toml; or else /var/lib/srs-relay/relay.toml."
 )
 _OPTION: dict[str, Any] = {
     "metavar": "FILE",

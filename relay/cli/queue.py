@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, help="The queue: list, show, retry, hold, release and drop deliveries.")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Queue ids; ID/N means one recipient.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Queue ids; ID/N means one recipient.")]
 All = Annotated[bool, typer.Option("--all", help="Every delivery in the queue.")]
 
 
@@ -73,8 +73,7 @@ def show(
         first = rows[0]
         sender = visible(first["sender"])
         print(f"{first['id']}  from <{sender}>  {first['size']} octets  received {_date(first['received'])}")
-        checks = ", ".join(f"{k}={v}" for k, v in first["verdict"].items() if isinstance(v, str | bool) and v != "")
-        print(f"checks: {visible(checks)}")
+        print(f"checks: {visible(_checks(first['verdict']))}")
     for row in rows:
         print("\n".join(_reasons(row)))
 
@@ -230,6 +229,14 @@ def _line(row: dict[str, Any]) -> str:
     line = f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  {envelope}"
     last = row["last"]
     return f"{line}\n{'':<15} {_reply(last)}" if last else line
+
+
+def _checks(verdict: Mapping[str, Any]) -> str:
+    """The results of the checks in one line, without those that are empty."""
+    shown = {name: value for name, value in verdict.items() if isinstance(value, str | bool) and value != ""}
+    return ", ".join(
+        f"{name}={str(value).lower() if value in (True, False) else value}" for name, value in shown.items()
+    )
 
 
 def _reasons(row: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,24 +10,30 @@ from relay.cli.records import Group, Record
 from relay.sign.keys import zone_line
 
 TTL = 3600  # seconds
+COLUMNS = 79  # of a comment, for a terminal with 80
 
 
 def zone(groups: Iterable[Group]) -> Iterator[str]:
     """The lines of a zone file (RFC 1035 section 5.1), with comments that say why.
 
-    Records of a zone that is not ours are comments, too, and so are lines to complete.
+    Comments fit into a terminal; records are whole lines. Records of a zone that is not ours are comments, too, and so
+    are lines to complete.
     """
     for group in groups:
         for comment in group.comments:
-            yield f"; {comment}"
+            yield from _comment(comment)
         for record in group.records:
             if record.comment:
-                yield f"; {record.comment}"
+                yield from _comment(record.comment)
             yield (";" if record.elsewhere else "") + _line(record)
         for problem in group.missing:
-            yield f"; {problem}"
+            yield from _comment(problem)
         for line in group.to_complete:
             yield f";{line}"
+
+
+def _comment(text: str) -> Iterator[str]:
+    yield from textwrap.wrap(text, COLUMNS, initial_indent="; ", subsequent_indent="; ", break_on_hyphens=False)
 
 
 def objects(groups: Iterable[Group]) -> list[dict[str, Any]]:

@@ -122,7 +122,7 @@ def _mx(names: Names, missing: Sequence[str]) -> Group:
 
 
 def _addresses(hostname: str, addresses: Sequence[str], unknown: Sequence[Literal["A", "AAAA"]]) -> Group:
-    comment = "The PTR record of each address must lead back to the name; whoever gave you the address sets it."
+    comment = "The PTR record of each address must lead back to the name. The provider of the address sets it."
     missing = [
         f"The public {_FAMILIES[kind]} address of this host is not known here: the {kind} record and its PTR record are"
         " missing."
@@ -145,8 +145,8 @@ def _of_addresses(hostname: str, addresses: Iterable[str]) -> Iterator[Record]:
 
 def _spf(names: Names, smarthost: str) -> Group:
     comments = [
-        "SPF (RFC 7208): rewritten senders are of the SRS domain; bounces have only the name of the host.",
-        "A name has one such record: where there is one, put mx or a: into it. Whoever else sends must be in it, too.",
+        "SPF (RFC 7208): the hosts that may send for a domain. Bounces have no sender, so the host name has a record.",
+        "A name may have only one such record: if there is one already, add these terms to it, such as mx.",
     ]
     if smarthost:
         comments.append(f"Mail leaves through {smarthost}: what its operator says (include:...) belongs into each.")
@@ -164,12 +164,10 @@ def _spf(names: Names, smarthost: str) -> Group:
 
 def _dmarc(names: Names) -> Group:
     comments = [
-        "DMARC (RFC 9989): nobody else may use the domain in From. Where others send for it, begin with p=none."
+        "DMARC (RFC 9989): nobody else may use the domain in From. If others send mail for it, begin with p=none."
     ]
     if any(domain != names.srs_domain for domain in names.sending):
-        comments.append(
-            "p=none asks for nothing: go on to p=reject when everything that sends for the domain is signed."
-        )
+        comments.append("p=none refuses nothing: change it to p=reject when all mail of the domain is signed.")
     records = (
         Record(f"_dmarc.{domain}", "TXT", f"v=DMARC1; p={'reject' if domain == names.srs_domain else 'none'}")
         for domain in names.sending

@@ -97,16 +97,18 @@ def key_group(keys: Iterable[SigningKey], missing: Iterable[MissingKey], retry_f
         now: seconds since 1970.
     """
     comments = ["The public half of each DKIM key (RFC 6376)."]
-    needed = list[Record]()
+    needed, to_complete = list[Record](), list[str]()
     for key in keys:
         comment = keys_view.standing(key, now, retry_for)
         if now >= record_needed_until(key, retry_for):
             comments.append(comment)
         elif key.domain == AUTHORS_DOMAIN:
-            comments += [comment, f"{key.record_name} TXT {key.public_record()}"]
+            comments.append(comment)
+            to_complete.append(f"{key.record_name} TXT {key.public_record()}")
         else:
+            comment = "" if comment == keys_view.IN_USE else comment
             needed.append(Record(key.record_name, "TXT", key.public_record(), comment=comment))
-    return Group("dkim", tuple(comments), tuple(needed), tuple(_not_made(missing)))
+    return Group("dkim", tuple(comments), tuple(needed), tuple(_not_made(missing)), tuple(to_complete))
 
 
 def _not_made(missing: Iterable[MissingKey]) -> Iterator[str]:

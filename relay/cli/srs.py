@@ -61,7 +61,10 @@ def forward(
     hash_length: HashLength = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the address of ours that a sender leaves with, or that serve would store the sender because it is long."""
+    """Print the SRS address that a sender gets.
+
+    If the sender is too long for one, it says so: serve stores such a sender, and writes a short address for it.
+    """
     scheme = _scheme(config, domain, secrets_file, separator, hashed, hash_length)
     try:
         result = srs.forward(address, scheme, time.time())
@@ -86,7 +89,10 @@ def reverse(
     hash_length: HashLength = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the sender behind an SRS address (one step back), or the author behind a reply address."""
+    """Print the sender behind an SRS address.
+
+    An address that was rewritten twice is taken one step back. Of a reply address it prints the author.
+    """
     scheme = _scheme(config, domain or "", secrets_file, separator, hashed, hash_length)
     try:
         if replies.is_reply(address):

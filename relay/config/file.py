@@ -28,6 +28,7 @@ from relay.config.search import UNREADABLE, require_keys
 from relay.config.values import host_name
 
 NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
+NOT_READABLE = "let the user of the relay read it, and run the command as that user"
 
 
 def load(path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
@@ -58,6 +59,7 @@ def load(path: Path | None, environ: dict[str, str] | None = None, *, require_fi
 def parse(text: str, path: Path | None, environ: dict[str, str] | None = None, *, require_files: bool = True) -> Config:
     """The configuration of a file with this text. Raises ConfigError, as `load`."""
     environ = dict(os.environ) if environ is None else environ
+    text = text.removeprefix("\ufeff")  # the byte order mark that some editors write
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -149,7 +151,7 @@ def _opendkim_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = ": let the user of the relay read it" if isinstance(error, PermissionError) else ""
+        mend = f": {NOT_READABLE}" if isinstance(error, PermissionError) else ""
         raise ConfigError(f"signing.opendkim: {error.filename}: {error.strerror}{mend}") from None
     except ValueError as error:
         raise ConfigError(f"signing.opendkim: {error}") from None
@@ -177,6 +179,8 @@ def _require_files(config: Config, source: Path | None) -> None:
                 path.read_bytes()
         except OSError as error:
             mend = missing_file_mend(key, path, source) if isinstance(error, FileNotFoundError) else ""
+            if isinstance(error, PermissionError):
+                mend = f": {NOT_READABLE}"
             problems.append(f"{key}: {path}: {error.strerror}{mend}")
     if problems:
         raise ConfigError("\n".join(problems))
@@ -222,9 +226,7 @@ def files_open_to_others(config: Config, path: Path | None = None, user: int | N
     if path is not None and "@" in config.queue.url and urlsplit(config.queue.url).password:
         files.append(path)
     files += queue_files(config)
-    return [
-        file for file in dict.fromkeys(files) if file.exists() and file.stat().st_mode & 0o077 & ~mode_for(file, reader)
-    ]
+    return [file for file in dict.fromkeys(files) if (mode := _mode(file) & 0o077) and mode & ~mode_for(file, reader)]
 
 
 def mode_for(file: Path, user: int) -> int:
@@ -236,7 +238,15 @@ def folders_open_to_others(config: Config) -> list[Path]:
     """The folders of secrets and of the queue in which everybody may replace a file."""
     folders = [path.parent for path in (*(path for _, path in _secrets(config)), *queue_files(config))]
     exposed = 0o002 | stat.S_ISVTX  # with the sticky bit, as on /tmp, nobody may replace the files of others
-    return [path for path in dict.fromkeys(folders) if path.exists() and path.stat().st_mode & exposed == 0o002]
+    return [path for path in dict.fromkeys(folders) if _mode(path) & exposed == 0o002]
+
+
+def _mode(path: Path) -> int:
+    """The mode of a file or folder; 0 where we may not see it, or it is not there."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def queue_files(config: Config) -> list[Path]:

@@ -15,7 +15,8 @@ from relay.config.model import Config
 from relay.config.sections import Section
 
 ENV_PREFIX = "RELAY_"  # of the variables that set keys
-_LIKE, _LESS_LIKE = 0.75, 0.6  # similarity of names; a key of the same name in another table comes between them
+_LIKE, _LESS_LIKE = 0.75, 0.6  # similarity of names; a key of about the same name in another table comes between them
+_SAME = 0.85  # with a letter too few or wrong
 
 Path = tuple[str, ...]
 """The tables of a key, from the top, and its name."""
@@ -27,7 +28,7 @@ def variable(keys: Sequence[str]) -> str:
 
 
 def meant(keys: Sequence[str]) -> list[Path]:
-    """The keys that may be meant by an unknown one: one like it in its table, its name in others, or its words.
+    """The keys that may be meant by an unknown one: one like it in its table, its name in others, or one like it there.
 
     Args:
         keys: the tables and the name.
@@ -35,7 +36,8 @@ def meant(keys: Sequence[str]) -> list[Path]:
     *tables, name = keys
     table = _table(tables)
     here = () if table is None else tuple(table.model_fields)
-    elsewhere = [path for path in _all_keys() if path[-1] == name]
+    names = difflib.get_close_matches(name, {path[-1] for path in _all_keys()}, 1, _SAME)
+    elsewhere = [path for path in _all_keys() if [path[-1]] == names]
     for likeness in (_LIKE, _LESS_LIKE):
         if near := difflib.get_close_matches(name, here, 2, likeness):
             least = _likeness(name, near[0]) - 0.1

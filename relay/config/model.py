@@ -108,7 +108,7 @@ class Config(Section):
         if self.limits.message_memory < self.receive.max_message_size:
             raise ValueError(
                 "limits.message_memory has no room for one message of receive.max_message_size: "
-                f"it has to have {self.receive.max_message_size} octets at least, or set the other lower"
+                f"set it to {self.receive.max_message_size} (octets) or more, or set receive.max_message_size lower"
             )
         if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
             raise ValueError('srs.domain must not be a domain route with recipients = "any"')

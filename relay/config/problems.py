@@ -81,7 +81,12 @@ def _meant(parts: Sequence[str], *, by_variable: bool) -> str:
         return ""
     if by_variable:
         return f"; did you mean {' or '.join(map(keys.variable, paths))}?"
-    if paths[0][-1] != parts[-1] or "_".join(paths[0]) == parts[-1]:
-        return f"; did you mean {' or '.join('.'.join(path) for path in paths)}?"
-    places = [f"into the table [{'.'.join(path[:-1])}]" if path[1:] else "above the first table" for path in paths]
-    return f"; it belongs {' or '.join(places)}"
+    named = [".".join(path) + _place(path, parts) for path in paths]
+    return f"; did you mean {' or '.join(named)}?"
+
+
+def _place(path: Sequence[str], written: Sequence[str]) -> str:
+    """Where a key that is meant stands, if it is another table than the one it was written in."""
+    if list(path[:-1]) == list(written[:-1]):
+        return ""
+    return f" in the table [{'.'.join(path[:-1])}]" if path[1:] else ", above the first table"

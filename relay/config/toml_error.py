@@ -12,6 +12,8 @@ _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _KEY = re.compile(r"""^\s*([A-Za-z0-9_."'-]+)\s*=\s*(.*?)\s*$""")
 _NO_EQUALS_SIGN = re.compile(r"""^\s*([A-Za-z0-9_.-]+)\s*(?::\s*|\s)\s*"?([^\s":=][^"=]*?)"?\s*$""")
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_OPEN_HEADER = re.compile(r"""^\s*(\[\[?)\s*([A-Za-z0-9_."'-]+)""")
+_TWO_VALUES = re.compile(r"""["'][ \t]+["']""")
 _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'""")
 _BARE = re.compile(r"""[^\s\[\]{},=]+(?!\s*=)(?=[\s\[\]{},]|$)""")
 _NUMBER = re.compile(r"[+-]?[0-9][0-9_]*(?:\.[0-9_]*)?")
@@ -33,8 +35,13 @@ def explain(text: str, error: tomllib.TOMLDecodeError) -> str:
     lines = text.split("\n")
     number = int(place[1]) if place[1] else len(lines)
     reason = said[: place.start()]
-    mended = _mend(lines, min(number, len(lines)), reason)
-    return f"line {number}: {mended}" if mended else f"line {number}: {reason[:1].lower()}{reason[1:]}"
+    if reason == 'Expected "\'"':  # the parser goes on to the end of the file
+        number = next((n for n, line in enumerate(lines, 1) if "'" in _QUOTED.sub("", _without_comment(line))), number)
+    number = min(number, len(lines))
+    if mended := _mend(lines, number, reason):
+        return f"line {number}: {mended}"
+    name, _ = _key(lines, number)
+    return f"line {number}: {f'{name}: ' * bool(name)}{reason[:1].lower()}{reason[1:]}"
 
 
 def _mend(lines: list[str], number: int, reason: str) -> str:
@@ -47,6 +54,13 @@ def _mend(lines: list[str], number: int, reason: str) -> str:
         return f"the table [{header[1]}] stands there twice: write its keys into one"
     if reason.startswith("Expected '=' after a key") and (pair := _NO_EQUALS_SIGN.match(line)):
         return f'a key and its value have = between them: {pair[1]} = "{pair[2]}"'
+    if reason == "Unclosed array" and _TWO_VALUES.search(line):
+        return f"{name}: a comma is missing between two values"
+    if reason == "Unclosed array" and not (name and _bare_text(value)) and (opened := _array_above(lines, number)):
+        return f"{opened}: the bracket ] at the end of the array is missing"
+    if reason.startswith("Expected ']") and (header := _OPEN_HEADER.match(line)):
+        brackets = header[1], header[1].replace("[", "]")
+        return f"the table is written {brackets[0]}{header[2]}{brackets[1]}"
     if not name:
         return ""
     if not value and _KEY.match(line):
@@ -54,7 +68,9 @@ def _mend(lines: list[str], number: int, reason: str) -> str:
     for curly in _CURLY:
         if curly in value:
             return f'{name}: {curly} is no quotation mark here: a text stands between "'
-    if reason.startswith(("Illegal character '\\n'", "Unterminated string")):
+    if reason.startswith(
+        ("Illegal character '\\n'", "Found invalid character '\\n'", "Unterminated string", 'Expected "\'"')
+    ):
         return f'{name}: the quotation mark at the end of the text is missing: "…"'
     if (bare := _bare_text(value)) is None:
         return ""
@@ -84,6 +100,15 @@ def _key(lines: list[str], number: int) -> tuple[str, str]:
         elif header := _HEADER.match(line):
             return (f"{header[1]}.{name}" if name else ""), value
     return name, value
+
+
+def _array_above(lines: list[str], number: int) -> str:
+    """The key of the last array that begins before the end of a line, or on it; empty where there is none."""
+    for last in range(number, 0, -1):
+        pair = _KEY.match(_without_comment(lines[last - 1]))
+        if pair and pair[2].startswith("[") and not pair[2].endswith("]"):
+            return _key(lines, last)[0]
+    return ""
 
 
 def _bare_text(value: str) -> str | None:

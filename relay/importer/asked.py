@@ -37,8 +37,8 @@ def ask_for_srs(draft: Draft, *, domain: str = "example.org") -> None:
     draft.new_file(("srs",), "secrets_file", "srs.secret", secrets.token_urlsafe(_SECRET_OCTETS) + "\n", NEW, comment)
     comment = 'The format that PostSRSd reads as well. "framed" is harder to forge, if no other host shares the secret.'
     draft.set(("srs",), "hash", "compatible", comment=comment)
-    draft.set(("srs",), "hash_length", _HASH)
-    draft.set(("srs",), "hash_min", _HASH)
+    draft.set(("srs",), "hash_length", _HASH, comment="The new secret has signed no shorter ones.")
+    draft.set(("srs",), "hash_min", _HASH, comment="With a secret of PostSRSd: 4, as long as its addresses come back.")
 
 
 def share_srs(draft: Draft, origin: Origin, *, domain: str) -> None:

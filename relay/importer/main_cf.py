@@ -55,6 +55,7 @@ class MainCf:
     def __init__(self, parameters: dict[str, Parameter], source: str, folder: Path | None) -> None:
         self.parameters = parameters
         self.source = source
+        self.read = set[str]()  # the names of the parameters that were looked up
         self._folder = folder
         self._configured = Path(self.get("config_directory"))
 
@@ -87,13 +88,23 @@ class MainCf:
 
     def services(self) -> Iterator[tuple[str, str]]:
         """The ports of master.cf where smtpd listens, each with its file and line; none without the folder."""
+        for where, words in self._master():
+            if words[1] == "inet" and words[7] == "smtpd":
+                yield where, words[0].rpartition(":")[2]
+
+    def programs(self) -> dict[str, str]:
+        """The program of each transport in master.cf; none without the folder."""
+        return {words[0]: words[7] for _, words in self._master() if words[1] == "unix"}
+
+    def _master(self) -> Iterator[tuple[str, list[str]]]:
+        """The services of master.cf: the file and line, and the words."""
         if self._folder is None or not (self._folder / "master.cf").is_file():
             return
         path = self._folder / "master.cf"
         for number, line in logical_lines(read_text(path)):
             words = line.split()
-            if len(words) > 7 and words[1] == "inet" and words[7] == "smtpd":
-                yield f"{path}:{number}", words[0].rpartition(":")[2]
+            if len(words) > 7:
+                yield f"{path}:{number}", words
 
     def _value(self, name: str, within: frozenset[str]) -> str:
         """The value of a parameter, expanded.
@@ -101,6 +112,7 @@ class MainCf:
         Args:
             within: the parameters whose values are being expanded; one that leads back to itself has no value there.
         """
+        self.read.add(name)
         if name in within:
             return ""
         within = within | {name}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from relay.mail.address import is_domain
@@ -12,6 +13,7 @@ from relay.network import endpoint
 _PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
 _REFUSING = ("error", "retry", "discard")
 _LOCAL = ("local", "virtual", "maildrop", "pipe")  # delivery on the host itself
+_NETWORK = ("", "smtp", "relay", "lmtp", "smtps")
 _HOST = re.compile(r"(?:inet:)?(?:\[(?P<literal>[^]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>[\w-]+))?\Z")
 
 
@@ -31,22 +33,26 @@ class NextHop(NamedTuple):
     problem: str = ""
 
 
-def transport(value: str, *, wrapped: bool = False) -> NextHop:
+def transport(value: str, programs: Mapping[str, str], *, wrapped: bool = False) -> NextHop:
     """The next hop of `transport:nexthop`, as on the right of transport(5).
 
     Args:
+        programs: the program of each transport in master.cf; without those that are not known.
         wrapped: `smtp_tls_wrappermode` is on.
     """
     name, _, rest = value.strip().partition(":")
-    if name in _REFUSING:
+    program = name if name in (*_NETWORK, *_REFUSING, *_LOCAL) else programs.get(name, "")
+    if program in _REFUSING:
         return NextHop("", refuses=True)
-    if name in _LOCAL:
+    if program in _LOCAL:
         return NextHop("", is_local=True)
+    is_known = name in _NETWORK
     if not rest:
-        return NextHop("")
-    scheme = "lmtp" if "lmtp" in name else "smtps" if wrapped or name == "smtps" else "smtp"
+        is_network = is_known or program in _NETWORK[1:]
+        return NextHop("", problem="" if is_network else f"{name}: only master.cf says what this transport does")
+    scheme = "lmtp" if "lmtp" in (program or name) else "smtps" if wrapped or name == "smtps" else "smtp"
     hop = host(rest, scheme)
-    if name not in ("", "smtp", "relay", "lmtp", "smtps") and not hop.problem:
+    if not is_known and not hop.problem:
         return hop._replace(problem=f"{name}: its settings in master.cf are not read")
     return hop
 

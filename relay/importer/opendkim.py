@@ -14,6 +14,7 @@ from relay.importer import milter_conf, opendkim_copy
 from relay.importer.asked import ask_for_host, ask_for_srs, tell_routes
 from relay.importer.draft import Draft, ImportFailed, Origin
 from relay.importer.opendkim_meanings import MEANINGS
+from relay.sign.opendkim_keys import read_rules
 
 _SIGNING = ("signing",)
 _READ = (
@@ -114,19 +115,20 @@ def _set_signing(draft: Draft, installation: Installation, path: Path) -> None:
         comment += " The addresses in InternalHosts are trusted clients: they may send to any recipient."
     draft.set(_SIGNING, "opendkim", str(path.absolute()), Origin("OpenDKIM", str(path)), comment)
     try:
-        installation.key_table()
-        installation.signing_table()
+        problem = _problem(installation, path)
         hosts = installation.internal_hosts()
-        keys = installation.key_files()
-    except (OSError, ValueError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        draft.no_counterpart(Origin("signing.opendkim", ""), f"{text}. The relay does not start with it.", matters=True)
+    except PermissionError as error:
+        meaning = f"{error.filename}: {error.strerror}. The relay has to be able to read it."
+        draft.no_counterpart(Origin("signing.opendkim", ""), meaning, matters=True)
         return
-    for key in keys:
-        if not key.exists():
-            draft.no_counterpart(
-                Origin(str(key), ""), "this key is not there. The relay does not start without it.", matters=True
-            )
+    except (OSError, ValueError) as error:
+        problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    if problem:
+        key = draft.tables[_SIGNING]["opendkim"]
+        key.kind, key.comment = "fill in", f"See the end for what to mend before. {comment}"
+        meaning = f"{problem}. The relay does not start with it, so this key is a comment, and nothing is signed."
+        draft.no_counterpart(Origin("signing.opendkim", ""), meaning, matters=True)
+        return
     for entry in hosts.names:
         meaning = (
             f"{entry.key}: OpenDKIM does not match a network with bits behind its prefix, so it is not trusted either."
@@ -135,6 +137,22 @@ def _set_signing(draft: Draft, installation: Installation, path: Path) -> None:
         )
         draft.no_counterpart(Origin("InternalHosts", entry.where), meaning, matters=True)
     opendkim_copy.offer(draft, installation)
+
+
+def _problem(installation: Installation, path: Path) -> str:
+    """Why the relay would not start with these tables and keys; empty if it would.
+
+    Raises:
+        OSError, ValueError: it would not either.
+    """
+    installation.key_table()
+    installation.signing_table()
+    for key in installation.key_files():
+        if not key.exists():
+            return f"{key}: this key is not there"
+        key.open("rb").close()
+    read_rules(path)
+    return ""
 
 
 def _set_nameservers(draft: Draft, settings: dict[str, ConfSetting]) -> None:

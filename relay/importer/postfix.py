@@ -32,6 +32,8 @@ def read(path: Path) -> Draft:
     domain = parameters.get("mydomain")
     domain = domain if is_domain(domain) and "." in domain else "example.org"
     ask_for_host(draft, domain=domain)
+    if draft.value(("routes", "domains", domain), "recipients") == "any":
+        domain = f"srs.{domain}"  # a forged bounce to a domain that takes every user would go on to its mailbox host
     postsrsd = asks_postsrsd(parameters)
     if postsrsd is None:
         ask_for_srs(draft, domain=domain)

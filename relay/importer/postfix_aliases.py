@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from relay.importer.draft import Draft, ImportFailed, Origin
-from relay.importer.lookup_tables import Table, entries, origin_of, tables
+from relay.importer.lookup_tables import Table, domains, entries, origin_of, tables
 from relay.importer.main_cf import MainCf, logical_lines
 from relay.importer.source_file import read_text
-from relay.mail.address import domain_of
+from relay.mail.address import domain_of, normal_domain
 from relay.route.alias_entries import AliasError
 from relay.route.alias_file import parse_virtual
 from relay.route.alias_table import AliasTable
@@ -50,6 +50,7 @@ def set_aliases(draft: Draft, main_cf: MainCf, local_domains: tuple[str, ...]) -
         )
         draft.new_file(_ROUTES, "aliases", _NAME, text, origin, comment)
     _tell_of_content(draft, origin, readable, local_domains)
+    _tell_of_foreign_domains(draft, main_cf, origin, [content for _, _, content in readable], local_domains)
 
 
 def _lines(main_cf: MainCf, table: Table) -> str:
@@ -89,6 +90,36 @@ def _tell_of_content(
         meaning = (
             f"{len(local_users)} aliases lead to users of this host ({named}). The relay has no mailboxes: give their"
             " domain a next hop in [routes.domains], or write other addresses."
+        )
+        draft.no_counterpart(origin, meaning, matters=True)
+
+
+def _tell_of_foreign_domains(
+    draft: Draft, main_cf: MainCf, origin: Origin, contents: list[str], local_domains: tuple[str, ...]
+) -> None:
+    """Name the domains on the left that Postfix takes no mail for: with an alias here, they would be ours."""
+    ours, problems = set(local_domains), list[str]()
+    for name in ("virtual_alias_domains", "mydestination", "relay_domains", "virtual_mailbox_domains"):
+        found, unread = domains(main_cf, name)
+        ours |= {normal_domain(domain.name) for domain in found}
+        problems += unread
+    if problems:
+        return  # any of them may be in a table that cannot be read
+    if "virtual_alias_domains" not in main_cf:  # it is the table itself: its keys without a user are domains
+        keys = (line.split()[0] for content in contents for _, line in logical_lines(content))
+        ours |= {normal_domain(key) for key in keys if "@" not in key}
+    served = set[str]()
+    for content in contents:
+        try:
+            served |= parse_virtual(content, "", local_domains).domains
+        except AliasError:
+            continue
+    foreign = sorted(name for name in served if not any(f".{name}".endswith(f".{own}") for own in ours))
+    if foreign:
+        named = ", ".join(foreign[:_SHOWN]) + (" …" if len(foreign) > _SHOWN else "")
+        meaning = (
+            f"{named}: Postfix takes no mail from strangers for this. Here an alias makes its domain ours: anybody may"
+            " write to the alias, and other users of the domain are unknown. Take the aliases out, if it is not yours."
         )
         draft.no_counterpart(origin, meaning, matters=True)
 

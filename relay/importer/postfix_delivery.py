@@ -93,7 +93,10 @@ def _set_smarthost(draft: Draft, main_cf: MainCf, level: str | None) -> None:
         if wildcard is None:
             return
         entry, origin = wildcard
-        hop, relayhost = next_hops.transport(entry.value, wrapped=wrapped), entry.value.partition(":")[2]
+        hop, relayhost = (
+            next_hops.transport(entry.value, main_cf.programs(), wrapped=wrapped),
+            entry.value.partition(":")[2],
+        )
     if hop.problem:
         draft.no_counterpart(origin, f"{hop.problem}.", matters=True)
     if not hop.url:

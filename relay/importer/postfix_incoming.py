@@ -175,6 +175,9 @@ def _network_entries(draft: Draft, main_cf: MainCf) -> Iterable[tuple[str, str]]
                     yield from ((word, f"{path}:{line_number}") for word in split_list(line))
             elif table is None:
                 yield item, str(origin)
+            elif table.kind == "cidr" and table.name.startswith("{"):  # { { network OK }, … }
+                rules = split_list(table.name.removeprefix("{").removesuffix("}"))
+                yield from ((rule.removeprefix("{").split()[0], str(origin)) for rule in rules)
             elif table.kind == "cidr":
                 path = main_cf.path(table.name)
                 for line_number, line in logical_lines(read_text(path)):

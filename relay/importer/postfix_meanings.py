@@ -81,6 +81,17 @@ _MILTERS = (  # what stands in the address of a milter, and what to do about it
     (r"rspamd|:11332\b", "rspamd is not asked: the relay does not look for spam."),
     (r"clam|amavis|spam|:11333\b", "it is not asked: the relay looks neither for spam nor for viruses."),
 )
+_NOT_READ = "the import does not read this parameter. See postconf(5) whether your mail depends on it."
+_NO_DIFFERENCE = re.compile(  # for mail: files and processes of Postfix itself, logs, and what the program names itself
+    r"alias_database|anvil_\w+|append_\w+|biff|broken_sasl_auth_clients|debug\w*|default_database_type|default_privs"
+    r"|delay_logging_resolution_limit|disable_vrfy_command|\w+_directory|enable_long_queue_ids|(?:im|ex)port_environment"
+    r"|local_destination_\w+|local_recipient_maps|mail_(?:name|owner|release_date|version)|mailbox_size_limit"
+    r"|mailbox_transport|local_transport|mailq_path|maillog_\w+|milter_\w+|multi_instance\w*|newaliases_path"
+    r"|process_id_directory|proxy_(?:read|write)_maps|relay_transport|sendmail_path|setgid_group|show_user_\w+"
+    r"|smtp_tls_CApath|smtp_tls_CAfile|smtpd?_tls_loglevel|smtpd?_tls_session_cache\w*|smtpd_banner|smtpd_delay_reject"
+    r"|smtpd_sasl_\w+|smtp_sasl_(?:security|tls_security)_options|(?:sender|recipient)_canonical_classes"
+    r"|smtpd_use_tls|smtpd_tls_auth_only|syslog_\w+|unknown_\w+_code|virtual_(?:gid|uid)_maps|virtual_minimum_uid"
+)
 _POLICIES = (  # what stands in smtpd_*_restrictions
     (r"reject_rbl_client|reject_rhsbl_\w+|permit_dnswl_client", "no DNS lists are asked about clients."),
     (
@@ -90,6 +101,14 @@ _POLICIES = (  # what stands in smtpd_*_restrictions
     (r"check_policy_service \S*(?:grey|10023)\S*", "there is no greylisting."),
     (r"check_policy_service \S+", "no policy service is asked."),
     (r"check_\w+_access \S+", _CHECKS),
+    (
+        r"permit_mx_backup",
+        "mail for domains whose MX is here is not taken for that alone: write a route for each ([routes.domains]).",
+    ),
+    (
+        r"permit_tls_\w*clientcerts",
+        "clients are not known by their certificates: name their addresses in clients.trusted.",
+    ),
     (
         r"reject_unknown_\w+|reject_invalid_\w+|reject_non_fqdn_\w+",
         "the names of clients and senders are not checked in this way; SPF and DMARC are.",
@@ -113,6 +132,7 @@ def tell_unmapped(draft: Draft, main_cf: MainCf) -> None:
     if draft.strings(("senders",), "local_domains"):
         tell_of_local_aliases(draft, main_cf)
     _tell_services(draft, main_cf)
+    _tell_unread(draft, main_cf)
 
 
 def asks_postsrsd(main_cf: MainCf) -> Origin | None:
@@ -167,6 +187,16 @@ def _tell_services(draft: Draft, main_cf: MainCf) -> None:
     for where, service in main_cf.services():
         if service in ("submission", "submissions", "smtps", "465", "587"):
             draft.no_counterpart(Origin(service, where), _MATTERS["smtpd_sasl_auth_enable"].text, matters=True)
+
+
+def _tell_unread(draft: Draft, main_cf: MainCf) -> None:
+    """Name the parameters that nothing has looked at, so that none is lost in silence."""
+    transports = {program for program in main_cf.programs() if program not in ("smtp", "relay", "lmtp", "local")}
+    for name in main_cf.parameters:
+        is_own = name.removesuffix("_destination_recipient_limit").removesuffix("_destination_concurrency_limit")
+        if name in main_cf.read or name in KNOWN or is_own in transports or _NO_DIFFERENCE.fullmatch(name):
+            continue
+        draft.no_counterpart(main_cf.origin(name), _NOT_READ, matters=True)
 
 
 def _tell_delimiter(draft: Draft, main_cf: MainCf) -> None:

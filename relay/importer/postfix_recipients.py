@@ -101,10 +101,11 @@ def _full(draft: Draft, main_cf: MainCf, parameter: str, found: list[Domain]) ->
     full = list[Domain]()
     for domain in found:
         name = normal_domain(domain.name)
-        if "." not in name or name.startswith("localhost."):
+        is_short = parameter == _LOCAL.domains and "." not in name
+        if is_short or f"{name}.".startswith("localhost."):
             continue
-        if not is_domain(name) or not name.isascii():
-            meaning = f"{domain.name} is no domain name, so it is left out."
+        if "." not in name or not is_domain(name) or not name.isascii():
+            meaning = f"{domain.name} is no full domain name, so it is left out."
             draft.no_counterpart(Origin(parameter, domain.origin), meaning, matters=True)
             continue
         full.append(Domain(name, domain.origin))
@@ -174,16 +175,20 @@ def _next_hop(main_cf: MainCf, kind: _Class, domain: str, transports: dict[str, 
     """The next hop of a domain: its entry in transport_maps, or the transport of its class."""
     wrapped = main_cf.is_on("smtp_tls_wrappermode")
     if (entry := transports.get(domain)) is not None:
-        return next_hops.transport(entry.value, wrapped=wrapped), Origin("transport_maps", entry.where)
+        return next_hops.transport(entry.value, main_cf.programs(), wrapped=wrapped), Origin(
+            "transport_maps", entry.where
+        )
     parents = domain.split(".")[1:]
     above = next(
         (f".{'.'.join(parents[n:])}" for n in range(len(parents)) if f".{'.'.join(parents[n:])}" in transports), ""
     )
     if above:
         found = transports[above]
-        return next_hops.transport(found.value, wrapped=wrapped), Origin(f"transport_maps {above}", found.where)
+        return next_hops.transport(found.value, main_cf.programs(), wrapped=wrapped), Origin(
+            f"transport_maps {above}", found.where
+        )
     name = next((name for name in kind.transports if main_cf.get(name)), kind.transports[-1])
-    return next_hops.transport(main_cf.get(name), wrapped=wrapped), main_cf.origin(name)
+    return next_hops.transport(main_cf.get(name), main_cf.programs(), wrapped=wrapped), main_cf.origin(name)
 
 
 def _set_users(draft: Draft, main_cf: MainCf, kind: _Class, domain: Domain, *, has_hop: bool) -> None:

@@ -170,7 +170,10 @@ def _fill(result: Draft, settings: Mapping[str, _Setting]) -> None:
     for name, direction in (("SRS_FORWARD_PORT", "forward"), ("SRS_REVERSE_PORT", "reverse")):
         _table(result, settings, name, direction)
     for name, setting in settings.items():
-        if name in _HARMLESS and setting.value:
+        if setting.value is None and name != "SRS_DOMAIN" and (name in _OPTIONS.values() or name == _MORE_EXCLUDED):
+            meaning = "it is the output of a command, which is not run: write the value yourself."
+            result.no_counterpart(setting.origin, meaning, matters=name not in _HARMLESS)
+        elif name in _HARMLESS and setting.value:
             result.no_counterpart(setting.origin, _HARMLESS[name])
         elif name.startswith("SRS_") and name not in _OPTIONS.values():
             result.no_counterpart(setting.origin, "PostSRSd 1 does not know this variable.")

@@ -11,7 +11,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 from relay.config.model import Config
-from relay.importer.draft import Draft, Entry, Item, Key, Table, Value
+from relay.importer.draft import Draft, Entry, Item, Key, Table, Unmapped, Value
 from relay.mail.visible import visible
 
 _WIDTH = 120
@@ -34,9 +34,8 @@ def summary(draft: Draft) -> Iterator[str]:
     if asked:
         yield f"to fill in: {', '.join(asked)}"
     quiet = [setting.name for setting in draft.unmapped if not setting.matters]
-    for setting in draft.unmapped:
-        if setting.matters:
-            yield visible(f"no counterpart: {_named(setting.name, setting.where)}: {setting.meaning}")
+    for meaning, names in _by_meaning(setting for setting in draft.unmapped if setting.matters):
+        yield visible(f"no counterpart: {', '.join(names)}: {meaning}")
     if quiet:
         yield visible(f"no counterpart, and no difference for mail: {', '.join(dict.fromkeys(quiet))}")
 
@@ -150,11 +149,16 @@ def _unmapped(draft: Draft) -> Iterator[str]:
         if settings:
             yield "#"
             yield f"# {title}"
-        named: dict[str, list[str]] = {}
-        for setting in settings:
-            named.setdefault(setting.meaning, []).append(_named(setting.name, setting.where))
-        for meaning, names in named.items():
+        for meaning, names in _by_meaning(settings):
             yield from comment(f"- {', '.join(names)}: {meaning}", hanging="  ")
+
+
+def _by_meaning(settings: Iterable[Unmapped]) -> Iterable[tuple[str, list[str]]]:
+    """What settings mean, each with the names and places of those that mean it."""
+    named: dict[str, list[str]] = {}
+    for setting in settings:
+        named.setdefault(setting.meaning, []).append(_named(setting.name, setting.where))
+    return named.items()
 
 
 def _named(name: str, where: str) -> str:

@@ -33,6 +33,9 @@ def with_mend(address: str, error: OSError) -> OSError:
             mend = f"{by}: stop that, or listen elsewhere"
         case errno.EACCES:
             mend = f": port {port} {_CAPABILITY}" if port < _first_free_port() else ""
+        case errno.EADDRNOTAVAIL:
+            everywhere = "[::]" if ":" in host else "0.0.0.0"
+            mend = f": no interface of this host has this address (see ip address); {everywhere} stands for all of them"
         case errno.EAFNOSUPPORT:
             mend = ": this host has no IPv6"
         case _:

@@ -133,11 +133,8 @@ async def retry(
         QueueUnavailable
     """
     expires = case((delivery.c.state == "dead", now + retry_for), else_=delivery.c.expires)
-    early = or_(delivery.c.state == "dead", delivery.c.next_attempt > now)  # twice in a row counts once
-    by_hand = case(
-        (and_(early, delivery.c.attempts > delivery.c.by_hand), delivery.c.by_hand + 1), else_=delivery.c.by_hand
-    )
-    values = {"state": "queued", "next_attempt": now, "expires": expires, "by_hand": by_hand}
+    early = or_(delivery.c.state == "dead", delivery.c.next_attempt > now)
+    values = {"state": "queued", "next_attempt": now, "expires": expires, "by_hand": _by_hand(early)}
 
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
         connection.execute(update(delivery).where(chosen).values(**values))
@@ -165,18 +162,28 @@ async def hold(database: Database, selectors: Sequence[Selector], by: Author | N
 async def release(database: Database, selectors: Sequence[Selector], now: float, by: Author | None = None) -> int:
     """Make held deliveries due: now, or when the attempt under way is over; returns how many there were.
 
+    The attempt does not count for the pause after it, as with `retry`.
+
     Args:
         by: who does it, for the log.
 
     Raises:
         QueueUnavailable
     """
-    due = case((delivery.c.lease_owner.is_(None), now), else_=delivery.c.next_attempt)
+    idle = delivery.c.lease_owner.is_(None)
+    due = case((idle, now), else_=delivery.c.next_attempt)
+    by_hand = _by_hand(and_(idle, delivery.c.next_attempt > now))
 
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
-        connection.execute(update(delivery).where(chosen).values(state="queued", next_attempt=due))
+        connection.execute(update(delivery).where(chosen).values(state="queued", next_attempt=due, by_hand=by_hand))
 
     return await _act_on_each(database, selectors, _Work("release", _is_in("held"), act, by))
+
+
+def _by_hand(early: ColumnElement[bool]) -> ColumnElement[int]:
+    """How many attempts somebody has asked for, with one more where it is early; twice in a row counts once."""
+    counts = and_(early, delivery.c.attempts > delivery.c.by_hand)
+    return case((counts, delivery.c.by_hand + 1), else_=delivery.c.by_hand)
 
 
 async def drop(database: Database, selectors: Sequence[Selector], by: Author | None = None) -> int:

@@ -6,11 +6,13 @@ import errno
 import os
 import pwd
 import sqlite3
+import stat
 from pathlib import Path
 
 _CANNOT_WRITE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_PAGE = 64 << 10  # octets that a connection needs at least: a part of the log's index is 32 KiB
 
 
 def mend(path: Path, error: BaseException) -> str:
@@ -26,8 +28,15 @@ def mend(path: Path, error: BaseException) -> str:
     code = _sqlite_code(error)
     number = error.errno if isinstance(error, OSError) else None
     folder = path.parent
-    if code == sqlite3.SQLITE_FULL or number in _NO_ROOM:
+    is_full = code == sqlite3.SQLITE_IOERR and _has_no_room(folder)  # where the log beside the file cannot grow
+    if code == sqlite3.SQLITE_FULL or number in _NO_ROOM or is_full:
         return f": make room on the disk of {folder}"
+    if number == errno.ENOTDIR and (above := next(filter(_is_file, path.parents), None)):
+        return f": {above} is a file: name one in a folder in queue.url"
+    is_folder = stat.S_ISDIR(_mode(path))
+    if code == sqlite3.SQLITE_NOTADB or is_folder:
+        what = "a folder" if is_folder else "no queue"
+        return f": {path} is {what}: move it away, or name another file in queue.url"
     if code in _CANNOT_WRITE or number in _NO_ACCESS:
         return _no_access(path, folder)
     return ""
@@ -63,11 +72,32 @@ def _sqlite_code(error: BaseException) -> int | None:
     return None
 
 
+def _has_no_room(folder: Path) -> bool:
+    """Whether there is no room for a page of the database."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _PAGE
+
+
 def _is_read_only(folder: Path) -> bool:
     try:
         return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     except OSError:
         return False
+
+
+def _is_file(place: Path) -> bool:
+    return stat.S_ISREG(_mode(place))
+
+
+def _mode(place: Path) -> int:
+    """The mode; 0 where we may not see it, or it is not there."""
+    try:
+        return place.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _owner(place: Path) -> str | None:

@@ -57,6 +57,7 @@ async def test_the_records_to_publish_have_the_addresses_of_the_host(tmp_path: P
         # behind a NAT, and behind a proxy, the world sees addresses that this host does not have
         ({(HOST, "A"): [OTHER], (HOST, "AAAA"): []}, {"sends_from": ["10.0.0.5"]}),
         ({(HOST, "A"): [OTHER], (HOST, "AAAA"): []}, {"sends_from": []}),
+        ({(HOST, "A"): [OTHER]}, {"sends_from": ["10.0.0.5"]}),
         (
             {(HOST, "A"): [OTHER, IPV4], (HOST, "AAAA"): []},
             {"listen": [{"address": "10.0.0.5:25", "proxy_protocol": True}], "sends_from": [IPV4]},

@@ -32,6 +32,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
         ([GOOD, "v=DMARC1; p=none"], "error", "2 DMARC records"),
         (["v=dmarc1; p=none"], "error", "void"),
         (["v=DMARC1; p=none; p=reject"], "error", "void"),
+        (["p=reject; v=DMARC1"], "error", "void"),
         (["v=DMARC1; p=rejekt"], "error", "no valid policy"),
         (["v=DMARC1; rua=mailto:dmarc@fwd.example"], "error", "no valid policy"),
         (["v=DMARC1; p=reject; sp=nix"], "error", "no valid policy"),
@@ -75,6 +76,19 @@ async def test_reports_go_where_they_are_wanted(tmp_path: Path, answer: list[tup
     finding = await finding_with(tmp_path, "v=DMARC1; p=reject; rua=mailto:x@reports.test", more=more)
     assert finding.level == level
     assert (level == "ok") or 'fwd.example._report._dmarc.reports.test. 3600 IN TXT "v=DMARC1"' in finding.mend
+
+
+async def test_a_mend_keeps_what_the_bad_record_says(tmp_path: Path) -> None:
+    finding = await finding_with(tmp_path, "v=DMARC1; p=rejekt; sp=quarantine; rua=mailto:dmarc@fwd.example")
+    record = "v=DMARC1; p=none; sp=quarantine; rua=mailto:dmarc@fwd.example"
+    assert finding.mend.split("\n")[1] == f'_dmarc.fwd.example. 3600 IN TXT "{record}"'
+    assert (await finding_with(tmp_path, record)).level == "ok"
+
+
+async def test_a_host_of_reports_that_does_not_answer_is_no_error_of_ours(tmp_path: Path) -> None:
+    more: Zone = {("fwd.example._report._dmarc.reports.test", "TXT"): DnsFailure("SERVFAIL")}
+    finding = await finding_with(tmp_path, "v=DMARC1; p=reject; rua=mailto:x@reports.test", more=more)
+    assert (finding.level, "not known" in finding.text) == ("warning", True)
 
 
 async def test_reports_to_the_own_organization_need_no_word(tmp_path: Path) -> None:

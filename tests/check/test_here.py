@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.check import here
-from relay.check.here import find_places
+from relay.check.here import find_places, reached_from_outside
 from relay.dns import DnsFailure
 from tests.check.sites import HOST, IPV4, OTHER, Zone, green, site
 
@@ -73,7 +73,15 @@ def test_a_container_without_ipv6_may_be_reached_by_the_ipv6_address_of_its_host
 
 
 @pytest.mark.parametrize(
-    ("address", "outside"), [("127.0.0.1:10025", False), ("[::1]:25", False), ("10.0.0.5:25", True), ("[::]:25", True)]
+    ("addresses", "reached"),
+    [
+        (["127.0.0.1:10025"], False),
+        (["127.0.0.1:10025", "[::1]:10025"], False),
+        (["0.0.0.0:25"], True),
+        (["[::]:25"], True),
+        (["127.0.0.1:10025", "10.0.0.5:2525"], True),
+    ],
 )
-def test_whether_other_hosts_can_connect(tmp_path: Path, address: str, outside: bool) -> None:
-    assert here.reached_from_outside(site(tmp_path, {}, listen=[{"address": address}])) == outside
+def test_listeners_that_other_hosts_reach(tmp_path: Path, addresses: list[str], reached: bool) -> None:
+    listen = [{"address": address} for address in addresses]
+    assert reached_from_outside(site(tmp_path, green(), listen=listen)) is reached

@@ -40,7 +40,16 @@ async def test_none_is_good_with_a_hint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [["v=STSv1; id=1", "v=STSv1; id=2"], ["v=STSv1"], ["v=STSv1; id="], ["v=STSv1; id=a-b"], ["v=STSv1; x"]]
+    "records",
+    [
+        ["v=STSv1; id=1", "v=STSv1; id=2"],
+        ["v=STSv1"],
+        ["v=STSv1; id="],
+        ["v=STSv1; id=a-b"],
+        ["v=STSv1; x"],
+        ["v=stsv1; id=1"],
+        ["id=1; v=STSv1"],
+    ],
 )
 async def test_a_record_that_senders_ignore(tmp_path: Path, records: list[str]) -> None:
     finding = await finding_with(tmp_path, {("_mta-sts.fwd.example", "TXT"): txt(*records)})

@@ -24,7 +24,8 @@ async def test_all_is_well(tmp_path: Path) -> None:
     ("records", "srs_level", "alias_level", "said"),
     [
         ([(10, "mail.elsewhere.test")], "error", "error", "mail.elsewhere.test"),
-        ([(10, HOST), (10, "mail.elsewhere.test")], "error", "error", "first to mail.elsewhere.test"),
+        ([(10, HOST), (10, "mail.elsewhere.test")], "error", "error", "as often to mail.elsewhere.test"),
+        ([(10, HOST), (5, "mail.elsewhere.test")], "error", "error", "first to mail.elsewhere.test"),
         ([(10, HOST), (20, "mail.elsewhere.test")], "error", "warning", "also to mail.elsewhere.test"),
         ([(0, "")], "error", "error", "null MX"),
         ([], "error", "error", "no MX record"),
@@ -50,6 +51,12 @@ async def test_where_it_leads(
     assert levels(findings) == [("fwd.example", srs_level), ("brand.example", alias_level)]
     assert all(said in finding.text for finding in findings)
     assert all(finding.mend for finding in findings if finding.level != "ok")
+
+
+async def test_a_host_without_addresses_is_mended_at_its_name(tmp_path: Path) -> None:
+    findings = await mx.check(site(tmp_path, green() | {(HOST, "A"): [], (HOST, "AAAA"): []}))
+    assert {finding.level for finding in findings} == {"error"}
+    assert all("addresses of mx.fwd.example" in finding.mend and " MX " not in finding.mend for finding in findings)
 
 
 async def test_mail_by_the_address_of_the_domain(tmp_path: Path) -> None:

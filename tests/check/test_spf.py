@@ -13,7 +13,9 @@ from relay.check.run import run
 from relay.dns import DnsFailure
 from tests.check.sites import HOST, IPV4, IPV6, OTHER, Zone, green, levels, only, site, txt
 
-INCLUDES = {(f"s{number}.example", "TXT"): txt("v=spf1 ip4:198.51.100.1 -all") for number in range(12)}
+INCLUDES: Zone = {(f"s{number}.example", "TXT"): txt("v=spf1 ip4:198.51.100.1 -all") for number in range(12)}
+INCLUDES |= {("open.example", "TXT"): txt("v=spf1 +all"), ("yes.example", "A"): ["127.0.0.2"]}
+INCLUDES |= {(f"ipv4-{number}.example", "A"): [OTHER] for number in range(3)}
 MANY = "v=spf1 mx " + " ".join(f"include:s{number}.example" for number in range(12)) + " -all"
 
 
@@ -34,9 +36,17 @@ async def test_all_is_well(tmp_path: Path) -> None:
     [
         (["unrelated"], "error", "no SPF record"),
         (["v=spf1 mx -all", "V=SPF1 ~all"], "error", "2 SPF records"),
-        (["v=spf1 mx +all"], "error", "everyone may send"),
-        (["v=spf1 all"], "error", "everyone may send"),
-        (["v=spf1 ip4:0.0.0.0/1 ip4:128.0.0.0/1 ip6:2001:db8::/32 -all"], "error", "everyone may send"),
+        (["v=spf1 mx +all"], "error", "may send for the name"),
+        (["v=spf1 all"], "error", "may send for the name"),
+        (["v=spf1 ip4:0.0.0.0/1 ip4:128.0.0.0/1 ip6:2001:db8::/32 -all"], "error", "may send for the name"),
+        (["v=spf1 mx ip4:0.0.0.0/1 -all"], "error", "the record has ip4:0.0.0.0/1"),
+        (["v=spf1 mx ip4:128.0.0.0/2 -all"], "error", "the record has ip4:128.0.0.0/2"),
+        (["v=spf1 mx ip6:2000::/3 -all"], "error", "the record has ip6:2000::/3"),
+        (["v=spf1 include:open.example mx -all"], "error", "the record has include:open.example"),
+        (["v=spf1 mx redirect=open.example"], "error", "the record has redirect=open.example"),
+        (["v=spf1 exists:yes.example -all"], "error", "the record has exists:yes.example"),
+        (["v=spf1; mx -all"], "error", "this does not: v=spf1; mx -all"),
+        (['"v=spf1 mx -all"'], "error", 'this does not: "v=spf1 mx -all"'),
         (["v=spf1 mx ?all"], "warning", "stops no forger"),
         (["v=spf1 mx"], "warning", "stops no forger"),
         (["v=spf1 ip4:203.0.113.5 -all"], "error", f"fail for {IPV6}"),
@@ -62,6 +72,11 @@ async def test_a_fault_is_found(tmp_path: Path, records: list[str], level: str, 
         ["v=spf1 redirect=s1.example"],
         ["v=spf1 mx exp=why.fwd.example -all", "v=spf1 include:s2.example ~all"],
         ["v=spf1 include:s1.example +all"],
+        ["v=spf1 include:s1.example ip4:0.0.0.0/0 -all"],
+        ["v=spf1 include:s1.example ip4:0.0.0.0/1 ip4:128.0.0.0/1 ip6:::/0 -all"],
+        ["v=spf1 include:s1.example include:open.example -all"],
+        ["v=spf1 exists:yes.example redirect=open.example"],
+        ["v=spf1 a:ipv4-0.example a:ipv4-1.example a:ipv4-2.example mx -all"],
         ["v=spf1 mx ?all"],
         ["unrelated"],
         [MANY.replace("mx ", "").replace("include:s11.example include:s10.example ", "")],
@@ -96,6 +111,19 @@ async def test_bounces_are_sent_in_the_name_of_the_host(tmp_path: Path, records:
 async def test_a_host_that_is_the_domain_is_looked_at_once(tmp_path: Path) -> None:
     zone = green() | {("fwd.example", "A"): [IPV4]}
     assert levels(await spf.check(site(tmp_path, zone, hostname="fwd.example"))) == [("fwd.example", "ok")]
+
+
+async def test_names_without_an_ipv6_address_are_no_fault(tmp_path: Path) -> None:
+    names = "a:ipv4-0.example a:ipv4-1.example a:ipv4-2.example"
+    assert (await spf_of(tmp_path, f"v=spf1 mx {names} -all")).level == "ok"
+    assert (await spf_of(tmp_path, f"v=spf1 {names} mx -all", sends_from=[IPV4])).level == "ok"
+    finding = await spf_of(tmp_path, f"v=spf1 {names} mx -all")
+    assert finding.text.startswith(f"permerror for {IPV6}: more than 2 terms found nothing")
+
+
+async def test_hosts_of_the_other_family_may_forge_too(tmp_path: Path) -> None:
+    finding = await spf_of(tmp_path, "v=spf1 mx ip6:::/0 -all", sends_from=[IPV4])
+    assert (finding.level, "ip6:::/0" in finding.text) == ("error", True)
 
 
 async def test_only_the_families_that_mail_leaves_by_count(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.check.spf_record import asks_others, is_spf, merged, passes_everyone
+from relay.check.spf_record import asks_others, is_spf, merged, passes_everyone, resembles_spf, sources, without
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,16 @@ def test_a_record_that_lets_everyone_pass_says_so() -> None:
 def test_a_record_may_leave_it_to_others() -> None:
     records = ("v=spf1 ?include:x.example -all", "v=spf1 redirect=x.example", "v=spf1 mx a:include.example -all")
     assert [asks_others(record) for record in records] == [True, True, False]
+
+
+def test_what_was_meant_for_a_record_is_seen() -> None:
+    records = ("v=spf1; mx -all", '"v=spf1 mx -all"', " V=SPF1 mx", "v=spf1 mx", "v=DMARC1")
+    assert [resembles_spf(record) for record in records] == [True, True, True, False, False]
+
+
+def test_a_record_without_some_of_its_terms_has_no_end() -> None:
+    record = "v=spf1 mx include:x.example -all exp=e.example"
+    assert sources(record) == ["mx", "include:x.example"]
+    assert sources("v=spf1 mx redirect=x.example") == ["mx", "redirect=x.example"]
+    assert without(record, []) == record
+    assert without(record, ["include:x.example"]) == "v=spf1 mx exp=e.example"

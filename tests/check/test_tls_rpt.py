@@ -32,6 +32,9 @@ async def test_none_is_good_with_a_hint(tmp_path: Path) -> None:
         (["v=TLSRPTv1; rua=http://fwd.example/"], "warning"),
         (["v=TLSRPTv1; rua=mailto:tls"], "warning"),
         (["v=TLSRPTv1; mailto:tls@fwd.example"], "warning"),
+        ([GOOD.lower()], "warning"),
+        (["rua=mailto:tls@fwd.example; v=TLSRPTv1"], "warning"),
+        (["v=spf1 -all"], "ok"),
     ],
 )
 async def test_the_record(tmp_path: Path, records: list[str], level: str) -> None:

@@ -242,10 +242,28 @@ def test_force_keeps_the_addresses_that_the_old_configuration_has_sent(folder: P
         assert not renewed.writes_framed(int(now // 86400)) and renewed.writes_framed(int(now // 86400) + 2)
 
 
+def test_the_same_command_with_force_changes_the_addresses(folder: Path) -> None:
+    """As `init` itself says it where the host has another family, too."""
+    command = ["init", str(folder), "--alias", "alice", "al@mailbox.example", "--address", "203.0.113.5"]
+    assert cli.run(command) == 0
+    aliases = (folder / "aliases").read_bytes()
+    assert cli.run([*command, "--force", "--address", "2001:db8:5::5"]) == 0
+    assert (folder / "aliases").read_bytes() == aliases
+    config = load(folder / "relay.toml", {})
+    assert (config.routes.postmaster, config.delivery.families) == ("al@mailbox.example", ("ipv6", "ipv4"))
+
+
 def test_force_does_not_drop_an_alias_silently(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["init", str(folder)]) == 0
-    assert cli.run(["init", str(folder), "--force", "--alias", "alice", "al@mailbox.example"]) == 1
-    assert str(folder / "aliases") in capsys.readouterr().err
+    assert cli.run(["init", str(folder), "--alias", "alice", "al@mailbox.example"]) == 0
+    before = files(folder), (folder / "relay.toml").read_bytes()
+    for target in ("al@other.example", "REJECT gone"):
+        capsys.readouterr()
+        assert (
+            cli.run(["init", str(folder), "--force", "--hostname", "mx2.fwd.example", "--alias", "alice", target]) == 1
+        )
+        said = capsys.readouterr().err
+        assert str(folder / "aliases") in said and f"write alice@fwd.example {target} into it" in said
+        assert (files(folder), (folder / "relay.toml").read_bytes()) == before
 
 
 def test_a_failure_midway_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.cli.init_files import Site, Use, aliases_text, config_text
+from relay.cli.init_files import Site, Use, aliases_not_in, aliases_text, config_text
 from relay.config.file import parse
 from relay.network import Endpoint, endpoint
 from relay.route.alias_file import parse_virtual
@@ -95,3 +95,16 @@ def test_the_alias_file_has_examples_and_the_first_aliases() -> None:
     table = parse_virtual(aliases_text("fwd.example", entries), "aliases")
     assert table.expand("alice@fwd.example") == ("al@mailbox.example",)
     assert table.expand("team@fwd.example") == ("a@x.example", "b@y.example")
+
+
+def test_entries_that_an_alias_file_has_are_found_however_they_are_written() -> None:
+    aliases = [
+        ("alice@fwd.example", "al@mailbox.example"),
+        ("@club.example", "REJECT gone"),
+        ("bob@fwd.example", "b@x.y"),
+    ]
+    text = "# mine\nAlice@FWD.example\tal@mailbox.example\n@club.example REJECT gone\nbob@fwd.example other@x.y\n"
+    assert aliases_not_in(aliases_text("fwd.example", aliases), aliases) == []
+    assert aliases_not_in(text, aliases) == ["bob@fwd.example b@x.y"]
+    assert aliases_not_in("", aliases[:1]) == aliases_not_in("no entry\n", aliases[:1])
+    assert aliases_not_in("", aliases[:1]) == ["alice@fwd.example al@mailbox.example"]

@@ -60,7 +60,7 @@ def test_the_command_of_a_page_writes_its_example(
     monkeypatch.setattr(init_site, "may_bind", lambda port: True)
     monkeypatch.setattr(init_site, "has_ipv6", lambda: True)
     monkeypatch.setattr(keys, "generate", lambda kind: corpus.RSA_PEM)
-    (command,) = commands(page, "init")
+    (command,) = (command for command in commands(page, "init") if len(command) > 2)  # the other completes a copy
     command[command.index("/var/lib/srs-relay")] = str(tmp_path)
     assert cli.run(command) == 0
     written = tomllib.loads((tmp_path / "relay.toml").read_text())
@@ -71,7 +71,7 @@ def test_the_command_of_a_page_writes_its_example(
     assert written == expected
     if page != "README.md":
         shown = next(block for block in blocks(page) if block.startswith("; Mail for")).splitlines()
-        printed = [line for line in capsys.readouterr().out.splitlines() if line != "; In use."]
+        printed = capsys.readouterr().out.splitlines()
         assert [_without_key(line) for line in printed] == [_without_key(line) for line in shown]
 
 

@@ -125,6 +125,7 @@ def test_show_says_everything_of_one_message(relay: RelayProcess) -> None:
     text = ok(relay, "show", name.lower())
     assert text.startswith(f"{name}  from <{ANN}>  ")
     assert "spf=pass" in text
+    assert "trusted=false" in text
     for n, mailbox in enumerate(("carol", "dave")):
         assert f"{name}/{n}  queued  <{BOTH}> -> <{mailbox}@mailbox.example> via mailbox.example\n" in text
     assert [row["n"] for row in rows(relay, "show", name)] == [0, 1]

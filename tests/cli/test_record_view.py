@@ -8,6 +8,7 @@ from dns.rdtypes.txtbase import TXTBase
 
 from relay.cli.record_view import objects, zone
 from relay.cli.records import Group, Record
+from relay.sign.keys import zone_line
 from tests import corpus
 
 TEXT = corpus.RSA.public_record() + "; t=s; n=" + "x" * 300
@@ -58,3 +59,12 @@ def test_an_object_has_what_a_program_needs() -> None:
         "elsewhere": True,
         "comment": "",
     }
+
+
+def test_comments_fit_into_a_terminal_and_records_are_whole_lines() -> None:
+    words = "word " * 40
+    lines = list(zone([Group("dkim", (words,), (Record("a.example", "TXT", TEXT, comment=words),), (words,))]))
+    (record,) = (line for line in lines if not line.startswith("; "))
+    assert record == zone_line("a.example", TEXT)
+    assert max(len(line) for line in lines if line != record) < 80
+    assert " ".join(line.removeprefix("; ") for line in lines if line != record).split() == words.split() * 3

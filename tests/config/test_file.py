@@ -36,6 +36,24 @@ def test_a_file_in_another_encoding_is_refused_with_its_line(folder: Path) -> No
         load(folder / "relay.toml", {})
 
 
+def test_a_byte_order_mark_and_line_ends_of_windows_make_no_difference(folder: Path) -> None:
+    text = MINIMAL.replace("\n", "\r\n")
+    (folder / "relay.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load(folder / "relay.toml", {}).srs.domain == loaded(folder, MINIMAL).srs.domain
+
+
+def test_files_in_a_folder_that_we_may_not_see_are_open_to_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = loaded(folder, MINIMAL)
+
+    def denied(path: Path, **_: bool) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", denied)
+    assert (files_open_to_others(config), folders_open_to_others(config)) == ([], [])
+
+
 @pytest.mark.parametrize("name", ["localhost", "mx", "localhost.localdomain", "mx.localhost", "192.0.2.1", ""])
 def test_a_host_name_that_nobody_can_look_up_is_refused(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -38,6 +38,12 @@ def said(text: str) -> str:
         ('[srs]\ndomain = "a"\ndomain = "b"\n', "line 3: srs.domain stands there twice"),
         ("[srs]\na = 1\n[dns]\n[srs]\nb = 2\n", "line 4: the table [srs] stands there twice"),
         ("hostname =\nworkers = 2", "line 1: hostname has no value"),
+        ("hostname = 'mx.fwd.example\n[srs]\nd = 'x'\n", "line 1: hostname: the quotation mark at the end"),
+        ('[clients]\ntrusted = ["::1"\n[srs]\n', "line 3: clients.trusted: the bracket ] at the end of the array"),
+        ('a = [\n  "x"\nb = "c"\n', "line 3: a: the bracket ] at the end of the array is missing"),
+        ('a = ["x" "y"]\n', "line 1: a: a comma is missing between two values"),
+        ("[srs\ndomain = 1", "line 1: the table is written [srs]"),
+        ("[[listen]\naddress = 1", "line 1: the table is written [[listen]]"),
     ],
 )  # fmt: skip
 def test_it_is_told_how_the_line_is_written(text: str, mend: str) -> None:
@@ -47,14 +53,13 @@ def test_it_is_told_how_the_line_is_written(text: str, mend: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a = 1\nlisten = ?\n", "line 2: invalid value"),
-        ("workers = 08\n", "line 1: expected newline"),
-        ('x = "a" "b"\n', "line 1: expected newline"),
-        ('path = "C:\\x"\n', "line 1: unescaped"),
-        ("[listen\naddress = 1", "line 1: expected ']'"),
+        ("a = 1\nlisten = ?\n", "line 2: listen: invalid value"),
+        ("[srs]\nhash_length = 08\n", "line 2: srs.hash_length: expected newline"),
+        ('x = "a" "b"\n', "line 1: x: expected newline"),
+        ('path = "C:\\x"\n', "line 1: path: unescaped"),
         ('a = [\n  "x",\n', "line 3: "),
     ],
 )
-def test_what_is_not_understood_keeps_the_words_of_the_parser(text: str, line: str) -> None:
+def test_what_is_not_understood_is_told_with_the_key_and_the_words_of_the_parser(text: str, line: str) -> None:
     assert said(text).startswith(line)
     assert "quotes" not in said(text)

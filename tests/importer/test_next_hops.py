@@ -33,10 +33,11 @@ from relay.network import endpoint
         ("", "", ""),
         (":", "", ""),
         ("relay", "", ""),
+        ("mailman:", "", "only master.cf says"),
     ],
 )
 def test_transports(text: str, url: str, problem: str) -> None:
-    hop = next_hops.transport(text)
+    hop = next_hops.transport(text, {})
     assert hop.url == url
     assert problem in hop.problem and bool(problem) is bool(hop.problem)
     assert not url or str(endpoint(url)) == url
@@ -47,9 +48,25 @@ def test_transports(text: str, url: str, problem: str) -> None:
     [("error:no", True, False), ("discard:", True, False), ("local:", False, True), ("virtual", False, True)],
 )
 def test_transports_without_a_host(text: str, refuses: bool, local: bool) -> None:
-    hop = next_hops.transport(text)
+    hop = next_hops.transport(text, {})
     assert (hop.url, hop.refuses, hop.is_local) == ("", refuses, local)
 
 
 def test_tls_from_the_first_octet() -> None:
-    assert next_hops.transport("smtp:[mx.example]:465", wrapped=True).url == "smtps://mx.example:465"
+    assert next_hops.transport("smtp:[mx.example]:465", {}, wrapped=True).url == "smtps://mx.example:465"
+
+
+@pytest.mark.parametrize(
+    ("text", "program", "hop"),
+    [
+        ("mailman:", "pipe", next_hops.NextHop("", is_local=True)),
+        ("closed:", "error", next_hops.NextHop("", refuses=True)),
+        ("slow:", "smtp", next_hops.NextHop("")),
+    ],
+)
+def test_transports_of_master_cf(text: str, program: str, hop: next_hops.NextHop) -> None:
+    assert next_hops.transport(text, {text[:-1]: program}) == hop
+
+
+def test_lmtp_by_another_name() -> None:
+    assert next_hops.transport("boxes:[127.0.0.1]", {"boxes": "lmtp"}).url == "lmtp://127.0.0.1:24"

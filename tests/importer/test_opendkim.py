@@ -137,16 +137,24 @@ def test_a_usual_value_is_not_named(tmp_path: Path, text: str) -> None:
         ("KeyTable dsn:mysql://x\nSigningTable csl:*=x\n", "only text files"),
         ("KeyTable file:/none\nSigningTable csl:*=x\n", "No such file"),
         ("InternalHosts csl:0.0.0.0/0\n", "open relay"),
+        ("InternalHosts csl:0.0.0.0/1,128.0.0.0/1\n", "open relay"),
+        ("Domain *\n", "not a domain name"),
+        ("KeyFile /none/key\n", "this key is not there"),
     ],
 )
-def test_what_would_stop_the_relay_is_said(tmp_path: Path, text: str, problem: str) -> None:
-    said = meanings(single(tmp_path, text))["signing.opendkim"]
+def test_what_would_stop_the_relay_is_said_and_left_out(tmp_path: Path, text: str, problem: str) -> None:
+    draft = single(tmp_path, text)
+    said = meanings(draft)["signing.opendkim"]
     assert problem in said and "does not start" in said
+    assert "signing.opendkim" in draft.to_fill_in()
+    assert f'#opendkim = "{tmp_path}/single.conf"' in config_text(draft)
+    del draft.tables[("signing",)]
+    assert loaded(tmp_path, draft).signing.opendkim is None
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "conf").write_text("Domain a.example\nSelector s\nKeyFile /none/key\n")
-    assert "not there" in meanings(opendkim.read(tmp_path / "conf"))["/none/key"]
+    assert "/none/key: this key is not there" in meanings(opendkim.read(tmp_path / "conf"))["signing.opendkim"]
 
 
 @pytest.mark.parametrize("text", ["AuthservID x\nRejectFailures true\nIgnoreHosts /x\n", "a = b\n", ""])

@@ -63,6 +63,11 @@ recipient_canonical_maps = tcp:localhost:10002
 recipient_canonical_classes= envelope_recipient,header_recipient
 smtpd_milters = inet:localhost:8891, inet:localhost:8893
 """,
+    "a backup MX for its own domain": """\
+mydestination = localhost
+relay_domains = a.example
+relay_recipient_maps =
+""",
     "a mail server with Dovecot and MySQL": """\
 mydestination = localhost
 virtual_transport = lmtp:unix:private/dovecot-lmtp

@@ -97,3 +97,23 @@ def test_entries_of_aliases_5_that_lead_elsewhere_are_named(tmp_path: Path) -> N
     assert "alias_maps" not in " ".join(
         meanings(site(tmp_path, "mydestination =\nalias_maps = hash:/etc/postfix/aliases\n"))
     )
+
+
+VIRTUAL = "joe@foreign.example joe@b.example\nann@ours.example ann@b.example\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "virtual", "foreign"),
+    [
+        ("", VIRTUAL, "foreign.example, ours.example"),
+        ("virtual_alias_domains = ours.example\n", VIRTUAL, "foreign.example"),
+        ("", f"ours.example domain\n{VIRTUAL}", "foreign.example"),
+        ("relay_domains = example\nvirtual_alias_domains = ours.example\n", VIRTUAL, ""),
+        ("mydestination = ours.example, foreign.example\n", VIRTUAL, ""),
+        ("virtual_mailbox_domains = ldap:/x\n", VIRTUAL, ""),  # any domain may be in there
+    ],
+)
+def test_domains_that_an_alias_would_make_ours_are_named(tmp_path: Path, text: str, virtual: str, foreign: str) -> None:
+    draft = site(tmp_path, f"{text}virtual_alias_maps = hash:/etc/postfix/virtual\n", virtual=virtual)
+    said = meanings(draft).get("virtual_alias_maps", "")
+    assert (f"{foreign}: Postfix takes no mail from strangers" in said) is bool(foreign)

@@ -95,6 +95,7 @@ def test_a_certificate_that_is_not_here_is_to_fill_in(tmp_path: Path) -> None:
         ("mynetworks = 10.0.0.0/8 !10.0.0.0/9\n", ["10.0.0.0/8"]),
         ("mynetworks = !10.0.0.0/7 10.0.0.0/8 ::1\n", ["::1/128"]),
         ("mynetworks = cidr:/etc/postfix/nets, /etc/postfix/list\n", ["10.0.0.0/8", "192.0.2.0/24", "::1/128"]),
+        ("mynetworks = cidr:{{10.0.0.0/8 OK}, {::1 OK}}\n", ["10.0.0.0/8", "::1/128"]),
         ("mynetworks = texthash:/etc/postfix/nets\n", ["10.0.0.0/8"]),
         ("mynetworks_style = subnet\n", ["127.0.0.0/8", "::1/128"]),
     ],

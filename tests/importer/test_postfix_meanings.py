@@ -41,6 +41,9 @@ from tests.importer.postfix_site import site
             "greylisting",
         ),
         ("smtpd_sender_restrictions = check_sender_access hash:/x\n", "smtpd_sender_restrictions", "by tables"),
+        ("smtpd_relay_restrictions = permit_mx_backup\n", "smtpd_relay_restrictions", "route for each"),
+        ("smtpd_relay_restrictions = permit_tls_clientcerts\n", "smtpd_relay_restrictions", "certificates"),
+        ("strict_mime_encoding_domain = yes\n", "strict_mime_encoding_domain", "does not read"),
         ("recipient_delimiter = -\n", "recipient_delimiter", '"+"'),
         ("relay_domains = r.example\n", "relay_domains", "domains below"),
     ],
@@ -64,6 +67,11 @@ def test_what_changes_for_mail_is_said(tmp_path: Path, text: str, name: str, sai
 def test_what_makes_no_difference_is_not_named(tmp_path: Path, text: str) -> None:
     draft = site(tmp_path, f"mynetworks = 127.0.0.0/8\n{text}")
     assert [setting.name for setting in draft.unmapped if setting.matters] == []
+
+
+def test_what_other_parameters_use_is_not_named(tmp_path: Path) -> None:
+    draft = site(tmp_path, "my_nets = 10.0.0.0/8\nmynetworks = $my_nets\nother = x\n")
+    assert [setting.name for setting in draft.unmapped] == ["other"]
 
 
 def test_a_milter_of_both_lists_is_named_once(tmp_path: Path) -> None:

@@ -139,7 +139,20 @@ def test_a_next_hop_makes_no_foreign_domain_ours(tmp_path: Path) -> None:
     assert "an alias" in said["transport_maps ann@r.example"]
 
 
+@pytest.mark.parametrize(("name", "is_named"), [("com", True), ("*", True), ("localhost", False)])
+def test_a_top_level_domain_is_no_route(tmp_path: Path, name: str, is_named: bool) -> None:
+    draft = site(tmp_path, f"relay_domains = {name}\n")
+    assert not [table for table in draft.tables if table[:2] == ("routes", "domains")]
+    assert (f"{name} is no full domain name" in meanings(draft).get("relay_domains", "")) is is_named
+
+
+def test_a_list_server_behind_a_pipe_needs_a_host_to_be_named(tmp_path: Path) -> None:
+    text = "relay_domains = lists.example\ntransport_maps = hash:/etc/postfix/transport\n"
+    draft = site(tmp_path, text, transport="lists.example mailman:\n")
+    assert "routes.domains.lists.example.next_hop" in draft.to_fill_in()
+
+
 def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     draft = site(tmp_path, "transport_maps = ldap:/x\nrelay_domains = r.example, b!.example\n")
     assert "ldap:/x" in meanings(draft)["transport_maps"]
-    assert "no domain name" in meanings(draft)["relay_domains"]
+    assert "no full domain name" in meanings(draft)["relay_domains"]

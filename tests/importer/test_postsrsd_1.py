@@ -77,6 +77,11 @@ def test_a_domain_that_cannot_be_known_is_to_fill_in(value: str) -> None:
     assert "srs.domain is to fill in" in meanings(made)["SRS_DOMAIN"]
 
 
+@pytest.mark.parametrize("name", ["SRS_EXCLUDE_DOMAINS", "SRS_SECRET", "SRS_HASHLENGTH", "SRS_FORWARD_PORT"])
+def test_a_value_that_a_command_prints_is_named(name: str) -> None:
+    assert "output of a command" in meanings(draft(f"SRS_DOMAIN=a.example\n{name}=$(print it)\n"))[name]
+
+
 def test_extra_options_stand_before_the_variables() -> None:
     made = draft(
         'SRS_DOMAIN=a.example\nSRS_EXCLUDE_DOMAINS=b.example\nSRS_EXTRA_OPTIONS="-A -dx.example -Xc.example -a+ -t9"\n'

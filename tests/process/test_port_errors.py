@@ -77,3 +77,9 @@ def test_an_ordinary_user_hears_of_the_capability() -> None:
     if port_errors._first_free_port() <= 99:
         pytest.skip("every port is free to everybody here")
     assert "cannot listen on 127.0.0.1:99: Permission denied: port 99 needs the capability" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("address", "everywhere"), [("203.0.113.7", "0.0.0.0"), ("[2001:db8::7]", "[::]")])
+def test_an_address_of_another_host_is_told(address: str, everywhere: str) -> None:
+    said = refusal(f"{address}:{free_port()}")
+    assert f"no interface of this host has this address (see ip address); {everywhere} stands for all" in said

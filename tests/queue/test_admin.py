@@ -167,6 +167,16 @@ async def test_a_dead_letter_that_is_retried_counts_as_by_hand(store: Store, que
     assert only[1] == 1
 
 
+async def test_an_attempt_after_a_release_counts_as_by_hand(store: Store, queue: Database) -> None:
+    change = arrival()
+    await store.apply(change)
+    await deferred(store, 3, 1000.0, 5000.0)
+    for now, by_hand in ((2000.0, 1), (2001.0, 1), (6000.0, 1)):  # early, again before the attempt, when it was due
+        await admin.hold(queue, chosen(change))
+        assert await admin.release(queue, chosen(change), now) == 1
+        assert await counts(queue) == [(3, by_hand)]
+
+
 async def test_how_much_there_is(store: Store, queue: Database) -> None:
     change = arrival(recipients=2)
     assert await admin.count(queue) == 0

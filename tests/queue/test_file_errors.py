@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from relay.queue import file_errors
 from relay.queue.connect import connect
+from relay.queue.database import QueueUnavailable
 from relay.queue.file_errors import mend
 from tests.peers import needs
 
@@ -49,6 +50,23 @@ def test_a_read_only_file_system_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
     for error in (sqlite_error(sqlite3.SQLITE_READONLY), OSError(errno.EROFS, "Read-only file system")):
         assert "mounted read-only here" in mend(tmp_path / "queue.db", error)
+
+
+def test_a_disk_without_room_for_the_log_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE)
+    assert mend(tmp_path / "queue.db", error) == ""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096, f_flag=0))
+    assert mend(tmp_path / "queue.db", error) == f": make room on the disk of {tmp_path}"
+
+
+def test_what_is_no_queue_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database\n" * 10)
+    (tmp_path / "folder").mkdir()
+    for name, said in (("text", "text is no queue: move it away"), ("folder", "folder is a folder: move it away")):
+        with pytest.raises(QueueUnavailable, match=said):
+            asyncio.run(connect(f"sqlite:///{tmp_path / name}"))
+    error = OSError(errno.ENOTDIR, "Not a directory")
+    assert mend(tmp_path / "text" / "queue.db.lock", error).startswith(f": {tmp_path}/text is a file: name one in")
 
 
 NOBODY = 65534
