@@ -22,6 +22,8 @@ _NO_RELAY = re.compile(r"(?<!open )(?<![\w.-])relay(?:ing)?(?![.-]?\w| recipient
 _LOGIN = re.compile(
     r"authentication (?:is )?required|requires? authentication|must (?:first )?authenticate", re.IGNORECASE
 )
+# Behind a NAT the reply has an address that we do not know.
+_CLIENT = re.compile(r"\bhelo\b|\bclient host\b|\bblocked using\b|\bdnsbl\b|\brbl\b|\bspamhaus\b", re.IGNORECASE)
 # What another host has said of the recipient, which the MX asked: `host mx.example[203.0.113.5] said: 550 …` (Postfix).
 _QUOTED_HOST = re.compile(r"host \S+\[[0-9a-f.:]+\](?::\d+)? said", re.IGNORECASE)
 
@@ -48,7 +50,7 @@ def refuses_strangers(reply: Reply) -> bool:
 def is_about_the_client(reply: Reply, own: str) -> bool:
     """Whether a refusal is about the client: others may be served where we are not.
 
-    It is, if it is for SPF or a DNS list, wants a command that has to come first, or names our address or HELO.
+    It is, if it is for SPF or a DNS list, wants a command that has to come first, or names the client or HELO.
 
     Args:
         own: the address that we connect from.
@@ -56,4 +58,5 @@ def is_about_the_client(reply: Reply, own: str) -> bool:
     if reply.detail in _ABOUT_THE_CLIENT or refuses_session("rcpt", reply.code, reply.words):
         return True
     text = _QUOTED_HOST.sub("", reply.words)
-    return bool(re.search(rf"(?<![0-9a-f.:]){re.escape(own)}(?![0-9a-f:]|\.\d)|\bhelo\b", text, re.IGNORECASE))
+    named = re.search(rf"(?<![0-9a-f.:]){re.escape(own)}(?![0-9a-f:]|\.\d)", text, re.IGNORECASE)
+    return named is not None or _CLIENT.search(text) is not None

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
+from relay.config.file import NO_NAME
 from relay.config.model import Config
 from relay.deliver.classify import Phase, classify, is_negative, silence
 from relay.deliver.client_tls import client_context
@@ -20,6 +21,7 @@ from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import QUIT_TIMEOUT, Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
 from relay.mail.reply import printable
+from relay.sending_addresses import kernel_choice
 
 CONNECT_SECONDS = 10.0
 REPLY_SECONDS = 30.0  # a Postfix that verifies a recipient answers within ten (`address_verify_poll_count`)
@@ -104,7 +106,7 @@ async def recipient_probe(host: Host, config: Config) -> AsyncIterator[Recipient
     delivery = config.delivery.model_copy(update={"connect_timeout": CONNECT_SECONDS})
     hop = NextHop(domain=host.name, tls="none" if delivery.tls == "none" else "may")
     try:
-        connection = await open_connection(host, hop, config.hostname, delivery, patience=REPLY_SECONDS)
+        connection = await open_connection(host, hop, _own_name(host, config), delivery, patience=REPLY_SECONDS)
     except HostFailed as failed:
         outcome = failed.outcome
         raise Unreachable(f"{outcome.code} {outcome.text}" if outcome.remote else outcome.text) from failed
@@ -114,6 +116,14 @@ async def recipient_probe(host: Host, config: Config) -> AsyncIterator[Recipient
         connection.abort()
         raise
     await connection.quit()
+
+
+def _own_name(host: Host, config: Config) -> str:
+    """The name for EHLO: with tables alone it may be unknown, and then it is our address (RFC 5321 section 4.1.4)."""
+    if config.hostname != NO_NAME:
+        return config.hostname
+    own = kernel_choice(host.address)
+    return config.hostname if own is None else f"[IPv6:{own}]" if ":" in own else f"[{own}]"
 
 
 async def greeting(host: Host, config: Config, *, implicit_tls: bool = False) -> str:

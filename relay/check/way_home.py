@@ -102,8 +102,8 @@ async def _prove(host: Host, trial: ReturnTrial, site: Site) -> Proof:
             good = await probe.ask(trial.good)
             if not good.accepted:
                 return _good_refused(where, good, own, trial, site)
-            stranger = await probe.ask(trial.stranger)
             forged = await probe.ask(trial.forged)
+            stranger = await probe.ask(trial.stranger)  # the last one: some hosts hang up on who wants to relay
     except Unreachable as error:
         return _unproven(where, str(error), trial, site)
     except TimeoutError:
@@ -165,7 +165,7 @@ def _judged(where: str, stranger: Reply, forged: Reply, trial: ReturnTrial, site
 
 def _unproven(where: str, why: str, trial: ReturnTrial, site: Site) -> Proof:
     """What another host can prove. With the commands in the mend: they stop before DATA, so nothing is sent."""
-    server = where.partition(" ")[0]
+    server = shlex.quote(where.partition(" ")[0])
     port = site.config.delivery.port
     ask = f"swaks --server {server} {f'--port {port} ' if port != 25 else ''}--quit-after RCPT --from '<>' --to"
     mend = (

@@ -27,6 +27,7 @@ from relay.config.opendkim_syntax import InternalHosts, TableEntry
 from relay.config.search import UNREADABLE, require_keys
 from relay.config.values import host_name
 
+NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
 NOT_READABLE = "let the user of the relay read it, and run the command as that user"
 
 
@@ -87,7 +88,7 @@ def _set_host_name(data: dict[str, Any]) -> str:
     try:
         host_name(own)
     except ValueError as error:
-        data["hostname"] = "hostname.invalid"
+        data["hostname"] = NO_NAME
         return str(error)
     return ""
 

@@ -35,8 +35,8 @@ def mend(path: Path, error: BaseException) -> str:
         return f": {above} is a file: name one in a folder in queue.url"
     is_folder = stat.S_ISDIR(_mode(path))
     if code == sqlite3.SQLITE_NOTADB or is_folder:
-        what = "a folder" if is_folder else "no queue"
-        return f": {path} is {what}: move it away, or name another file in queue.url"
+        what = ": it is a folder" if is_folder else ""
+        return f"{what}: move it away, or name another file in queue.url"
     if code in _CANNOT_WRITE or number in _NO_ACCESS:
         return _no_access(path, folder)
     return ""

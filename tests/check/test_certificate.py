@@ -151,11 +151,6 @@ async def test_without_a_certificate_there_is_a_hint(tmp_path: Path) -> None:
     assert (finding.subject, finding.level) == (HOSTNAME, "ok") and "[tls]" in finding.mend
 
 
-async def test_without_a_certificate_behind_a_server_that_has_one(tmp_path: Path) -> None:
-    [finding] = await check(local_site(tmp_path, ZONE, listen=[{"address": "127.0.0.1:10025"}]))
-    assert finding.level == "ok" and "in front" in finding.text and not finding.mend
-
-
 async def test_files_that_cannot_be_used_are_a_finding(tmp_path: Path, authority: Authority) -> None:
     mine = signed("leaf", authority.intermediate, hosts=[HOSTNAME])
     write(tmp_path, mine, authority.intermediate)

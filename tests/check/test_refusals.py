@@ -63,6 +63,7 @@ def test_a_host_that_says_nothing_of_relaying(text: str, strangers: bool) -> Non
         "550 5.7.1 <mx.fwd.example>: Helo command rejected: Host not found",
         "530 5.7.0 Must issue a STARTTLS command first",
         "550 your host 203.0.113.5.",
+        "554 5.7.1 Service unavailable; Client host [198.51.100.9] blocked using dnsbl.example",  # behind a NAT
     ],
 )
 def test_a_refusal_of_the_client(text: str) -> None:

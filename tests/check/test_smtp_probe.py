@@ -10,6 +10,7 @@ import pytest
 
 from relay.check import smtp_probe
 from relay.check.smtp_probe import Unreachable, greeting, recipient_probe
+from relay.config.file import NO_NAME
 from relay.deliver.mx import Host
 from tests.certificates import write_certificate
 from tests.check.local_site import local_site, port_that_swallows
@@ -90,6 +91,14 @@ async def test_a_recipient_is_asked_about_inside_tls_where_the_host_has_it(tmp_p
         reply = await probe.ask("joe@fwd.example")
         assert reply.accepted and str(reply) == "250 2.1.5 Ok"
         assert server.sessions[0].encrypted
+
+
+async def test_a_host_without_a_name_says_its_address(tmp_path: Path) -> None:
+    """Where there are tables alone, the configuration has no name of the mail host."""
+    config = local_site(tmp_path, {}).config.model_copy(update={"hostname": NO_NAME})
+    async with ScriptedServer()() as server, recipient_probe(at(server.port), config) as probe:
+        await probe.ask("joe@fwd.example")
+    assert server.commands[0] == "EHLO [127.0.0.1]"
 
 
 async def test_a_reply_of_several_lines_is_one(tmp_path: Path) -> None:

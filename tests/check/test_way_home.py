@@ -174,9 +174,18 @@ async def test_an_answer_that_has_another_cause_proves_nothing(tmp_path: Path, f
 
 async def test_a_host_that_takes_no_second_mail_proves_nothing(tmp_path: Path) -> None:
     """Its refusal of MAIL says nothing about the address that would have come next."""
-    mails = iter(["250 2.1.0 Ok", DENIED, "550 5.7.1 too much mail from you"])
+    mails = iter(["250 2.1.0 Ok", "550 5.7.1 too much mail from you", "250 2.1.0 Ok"])
     [finding] = await tried(tmp_path, host(tmp_path, MAIL=lambda _: next(mails)))
     assert finding.level == "warning" and finding.text.startswith("not provable from here:")
+    mails = iter(["250 2.1.0 Ok", "250 2.1.0 Ok", "550 5.7.1 too much mail from you"])
+    [finding] = await tried(tmp_path, host(tmp_path, forged="250 2.1.5 Ok", MAIL=lambda _: next(mails)))
+    assert finding.level == "warning" and "may trust this host" in finding.text
+
+
+async def test_a_host_that_hangs_up_on_who_wants_to_relay_is_judged_all_the_same(tmp_path: Path) -> None:
+    hang_up = (DENIED, HANG_UP)
+    assert levels(await tried(tmp_path, host(tmp_path, stranger=hang_up))) == ["ok"]
+    assert levels(await tried(tmp_path, host(tmp_path, forged="250 2.1.5 Ok", stranger=hang_up))) == ["error"]
 
 
 async def test_a_forged_address_that_is_deferred_for_ever_is_to_be_refused(tmp_path: Path) -> None:

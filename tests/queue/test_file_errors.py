@@ -62,7 +62,7 @@ def test_a_disk_without_room_for_the_log_is_told(tmp_path: Path, monkeypatch: py
 def test_what_is_no_queue_is_told(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database\n" * 10)
     (tmp_path / "folder").mkdir()
-    for name, said in (("text", "text is no queue: move it away"), ("folder", "folder is a folder: move it away")):
+    for name, said in (("text", "is not a database: move it away"), ("folder", "it is a folder: move it away")):
         with pytest.raises(QueueUnavailable, match=said):
             asyncio.run(connect(f"sqlite:///{tmp_path / name}"))
     error = OSError(errno.ENOTDIR, "Not a directory")

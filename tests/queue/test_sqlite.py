@@ -94,7 +94,7 @@ async def test_a_file_that_is_no_queue_is_a_clear_error(path: Path) -> None:
     path.write_bytes(b"this is no database at all, but it is long enough to be looked at " * 20)
     with pytest.raises(QueueUnavailable) as raised:
         await connect(f"sqlite:///{path}")
-    assert str(raised.value) == f"{path}: file is not a database"
+    assert str(raised.value) == f"{path}: file is not a database: move it away, or name another file in queue.url"
 
 
 async def test_a_damaged_queue_file_is_a_clear_error(url: str, path: Path) -> None:
