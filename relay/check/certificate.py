@@ -32,7 +32,7 @@ async def check(site: Site) -> list[Finding]:
     """A finding for each fault of the certificate, or one that it is good."""
     tls = site.config.tls
     if tls is None and not reached_from_outside(site):
-        text = "no other host reaches our listeners, so they need none; that of Postfix on port 25 is not looked at"
+        text = "not needed: only this host reaches us, and senders see the certificate of the server in front"
         return [Finding("certificate", site.config.hostname, "ok", text)]
     if tls is None:
         text = "there is no certificate, so mail comes in without encryption (no STARTTLS)"

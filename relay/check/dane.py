@@ -20,7 +20,7 @@ from relay.dns import Answer, DnsFailure, Tlsa
 async def check(site: Site) -> list[Finding]:
     """Whether senders that follow DANE can deliver to us."""
     if site.config.tls is None and not reached_from_outside(site):
-        text = "does not count: only this host connects to the listeners, and senders see the certificate in front"
+        text = "not looked at: only this host reaches us, and senders see the certificate of the server in front"
         return [Finding("dane", site.config.hostname, "ok", text)]
     chain: tuple[x509.Certificate, ...] = ()
     problem = ""
@@ -68,9 +68,6 @@ class _Host:
         answer = await self.site.resolver.query(self._name, "TLSA")
         if not answer.records:
             return [Finding("dane", self.host, "ok", "no TLSA record", self._hint(answer))]
-        if self.site.config.tls is None and not reached_from_outside(self.site):
-            text = "there are TLSA records; the certificate is that of Postfix on port 25, which is not looked at"
-            return [Finding("dane", self.host, "ok", text)]
         if self.problem or not self.chain:
             text = f"there are TLSA records, and no certificate: {self.problem or 'there is no [tls]'}"
             mend = f"configure the certificate in [tls], or remove the TLSA records of {self._name}"
@@ -102,8 +99,6 @@ class _Host:
         return found or [Finding("dane", self.host, "ok", f"{', '.join(map(_short, matching))} fits our certificate")]
 
     def _hint(self, answer: Answer) -> str:
-        if self.site.config.tls is None and not reached_from_outside(self.site):
-            return ""
         if not self.chain:
             return "with a certificate in [tls] and DNSSEC, senders can verify it by a TLSA record"
         needs = "" if answer.secure else "once the zone is signed with DNSSEC, "

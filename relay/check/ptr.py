@@ -34,7 +34,7 @@ async def check(site: Site) -> list[Finding]:
 async def _finding(site: Site, address: SeenAddress) -> Finding:
     ip, host = ipaddress.ip_address(address.ip), site.config.hostname
     rdtype = "A" if ip.version == 4 else "AAAA"
-    mend = f"whoever gave you the address sets\n{ip.reverse_pointer}. 3600 IN PTR {host}."
+    mend = f"the provider of the address has to set\n{ip.reverse_pointer}. 3600 IN PTR {host}."
     names = (await site.resolver.query(ip.reverse_pointer, "PTR")).records[:10]
     if not names:
         return Finding(

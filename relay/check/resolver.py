@@ -58,7 +58,7 @@ async def check(site: Site) -> list[Finding]:
             text = f"takes {seconds:.1f} s for an answer that it has in its cache"
             faults.append(Finding("resolver", server, "warning", text, _OWN))
         if not secure:
-            text = "does not validate DNSSEC, as far as is seen from here: forged answers are believed"
+            text = "does not seem to validate DNSSEC, so that forged answers are believed"
             faults.append(Finding("resolver", server, "warning", text, _OWN))
         found += faults or [Finding("resolver", server, "ok", f"validates, and answers in {seconds * 1000:.0f} ms")]
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from relay.authenticate.spf import SpfVerdict
@@ -99,10 +99,12 @@ class _Judge:
         name = str(self.name)
         verdicts = await asyncio.gather(*(self.name.verdict(address.ip) for address in self.seen.known))
         groups: dict[tuple[str, str], list[str]] = {}
-        for address, verdict in zip(self.seen.known, verdicts, strict=True):
+        judged = list(zip(self.seen.known, verdicts, strict=True))
+        for address, verdict in judged:
             groups.setdefault((verdict.result, verdict.problem), []).append(str(address))
         passing = groups.pop(("pass", ""), [])
         mend = await self._publish("put in its place", [record]) if groups else ""
+        mend += _other_family({address.ip for address, verdict in judged if verdict.result == "pass"}, self.seen)
         findings = [
             Finding("spf", name, "error", f"{result} for {', '.join(ips)}{problem and ': '}{problem}", mend)
             for (result, problem), ips in groups.items()
@@ -136,3 +138,13 @@ def _is_wrong(verdicts: Sequence[SpfVerdict]) -> SpfVerdict | None:
     if len(wrong) < len(verdicts):
         wrong = [verdict for verdict in wrong if FOUND_NOTHING not in verdict.problem]
     return wrong[0] if wrong else None
+
+
+def _other_family(passing: Collection[str], seen: SeenAddresses) -> str:
+    """How to stop using a family of which no address passes, where all addresses of the other one do."""
+    ips = [address.ip for address in seen.known]
+    passes = {family: [ip in passing for ip in ips if (":" in ip) == (family == "IPv6")] for family in ("IPv4", "IPv6")}
+    for good, bad in (("IPv4", "IPv6"), ("IPv6", "IPv4")):
+        if passes[good] and all(passes[good]) and passes[bad] and not any(passes[bad]):
+            return f'\nor, if mail is not to leave by {bad}, set delivery.families = ["{good.lower()}"]'
+    return ""

@@ -25,7 +25,7 @@ class Record:
     Attributes:
         name: without a final dot.
         value: as a zone file has it; for TXT the whole text, without quotes.
-        elsewhere: whether it belongs into a zone that is not ours: that of whoever gave us the address.
+        elsewhere: whether it belongs into a zone that is not ours: that of the provider of the address.
         comment: what the administrator should know about this record; empty for nothing.
     """
 

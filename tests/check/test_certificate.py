@@ -167,12 +167,3 @@ async def test_files_that_cannot_be_used_are_a_finding(tmp_path: Path, authority
     (tmp_path / "key.pem").unlink()
     [finding] = await check(site)
     assert finding.level == "error" and "No such file" in finding.text
-
-
-async def test_behind_postfix_no_certificate_is_needed(tmp_path: Path) -> None:
-    """The encryption of mail that comes in is the business of Postfix there."""
-    [public] = await check(local_site(tmp_path, ZONE))
-    assert "no STARTTLS" in public.text and "[tls]" in public.mend
-    [inside] = await check(local_site(tmp_path, ZONE, listen=[{"address": "127.0.0.1:10025"}]))
-    assert (inside.level, inside.mend) == ("ok", "")
-    assert "STARTTLS" not in inside.text

@@ -175,3 +175,18 @@ async def test_no_answer_is_an_error(tmp_path: Path) -> None:
     zone = green() | {("fwd.example", "MX"): DnsFailure("fwd.example MX: SERVFAIL")}
     finding = only(await spf.check(site(tmp_path, zone)), "fwd.example")
     assert (finding.level, "SERVFAIL" in finding.text) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("record", "families"),
+    [
+        ("v=spf1 ip4:203.0.113.5 -all", '["ipv4"]'),
+        ("v=spf1 ip6:2001:db8::5 -all", '["ipv6"]'),
+        ("v=spf1 -all", ""),
+    ],
+)
+async def test_a_family_that_is_not_meant_may_be_left_out(tmp_path: Path, record: str, families: str) -> None:
+    """Postfix may have kept to one family (inet_protocols) before the relay took over."""
+    mend = (await spf_of(tmp_path, record)).mend
+    assert "v=spf1" in mend
+    assert mend.partition("set delivery.families = ")[2] == families
