@@ -45,15 +45,15 @@ async def check(site: Site) -> list[Finding]:
     results = await asyncio.gather(*(_answers(site, server) for server in servers))
     found = []
     for server, (problem, seconds, secure) in zip(servers, results, strict=True):
-        if problem:
-            others = any(not other for other, _, _ in results)
-            text = f"gives no answer: {problem}"
-            found.append(Finding("resolver", server, "warning" if others else "error", text, _OWN))
-            continue
         faults = []
         if owner := public_owner(server):
             text = f"is a public resolver ({owner}), which DNS lists of mail refuse to answer"
             faults.append(Finding("resolver", server, "warning", text, _OWN))
+        if problem:
+            others = any(not other for other, _, _ in results)
+            text = f"gives no answer: {problem}"
+            found += [Finding("resolver", server, "warning" if others else "error", text, _OWN), *faults]
+            continue
         if seconds > SLOW:
             text = f"takes {seconds:.1f} s for an answer that it has in its cache"
             faults.append(Finding("resolver", server, "warning", text, _OWN))

@@ -117,6 +117,8 @@ def _plan_given(given: tuple[str, ...], host: Host) -> Plan:
             said.append(f"this host has no route to the world by {NAMES[family]} that mail could take")
         elif choice in named:
             said.append(_leaves_from([choice]))
+            if foreign := [ip for ip in named if ip != choice and not host.has(ip)]:
+                said.append(f"this host does not have {' or '.join(foreign)}: mail to there does not come here")
         elif _private(choice):
             said.append(f"mail leaves from {choice}, and a NAT has to make {' or '.join(named)} of it")
         else:

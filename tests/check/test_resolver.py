@@ -78,3 +78,6 @@ async def test_a_public_resolver_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(resolver, "public_owner", {server: "Google"}.get)
         [finding] = await asked(tmp_path, server)
     assert (finding.level, "public resolver (Google)" in finding.text) == ("warning", True)
+    async with running(Refusing()) as server:
+        monkeypatch.setattr(resolver, "public_owner", {server: "Google"}.get)
+        assert levels(await asked(tmp_path, server)) == [(server, "error"), (server, "warning")]

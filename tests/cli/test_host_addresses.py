@@ -83,6 +83,7 @@ def test_without_a_given_address_those_of_the_host_count(
         ([], host(V4, V6), ["from 203.0.113.5 and 2001:db8:5::5"]),
         ([], host(NAT), ["10.0.0.5, which is private", "with --force and --address IP"]),
         ([], host(), ["no route to the world", "--address IP"]),
+        ([V4, V4B], host(V4), [f"does not have {V4B}: mail to there does not come here"]),
     ],
 )
 def test_what_was_found_is_said(given: list[str], of: Host, said: list[str]) -> None:
