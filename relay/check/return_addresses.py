@@ -12,7 +12,7 @@ from relay.check.site import Site
 from relay.mail.address import domain_of
 from relay.srs import address as srs
 
-STRANGER = "example.com"  # RFC 2606 section 3: no mail host is in charge of it
+STRANGERS = "example.com", "example.net", "example.org"  # RFC 2606 section 3: no mail host is in charge of them
 _NOWHERE = "way-home.invalid"  # RFC 2606 section 2
 _UNGUESSABLE = 8  # characters of a hash of which the relay says the truth, however many forged ones were tried before
 _CHARACTERS = "bcdfghjkmnpqrstvwxz"  # of a local part: without vowels they make no word
@@ -52,7 +52,7 @@ def return_trial(site: Site) -> ReturnTrial:
             forged = _with_another_hash(srs.forward(sender, longer, site.now))
         except srs.SrsError:  # the name is too long for an SRS address, which serve would store
             continue
-        return ReturnTrial(good, forged, f"{local}@{STRANGER}")
+        return ReturnTrial(good, forged, f"{local}@{_strange_domain(site)}")
     raise AssertionError(f"{_NOWHERE} fits into every SRS address")
 
 
@@ -64,7 +64,7 @@ def _foreign_domains(site: Site) -> Iterator[str]:
     config = site.config
     aliases = site.files.tables.aliases
     table = {} if aliases is None else aliases.value.entries
-    served = set(config.routes.domains) | (set() if aliases is None else aliases.value.domains)
+    served = _served_domains(site)
     ours = served | config.own_domains | {config.hostname}
     targets = islice((target for entry in table.values() for target in entry), _TARGETS)
     for domain in dict.fromkeys(map(domain_of, targets)):
@@ -73,6 +73,21 @@ def _foreign_domains(site: Site) -> Iterator[str]:
     if config.hostname not in served | {config.srs.domain}:
         yield config.hostname
     yield _NOWHERE
+
+
+def _served_domains(site: Site) -> set[str]:
+    """Domains whose users the relay knows."""
+    aliases = site.files.tables.aliases
+    return set(site.config.routes.domains) | (set() if aliases is None else set(aliases.value.domains))
+
+
+def _strange_domain(site: Site) -> str:
+    """A domain that is not ours, and under which no name of ours is: of its own users a mail host takes no others,
+    whether it trusts us or not.
+    """
+    ours = _served_domains(site) | site.config.own_domains | {site.config.hostname}
+    strange = (domain for domain in STRANGERS if not any(f".{own}".endswith(f".{domain}") for own in ours))
+    return next(strange, STRANGERS[0])
 
 
 def _with_another_hash(address: str) -> str:

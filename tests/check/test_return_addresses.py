@@ -85,6 +85,25 @@ def test_without_an_alias_table_it_is_the_host_name(tmp_path: Path) -> None:
     assert sender_domain(tmp_path, routes={}) == HOSTNAME
 
 
+@pytest.mark.parametrize(
+    ("tables", "domain"),
+    [
+        ({}, "example.com"),
+        ({"senders": {"local_domains": ["example.com"]}}, "example.net"),
+        ({"senders": {"local_domains": ["myexample.com"]}}, "example.com"),
+        ({"hostname": "mail.example.com"}, "example.net"),
+        ({"hostname": "mail.example.com", "aliases": "info@example.net someone@mailbox.example\n"}, "example.org"),
+        (
+            {"routes": {"domains": {"example.com": {"recipients": "any", "next_hop": "smtp://127.0.0.1:9"}}}},
+            "example.net",
+        ),
+    ],
+)
+def test_the_stranger_is_at_a_domain_that_is_not_ours(tmp_path: Path, tables: dict[str, Any], domain: str) -> None:
+    """The host of our own users refuses an unknown one, though it may relay to everybody else for us."""
+    assert domain_of(return_trial(local_site(tmp_path, {}, **tables)).stranger) == domain
+
+
 def test_a_large_table_does_not_hold_up_the_mail_that_the_same_process_takes(tmp_path: Path) -> None:
     """Its targets are at domains of its own, so that as many are looked at as ever are."""
     count = 50_000

@@ -101,12 +101,13 @@ def test_on_the_ports_of_postsrsd_nothing_changes_in_postfix(checks: Checks) -> 
 def test_by_a_unix_socket(checks: Checks) -> None:
     host = checks.host
     secret, *_ = blocks(PAGE, TABLES, DO)
-    folder, config, use = blocks(PAGE, TABLES, OTHERS)[-3:]
+    folder, config, use, ask = blocks(PAGE, TABLES, OTHERS)[-4:]
     assert "unix:" in config and file_of(config)
     host.run(secret + folder)
     host.write(config)
     host.run("systemctl start srs-relay\n" + use)
     host.stop_postsrsd()
+    assert host.run(ask).strip().endswith("=elsewhere.example=someone@example.com")
     checks("unix")
 
 
