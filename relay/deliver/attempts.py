@@ -180,9 +180,9 @@ class Attempts:
             outcomes = await self._outcomes(attempt, batch)
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
-        aliased = any(delivery.is_aliased for delivery in batch.deliveries)
+        hidden = [delivery.recipient for delivery in batch.deliveries if delivery.is_aliased]
         results = [
-            Result(delivery, outcome, batch.signed_by, not (delivery.is_aliased if outcome.individual else aliased))
+            Result(delivery, outcome, batch.signed_by, _is_quotable(delivery, outcome, hidden))
             for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
         ]
         if attempt.waits:
@@ -281,3 +281,16 @@ def _shown(delivery: Delivery) -> Recipient:
 
 def _all_deferred(batch: Batch, text: str) -> Sequence[Outcome]:
     return tuple(Outcome("deferred", 451, "4.3.0", text) for _ in batch.deliveries)
+
+
+def _is_quotable(delivery: Delivery, outcome: Outcome, hidden: Sequence[str]) -> bool:
+    """Whether the sender may read the words of an outcome.
+
+    Args:
+        hidden: the mailboxes behind aliases that shared the transaction. A reply about all of it may name them in any
+            way, one about this recipient alone only as they are.
+    """
+    if not hidden:
+        return True
+    words = outcome.words.lower()
+    return outcome.individual and not delivery.is_aliased and not any(mailbox.lower() in words for mailbox in hidden)

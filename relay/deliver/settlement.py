@@ -29,6 +29,7 @@ class Result:
         signed_by: the keys that have signed the message, as `domain:selector`; empty where it was not signed.
         quotable: whether the sender may read the next hop's words. They may name the recipient that they are about, so
             that it must not be behind an alias; where they are about the transaction, none of its recipients may be.
+            They must not name another recipient that is.
     """
 
     delivery: Delivery

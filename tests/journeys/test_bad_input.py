@@ -268,10 +268,10 @@ def test_too_large_a_message_is_refused_before_or_after_data(house: House) -> No
     with house.session() as session:
         offered = session("EHLO mx.sender.example")
         assert offered.code == 250
-        session.send(b"MAIL FROM:<ann@sender.example> SIZE=25000001\r\n")
+        session.send(b"MAIL FROM:<ann@sender.example> SIZE=50000001\r\n")
         assert session.reply()[:2] == (552, "5.3.4")
         line = b"x" * 998 + b"\r\n"
-        assert session.deliver(ANN, ALICE, GOOD + line * 25_001)[:2] == (552, "5.3.4")
+        assert session.deliver(ANN, ALICE, GOOD + line * 50_001)[:2] == (552, "5.3.4")
         house.delivers(session)
 
 
