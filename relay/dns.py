@@ -33,9 +33,7 @@ MAX_NEGATIVE_TTL = 10800.0  # seconds; RFC 2308 section 5 found one to three hou
 MIN_TTL = 1.0  # seconds; TTL 0 is for "the transaction in progress" (RFC 1035 section 3.2.1), about that long
 EDNS_PAYLOAD = 1232  # octets that are not fragmented on any path (dnsflagday.net/2020)
 TCP_OCTETS = 16384  # of one answer: twice the longest useful one; parsing takes 0.2 s at worst
-AD_FLAGS = (
-    dns.flags.RD | dns.flags.AD
-)  # AD asks to be told of validation, without the signatures (RFC 6840 section 5.7)
+AD_FLAGS = dns.flags.RD | dns.flags.AD  # AD asks whether DNSSEC proves the answer (RFC 6840 section 5.7)
 CHAIN_LENGTH = 8  # answers followed from CNAME to CNAME; within an answer the server has followed them
 ROUNDS = 2  # times that each server is asked within the timeout, because datagrams get lost
 ENTRY_OCTETS = 512  # mean size of an answer: the cache may take entries x this

@@ -39,15 +39,13 @@ NOT_AS_ROOT = (
     "run it as a user of its own, who owns its folder; port 25 needs the capability CAP_NET_BIND_SERVICE alone "
     "(in a systemd unit User= and AmbientCapabilities=)"
 )
+OPEN_TABLE = "name the hosts in clients: whoever can connect can make addresses that this host forwards mail to"
 SHORT_SECRET = "who tries secrets finds it, and can then send mail through this host to anybody"
 NEW_SECRET = "put a new one on the first line (openssl rand -base64 24), and delete this one after srs.max_age"
 NO_POSTMASTER = (
     "RFC 5321 section 4.5.1 is not met: nobody reads mail to <postmaster>, so it is refused, and people who have "
     "trouble with mail from here cannot say so"
 )
-
-
-TABLES = "whoever can connect can make addresses that this host forwards mail to"
 
 
 def serve(config: ConfigFile = None) -> None:
@@ -66,7 +64,7 @@ def serve(config: ConfigFile = None) -> None:
             log.warning("running_as_root", problem=ROOT, mend=NOT_AS_ROOT)
         for table in loaded.tables:
             if table.is_shared:
-                log.warning("table_open_to_others", address=table.address, mend=f"name the hosts in clients: {TABLES}")
+                log.warning("table_open_to_others", address=table.address, mend=OPEN_TABLE)
         for entry in untrusted_host_names(loaded):
             log.warning("host_not_trusted", host=entry.key, file=entry.where, mend="put its address there")
         return loaded

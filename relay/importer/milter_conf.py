@@ -88,6 +88,14 @@ def tell_unmapped(draft: Draft, settings: Mapping[str, ConfSetting], meanings: M
         draft.no_counterpart(Origin(name, setting.where), meaning.text, matters=meaning.matters)
 
 
+def tell_unknown(draft: Draft, settings: Mapping[str, ConfSetting], known: Iterable[str]) -> None:
+    """Name the settings that the program does not know either."""
+    names = {name.lower() for name in known}
+    for name, setting in settings.items():
+        if name not in names:
+            draft.no_counterpart(Origin(name, setting.where), f"{draft.program} does not know it.", matters=True)
+
+
 def set_dns_timeout(draft: Draft, settings: Mapping[str, ConfSetting]) -> None:
     """DNSTimeout, in seconds."""
     setting = settings.get("dnstimeout")

@@ -49,10 +49,7 @@ def read(path: Path) -> Draft:
     if _signs(draft, settings):
         _set_signing(draft, installation, path)
     milter_conf.tell_unmapped(draft, settings, MEANINGS)
-    known = {name.lower() for name in KNOWN}
-    for name, setting in settings.items():
-        if name not in known:
-            draft.no_counterpart(Origin(name, setting.where), "OpenDKIM does not know it.", matters=True)
+    milter_conf.tell_unknown(draft, settings, KNOWN)
     ask_for_host(draft)
     ask_for_srs(draft)
     tell_routes(draft)

@@ -96,10 +96,7 @@ def read(path: Path) -> Draft:
     _set_ignored_hosts(draft, settings, base)
     _set_sealers(draft, settings, base)
     milter_conf.tell_unmapped(draft, settings, _MEANINGS)
-    lower = {name.lower() for name in known}
-    for name, setting in settings.items():
-        if name not in lower:
-            draft.no_counterpart(Origin(name, setting.where), "OpenDMARC does not know it.", matters=True)
+    milter_conf.tell_unknown(draft, settings, known)
     ask_for_host(draft)
     ask_for_srs(draft)
     tell_routes(draft)

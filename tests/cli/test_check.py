@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from relay.check.run import CHECKS
 from relay.cli import check, run
@@ -42,15 +40,6 @@ dkim = [{domain = "fwd.example", selector = "relay1", private_key = "relay1.pem"
 delivery = {families = ["ipv4"], source_ipv4 = "203.0.113.5"}
 """
 OF_DNS = "spf,dkim,dmarc,mx,ptr,address,mta-sts,tls-rpt,dane,dnssec,dnsbl"
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    handlers, level = logging.root.handlers, logging.root.level
-    yield
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    logging.root.handlers, logging.root.level = handlers, level
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import time
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Any
 
 import dkim
 import pytest
-import structlog
 
 from relay.cli import run
 from relay.mail.message import Message
@@ -31,15 +29,6 @@ PLAIN = b"From: Shop News <news@shop.example>\r\nTo: alice@fwd.example\r\nSubjec
 SIGNED = sign(Message(PLAIN), THEIRS, 1_790_000_000) + PLAIN
 
 Explained = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    handlers, level = logging.root.handlers, logging.root.level
-    yield
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    logging.root.handlers, logging.root.level = handlers, level
 
 
 @pytest.fixture(autouse=True)
