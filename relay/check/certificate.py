@@ -38,18 +38,19 @@ async def check(site: Site) -> list[Finding]:
         text = "there is no certificate, so mail comes in without encryption (no STARTTLS)"
         hint = "a certificate in [tls] lets other hosts encrypt, from Let's Encrypt for example"
         return [Finding("certificate", site.config.hostname, "ok", text, hint)]
-    subject = str(tls.certificate)
+    pair = tls.pairs[0]
+    subject = str(pair.certificate)
     try:
-        chain = x509.load_pem_x509_certificates(await asyncio.to_thread(tls.certificate.read_bytes))
+        chain = x509.load_pem_x509_certificates(await asyncio.to_thread(pair.certificate.read_bytes))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no PEM"
         mend = "put a certificate in PEM there, with its chain (fullchain.pem)"
         return [Finding("certificate", subject, "error", f"it cannot be read: {reason}", mend)]
     try:
-        problem = await asyncio.to_thread(chain_problem, tls.certificate, tls.private_key)
+        problem = await asyncio.to_thread(chain_problem, pair.certificate, pair.private_key)
     except (OSError, UnusableCertificate) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
-        text = f"it cannot be used with the key {tls.private_key}: {reason}"
+        text = f"it cannot be used with the key {pair.private_key}: {reason}"
         mend = "name a certificate and its key; in the file the certificate of this host comes first, its chain below"
         return [Finding("certificate", subject, "error", text, mend)]
     names = await _names_of_this_host(site)

@@ -65,7 +65,7 @@ def _newest(site: Site) -> tuple[Path, float] | None:
     config = site.config
     files = [Path(__file__), config.srs.secrets_file, *(key.private_key for key in config.dkim)]
     files += [Path(site.path)] if site.path else []
-    files += [config.tls.certificate] if config.tls is not None else []
+    files += [pair.certificate for pair in config.tls.pairs] if config.tls is not None else []
     if config.takes_mail and config.queue.folder is not None:
         files.append(Path(config.queue.url.removeprefix("sqlite:///")))
     dated = []

@@ -13,8 +13,8 @@ from relay.check.here import find_places, reached_from_outside
 from relay.check.look_ups import for_each, results
 from relay.check.mail_hosts import mail_hosts
 from relay.check.site import Site
-from relay.check.tlsa import data, is_usable, match, text
 from relay.dns import Answer, DnsFailure, Tlsa
+from relay.transport_security.tlsa import data, is_usable, match, text
 
 
 async def check(site: Site) -> list[Finding]:
@@ -25,10 +25,11 @@ async def check(site: Site) -> list[Finding]:
     chain: tuple[x509.Certificate, ...] = ()
     problem = ""
     if site.config.tls is not None:
+        certificate = site.config.tls.pairs[0].certificate
         try:
-            chain = tuple(x509.load_pem_x509_certificates(site.config.tls.certificate.read_bytes()))
+            chain = tuple(x509.load_pem_x509_certificates(certificate.read_bytes()))
         except (OSError, ValueError) as error:
-            problem = f"{site.config.tls.certificate} cannot be read: {error}"
+            problem = f"{certificate} cannot be read: {error}"
 
     async def look(host: str) -> list[Finding]:
         return await _Host(site, host, chain, problem).findings()

@@ -12,7 +12,7 @@ from relay.check.finding import Finding, Level
 from relay.check.service_user import Access, ServiceUser, refused, service_user
 from relay.check.site import Site
 from relay.config.file import files_open_to_others, folders_open_to_others, mode_for, named_files, queue_files
-from relay.route.bad_lines import BadLines
+from relay.table_files.bad_lines import BadLines
 
 LINES = 3  # bad lines of one table that are named
 

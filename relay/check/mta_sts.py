@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from relay.check.domains import receiving_domains
 from relay.check.finding import Finding, Level
-from relay.check.https_get import NotFetched, get
 from relay.check.look_ups import addresses, for_each, malformed, texts
-from relay.check.mta_sts_policy import BadPolicy, Policy, is_policy_id, parse
 from relay.check.site import Site
 from relay.mail.reply import printable
 from relay.mail.tag_list import Unverified, tag_list
 from relay.sign.keys import zone_line
+from relay.transport_security.https_get import NotFetched, get
+from relay.transport_security.mta_sts_policy import BadPolicy, Policy, is_policy_id, parse
 
 PATH = "/.well-known/mta-sts.txt"
 SHORT = 86400  # seconds of max_age; RFC 8461 section 3.2 expects weeks

@@ -25,6 +25,7 @@ from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
 from relay.config.search import UNREADABLE, require_keys
+from relay.config.sections import CertificateSection
 from relay.config.values import host_name
 
 NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
@@ -159,7 +160,8 @@ def _opendkim_errors() -> Iterator[None]:
 
 def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
-    files = [] if config.tls is None else [("tls.certificate", config.tls.certificate)]
+    files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
+    files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
     if config.routes.aliases is not None:
         files.append(("routes.aliases", config.routes.aliases))
     for domain, route in config.routes.domains.items():
@@ -192,11 +194,30 @@ def _secrets(config: Config) -> list[tuple[str, Path]]:
     files += [(f"dkim.{n}.private_key", key.private_key) for n, key in enumerate(config.dkim)]
     if config.arc.private_key is not None:
         files.append(("arc.private_key", config.arc.private_key))
-    if config.tls is not None:
-        files.append(("tls.private_key", config.tls.private_key))
-    if config.delivery.smarthost is not None and config.delivery.smarthost.password_file is not None:
-        files.append(("delivery.smarthost.password_file", config.delivery.smarthost.password_file))
+    files += [(f"{key}.private_key", pair.private_key) for key, pair in _certificates(config)]
+    files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key == "users"]
+    smarthosts = [(f"smarthosts.{name}", each) for name, each in config.delivery.smarthosts.items()]
+    if config.delivery.smarthost is not None:
+        smarthosts.insert(0, ("smarthost", config.delivery.smarthost))
+    files += [
+        (f"delivery.{key}.password_file", s.password_file) for key, s in smarthosts if s.password_file is not None
+    ]
     return files
+
+
+def _certificates(config: Config) -> list[tuple[str, CertificateSection]]:
+    """The certificates of the listeners, each with its table."""
+    if config.tls is None:
+        return []
+    named = [(f"tls.certificates.{n}", pair) for n, pair in enumerate(config.tls.certificates)]
+    return named if config.tls.certificate is None else [("tls", config.tls.pairs[0]), *named]
+
+
+def _auth_files(config: Config) -> list[tuple[str, Path]]:
+    if config.auth is None:
+        return []
+    files = (("users", config.auth.users), ("senders", config.auth.senders))
+    return [(key, path) for key, path in files if path is not None]
 
 
 def named_files(config: Config) -> list[Path]:

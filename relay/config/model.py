@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from relay.config.sections import (
     ArcSection,
+    AuthSection,
     BouncesSection,
     ClientsSection,
     DeliverySection,
@@ -70,6 +71,7 @@ class Config(Section):
     receive: ReceiveSection = Field(ReceiveSection(), title="What is accepted")
     limits: LimitsSection = LimitsSection()
     clients: ClientsSection = Field(ClientsSection(), title="Who may do what")
+    auth: AuthSection | None = None
     senders: SendersSection = SendersSection()
     srs: SrsSection = Field(title="Sender rewriting (SRS)")
     tables: tuple[TablesSection, ...] = Field((), title="Lookup tables for Postfix")
@@ -105,6 +107,13 @@ class Config(Section):
         for listener in self.listen:
             if listener.tls not in (None, "none") and self.tls is None:
                 raise ValueError(f'listen {listener.address}: tls = "{listener.tls}" needs the section [tls]')
+            if listener.auth != "none" and self.auth is None:
+                raise ValueError(f'listen {listener.address}: auth = "{listener.auth}" needs the section [auth]')
+            if listener.auth != "none" and self.listener_tls(listener) == "none":
+                raise ValueError(
+                    f'listen {listener.address}: auth = "{listener.auth}" needs TLS: clients log in inside it'
+                )
+        self._check_destinations()
         if self.limits.message_memory < self.receive.max_message_size:
             raise ValueError(
                 "limits.message_memory has no room for one message of receive.max_message_size: "
@@ -113,6 +122,22 @@ class Config(Section):
         if self.srs.domain in self.routes.domains and self.routes.domains[self.srs.domain].recipients == "any":
             raise ValueError('srs.domain must not be a domain route with recipients = "any"')
         return self
+
+    def _check_destinations(self) -> None:
+        delivery = self.delivery
+        if duplicate := _first_duplicate(name for entry in delivery.destinations for name in entry.domains):
+            raise ValueError(f"delivery.destinations: {duplicate} stands there twice")
+        for number, entry in enumerate(delivery.destinations):
+            if entry.smarthost is not None and entry.smarthost not in delivery.smarthosts:
+                raise ValueError(
+                    f"delivery.destinations.{number}.smarthost: there is no [delivery.smarthosts.{entry.smarthost}]"
+                )
+            for domain in entry.domains if entry.next_hop or entry.smarthost else ():
+                if self.next_hop(domain) is not None:
+                    raise ValueError(
+                        f"delivery.destinations.{number}: the route of {domain} names a next hop already "
+                        f"(routes.domains.{domain}.next_hop)"
+                    )
 
     @property
     def takes_mail(self) -> bool:

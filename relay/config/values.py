@@ -99,6 +99,20 @@ def domain_pattern(value: str) -> str:
     return ("*." if value.startswith("*.") else "") + domain_name(value.removeprefix("*."))
 
 
+def destination(value: str) -> str:
+    """Domains that mail goes to: a name, `.` and a name for all below it, or `mx:` with a host or `*.` and a name.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if value.startswith("mx:"):
+        host = value.removeprefix("mx:").strip()
+        if host == "*":
+            raise ValueError('"mx:*" would be everything: set the key in [delivery]')
+        return "mx:" + domain_pattern(host)
+    return ("." if value.startswith(".") else "") + domain_name(value.removeprefix("."))
+
+
 def authserv_id(value: str) -> str:
     """An authserv-id (RFC 8601 section 2.2), in normal form if it is a domain.
 
@@ -164,6 +178,7 @@ PointInTime = Annotated[datetime, BeforeValidator(point_in_time)]
 DomainName = Annotated[str, AfterValidator(domain_name)]
 HostName = Annotated[str, AfterValidator(host_name)]
 DomainPattern = Annotated[str, AfterValidator(domain_pattern)]
+Destination = Annotated[str, AfterValidator(destination)]
 Network = Annotated[IPNetwork, BeforeValidator(network)]
 HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]
 AuthservId = Annotated[str, AfterValidator(authserv_id)]

@@ -265,6 +265,7 @@ def _job(stored: StoredMessage, outgoing: OutgoingMessage, batch: Batch, sender:
         content=outgoing.wire,
         id=id_text(stored.id),
         bound=batch.bound,
+        tls=stored.tls,
     )
 
 

@@ -17,6 +17,7 @@ from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
 from relay.deliver.smtp_transaction import probe, transact
+from relay.deliver.tls_policy import TlsPolicies, Untrusted
 from relay.dns import Resolver
 from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
@@ -31,12 +32,15 @@ _Action = Callable[[Connection, Job, DeliverySection], Awaitable[tuple[Outcome, 
 class DeliveryAgent:
     """Delivers for one worker."""
 
-    def __init__(self, config: Config, resolver: Resolver, next_hops: NextHops) -> None:
+    def __init__(
+        self, config: Config, resolver: Resolver, next_hops: NextHops, policies: TlsPolicies | None = None
+    ) -> None:
         self._hostname = config.hostname
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._pool = Pool(config.delivery)
         self._next_hops = next_hops
+        self._policies = policies or TlsPolicies()
 
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
         """Deliver a job to the first host of a next hop that takes it.
@@ -87,6 +91,7 @@ class DeliveryAgent:
         """Try the hosts of a next hop in their order, until every recipient has an outcome."""
         try:
             hosts = await self._finder.find(next_hop)
+            policy = await self._policies.of_domain(next_hop, progress.job.tls)
         except Unroutable as unroutable:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
@@ -103,11 +108,12 @@ class DeliveryAgent:
                     next_hop,
                     self._hostname,
                     self._delivery,
+                    policy=await policy.of_host(host),
                     for_id=progress.job.id,
                     bound=bound,
                     patience=patience,
                 )
-            except HostFailed as failed:
+            except (HostFailed, Untrusted) as failed:
                 progress.last = replace(failed.outcome, unreachable=not reached)
                 continue
             reached = True

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from relay.deliver.deadline import Deadline
-from relay.mail.envelope import Recipient
+from relay.mail.envelope import Recipient, TlsWish
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Job:
         content: awaited after a recipient was accepted; every line ends in CRLF. If it raises, the recipients are
             deferred.
         bound: the time limit of the attempt, which can also give it up.
+        tls: what the sender asks of TLS (RFC 8689).
     """
 
     sender: str
@@ -34,3 +35,4 @@ class Job:
     content: Callable[[], Awaitable[Iterable[bytes]]]
     id: str = ""
     bound: Deadline = field(default_factory=Deadline)
+    tls: TlsWish = ""

@@ -17,6 +17,7 @@ from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
+from relay.deliver.tls_policy import HostPolicy
 from relay.mail.outcome import deferral
 from relay.mail.reply import printable
 
@@ -39,6 +40,7 @@ async def open_connection(
     hostname: str,
     delivery: DeliverySection,
     *,
+    policy: HostPolicy | None = None,
     for_id: str = "",
     bound: Deadline | None = None,
     patience: float = math.inf,
@@ -47,19 +49,21 @@ async def open_connection(
 
     Args:
         hostname: ours, for EHLO.
+        policy: how it has to be protected; by default as `hop` says.
         for_id: the queue id of the message, for the log.
         bound: the time limit of the attempt, which can also give it up.
         patience: seconds for each reply, where that is less than `delivery.helo_timeout`.
 
     Raises:
-        HostFailed: no connection, a refusal before MAIL, less TLS than `hop` asks for, or the attempt was given up.
+        HostFailed: no connection, a refusal before MAIL, less TLS than `policy` asks for, or the attempt was given up.
     """
     bound = bound or Deadline()
+    policy = policy or HostPolicy(hop.tls, hop.tls)
     opening = _Opening(hop, hostname, delivery, bound, min(delivery.helo_timeout, patience))
     try:
-        connection = await opening.open(host, hop.tls)
+        connection = await opening.open(host, policy.level)
     except _HandshakeFailed as failed:
-        if hop.tls != "may":
+        if policy.level != "may":
             raise
         _log_fallback(for_id, host, failed.outcome.text)
         return await opening.open(host, "none", fallback=failed.outcome.text)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
+TlsWish = Literal["", "require", "no"]
+"""What a sender asks of TLS on the way (RFC 8689): nothing, REQUIRETLS, or `TLS-Required: No`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +18,10 @@ class Client:
         ip: its address as text, without zone or IPv4 mapping; behind a proxy the one in the PROXY header.
         helo: the argument of EHLO or HELO, as sent; empty before either.
         ptr: the name of the address, confirmed by its own address records (iprev); empty where there is none.
-        trusted: whether it is one of `clients.trusted`.
+        trusted: whether it is one of `clients.trusted`, or has logged in.
+        user: the name with which it has logged in; empty without a login.
         known: False where the address is that of a proxy which does not name its client.
-        protocol: the `with` keyword of Received (RFC 3848): SMTP, ESMTP or ESMTPS.
+        protocol: the `with` keyword of Received (RFC 3848): SMTP, ESMTP, ESMTPS or ESMTPSA.
         tls: protocol version and cipher, for the log; empty without TLS.
         local: our address that it connected to; empty where there is no connection.
     """
@@ -32,6 +35,7 @@ class Client:
     protocol: str = "SMTP"
     tls: str = ""
     local: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class MailFrom:
     Attributes:
         size: octets announced by SIZE= (RFC 1870); 0 where it is not given.
         ret, envid: DSN parameters (RFC 3461).
+        require_tls: whether REQUIRETLS was given (RFC 8689 section 2).
     """
 
     sender: str
@@ -49,6 +54,7 @@ class MailFrom:
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    require_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Outcome:
         text: one line of printable ASCII, without the codes.
         host, address: name and IP address of the server; empty where none was reached or tried.
         tls: protocol version and cipher; empty without TLS.
+        policy: the TLS policy that held (`deliver.tls_policy.PolicyName`); empty where no host was tried.
         dsn: whether the server accepted the DSN parameters (RFC 3461 section 5.2.2).
         remote: whether code and text are those of the server (RFC 3464 section 2.3.6, Diagnostic-Code) and not ours.
         unreachable: whether no host of the next hop answered MAIL: then the outcome is about the next hop as a whole.
@@ -42,6 +43,7 @@ class Outcome:
     unreachable: bool = False
     words: str = field(default="", compare=False)
     individual: bool = field(default=False, compare=False)
+    policy: str = ""
 
 
 def deferral(enhanced: str, text: str) -> Outcome:

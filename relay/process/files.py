@@ -14,7 +14,6 @@ from pathlib import Path
 
 from relay.config.model import Config, ConfigError
 from relay.receive.server_tls import ServerTls
-from relay.route.reloaded_file import look
 from relay.route.tables import Tables, read_tables
 from relay.sign import keys
 from relay.sign import signing_table as table
@@ -23,6 +22,7 @@ from relay.sign.signer import Signer
 from relay.sign.signing_table import SigningTable
 from relay.srs.address import Scheme
 from relay.srs.configured_scheme import scheme_from_config
+from relay.table_files.reloaded_file import look
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from relay.process.terminal import Terminal
 from relay.process.worker_processes import WorkerProcesses, kill, terminate
 from relay.rate import Rates
 from relay.receive.shared_counts import SharedCounts
-from relay.route.reloaded_file import next_look
+from relay.table_files.reloaded_file import next_look
 
 log = structlog.get_logger()
 

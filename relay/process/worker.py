@@ -26,7 +26,7 @@ from relay.receive.limits import Limits
 from relay.receive.listener import Listener
 from relay.receive.shared_counts import SharedCounts
 from relay.receive.spool import Spool, temporary_folder
-from relay.route.reloaded_file import follow
+from relay.table_files.reloaded_file import follow
 
 log = structlog.get_logger()
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from relay.mail.address import lookup_key
+from relay.mail.envelope import TlsWish
 from relay.mail.message import Message
 from relay.queue.prepared import run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
@@ -49,6 +50,7 @@ class StoredMessage:
         sender: the true sender, before any rewriting; empty for the null sender.
         trace: the fields that go on top of the content: Received, our loop marks, Authentication-Results.
         verdict: what is kept of its examination.
+        tls: what the sender asks of TLS on the way (RFC 8689): REQUIRETLS is "require", `TLS-Required: No` is "no".
     """
 
     id: int
@@ -60,6 +62,7 @@ class StoredMessage:
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    tls: TlsWish = ""
 
     @property
     def is_own(self) -> bool:
@@ -262,6 +265,7 @@ def _message_row(stored: StoredMessage) -> dict[str, Any]:
         "smtputf8": stored.smtputf8,
         "ret": stored.ret,
         "envid": stored.envid,
+        "tls": stored.tls,
         "verdict": json.dumps(stored.verdict.to_json()),
         "trace": stored.trace,
         "content": stored.message.content[:CHUNK],

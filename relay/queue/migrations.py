@@ -3,7 +3,7 @@
 A migration is an ordered list of steps, one for each schema version. A step is a small function over a SQLAlchemy
 connection. All steps of one migration run in one transaction, so a crash leaves the queue as it was.
 
-There is no Alembic here. The queue has six tables and few versions, and the difficult parts are not in Alembic: the
+There is no Alembic here. The queue has eight tables and few versions, and the difficult parts are not in Alembic: the
 copy of an SQLite file, the lock between hosts, and the question whether hosts of the earlier version may go on. Alembic
 would add a second table with versions, a folder of scripts and a dependency, and would replace only `STEPS`.
 
@@ -55,7 +55,25 @@ def _audit(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE delivery ADD COLUMN by_hand INTEGER NOT NULL DEFAULT 0")
 
 
-STEPS: tuple[Step, ...] = (Step(3, additive=True, run=_audit),)
+def _transport_security(connection: Connection) -> None:
+    """What a message asks of TLS, the MTA-STS policies that were fetched, and what TLS reports count."""
+    connection.exec_driver_sql("ALTER TABLE message ADD COLUMN tls TEXT NOT NULL DEFAULT ''")
+    connection.exec_driver_sql(
+        "CREATE TABLE mta_sts (domain TEXT NOT NULL, policy_id TEXT NOT NULL, policy TEXT NOT NULL, "
+        "fetched FLOAT NOT NULL, expires FLOAT NOT NULL, PRIMARY KEY (domain))"
+    )
+    connection.exec_driver_sql("CREATE INDEX mta_sts_expires ON mta_sts (expires)")
+    connection.exec_driver_sql(
+        "CREATE TABLE tls_result (day INTEGER NOT NULL, domain TEXT NOT NULL, policy VARCHAR(8) NOT NULL, "
+        "mx TEXT NOT NULL, result VARCHAR(40) NOT NULL, sessions INTEGER NOT NULL, "
+        "PRIMARY KEY (day, domain, policy, mx, result))"
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    Step(3, additive=True, run=_audit),
+    Step(4, additive=True, run=_transport_security),
+)
 """Every step after `OLDEST`, in order."""
 
 BeforeMigration = Callable[[int, Sequence[Step]], None]

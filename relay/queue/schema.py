@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 3
+VERSION = 4
 CHUNK = 1 << 20  # octets of content in one row; a larger message continues in `chunk`
 
 metadata = MetaData()
@@ -41,6 +41,7 @@ message = Table(
     Column("smtputf8", Boolean, nullable=False),
     Column("ret", Text, nullable=False),
     Column("envid", Text, nullable=False),
+    Column("tls", Text, nullable=False, server_default=text("''")),
     Column("verdict", JSON, nullable=False),
     Column("trace", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
@@ -102,6 +103,28 @@ audit = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("record", JSON, nullable=False),
+)
+
+mta_sts = Table(
+    "mta_sts",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("policy_id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("fetched", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Index("mta_sts_expires", "expires"),
+)
+
+tls_result = Table(
+    "tls_result",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("domain", Text, primary_key=True),
+    Column("policy", String(8), primary_key=True),
+    Column("mx", Text, primary_key=True),
+    Column("result", String(40), primary_key=True),
+    Column("sessions", Integer, nullable=False),
 )
 
 version = Table("schema_version", metadata, Column("version", Integer, nullable=False))

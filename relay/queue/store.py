@@ -254,6 +254,7 @@ class Store:
             smtputf8=row.smtputf8,
             ret=row.ret,
             envid=row.envid,
+            tls=row.tls,
         )
 
     async def counts(self) -> dict[str, int]:

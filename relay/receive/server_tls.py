@@ -26,7 +26,8 @@ class ServerTls:
     def __init__(self, tls: TlsSection) -> None:
         self.quiet = False
         self._problem = ""
-        self._files = (tls.certificate, tls.private_key)
+        first = tls.pairs[0]
+        self._files = (first.certificate, first.private_key)
         self._seen = self._state()
         self._context = self._load()
 

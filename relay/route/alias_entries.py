@@ -21,7 +21,7 @@ from relay.mail.address import (
     unquote,
 )
 from relay.route.alias_table import AliasTable
-from relay.route.bad_lines import BadLine, BadLines, is_utf8, readable_domain, shown
+from relay.table_files.bad_lines import BadLine, BadLines, is_utf8, readable_domain, shown
 
 # The form of nearly every address of a large table, which this regular expression accepts fast; `parse` checks others.
 _PLAIN = re.compile(

@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.route.alias_entries import AliasEntries, AliasError, is_rejection
 from relay.route.alias_table import AliasTable
-from relay.route.bad_lines import shown
+from relay.table_files.bad_lines import shown
 
 _ENTRY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)(.*)', re.DOTALL)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from relay.mail.address import domain_of, lookup_key, normal_domain, quote, split, split_detail, unquote
-from relay.route.bad_lines import NONE, BadLines
+from relay.table_files.bad_lines import NONE, BadLines
 
 NESTING_LIMIT = 1000  # aliases of aliases, one below the other; Postfix virtual_alias_recursion_limit
 EXPANSION_LIMIT = 1000  # addresses behind one alias; Postfix virtual_alias_expansion_limit

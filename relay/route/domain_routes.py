@@ -14,9 +14,9 @@ from relay.config.sections import DomainRouteSection, RoutesSection
 from relay.mail.address import domain_of, is_domain, lookup_key, normal_domain, parse, quote, split, split_detail
 from relay.mail.reply import Refused
 from relay.rate import TokenBuckets
-from relay.route.bad_lines import NONE, BadLine, BadLines, TryLater, is_utf8, readable_domain, shown
 from relay.route.callout import Callout, Probe
-from relay.route.reloaded_file import ReloadedFile
+from relay.table_files.bad_lines import NONE, BadLine, BadLines, TryLater, is_utf8, readable_domain, shown
+from relay.table_files.reloaded_file import ReloadedFile
 
 _FIRST_WORD = re.compile(r'(?:"(?:\\.|[^"\\])*")?\S*')  # of a line; a quoted string belongs to it
 

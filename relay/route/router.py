@@ -23,7 +23,6 @@ from relay.mail.reply import Refused
 from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates
 from relay.route.alias_table import AliasLoop, AliasTable
-from relay.route.bad_lines import TryLater
 from relay.route.callout import Probe
 from relay.route.domain_routes import DomainTable, NoSuchUser
 from relay.route.srs_reverse import (
@@ -37,6 +36,7 @@ from relay.route.srs_reverse import (
 from relay.route.tables import Tables
 from relay.srs.address import Scheme, SrsError
 from relay.srs.reply_address import is_reply
+from relay.table_files.bad_lines import TryLater
 
 log = structlog.get_logger()
 

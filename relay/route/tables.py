@@ -12,7 +12,7 @@ from relay.config.sections import RoutesSection
 from relay.route.alias_file import parse_toml, parse_virtual
 from relay.route.alias_table import AliasTable
 from relay.route.domain_routes import DomainUsers, parse_recipients
-from relay.route.reloaded_file import ReloadedFile
+from relay.table_files.reloaded_file import ReloadedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Tables:
 
     @property
     def files(self) -> tuple[ReloadedFile[Any], ...]:
-        """All files, for `relay.route.reloaded_file.follow`."""
+        """All files, for `relay.table_files.reloaded_file.follow`."""
         return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
 
     @property

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relay.check import dane
-from relay.check.tlsa import data
 from relay.dns import DnsFailure, Tlsa
+from relay.transport_security.tlsa import data
 from tests.check.chains import Authority, write_chain
 from tests.check.sites import HOST, IPV4, Zone, green, levels, site
 

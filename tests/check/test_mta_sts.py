@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.check import https_get, mta_sts
+from relay.check import mta_sts
 from relay.check.finding import Finding
 from relay.dns import DnsFailure
+from relay.transport_security import https_get
 from tests.check.policy_host import serving
 from tests.check.sites import HOST, OTHER, Zone, green, levels, only, site, txt
 

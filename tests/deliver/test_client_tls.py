@@ -79,8 +79,8 @@ class Authority:
         alternatives = [x509.IPAddress(ip_address(n)) if n[0].isdigit() else x509.DNSName(n) for n in names]
         builder = self._builder(subject, key).add_extension(x509.SubjectAlternativeName(alternatives), False)
         tls = TlsSection(certificate=self.folder / f"{names[0]}.pem", private_key=self.folder / f"{names[0]}.key")
-        tls.certificate.write_bytes(self._signed(builder))
-        tls.private_key.write_bytes(
+        tls.pairs[0].certificate.write_bytes(self._signed(builder))
+        tls.pairs[0].private_key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
@@ -99,7 +99,7 @@ class Certificates:
 
 def server_context(files: TlsSection) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.private_key)
+    context.load_cert_chain(files.pairs[0].certificate, files.pairs[0].private_key)
     return context
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from relay.check.tlsa import data
 from relay.sign import keys
 from relay.sign.keys import SigningKey, zone_line
+from relay.transport_security.tlsa import data
 from tests.certificates import write_certificate
 from tests.check.policy_host import serving
 from tests.journeys.relay_process import ROOT, toml

@@ -39,7 +39,7 @@ def shown_by(context: ssl.SSLContext) -> bytes:
 
 
 def der(tls: TlsSection) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(tls.certificate.read_text())
+    return ssl.PEM_cert_to_DER_cert(tls.pairs[0].certificate.read_text())
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(files: TlsSection, tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_a_renewed_certificate_is_shown_without_a_restart(files: TlsSection, tmp
 def test_a_broken_certificate_keeps_the_old_one(files: TlsSection, tmp_path: Path) -> None:
     tls = ServerTls(files)
     first = der(files)
-    files.private_key.write_text("no key")
+    files.pairs[0].private_key.write_text("no key")
     assert shown_by(tls.context()) == first
-    files.certificate.unlink()
+    files.pairs[0].certificate.unlink()
     assert shown_by(tls.context()) == first
     write_certificate(tmp_path, "second")
     assert shown_by(tls.context()) == der(files) != first
@@ -67,7 +67,7 @@ def test_what_becomes_of_it_is_logged_once_and_by_one_process(files: TlsSection,
     tls = ServerTls(files)
     tls.quiet = quiet
     with capture_logs() as lines:
-        files.certificate.unlink()
+        files.pairs[0].certificate.unlink()
         for _ in range(3):
             tls.context()
         write_certificate(tmp_path, "second")

@@ -15,8 +15,8 @@ from relay.mail.reply import Refused
 from relay.network import Endpoint
 from relay.rate import TokenBuckets
 from relay.route.domain_routes import DomainTable, parse_recipients
-from relay.route.reloaded_file import look
 from relay.route.tables import read_tables
+from relay.table_files.reloaded_file import look
 
 USERS = """\
 # users of example.org

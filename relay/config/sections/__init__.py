@@ -8,8 +8,16 @@ below a key describes the key. It may end with "Default: …", which says what h
 
 from relay.config.sections.authentication import ArcSection, DmarcSection, SpfSection
 from relay.config.sections.base import OwnNetworks, Section
-from relay.config.sections.delivery import BouncesSection, BouncesTo, DeliverySection, SmarthostSection
+from relay.config.sections.delivery import (
+    BouncesSection,
+    BouncesTo,
+    DeliverySection,
+    DestinationSection,
+    SmarthostSection,
+)
 from relay.config.sections.incoming import (
+    AuthSection,
+    CertificateSection,
     ClientsSection,
     LimitsSection,
     ListenSection,
@@ -26,10 +34,13 @@ from relay.config.values import Unforwardable
 
 __all__ = [
     "ArcSection",
+    "AuthSection",
     "BouncesSection",
     "BouncesTo",
+    "CertificateSection",
     "ClientsSection",
     "DeliverySection",
+    "DestinationSection",
     "DkimSection",
     "DmarcSection",
     "DnsSection",

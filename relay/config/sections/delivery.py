@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from relay.config.sections.base import Section
-from relay.config.values import Duration, File, NextHop, Timeout
+from relay.config.values import Destination, Duration, File, HostName, NextHop, Timeout
 
 BouncesTo = Literal["verified", "all"]
 TlsLevel = Literal["none", "may", "require", "verify"]
+Families = tuple[Literal["ipv4", "ipv6"], ...]
+_BY_MX = frozenset({"domains", "concurrency", "rate", "source_ipv4", "source_ipv6", "families", "helo"})
 
 
 class BouncesSection(Section):
@@ -65,6 +67,70 @@ class SmarthostSection(Section):
         return self.tls or ("verify" if self.user else "may")
 
 
+def _at_least_one_family(value: Families | None) -> Families | None:
+    if value == ():
+        raise ValueError('at least one of "ipv4" and "ipv6"')
+    return value
+
+
+class DestinationSection(Section):
+    """How mail to some domains leaves, where that differs from `[delivery]`. Each group of domains has a table of its
+    own. For a domain the table counts that names it; if none does, the one with the longest ending; and then the first
+    with a matching `mx:`. `concurrency` and `rate` count for all domains of a table together, over all processes of a
+    host."""
+
+    domains: tuple[Destination, ...] = Field(min_length=1, examples=[["example.net", ".example.org"]])
+    """The domains: "example.net" is that domain, ".example.org" all below that one. "mx:mx1.mail.example" and
+    "mx:*.mail.example" stand for every domain whose mail goes to such a host; as it is the owner of the domain who
+    chooses the host, a table with `mx:` has no other keys than `concurrency`, `rate`, `source_ipv4`, `source_ipv6`,
+    `families` and `helo`."""
+
+    next_hop: NextHop | None = Field(None, examples=["smtp://10.0.0.7:25"])
+    """Where the mail goes instead of the MX: `smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, or
+    `lmtp:///path/of/the/socket`. Default: the smarthost, or the MX of the domain."""
+
+    smarthost: str | None = Field(None, examples=["backup"])
+    """The smarthost that the mail goes to, by its name in `[delivery.smarthosts]`. Default: as for `next_hop`."""
+
+    tls: TlsLevel | None = Field(None, examples=["verify"])
+    """TLS towards these domains, with the values of `delivery.tls`. Default: as `delivery.tls`."""
+
+    mta_sts: bool | None = Field(None, examples=[False])
+    """As `delivery.mta_sts`, for a domain whose policy is known to be wrong. Default: as `delivery.mta_sts`."""
+
+    dane: Literal["auto", "off"] | None = Field(None, examples=["off"])
+    """As `delivery.dane`, for a domain whose TLSA records are known to be wrong. Default: as `delivery.dane`."""
+
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
+    """Transactions at a time. Default: `delivery.concurrency` with each next hop and in each process."""
+
+    rate: Annotated[int, Field(ge=1)] | None = Field(None, examples=[60])
+    """Messages a minute. Mail past it waits in the queue. Default: no limit."""
+
+    source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.26"])
+    """The IPv4 address to send from. Default: as `delivery.source_ipv4`."""
+
+    source_ipv6: ipaddress.IPv6Address | None = Field(None, examples=["2001:db8:7::26"])
+    """The IPv6 address to send from. Default: as `delivery.source_ipv6`."""
+
+    families: Annotated[Families | None, AfterValidator(_at_least_one_family)] = Field(None, examples=[["ipv4"]])
+    """The address families to use, the preferred one first. Default: as `delivery.families`."""
+
+    helo: HostName | None = Field(None, examples=["mx2.fwd.example"])
+    """The name that EHLO says. It should lead to the source address, and back. Default: `hostname`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DestinationSection:
+        if self.next_hop is not None and self.smarthost is not None:
+            raise ValueError("next_hop and smarthost exclude each other")
+        if self.smarthost is not None and self.tls is not None:
+            raise ValueError(f"tls: it is set for the smarthost, at delivery.smarthosts.{self.smarthost}.tls")
+        if any(name.startswith("mx:") for name in self.domains):
+            for key in sorted(self.model_fields_set - _BY_MX):
+                raise ValueError(f"{key}: a table with mx: cannot have this key, since others choose their MX hosts")
+        return self
+
+
 class DeliverySection(Section):
     """Delivery to the next hops."""
 
@@ -76,7 +142,7 @@ class DeliverySection(Section):
     """Whether mail that is routed by MX never goes to loopback, link-local, private or our own addresses. A configured
     next hop may be such an address."""
 
-    families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv6", "ipv4")
+    families: Annotated[Families, AfterValidator(_at_least_one_family)] = ("ipv6", "ipv4")
     """The address families to use, the preferred one first."""
 
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.25"])
@@ -128,11 +194,18 @@ class DeliverySection(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 25
     """The port of MX hosts."""
 
-    smarthost: SmarthostSection | None = None
+    mta_sts: bool = True
+    """Whether policies of domains that publish MTA-STS (RFC 8461) are followed: mail goes only to the hosts that an
+    enforced policy names, and only with a certificate that is good for them. The log and `queue show` name the policy
+    that held."""
 
-    @field_validator("families")
-    @classmethod
-    def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError('at least one of "ipv4" and "ipv6"')
-        return value
+    dane: Literal["auto", "off"] = "auto"
+    """Whether TLSA records of MX hosts are followed (DANE, RFC 7672): "auto" does so where DNSSEC proves them. That
+    takes a resolver that validates, on this host, or `dns.trust_ad`. Where a host has usable records, they alone decide
+    about its certificate."""
+
+    smarthost: SmarthostSection | None = None
+    smarthosts: dict[Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")], SmarthostSection] = Field(
+        {}, examples=["backup"]
+    )
+    destinations: tuple[DestinationSection, ...] = ()

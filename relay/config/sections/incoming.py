@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from relay.config.sections.base import OwnNetworks, Section
-from relay.config.values import AuthservId, DomainName, File, Size, SocketAddress, Timeout
+from relay.config.values import AuthservId, DomainName, DomainPattern, File, Size, SocketAddress, Timeout
 
 
 class ListenSection(Section):
@@ -22,6 +22,11 @@ class ListenSection(Section):
     """TLS on this port: "none" has no TLS, "starttls" offers it, "require" takes no mail without it, "implicit" uses
     TLS from the first octet. Default: "starttls" where there is a table `[tls]`, otherwise "none"."""
 
+    auth: Literal["none", "offered", "required"] = "none"
+    """Whether clients can log in on this port (AUTH, RFC 4954), which they can inside TLS only: "none" offers no login;
+    "offered" lets clients log in, and takes mail from others as on any port; "required" takes mail only from clients
+    that have logged in, trusted clients included. It needs `[auth]`."""
+
     proxy_protocol: bool = False
     """Whether a proxy in front (HAProxy, PROXY protocol version 1 or 2) tells us the client's address. The relay
     believes it from `proxies` only, and drops connections of everyone else on that port."""
@@ -31,14 +36,69 @@ class ListenSection(Section):
     networks wider than /8 (IPv6: /16) are refused."""
 
 
-class TlsSection(Section):
-    """The certificate that the listeners show to clients. Both files are read again when they change."""
+class CertificateSection(Section):
+    """A certificate that listeners show, where there are several: each has a table of its own, and the first is shown
+    to clients that name no host or one that no certificate is for."""
 
-    certificate: File = Field(examples=["fullchain.pem"])
+    certificate: File = Field(examples=["mx.fwd.example.pem"])
     """The certificate and its chain, in PEM."""
 
-    private_key: File = Field(examples=["privkey.pem"])
+    private_key: File = Field(examples=["mx.fwd.example.key"])
     """The private key of the certificate, in PEM."""
+
+    hosts: tuple[DomainPattern, ...] = Field((), examples=[["mx.fwd.example", "*.mail.example"]])
+    """The names of hosts (SNI) for which it is shown. "*.mail.example" stands for one more label. Default: the names in
+    the certificate."""
+
+
+class TlsSection(Section):
+    """The certificate that the listeners show to clients. Its files are read again when they change."""
+
+    certificate: File | None = Field(None, examples=["fullchain.pem"])
+    """The certificate and its chain, in PEM. Default: the first of `[[tls.certificates]]`."""
+
+    private_key: File | None = Field(None, examples=["privkey.pem"])
+    """The private key of the certificate, in PEM. Default: the first of `[[tls.certificates]]`."""
+
+    certificates: tuple[CertificateSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _some_certificate(self) -> TlsSection:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together")
+        if self.certificate is None and not self.certificates:
+            raise ValueError("name certificate and private_key, or write a table [[tls.certificates]]")
+        return self
+
+    @property
+    def pairs(self) -> tuple[CertificateSection, ...]:
+        """All certificates with their keys; the first is the default."""
+        if self.certificate is None or self.private_key is None:
+            return self.certificates
+        return CertificateSection(certificate=self.certificate, private_key=self.private_key), *self.certificates
+
+
+class AuthSection(Section):
+    """Who can log in, and which senders they may use. Either `users` or `dovecot` checks the passwords."""
+
+    users: File | None = Field(None, examples=["users"])
+    """The file of users and the hashes of their passwords, which `srs-relay users add` writes: lines
+    `name:$argon2id$…`. It is read again when it changes. Default: `auth.dovecot` checks them."""
+
+    dovecot: File | None = Field(None, examples=["/run/dovecot/auth-client"])
+    """The socket of a Dovecot that checks logins. Its mechanisms are offered, but for ANONYMOUS and EXTERNAL.
+    Default: `auth.users` checks them."""
+
+    senders: File | None = Field(None, examples=["senders"])
+    """The file of the senders that users may use besides their own: lines `name address-or-@domain…`. A user has the
+    address that is his name; one whose name has no `@` has it in each of `senders.local_domains`. Everyone may use the
+    null sender. It is read again when it changes. Default: their own senders only."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AuthSection:
+        if (self.users is None) == (self.dovecot is None):
+            raise ValueError("set either users or dovecot")
+        return self
 
 
 class ReceiveSection(Section):
@@ -62,6 +122,10 @@ class ReceiveSection(Section):
 
     max_hops: Annotated[int, Field(ge=1)] = 50
     """How many Received fields a message may have. A message with more is in a loop and gets 554 5.4.6."""
+
+    hide_clients: bool = False
+    """Whether our Received field leaves out the address and the name of clients that have logged in, so that
+    recipients do not learn from where a user writes. The log has them."""
 
 
 class LimitsSection(Section):

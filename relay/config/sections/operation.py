@@ -26,6 +26,10 @@ class DnsSection(Section):
     cache_entries: Annotated[int, Field(ge=0)] = 20_000
     """How many answers each process keeps."""
 
+    trust_ad: bool = False
+    """Whether to believe the resolvers where they say that DNSSEC proves an answer (the AD bit), although they are not
+    on this host: only where nobody can change what is on the way to them. Resolvers on loopback are always believed."""
+
     @field_validator("nameservers")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:

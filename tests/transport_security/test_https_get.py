@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.check import https_get
-from relay.check.https_get import OCTETS, NotFetched, get
+from relay.transport_security import https_get
+from relay.transport_security.https_get import OCTETS, NotFetched, get
 from tests.check.policy_host import serving
 
 ANSWERS = {

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from relay.route.bad_lines import unsaid
+from relay.table_files.bad_lines import unsaid
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 from cryptography import x509
 
-from relay.check.tlsa import Match, data, is_usable, match, text
 from relay.dns import UNREADABLE_TLSA, Tlsa
+from relay.transport_security.tlsa import Match, data, is_usable, match, text
 from tests.check.chains import Authority
 
 HOST = "mx.fwd.example"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from relay.route.bad_lines import NAMED, NONE, BadLine, BadLines, TryLater, is_utf8, readable_domain, shown
+from relay.table_files.bad_lines import NAMED, NONE, BadLine, BadLines, TryLater, is_utf8, readable_domain, shown
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.check.mta_sts_policy import BadPolicy, Policy, is_policy_id, parse
+from relay.transport_security.mta_sts_policy import BadPolicy, Policy, is_policy_id, parse
 
 GOOD = "version: STSv1\r\nmode: enforce\r\nmx: mx.fwd.example\r\nmx: *.Backup.test\r\nmax_age: 604800\r\n"
 

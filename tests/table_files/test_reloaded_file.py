@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from relay.route.bad_lines import BadLine, BadLines
-from relay.route.reloaded_file import LOOK_EVERY, ReloadedFile, follow, look, next_look
+from relay.table_files.bad_lines import BadLine, BadLines
+from relay.table_files.reloaded_file import LOOK_EVERY, ReloadedFile, follow, look, next_look
 from tests.peers import wait_for
 
 
