@@ -8,14 +8,14 @@ from __future__ import annotations
 import base64
 import secrets
 import unicodedata
-from functools import lru_cache
+from typing import NamedTuple
 
 from argon2 import Parameters, PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
-OURS = RFC_9106_LOW_MEMORY  # RFC 9106 section 4, the second recommended option: 64 MiB, 3 passes, 4 lanes
+_OURS = RFC_9106_LOW_MEMORY  # RFC 9106 section 4, the second recommended option: 64 MiB, 3 passes, 4 lanes
 
 # The costs of a hash that another program has made: more would let one login take the host's memory or time.
 _MOST_MEMORY = 1 << 18  # KiB
@@ -23,15 +23,28 @@ _MOST_PASSES = 64
 _MOST_LANES = 64
 
 
+class Costs(NamedTuple):
+    """What a hash takes to compute: KiB of memory, passes over it, lanes; and the octets of the hash, its version."""
+
+    memory: int
+    passes: int
+    lanes: int
+    octets: int = _OURS.hash_len
+    version: int = _OURS.version
+
+
+OURS = Costs(_OURS.memory_cost, _OURS.time_cost, _OURS.parallelism)
+
+
 def hash_password(password: str) -> str:
     """The hash of a password with a new salt. Raises ValueError, as `prepared`."""
-    return PasswordHasher.from_parameters(OURS).hash(prepared(password))
+    return PasswordHasher.from_parameters(_OURS).hash(prepared(password))
 
 
 def is_password(hashed: str, password: str) -> bool:
-    """Whether a hash that `parameters_of` accepts is that of a password."""
+    """Whether a hash that `costs_of` accepts is that of a password."""
     try:
-        return PasswordHasher.from_parameters(OURS).verify(hashed, prepared(password))
+        return PasswordHasher.from_parameters(_OURS).verify(hashed, prepared(password))
     except (InvalidHashError, VerificationError, ValueError):
         return False
 
@@ -52,8 +65,8 @@ def prepared(password: str) -> str:
     return text
 
 
-def parameters_of(hashed: str) -> Parameters:
-    """The parameters of a hash.
+def costs_of(hashed: str) -> Costs:
+    """What a hash takes to compute.
 
     Raises:
         ValueError: it is no Argon2id hash, or one that takes too much memory or time.
@@ -66,13 +79,17 @@ def parameters_of(hashed: str) -> Parameters:
         raise ValueError("the hash is not one of Argon2id")
     if not _is_computable(hashed, parameters):
         raise ValueError("the hash is damaged")
-    if (
-        parameters.memory_cost > _MOST_MEMORY
-        or parameters.time_cost > _MOST_PASSES
-        or parameters.parallelism > _MOST_LANES
-    ):
-        raise ValueError(f"the hash takes more than {_MOST_MEMORY >> 10} MiB, {_MOST_PASSES} passes or 64 lanes")
-    return parameters
+    costs = Costs(
+        parameters.memory_cost,
+        parameters.time_cost,
+        parameters.parallelism,
+        parameters.hash_len,
+        parameters.version,
+    )
+    if costs.memory > _MOST_MEMORY or costs.passes > _MOST_PASSES or costs.lanes > _MOST_LANES:
+        limits = f"{_MOST_MEMORY >> 10} MiB, {_MOST_PASSES} passes or {_MOST_LANES} lanes"
+        raise ValueError(f"the hash takes more than {limits}")
+    return costs
 
 
 def _is_computable(hashed: str, parameters: Parameters) -> bool:
@@ -92,12 +109,10 @@ def _is_computable(hashed: str, parameters: Parameters) -> bool:
     )
 
 
-@lru_cache(maxsize=16)
-def nobodys_hash(parameters: Parameters = OURS) -> str:
-    """A hash of no password: to compare with it takes as long as with a hash of these parameters."""
-    salt, tag = (_without_padding(secrets.token_bytes(octets)) for octets in (16, parameters.hash_len))
-    costs = f"m={parameters.memory_cost},t={parameters.time_cost},p={parameters.parallelism}"
-    return f"$argon2id$v={parameters.version}${costs}${salt}${tag}"
+def nobodys_hash(costs: Costs = OURS) -> str:
+    """A hash of no password: to compare with it takes as long as with a hash of these costs."""
+    salt, tag = (_without_padding(secrets.token_bytes(octets)) for octets in (_OURS.salt_len, costs.octets))
+    return f"$argon2id$v={costs.version}$m={costs.memory},t={costs.passes},p={costs.lanes}${salt}${tag}"
 
 
 def _without_padding(octets: bytes) -> str:

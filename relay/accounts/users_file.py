@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.accounts.names import check_name, name_key
-from relay.accounts.password_hash import OURS, nobodys_hash, parameters_of
+from relay.accounts.password_hash import OURS, costs_of, nobodys_hash
 from relay.table_files.bad_lines import NONE, BadLine, BadLines, shown
 
 
@@ -58,7 +58,7 @@ def parse_users(text: str, source: str) -> Users:
             check_name(name)
             if name_key(name) in users:
                 raise ValueError("this name stands above already")
-            costs[parameters_of(hashed)] += 1
+            costs[costs_of(hashed)] += 1
         except ValueError as error:  # the line itself may be a password: only the name is shown, where it is one
             problem = f"{shown(name)}: {error}" if hashed else str(error)
             bad.append(BadLine(f"{source}:{number}", problem, "this user cannot log in with it"))
