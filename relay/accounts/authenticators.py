@@ -9,13 +9,14 @@ from relay.accounts.limited import LimitedAuthenticator
 from relay.accounts.users_authenticator import UsersAuthenticator
 from relay.config.model import Config, ConfigError
 from relay.metrics import Metrics
-from relay.receive.authenticator import Authenticator
 
 
 def authenticator(
     config: Config, files: AccountFiles, failures: LoginFailures, metrics: Metrics
-) -> Authenticator | None:
+) -> LimitedAuthenticator | None:
     """What checks the logins of one worker; None where no listener takes any.
+
+    Its `run` belongs to the background tasks of the worker.
 
     Raises:
         ConfigError: the way that `[auth]` names is not there.

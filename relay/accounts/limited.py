@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from relay.accounts.failures import LoginFailures
 from relay.accounts.names import name_key
@@ -19,13 +20,24 @@ from relay.receive.authenticator import Authenticator, Challenge, LoggedIn, Logi
 TAKES = 5.0  # seconds after which a user over the limit is answered: longer than Dovecot delays its own refusals (2 s)
 
 
+class Running(Authenticator, Protocol):
+    """An authenticator with something to do in the background."""
+
+    async def run(self) -> None:
+        """Does it until cancelled, or until there is nothing left to do."""
+
+
 class LimitedAuthenticator:
     """An `Authenticator` in front of another one."""
 
-    def __init__(self, inner: Authenticator, failures: LoginFailures, metrics: Metrics) -> None:
+    def __init__(self, inner: Running, failures: LoginFailures, metrics: Metrics) -> None:
         self._inner = inner
         self._failures = failures
         self._metrics = metrics
+
+    async def run(self) -> None:
+        """Does what the other one has to do in the background, until cancelled."""
+        await self._inner.run()
 
     def mechanisms(self) -> Sequence[str]:
         return self._inner.mechanisms()

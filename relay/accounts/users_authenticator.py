@@ -22,6 +22,9 @@ class UsersAuthenticator:
         self._users = users
         self._hashing = hashing
 
+    async def run(self) -> None:
+        """There is nothing to do in the background: the worker reads the file again."""
+
     def mechanisms(self) -> Sequence[str]:
         return tuple(MECHANISMS)
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import islice
 
 from relay.authenticate.lenient_from import further_domains, lenient_name
-from relay.mail.address import domain_of, split
+from relay.mail.address import domain_of, normal_address, split
 from relay.mail.mailbox_list import AUTHORS as MAILBOXES
 from relay.mail.mailbox_list import IN_COMMENT, READ_CHARACTERS, read, text_of
 from relay.mail.message import HeaderField, Message
@@ -67,8 +67,8 @@ def doubtful_domains(message: Message) -> list[str]:
     return list(_doubtful_domains_of(tuple([field.value for field in fields])))
 
 
-def author_addresses(message: Message) -> frozenset[str] | None:
-    """Every address that From names, whichever way it is read; empty without From.
+def possible_authors(message: Message) -> frozenset[str] | None:
+    """Every address that From names, whichever way it is read, in normal form; empty without From.
 
     Returns None where it cannot be told: a field is too long, it names nobody, or a reader may find another domain.
     """
@@ -83,7 +83,7 @@ def author_addresses(message: Message) -> frozenset[str] | None:
             return None
         addresses.update(mailbox.address for mailbox in mailboxes)
         # Not only what `read` takes for the mailbox: of `ceo@a.example alice@a.example` it takes the second.
-        addresses.update(_ADDRESS.findall(_DOT.sub(".", _without_comments_and_quotes(text))))
+        addresses.update(map(normal_address, _ADDRESS.findall(_DOT.sub(".", _without_comments_and_quotes(text)))))
     domains = {domain_of(address) for address in addresses}
     return frozenset(addresses) if domains.issuperset(author_domains(message) + doubtful_domains(message)) else None
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from relay.accounts.user_senders import UserSenders
-from relay.authenticate.author import author_addresses
+from relay.authenticate.author import possible_authors
 from relay.mail.message import Message
 from relay.mail.reply import Refused
 
@@ -35,7 +35,7 @@ def refuse_authors(senders: UserSenders, user: str, message: Message) -> None:
     Raises:
         Refused: 550 5.7.1.
     """
-    authors = author_addresses(message)
+    authors = possible_authors(message)
     if authors is None:
         raise Refused(
             550, "5.7.1", f"From: nobody can tell which author it names, and whether user {user} may write so"

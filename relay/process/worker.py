@@ -104,7 +104,9 @@ class Worker:
         self._table_servers = [TableServer(sock, table, self._lookups) for table, sock in tables]
         for server in self._table_servers:
             server.start()
+        logins = [self._authenticator.run()] if self._authenticator is not None else []
         self._background = [
+            *(asyncio.create_task(run, name="logins") for run in logins),
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._files.followed, quiet=True), name="tables"),

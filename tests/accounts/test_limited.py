@@ -27,6 +27,9 @@ class Judge:
         self.delay = delay
         self.right_delay = right_delay
 
+    async def run(self) -> None:
+        pass
+
     def mechanisms(self) -> Sequence[str]:
         return ("PLAIN",)
 
