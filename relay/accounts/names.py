@@ -11,8 +11,14 @@ LONGEST = 255  # characters
 
 
 def name_key(name: str) -> str:
-    """The form for comparison: the case of a name does not matter (RFC 8265 section 3.3), nor how a domain in it is
-    written."""
+    """The form of a name for comparison.
+
+    The case does not matter (RFC 8265 section 3.3), nor how a domain in it is written.
+
+    A name that is too long for an account stays as it is: to read it would take its time.
+    """
+    if len(name) > LONGEST:
+        return name
     return lookup_key(name) if "@" in name else unicodedata.normalize("NFC", name.casefold())
 
 

@@ -24,7 +24,7 @@ _LENIENT_NAME = lenient_name("from")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
-_ADDRESS = re.compile(r"""[^][\s<>,;:()"\\@]+@[^\s\x00-,/:-@\[-^`{-\x7f]+""")
+_ADDRESS = re.compile(r"""(?<![^][\s<>,;:()"\\@])[^][\s<>,;:()"\\@]++@[^\s\x00-,/:-@\[-^`{-\x7f]+""")
 _MAILBOX_END = re.compile("[,;]")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]++\?([bq])\?([^?\s]*+)\?=", re.IGNORECASE)  # RFC 2047 section 2
 _NOT_BASE64 = re.compile("[^A-Za-z0-9+/]+")
@@ -83,7 +83,10 @@ def possible_authors(message: Message) -> frozenset[str] | None:
             return None
         addresses.update(mailbox.address for mailbox in mailboxes)
         # Not only what `read` takes for the mailbox: of `ceo@a.example alice@a.example` it takes the second.
-        addresses.update(map(normal_address, _ADDRESS.findall(_DOT.sub(".", _without_comments_and_quotes(text)))))
+        bare = _ADDRESS.findall(_DOT.sub(".", _without_comments_and_quotes(text)))
+        if len(bare) + len(addresses) > AUTHORS:
+            return None
+        addresses.update(map(normal_address, bare))
     domains = {domain_of(address) for address in addresses}
     return frozenset(addresses) if domains.issuperset(author_domains(message) + doubtful_domains(message)) else None
 

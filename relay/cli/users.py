@@ -50,8 +50,10 @@ def add(name: Name, config: ConfigFile = None) -> None:
 @app.command("list")
 def list_(config: ConfigFile = None, as_json: Json = False) -> None:
     """Every user, with the senders that the user may use."""
-    loaded = load(config)
-    _users_file(loaded)
+    loaded = load(config, require_files=False)
+    path = _users_file(loaded)
+    if not path.exists():
+        raise CommandFailed(f"{path}: there is no such file; `srs-relay users add NAME` makes it")
     try:
         files = read_account_files(loaded.auth)
     except ValueError as error:

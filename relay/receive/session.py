@@ -39,7 +39,8 @@ IDLE_COMMANDS = 100  # commands without a message, after which each counts as an
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
 NOT_IMPLEMENTED = frozenset({"BDAT", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
 WITHOUT_LOGIN = frozenset({"AUTH", "EHLO", "HELO", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS"})  # RFC 4954 section 4
-IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required (RFC 3207 section 4)
+# Where TLS is required (RFC 3207 section 4). AUTH has a refusal of its own there.
+IN_CLEAR = frozenset({"AUTH", "EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})
 
 OK = Reply(250, "2.0.0", "Ok")
 SENDER_OK = Reply(250, "2.1.0", "Ok")
@@ -139,13 +140,7 @@ class Session:
             if self._draining and self._transaction is None:
                 raise _Draining
         try:
-            command = await self._next_command()
-            try:
-                await self._dispatch(command)
-            except Refused as refused:
-                if command.verb == "AUTH":
-                    self._log_auth(command.argument, refused)
-                raise
+            await self._dispatch(await self._next_command())
         except Refused as refused:
             self._refuse(refused.reply)
 
@@ -199,7 +194,7 @@ class Session:
             raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
         if self._require_login and not self._client.user and verb not in WITHOUT_LOGIN:
             raise Refused(530, "5.7.0", "Authentication required")
-        if not command.argument.isascii() and verb not in ("MAIL", "RCPT", "VRFY"):
+        if not command.argument.isascii() and verb not in ("AUTH", "MAIL", "RCPT", "VRFY"):
             raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
         self._idle = 0 if verb == "DATA" else self._idle + (verb not in ("MAIL", "RCPT"))
         await action(self, command.argument)
@@ -282,7 +277,11 @@ class Session:
         return self._authenticator.mechanisms() if self._authenticator is not None and self._client.tls else ()
 
     async def _auth(self, argument: str) -> None:
-        login = await self._logged_in(argument)
+        try:
+            login = await self._logged_in(argument)
+        except Refused as refused:
+            self._log_auth(argument, refused)
+            raise
         self._client = replace(self._client, trusted=True, user=login.user)
         self._name_protocol()
         self._account.trust()

@@ -139,4 +139,4 @@ def test_without_a_file_of_users(
 def test_a_missing_file_says_how_it_comes_to_be(folder: Path, ran: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert callable(ran)
     assert ran("list") == 1
-    assert "`srs-relay users add NAME --config" in capsys.readouterr().err
+    assert "`srs-relay users add NAME` makes it" in capsys.readouterr().err
