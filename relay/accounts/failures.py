@@ -11,7 +11,7 @@ import ipaddress
 import mmap
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from hashlib import blake2b
 
 from relay.network import client_network, wider_networks
@@ -80,16 +80,16 @@ class LoginFailures:
 
     def user_is_over(self, user: str) -> bool:
         """Whether logins as a user have failed too often, from whichever clients."""
-        return bool(user) and self._users.count(user, int(self._clock())) >= OF_USER
+        return self._users.count(user, int(self._clock())) >= OF_USER
 
-    def add(self, ip: str, user: str) -> None:
-        """Counts a failed login. `user` is a name in normal form, or empty where it is not known."""
+    def add(self, ip: str, users: Collection[str] = ()) -> None:
+        """Counts a failed login of a client, and of the user under each name that the user may have been meant by."""
         moment, client = self._clock(), client_network(ip)
         now = int(moment)
         count = self._clients.add(client, now)
         for network, _ in _networks(client):
             self._networks.add(network, now)
-        if user:
+        for user in users:
             self._users.add(user, now)
         bucket = self._clients.bucket(client)
         delay = min(count * self._delay_step, LONGEST_DELAY)

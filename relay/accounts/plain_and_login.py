@@ -55,6 +55,16 @@ class LoginLogin:
         pass
 
 
+def claimed_user(mechanism: str, response: bytes) -> str:
+    """The key of the name in the first response of a login; empty where the mechanism is another one, or there is no
+    name in it."""
+    if mechanism == "PLAIN":
+        response = next(iter(response.split(b"\0")[1:]), b"")
+    elif mechanism != "LOGIN":
+        return ""
+    return name_key(response.decode("utf-8", "replace"))
+
+
 def _text(octets: bytes) -> str:
     """What the client sent, as text. Raises LoginFailed: it is no UTF-8 (RFC 4616 section 2), so it is nobody's."""
     try:

@@ -33,8 +33,12 @@ class LoggedIn:
     last: bytes | None = None
 
 
+WRONG = 535
+"""The code of the refusal of a login that is wrong (RFC 4954 section 6), which counts as a failure."""
+
+
 class LoginFailed(Refused):
-    """The login is wrong: 535 5.7.8 (RFC 4954 section 6). It counts as a failure of the client and of the user.
+    """The refusal of a login that is wrong, 535 5.7.8, with the user whom it counts for.
 
     Attributes:
         user: the name that was tried, in normal form; empty where it is not known.
@@ -42,8 +46,14 @@ class LoginFailed(Refused):
             place.
     """
 
-    def __init__(self, user: str = "", *, known: bool = False) -> None:
-        super().__init__(535, "5.7.8", "Error: authentication failed: wrong user name or password")
+    def __init__(
+        self,
+        user: str = "",
+        text: str = "Error: authentication failed: wrong user name or password",
+        *,
+        known: bool = False,
+    ) -> None:
+        super().__init__(WRONG, "5.7.8", text)
         self.user = user
         self.known = known
 
@@ -55,8 +65,9 @@ class Login(Protocol):
         """Take the client's response, decoded; None where AUTH came without an initial response.
 
         Raises:
-            LoginFailed: 535 5.7.8, the login is wrong.
-            Refused: 454 4.7.0 it cannot be checked now, 501 5.5.2 the response is none of the mechanism.
+            LoginFailed: 535 5.7.8, the login is wrong, and its user is known.
+            Refused: 535 5.7.8 likewise, of nobody in particular, 454 4.7.0 it cannot be checked now, 501 5.5.2 the
+                response is none of the mechanism.
         """
         ...
 

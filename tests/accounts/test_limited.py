@@ -111,12 +111,51 @@ async def test_a_user_over_the_limit_gets_one_answer_at_one_time(monkeypatch: py
     monkeypatch.setattr(limited, "TAKES", 0.3)
     gate = Gate(delay=0.1)
     for number in range(OF_USER):
-        gate.failures.add(f"198.51.{number}.1", "joe")
+        gate.failures.add(f"198.51.{number}.1", ["joe"])
     loop = asyncio.get_running_loop()
     for response in (RIGHT, WRONG):
         began = loop.time()
         assert await gate.says(response) == "454 4.7.0"
         assert loop.time() - began == pytest.approx(0.3, abs=0.09)
+
+
+@pytest.mark.parametrize(("mechanism", "response"), [("PLAIN", b"\0JOE\0x"), ("LOGIN", b"Joe")])
+async def test_a_user_over_the_limit_who_is_named_is_not_looked_at(mechanism: str, response: bytes) -> None:
+    gate = Gate()
+    for number in range(OF_USER):
+        gate.failures.add(f"198.51.{number}.1", ["joe"])
+    with pytest.raises(Refused, match=r"454 4\.7\.0"):
+        await gate.authenticator.login(mechanism, CLIENT).step(response)
+    assert gate.judge.asked == 0
+
+
+async def test_failures_count_for_the_name_that_was_given_and_for_the_account() -> None:
+    gate = Gate()
+    for number in range(OF_USER):
+        with pytest.raises(LoginFailed):
+            await gate.authenticator.login("PLAIN", Client(f"198.51.{number}.1", 1)).step(b"\0j.doe\0x")
+    assert gate.failures.user_is_over("j.doe") and gate.failures.user_is_over("joe")
+
+
+async def test_who_leaves_before_the_verdict_has_failed() -> None:
+    """Otherwise nobody who sees that the verdict takes longer than for the right password would be counted."""
+    gate = Gate(delay=60)
+    for _ in range(OF_CLIENT):
+        step = asyncio.create_task(gate.authenticator.login("PLAIN", CLIENT).step(b"\0ann\0x"))
+        await asyncio.sleep(0.001)
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+    assert await gate.says(RIGHT) == "454 4.7.0"
+
+
+async def test_a_failure_of_nobody_in_particular_counts_for_the_client() -> None:
+    gate = Gate()
+
+    async def wrong(response: bytes | None) -> LoggedIn:
+        raise Refused(535, "5.7.8", "the password has expired")
+
+    gate.judge.step = wrong  # type: ignore[method-assign]
+    assert [await gate.says(WRONG) for _ in range(OF_CLIENT + 1)] == ["535 5.7.8"] * OF_CLIENT + ["454 4.7.0"]
 
 
 async def test_what_cannot_be_checked_does_not_count() -> None:
