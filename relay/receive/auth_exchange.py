@@ -6,33 +6,33 @@ What a mechanism's octets mean is for its `Login`; here they are only carried.
 from __future__ import annotations
 
 import binascii
+import re
 
 from relay.mail.reply import Refused
 from relay.receive.authenticator import Challenge, LoggedIn, Login
 from relay.receive.stream import LineTooLong, Stream
 
+_BLANKS = re.compile("[ \t]+")
 LINE = 12288  # octets of a line of the exchange, AUTH with its initial response included (RFC 4954 section 4)
 
 
-def parse_auth(argument: str) -> tuple[str, bytes | None]:
-    """The mechanism in upper case, and the initial response; None where there is none. An empty one is written `=`.
+def parse_auth(argument: str) -> tuple[str, str]:
+    """The mechanism in upper case, and the initial response as it was sent; empty where there is none.
 
     Raises:
-        Refused: 501 5.5.4 for bad syntax, 501 5.5.2 for bad base64.
+        Refused: 501 5.5.4 for bad syntax.
     """
-    mechanism, *initial = argument.split()
-    if len(initial) > 1:
+    words = _BLANKS.split(argument)
+    if not words[0] or len(words) > 2:
         raise Refused(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
-    if not initial:
-        return mechanism.upper(), None
-    return mechanism.upper(), b"" if initial[0] == "=" else _decoded(initial[0].encode())
+    return words[0].upper(), "".join(words[1:])
 
 
-async def exchange(stream: Stream, login: Login, initial: bytes | None, timeout: float) -> LoggedIn:
+async def exchange(stream: Stream, login: Login, initial: str, timeout: float) -> LoggedIn:
     """Leads a login to its end.
 
     Args:
-        initial: the initial response; None without one.
+        initial: the initial response in base64, `=` for an empty one; empty where there is none.
         timeout: seconds that the client may take for each response.
 
     Raises:
@@ -40,7 +40,8 @@ async def exchange(stream: Stream, login: Login, initial: bytes | None, timeout:
             long.
         Disconnected, TimedOut: as `Stream.read_line`.
     """
-    step = await stream.unless_lost(login.step(initial))
+    response = None if not initial else b"" if initial == "=" else _decoded(initial.encode())
+    step = await stream.unless_lost(login.step(response))
     while isinstance(step, Challenge):
         step = await stream.unless_lost(login.step(await _response(stream, step.octets, timeout)))
     if step.last is not None and await _response(stream, step.last, timeout):

@@ -301,15 +301,12 @@ class Session:
             raise Refused(503, "5.5.1", "Error: already authenticated")
         if self._transaction is not None:
             raise Refused(503, "5.5.1", "Error: AUTH is not permitted during a mail transaction")
-        if not argument:
-            raise Refused(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
+        mechanism, initial = parse_auth(argument)
         offered = self._authenticator.mechanisms()
         if not offered:
             raise Refused(454, "4.7.0", "Temporary authentication failure, try again later")
-        mechanism = argument.split()[0].upper()
         if mechanism not in offered:
             raise Refused(504, "5.5.4", "Error: unrecognized authentication mechanism")
-        mechanism, initial = parse_auth(argument)
         login = self._authenticator.login(mechanism, self._client)
         try:
             return await exchange(self._stream, login, initial, self._config.limits.command_timeout)

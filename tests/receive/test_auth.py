@@ -204,6 +204,8 @@ async def test_an_empty_initial_response(opened: Opened, context: ssl.SSLContext
     [
         ("AUTH\r\n", "501 5.5.4"),
         ("AUTH CRAM-MD5\r\n", "504 5.5.4"),
+        ("AUTH \u00a0\r\n", "504 5.5.4"),
+        ("AUTH CRAM-MD5 !\r\n", "504 5.5.4"),
         ("AUTH PLAIN a b\r\n", "501 5.5.4"),
         ("AUTH PLAIN ====\r\n", "501 5.5.2"),
         ("AUTH PLAIN eA=\r\n", "501 5.5.2"),
