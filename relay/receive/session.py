@@ -242,7 +242,8 @@ class Session:
             self._log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
             raise _Close from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
-        self._client = replace(self._client, helo="", protocol="SMTP", tls=self._stream.tls)
+        tls, bits = self._stream.tls, self._stream.cipher_bits
+        self._client = replace(self._client, helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
         self._log.info("starttls", tls=self._client.tls)
 
     # transactions
