@@ -186,8 +186,8 @@ class Stream(asyncio.Protocol):
             raise LineTooLong(beginning or line[:BEGINNING])
         return line
 
-    async def read_block(self, timeout: float) -> bytes:
-        """The octets that have arrived, at least one and at most `BLOCK`.
+    async def read_block(self, timeout: float, most: int = BLOCK) -> bytes:
+        """The octets that have arrived, at least one and at most `most`.
 
         Raises:
             TimedOut: there were none within `timeout` seconds.
@@ -197,8 +197,8 @@ class Stream(asyncio.Protocol):
             await asyncio.sleep(0)
         while not self._buffer:
             await self._wait_for_data(timeout)
-        block = bytes(self._buffer[:BLOCK])
-        del self._buffer[:BLOCK]
+        block = bytes(self._buffer[:most])
+        del self._buffer[:most]
         return block
 
     def unread(self, rest: bytes) -> None:

@@ -1,7 +1,7 @@
 """Writes `Received`, the trace field that every hop has to add (RFC 5321 section 4.4).
 
 What the client says of itself is reduced to harmless ASCII. A recipient is named only if there is just one, and only as
-the client gave it, so that an alias does not show the mailbox behind it. TLS stands where Postfix writes it, in the same
+the client gave it, so that an alias does not show the mailbox behind it. TLS stands where Postfix writes it and in its
 words, so that programs which read its fields read ours.
 """
 
