@@ -71,11 +71,17 @@ class TlsSection(Section):
         return self
 
     @property
+    def named_pairs(self) -> list[tuple[str, CertificateSection]]:
+        """All certificates with their keys, each with the name of its table; the first is the default."""
+        named = [(f"tls.certificates.{number}", pair) for number, pair in enumerate(self.certificates)]
+        if self.certificate is None or self.private_key is None:
+            return named
+        return [("tls", CertificateSection(certificate=self.certificate, private_key=self.private_key)), *named]
+
+    @property
     def pairs(self) -> tuple[CertificateSection, ...]:
         """All certificates with their keys; the first is the default."""
-        if self.certificate is None or self.private_key is None:
-            return self.certificates
-        return CertificateSection(certificate=self.certificate, private_key=self.private_key), *self.certificates
+        return tuple(pair for _, pair in self.named_pairs)
 
 
 class AuthSection(Section):
