@@ -1,9 +1,9 @@
 """Which certificates are shown for the host name that a client asks for (SNI, RFC 6066 section 3).
 
 The exact name goes before `*.domain`, and that before `*`. Where several certificates are for the same name, those with
-keys of different kinds are all offered, and TLS takes what the client can verify; of one kind the first counts. A client
-that names no host, or one that no certificate is for, sees the first certificate, or one of another kind that is for all
-of its names.
+keys of different kinds are all offered, and TLS takes what the client can verify; of one kind the first counts. A
+client that names no host, or one that no certificate is for, sees the first certificate, or one with a key of another
+kind that is for all of its names.
 """
 
 from __future__ import annotations
