@@ -111,8 +111,8 @@ class Session:
             self._log.info("timeout")
         except TooSlow as slow:
             if self._transaction is not None and self._incoming is not None:
-                shown = {"size": self._incoming.size, "octets_a_second": slow.rate}
-                self._log.info("too_slow", id=id_text(self._transaction.id), **shown)
+                bound = self._log.bind(id=id_text(self._transaction.id))
+                bound.info("too_slow", size=self._incoming.size, octets_a_second=slow.rate)
             self._farewell("4.4.2", "Error: too slow while others wait for room, try again later")
         except Disconnected:
             self._log.info("lost", after=self._last)
