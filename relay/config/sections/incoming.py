@@ -159,8 +159,8 @@ class LimitsSection(Section):
     """How long the relay waits for the next command (RFC 5321 section 4.5.3.2.7)."""
 
     data_timeout: Timeout = 300.0
-    """How long the relay waits for the next block of DATA or of a chunk (RFC 5321 section 4.5.3.2.7). A whole message may
-    take twice that time, and a second more for each 1000 octets of it."""
+    """How long the relay waits for the next block of DATA or of a chunk (RFC 5321 section 4.5.3.2.7). A whole message
+    may take twice that time, and a second more for each 1000 octets of it."""
 
     message_memory: Size = 512 * 10**6
     """Octets of messages in memory, over all processes. When they are used up, clients get 452 4.3.1 and come again.
