@@ -34,7 +34,7 @@ class Files:
     Attributes:
         scheme: the SRS secrets, with all that goes with them.
         signer: has the keys, and chooses among them.
-        tls: the certificate for clients; None without a section [tls].
+        tls: the certificates for clients; None without a section [tls].
         password: for the smarthost; empty where it wants none.
         accounts: the users and their senders.
     """
@@ -57,10 +57,10 @@ class Files:
         return {**self.tables.bad_lines, **self.accounts.bad_lines}
 
     def look(self) -> None:
-        """Take over the tables and the certificate that have changed, as far as they are good."""
+        """Take over the tables and the certificates that have changed, as far as they are good."""
         look(self.followed)
         if self.tls is not None:
-            self.tls.context()
+            self.tls.look()
 
 
 def read_files(config: Config) -> Files:
@@ -74,8 +74,7 @@ def read_files(config: Config) -> Files:
     signer = read_signer(config)
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
-    with _named("tls"):
-        tls = ServerTls(config.tls) if config.tls is not None else None
+    tls = ServerTls(config.tls) if config.tls is not None else None
     smarthost = config.delivery.smarthost
     with _named("delivery.smarthost.password_file"):
         password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""

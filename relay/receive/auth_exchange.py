@@ -1,4 +1,4 @@
-"""The lines of AUTH (RFC 4954 section 4): initial response, challenges, responses in base64, and giving up with `*`.
+"""AUTH (RFC 4954 section 4): when it may come, and its lines, from the initial response to the end or to giving up.
 
 What a mechanism's octets mean is for its `Login`; here they are only carried.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import binascii
 import re
 
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
-from relay.receive.authenticator import Challenge, LoggedIn, Login
+from relay.receive.authenticator import Authenticator, Challenge, LoggedIn, Login
 from relay.receive.stream import LineTooLong, Stream
 
 _BLANKS = re.compile("[ \t]+")
@@ -28,7 +29,42 @@ def parse_auth(argument: str) -> tuple[str, str]:
     return words[0].upper(), "".join(words[1:])
 
 
-async def exchange(stream: Stream, login: Login, initial: str, timeout: float) -> LoggedIn:
+async def log_in(
+    stream: Stream, authenticator: Authenticator | None, client: Client, argument: str, timeout: float
+) -> LoggedIn:
+    """Lets a client log in, outside a transaction.
+
+    Args:
+        authenticator: None where the listener takes no logins.
+        argument: of AUTH.
+        timeout: seconds that the client may take for each response.
+
+    Raises:
+        Refused: AUTH is refused, by this file or by the `Login`.
+        Disconnected, TimedOut: as `Stream.read_line`.
+    """
+    if authenticator is None:
+        raise Refused(502, "5.5.1", "Error: command not implemented")
+    if not client.tls:
+        raise Refused(538, "5.7.11", "Encryption required: issue a STARTTLS command first")
+    if not client.protocol.startswith("ESMTP"):
+        raise Refused(503, "5.5.1", "Error: send EHLO first")
+    if client.user:
+        raise Refused(503, "5.5.1", "Error: already authenticated")
+    mechanism, initial = parse_auth(argument)
+    offered = authenticator.mechanisms()
+    if not offered:
+        raise Refused(454, "4.7.0", "Temporary authentication failure, try again later")
+    if mechanism not in offered:
+        raise Refused(504, "5.5.4", "Error: unrecognized authentication mechanism")
+    login = authenticator.login(mechanism, client)
+    try:
+        return await _exchange(stream, login, initial, timeout)
+    finally:
+        login.close()
+
+
+async def _exchange(stream: Stream, login: Login, initial: str, timeout: float) -> LoggedIn:
     """Leads a login to its end.
 
     Args:
@@ -50,7 +86,7 @@ async def exchange(stream: Stream, login: Login, initial: str, timeout: float) -
 
 
 async def _response(stream: Stream, challenge: bytes, timeout: float) -> bytes:
-    """The client's response to a challenge. Raises: as `exchange`."""
+    """The client's response to a challenge. Raises: as `_exchange`."""
     stream.write(b"334 " + binascii.b2a_base64(challenge, newline=False) + b"\r\n")
     await stream.flush()
     try:
