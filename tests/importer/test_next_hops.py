@@ -31,7 +31,7 @@ from relay.network import endpoint
         ("lmtp:unix:../x/../../../run/lmtp", "lmtp:///run/lmtp", ""),
         ("smtp:unix:/run/x", "", "LMTP alone"),
         ("lmtp:unix:/" + "x" * 200, "", "at most 107 octets"),
-        ("lmtp:unix:", "", "missing"),
+        ("lmtp:unix:", "", "a next hop is written"),
         ("smtp:[mx.example]:nothing-like-that", "", "no host with a port"),
         ("smtp:[mx.example]:70000", "", "no host with a port"),
         ("smtp:[a@b]", "", "no host"),
