@@ -35,7 +35,7 @@ class Files:
         scheme: the SRS secrets, with all that goes with them.
         signer: has the keys, and chooses among them.
         tls: the certificates for clients; None without a section [tls].
-        password: for the smarthost; empty where it wants none.
+        passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
         accounts: the users and their senders.
     """
 
@@ -43,7 +43,7 @@ class Files:
     signer: Signer
     tables: Tables
     tls: ServerTls | None
-    password: str = field(default="", repr=False)
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
     accounts: AccountFiles = field(default_factory=AccountFiles)
 
     @property
@@ -75,12 +75,9 @@ def read_files(config: Config) -> Files:
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
     tls = ServerTls(config.tls) if config.tls is not None else None
-    smarthost = config.delivery.smarthost
-    with _named("delivery.smarthost.password_file"):
-        password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
     with _named("auth"):
         accounts = read_account_files(config.auth)
-    return Files(scheme, signer, tables, tls, password, accounts)
+    return Files(scheme, signer, tables, tls, read_passwords(config), accounts)
 
 
 def read_signer(config: Config) -> Signer:
@@ -97,6 +94,16 @@ def read_signer(config: Config) -> Signer:
             rules += read_rules(config.signing.opendkim)
     found = [*(key for key, _ in entries), *(key for rule in rules for key in rule.keys)]
     return Signer(SigningTable(rules, table.forwarder_keys(found, config.srs.domain)), sealing)
+
+
+def read_passwords(config: Config) -> dict[str, str]:
+    """The passwords of the smarthosts that want one, by their tables. Raises ConfigError, as `read_files`."""
+    passwords = {}
+    for key, smarthost in config.delivery.smarthost_tables.items():
+        if smarthost.password_file is not None:
+            with _named(f"delivery.{key}.password_file"):
+                passwords[key] = read_password(smarthost.password_file)
+    return passwords
 
 
 def read_password(path: Path) -> str:
