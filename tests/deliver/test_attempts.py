@@ -24,7 +24,7 @@ from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import QueueIds, id_text
 from relay.metrics import Metrics
-from relay.queue.change import own_hop
+from relay.queue.hop_keys import own_hop
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from relay.queue.change import is_own_hop, own_hop, shown_hop
+from relay.queue.hop_keys import is_own_hop, own_hop, shown_hop
 from relay.queue.connect import connect
 from relay.queue.database import Database
 from relay.queue.schema import CHUNK
