@@ -62,9 +62,7 @@ def endpoint(value: object) -> Endpoint:
     if parts.scheme == "lmtp" and path and "@" not in parts.netloc:
         raise ValueError(f"a Unix socket is written {_AS_URL}, with three slashes; a host has no path")
     if parts.scheme not in default or not parts.hostname or path or parts.query or "@" in parts.netloc:
-        raise ValueError(
-            f"a next hop is written smtp://host:port, smtps://host:port, lmtp://host:port or {_AS_URL}"
-        )
+        raise ValueError(f"a next hop is written smtp://host:port, smtps://host:port, lmtp://host:port or {_AS_URL}")
     return Endpoint(
         scheme=parts.scheme,
         host=unquote(parts.hostname),

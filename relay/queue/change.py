@@ -174,6 +174,7 @@ _COLUMNS = tuple(column.name for column in delivery.columns)
 _STORE_MESSAGE = insert(message)
 _STORE_DELIVERY = insert(delivery)
 _STILL_LEASED = select(delivery.c.n).where(*LEASED)
+_REKEY = update(delivery).where(*ONE, delivery.c.state == "queued", delivery.c.next_attempt == bindparam("b_seen"))
 _FINISH = delete(delivery).where(*LEASED)
 _UPDATE = update(delivery).where(*LEASED).values(lease_owner=None, lease_token=None)
 _LOCK = select(message.c.id).where(message.c.id == bindparam("b_message")).with_for_update()
@@ -215,6 +216,12 @@ def forget(connection: Connection, message_ids: Iterable[int]) -> None:
             connection.execute(_LOCK, row)
     run_prepared(connection, _FORGET_MESSAGE, rows)
     run_prepared(connection, _FORGET_CHUNKS, rows)
+
+
+def rekey(changed: Sequence[Due], connection: Connection) -> None:
+    """Give due deliveries the keys of next hops that stand here. One that was leased or deferred since keeps its own."""
+    rows = [{"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt, "b_hop": d.hop} for d in changed]
+    connection.execute(_REKEY.values(hop=bindparam("b_hop")), rows)
 
 
 def parameters(key: Key) -> dict[str, int]:

@@ -24,8 +24,8 @@ from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import QueueIds, id_text
 from relay.metrics import Metrics
-from relay.queue.hop_keys import own_hop
 from relay.queue.database import QueueUnavailable
+from relay.queue.hop_keys import own_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict

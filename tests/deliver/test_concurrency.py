@@ -17,7 +17,7 @@ HOP, NOW = "d.test", 1000.0
 
 
 def hops(total: int = 200) -> HopConcurrency:
-    return HopConcurrency(20, total, pause=10.0)
+    return HopConcurrency(lambda hop: 20, total, pause=10.0)
 
 
 def tried(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 
-from relay.queue.hop_keys import is_own_hop, own_hop, shown_hop
 from relay.queue.connect import connect
 from relay.queue.database import Database
+from relay.queue.hop_keys import is_own_hop, own_hop, shown_hop
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, leased, sizes
