@@ -7,7 +7,7 @@ known once its MX hosts are. Built once from the configuration, and fast with an
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -123,20 +123,20 @@ class Destinations:
         return bool(self._mx)
 
     def behind(self, domain: str, records: Sequence[tuple[int, str]]) -> Destination | None:
-        """The `mx:` table of a domain that `of` has none for.
+        """The `mx:` table of a domain that `of` has none for; None where there is none.
 
         Only the most preferred hosts count: mail that comes to another one does so because they fail. Of the tables
         that name one of them, the first in the file holds.
 
         Args:
-            records: the MX records of the domain, each with its preference; without any, the domain is its own MX host
-                (RFC 5321 section 5.1).
+            records: what DNS answers for MX, each host with its preference before it. Without any, the domain is its
+                own MX host (RFC 5321 section 5.1).
         """
         if not self._mx:
             return None
-        best = min((preference for preference, _ in records), default=0)
-        hosts: Iterable[str] = (host for preference, host in records if preference == best) if records else (domain,)
-        numbers = [number for host in hosts for number in self._mx.matches(normal_domain(host))]
+        named = [(preference, host) for preference, host in records if host] or [(0, domain)]
+        best = min(preference for preference, _ in named)
+        numbers = [n for preference, host in named if preference == best for n in self._mx.matches(normal_domain(host))]
         return self._all[min(numbers)] if numbers else None
 
 

@@ -1,6 +1,6 @@
-"""Decides where a delivery goes: to the next hop of its route or destination, to a smarthost, or to the MX of its domain.
+"""Decides where a delivery goes: to a configured next hop, to a smarthost, or to the MX of its domain.
 
-A route's own next hop comes first, then what `[[delivery.destinations]]` names for the domain, then `delivery.smarthost`.
+A route's own next hop comes first, then what `[[delivery.destinations]]` has for the domain, then `delivery.smarthost`.
 """
 
 from __future__ import annotations
