@@ -185,12 +185,11 @@ class Attempts:
     async def _deliver(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> None:
         began = time.time()
         outcomes: Sequence[Outcome] = ()
+        full: Destination | None = None
         try:
             outcomes = await self._outcomes(attempt, batch)
         except NoRoom as no_room:
             full = no_room.destination
-        else:
-            full = None
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
         if full is not None:

@@ -89,5 +89,5 @@ class WaitingHops:
             if not hops:
                 return
             hop = next(iter(hops))
-            hops[hop] = hops.pop(hop)  # type: ignore[func-returns-value]
+            hops[hop] = hops.pop(hop)
             yield hop

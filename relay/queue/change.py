@@ -219,7 +219,7 @@ def forget(connection: Connection, message_ids: Iterable[int]) -> None:
 
 
 def rekey(changed: Sequence[Due], connection: Connection) -> None:
-    """Give due deliveries the keys of next hops that stand here. One that was leased or deferred since keeps its own."""
+    """Give due deliveries the keys that stand here. One that was leased or deferred since keeps its own."""
     rows = [{"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt, "b_hop": d.hop} for d in changed]
     connection.execute(_REKEY.values(hop=bindparam("b_hop")), rows)
 

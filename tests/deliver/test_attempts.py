@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from relay.config.destinations import Destination
 from relay.config.model import Config
 from relay.deliver.attempts import RECIPIENTS, Attempt, Attempts, Batch
 from relay.deliver.host_failover import Job
@@ -58,6 +59,9 @@ class Hops:
         self.answer: Callable[[Job, str], Outcome] = lambda job, recipient: DELIVERED
         self.gates: dict[str, asyncio.Event] = {}
 
+    async def destination(self, next_hop: NextHop) -> Destination | None:
+        return next_hop.destination
+
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
         self.jobs.append((next_hop, job))
         if next_hop.domain in self.gates:
@@ -94,9 +98,13 @@ class Ended:
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, Sequence[Outcome]]] = []
+        self.put_aside: list[tuple[str, str]] = []
 
     def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
         self.batches.append((batch.hop, outcomes))
+
+    def put_back(self, batch: Batch, table: Destination) -> None:
+        self.put_aside.append((batch.hop, table.name))
 
     def notification_queued(self) -> None: ...
 
