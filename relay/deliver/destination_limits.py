@@ -109,7 +109,8 @@ class DestinationLimits:
         if destination.concurrency is not None:
             room = destination.concurrency - self._shared.active(destination.name)
         if destination.rate is not None:
-            room = min(room, messages_left(destination.rate, self._shared.paid_until(destination.name), now))
+            paid_until = self._shared.paid_until(destination.name, destination.rate, now)
+            room = min(room, messages_left(destination.rate, paid_until, now))
         return max(0, room)
 
     def concurrency(self, hop: str) -> int | None:
@@ -123,7 +124,7 @@ class DestinationLimits:
         destination = self._limited.get(name)
         if destination is None or destination.rate is None:
             return None
-        when = next_message(destination.rate, self._shared.paid_until(destination.name), now)
+        when = next_message(destination.rate, self._shared.paid_until(name, destination.rate, now), now)
         return when if when > now else None
 
     def take(self, destination: Destination, now: float) -> Share | None:

@@ -64,9 +64,14 @@ class SharedLimits:
         """The transactions of a table that are under way, in all workers."""
         return sum(self._active[self._slots[name] :: TABLES])
 
-    def paid_until(self, name: str) -> float:
-        """The time up to which the messages of a table are paid for, in seconds since 1970."""
-        return self._paid_until[self._slots[name]]
+    def paid_until(self, name: str, rate: int, now: float) -> float:
+        """The time up to which the messages of a table are paid for, in seconds since 1970.
+
+        It is further ahead than the rate allows where the clock was put back, or the rate was lower before.
+        """
+        slot = self._slots[name]
+        self._paid_until[slot] = min(self._paid_until[slot], now + _horizon(rate))
+        return self._paid_until[slot]
 
     def take(self, name: str, row: int, concurrency: int | None, rate: int | None, now: float) -> bool:
         """Take the place of a transaction and pay for its message. Returns False, and takes nothing, where there is no
@@ -76,9 +81,10 @@ class SharedLimits:
             if not locked or (concurrency is not None and self.active(name) >= concurrency):
                 return False
             if rate is not None:
-                if messages_left(rate, self._paid_until[slot], now) < 1:
+                paid_until = self.paid_until(name, rate, now)
+                if messages_left(rate, paid_until, now) < 1:
                     return False
-                self._paid_until[slot] = max(_sane(rate, self._paid_until[slot], now), now) + 60 / rate
+                self._paid_until[slot] = max(paid_until, now) + 60 / rate
             self._active[row * TABLES + slot] += 1
         return True
 
@@ -112,19 +118,14 @@ class SharedLimits:
 
 def messages_left(rate: int, paid_until: float, now: float) -> int:
     """How many messages a rate allows at once. Pure."""
-    credit = now + _horizon(rate) - max(_sane(rate, paid_until, now), now)
-    return int(credit * rate / 60 + 1e-6)
+    return int((now + _horizon(rate) - max(paid_until, now)) * rate / 60 + 1e-6)
 
 
 def next_message(rate: int, paid_until: float, now: float) -> float:
     """When a rate allows a message. Pure."""
-    return max(now, _sane(rate, paid_until, now) + 60 / rate - _horizon(rate))
+    return max(now, paid_until + 60 / rate - _horizon(rate))
 
 
 def _horizon(rate: int) -> float:
+    """How many seconds ahead may be paid for."""
     return max(BURST, 60 / rate)
-
-
-def _sane(rate: int, paid_until: float, now: float) -> float:
-    """No message is paid for further ahead, unless the clock was put back or the rate was lower before."""
-    return min(paid_until, now + _horizon(rate))

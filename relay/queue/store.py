@@ -206,16 +206,16 @@ class Store:
         return await self._database.read(lambda c: [Due(*row) for row in c.execute(statement)])
 
     async def recipients(self, wanted: Sequence[Due]) -> dict[tuple[int, int], str]:
-        """The recipients of deliveries, by message and number; those that are gone are left out.
+        """The recipients of deliveries, by message and number; those that are gone are left out, others may be there.
 
         Raises:
             QueueUnavailable
         """
         if not wanted:
             return {}
-        keys = [(due.message_id, due.n) for due in wanted]
+        # Two lists, which may find some more: SQLite reads the whole table for a list of pairs.
         statement = select(delivery.c.message_id, delivery.c.n, delivery.c.recipient).where(
-            tuple_(delivery.c.message_id, delivery.c.n).in_(keys)
+            delivery.c.message_id.in_({due.message_id for due in wanted}), delivery.c.n.in_({due.n for due in wanted})
         )
         return await self._database.read(lambda c: {(row[0], row[1]): str(row[2]) for row in c.execute(statement)})
 
