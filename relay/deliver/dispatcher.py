@@ -17,16 +17,15 @@ import structlog
 
 from relay.config.destinations import Destination
 from relay.config.model import Config
-from relay.deliver.attempts import Attempt, Attempts, Batch
+from relay.deliver.attempts import RECIPIENTS, Attempt, Attempts, Batch
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.current_hops import CurrentHops
 from relay.deliver.destination_limits import Admission, DestinationLimits, Kept
 from relay.deliver.held_leases import HeldLeases
 from relay.deliver.outcome_log import log_health
-from relay.deliver.places import Place
 from relay.deliver.queue_reader import PAGE, QueueReader
 from relay.deliver.recorder import Recorder
-from relay.deliver.rooms import Rooms
+from relay.deliver.rooms import Choice, Rooms
 from relay.deliver.underway import Underway
 from relay.mail.address import domain_of
 from relay.mail.outcome import Outcome
@@ -262,43 +261,40 @@ class Dispatcher:
         if not room or not self._has_space:
             return
         now = time.time()
-        found = await self._store.due(now, room, hop=hop)
-        chosen, kept = [], Kept()
+        limit = room + RECIPIENTS  # those of one message may share a transaction
+        found = await self._store.due(now, limit, hop=hop)
+        choice = Choice()
         for due in await self._still_for(hop, found):
-            place = self._rooms.begin_waiting(hop, kept, now)
-            if place is not None:
-                chosen.append((due, place))
-        if len(found) < room and len(chosen) == len(found):
-            self._waiting.remove(hop)
-        await self._claim(chosen, kept)
+            if len(choice.places) == room and not choice.shares_transaction(due):
+                break
+            if not self._rooms.choose(due, choice, now, has_turn=True):
+                break
+        else:
+            if len(found) < limit:
+                self._waiting.remove(hop)
+        await self._claim(choice)
 
     async def _begin(self, page: Sequence[Due]) -> None:
         """Attempt the deliveries of a page that there is room for. The next look goes on behind the page, or where the
         room ended."""
-        chosen, kept, now = [], Kept(), time.time()
+        choice, now = Choice(), time.time()
         for due in page:
             if self._hops.free <= 0 and due.hop not in self._waiting:
                 self._starved = True
                 break
-            if place := self._rooms.begin(due.hop, kept, now):
-                chosen.append((due, place))
+            self._rooms.choose(due, choice, now)
             self._reader.passed(due)
-        await self._claim(chosen, kept)
+        await self._claim(choice)
 
-    async def _claim(self, chosen: Sequence[tuple[Due, Place]], kept: Kept) -> None:
-        """Lease the chosen deliveries and attempt them. Those of one message share places; some may be gone.
-
-        Args:
-            kept: shares for them; those that are left are given back.
-        """
-        if not chosen:
+    async def _claim(self, choice: Choice) -> None:
+        """Lease the chosen deliveries and attempt them; some may be gone."""
+        if not choice.due:
             return
         try:
             try:
-                leased = await self._leases.lease([due for due, _ in chosen])
+                leased = await self._leases.lease(choice.due)
             finally:
-                for _, place in chosen:
-                    self._hops.released(place)
+                self._rooms.leased(choice)
             by_message: dict[int, list[Delivery]] = {}
             for delivery in leased:
                 by_message.setdefault(delivery.message_id, []).append(delivery)
@@ -306,11 +302,11 @@ class Dispatcher:
                 await self._underway.wait_for_memory()
                 stored = await self._recorder.load(message_id, deliveries)
                 if stored is not None:
-                    self.take(stored, deliveries, kept)
+                    self.take(stored, deliveries, choice.kept)
                 else:
                     self._leases.let_go(deliveries)
         finally:
-            kept.refund()
+            choice.kept.refund()
 
     async def stop(self, patience: float) -> None:
         """Start no more attempts; wait `patience` seconds for those that run, then give them up.

@@ -6,14 +6,44 @@ Pure: the clock is passed in, in seconds since 1970.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+from relay.deliver.attempts import RECIPIENTS
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.destination_limits import DestinationLimits, Kept
 from relay.deliver.next_hop_health import Resumed, Suspended
 from relay.deliver.places import Place
 from relay.deliver.waiting_hops import WaitingHops
 from relay.mail.outcome import Outcome
+from relay.queue.store import Due
+
+
+class Choice:
+    """Deliveries to lease. Those of one message to one next hop share a transaction.
+
+    Attributes:
+        due: the deliveries.
+        places: a place for each of their transactions.
+        kept: a share for each transaction that a table limits.
+    """
+
+    def __init__(self) -> None:
+        self.due: list[Due] = []
+        self.places: list[Place] = []
+        self.kept = Kept()
+        self._recipients: Counter[tuple[int, str]] = Counter()
+
+    def shares_transaction(self, due: Due) -> bool:
+        """Whether a transaction was begun that a delivery can share."""
+        return self._recipients[due.message_id, due.hop] % RECIPIENTS > 0
+
+    def add(self, due: Due, place: Place | None = None) -> None:
+        """Add a delivery, with the place of its transaction where it begins one."""
+        self._recipients[due.message_id, due.hop] += 1
+        self.due.append(due)
+        if place is not None:
+            self.places.append(place)
 
 
 class Rooms:
@@ -44,16 +74,26 @@ class Rooms:
         kept.refund()
         return None
 
-    def begin(self, hop: str, kept: Kept, now: float) -> Place | None:
-        """A place for a transaction, and a share of its table in `kept`; None where there is no room. Then it waits."""
-        if self._has_room(hop, now) and self._keep_share(hop, kept, now):
-            return self._hops.started(hop, now)
-        self.let_wait(hop)
-        return None
+    def choose(self, due: Due, choice: Choice, now: float, *, has_turn: bool = False) -> bool:
+        """Choose a delivery, where there is room for its transaction; otherwise its next hop waits.
 
-    def begin_waiting(self, hop: str, kept: Kept, now: float) -> Place | None:
-        """As `begin`, for a next hop that waits and whose turn it is."""
-        return self._hops.started(hop, now) if self._keep_share(hop, kept, now) else None
+        Args:
+            has_turn: whether its next hop waits, and it is its turn.
+        """
+        if choice.shares_transaction(due):
+            choice.add(due)
+        elif (has_turn or self._has_room(due.hop, now)) and self._keep_share(due.hop, choice.kept, now):
+            choice.add(due, self._hops.started(due.hop, now))
+        else:
+            self.let_wait(due.hop)
+            return False
+        return True
+
+    def leased(self, choice: Choice) -> None:
+        """Give the places of a choice back: from here on its transactions have their own."""
+        for place in choice.places:
+            self._hops.released(place)
+        choice.places.clear()
 
     def _has_room(self, hop: str, now: float) -> bool:
         if hop in self.waiting or not self._hops.room(hop, now):

@@ -83,11 +83,12 @@ class WaitingHops:
         return len(self._by_table.get(table, ()))
 
     def turns(self, table: str) -> Iterator[str]:
-        """The next hops of a table in turn; whoever was looked at stands last."""
+        """The next hops of a table in turn; whoever has had his turn when the next one is asked for stands last."""
         for _ in range(min(self.count(table), LOOKS)):
             hops = self._by_table.get(table)
             if not hops:
                 return
             hop = next(iter(hops))
-            hops[hop] = hops.pop(hop)
             yield hop
+            if hop in hops:
+                hops[hop] = hops.pop(hop)
