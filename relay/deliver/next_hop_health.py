@@ -18,6 +18,7 @@ from relay.mail.outcome import Outcome
 
 TRANSACTIONS = 5  # refused, with no other between them
 SENDERS = 3  # sender domains of these; the null sender counts as one
+COUNTED = 10  # sender domains at most
 PROBE = 60.0  # seconds between two tries of a suspended next hop
 
 _BEFORE_RCPT = ("greeting", "hello", "mail")
@@ -59,7 +60,7 @@ class Resumed:
 class _Refusals:
     since: float
     transactions: int = 0
-    senders: set[str] = field(default_factory=set)  # `SENDERS` at most
+    senders: set[str] = field(default_factory=set)  # `COUNTED` at most
 
 
 Verdict = Literal["answers", "refuses", "is busy", "fails", ""]
@@ -141,7 +142,7 @@ class NextHopHealth:
     def _refuses(self, refusal: Outcome, now: float, sender: str) -> Suspended | None:
         known = self._refusals = self._refusals or _Refusals(now)
         known.transactions += 1
-        if len(known.senders) < SENDERS:
+        if len(known.senders) < COUNTED:
             known.senders.add(sender)
         if self.is_suspended or known.transactions < TRANSACTIONS or len(known.senders) < SENDERS:
             return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from relay.deliver.classify import Phase, classify, silence
-from relay.deliver.next_hop_health import PROBE, NextHopHealth, Resumed, Suspended
+from relay.deliver.next_hop_health import COUNTED, PROBE, NextHopHealth, Resumed, Suspended
 from relay.mail.outcome import Outcome, deferral
 
 NOW, PAUSE = 1000.0, 10.0
@@ -139,7 +139,7 @@ def test_what_is_kept_of_the_senders_is_bounded() -> None:
     assert refusals is not None and len(refusals.senders) == 2
     for n in range(1000):
         hop.tried(MAIL_550, f"e{n}.test")
-    assert len(refusals.senders) == 3 and len(hop.events) == 1
+    assert len(refusals.senders) == COUNTED and len(hop.events) == 1
 
 
 def test_every_phase_has_its_place() -> None:

@@ -375,12 +375,8 @@ async def test_a_next_hop_that_refuses_us_is_suspended_and_resumed(tmp_path: Pat
         assert len([line for line in lines if line["event"] == "bounced"]) == 5, "these had their own answer"
         suspended = [line for line in lines if line["event"] == "destination_suspended"]
         (line,) = suspended
-        assert (line["destination"], line["code"], line["transactions"], line["sender_domains"]) == (
-            "d.test",
-            550,
-            5,
-            3,
-        )
+        assert (line["destination"], line["code"]) == ("d.test", 550)
+        assert line["transactions"] == line["sender_domains"] == 5
         assert line["log_level"] == "warning" and line["text"] == "your network is on our list"
         (resumed,) = [line for line in lines if line["event"] == "destination_resumed"]
         assert resumed["destination"] == "d.test" and resumed["after"] >= 2
