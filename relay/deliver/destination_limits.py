@@ -75,8 +75,8 @@ class DestinationLimits:
         return table if table is not None and table.is_limited else None
 
     async def find_out(self, hops: Iterable[str]) -> None:
-        """Look up the tables of domains that depend on their MX hosts; those that DNS does not tell in time stay
-        unknown."""
+        """Look up the tables of domains that depend on their MX hosts; those that DNS does not tell in time are taken
+        for unlimited until their attempt finds out."""
         if not self.asks_dns:
             return
         unknown = {
@@ -89,6 +89,8 @@ class DestinationLimits:
             _, late = await asyncio.wait(looking, timeout=LOOK_UP)
             for task in late:
                 task.cancel()
+            for domain in unknown - self._by_mx.keys():
+                self.note(domain, None)
 
     async def _find_out(self, domain: str) -> None:
         self.note(domain, await self._find_table(domain))

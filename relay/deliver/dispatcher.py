@@ -100,6 +100,8 @@ class Dispatcher:
         self._starved = self._starved or not has_space
         kept = self._rooms.at_once(hops, now)
         if kept is None:
+            if self._rooms.has_open_table(hops, now):
+                self._wake.set()
             return []
         if not has_space:
             kept.refund()
@@ -221,7 +223,7 @@ class Dispatcher:
         if self._starved:
             return more
         page = await self._reader.page(time.time())
-        await self._limits.find_out(due.hop for due in page)
+        await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
         await self._begin(await self._current_hops.of(page))
         return more or (len(page) == PAGE and not self._starved)
 
@@ -265,7 +267,7 @@ class Dispatcher:
         found = await self._store.due(now, limit, hop=hop)
         choice = Choice()
         for due in await self._still_for(hop, found):
-            if len(choice.places) == room and not choice.shares_transaction(due):
+            if choice.transactions == room and not choice.shares_transaction(due):
                 break
             if not self._rooms.choose(due, choice, now, has_turn=True):
                 break
@@ -291,22 +293,19 @@ class Dispatcher:
         if not choice.due:
             return
         try:
-            try:
-                leased = await self._leases.lease(choice.due)
-            finally:
-                self._rooms.leased(choice)
             by_message: dict[int, list[Delivery]] = {}
-            for delivery in leased:
+            for delivery in await self._leases.lease(choice.due):
                 by_message.setdefault(delivery.message_id, []).append(delivery)
             for message_id, deliveries in by_message.items():
                 await self._underway.wait_for_memory()
                 stored = await self._recorder.load(message_id, deliveries)
+                self._rooms.give_back(choice, message_id)
                 if stored is not None:
                     self.take(stored, deliveries, choice.kept)
                 else:
                     self._leases.let_go(deliveries)
         finally:
-            choice.kept.refund()
+            self._rooms.give_all_back(choice)
 
     async def stop(self, patience: float) -> None:
         """Start no more attempts; wait `patience` seconds for those that run, then give them up.

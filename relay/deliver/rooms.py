@@ -24,13 +24,15 @@ class Choice:
 
     Attributes:
         due: the deliveries.
-        places: a place for each of their transactions.
+        transactions: how many they are.
+        places: the places of their transactions, by message.
         kept: a share for each transaction that a table limits.
     """
 
     def __init__(self) -> None:
         self.due: list[Due] = []
-        self.places: list[Place] = []
+        self.transactions = 0
+        self.places: dict[int, list[Place]] = {}
         self.kept = Kept()
         self._recipients: Counter[tuple[int, str]] = Counter()
 
@@ -43,7 +45,8 @@ class Choice:
         self._recipients[due.message_id, due.hop] += 1
         self.due.append(due)
         if place is not None:
-            self.places.append(place)
+            self.transactions += 1
+            self.places.setdefault(due.message_id, []).append(place)
 
 
 class Rooms:
@@ -66,7 +69,9 @@ class Rooms:
         """The shares for a transaction with each of these next hops; None where one of them has no room. It waits."""
         kept, everywhere = Kept(), True
         for hop in hops:
-            if not (self._has_room(hop, now) and self._keep_share(hop, kept, now)):
+            # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
+            is_well = self._hops.failure(hop) is None
+            if not (is_well and self._has_room(hop, now) and self._keep_share(hop, kept, now)):
                 self.let_wait(hop)
                 everywhere = False
         if everywhere:
@@ -89,11 +94,16 @@ class Rooms:
             return False
         return True
 
-    def leased(self, choice: Choice) -> None:
-        """Give the places of a choice back: from here on its transactions have their own."""
-        for place in choice.places:
+    def give_back(self, choice: Choice, message_id: int) -> None:
+        """Give back the places that were kept for a message: its attempt takes its own now."""
+        for place in choice.places.pop(message_id, ()):
             self._hops.released(place)
-        choice.places.clear()
+
+    def give_all_back(self, choice: Choice) -> None:
+        """Give back the places and shares of a choice that nobody has used."""
+        for message_id in tuple(choice.places):
+            self.give_back(choice, message_id)
+        choice.kept.refund()
 
     def _has_room(self, hop: str, now: float) -> bool:
         if hop in self.waiting or not self._hops.room(hop, now):
@@ -142,6 +152,11 @@ class Rooms:
     ) -> Suspended | Resumed | None:
         """Give the place of a transaction back: see `HopConcurrency.ended`."""
         return self._hops.ended(place, began, now, outcomes, sender)
+
+    def has_open_table(self, hops: Collection[str], now: float) -> bool:
+        """Whether the table of one of these next hops has room, although they have to wait for their turn."""
+        tables = (self._limits.of(hop) for hop in hops)
+        return any(table is not None and self._limits.room(table, now) > 0 for table in tables)
 
     def may_begin_waiting(self, hop: str, now: float) -> bool:
         """Whether a transaction that is over leaves room for one that waits: for the same next hop, or the same

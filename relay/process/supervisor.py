@@ -23,7 +23,7 @@ import structlog
 from relay.config.model import Config, ConfigError
 from relay.config.sections import ListenSection, TablesSection
 from relay.deliver.destination_limits import limited_tables
-from relay.deliver.shared_limits import SharedLimits
+from relay.deliver.shared_limits import TABLES, SharedLimits
 from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
@@ -199,7 +199,9 @@ class Supervisor:
                 raise ConfigError("the first [[listen]], or none any more, needs a restart")
             if self._workers.free_rows < config.workers:
                 raise CannotStart("the workers of earlier reloads are still finishing, try again in some seconds")
-            self._limits.adopt(limited_tables(config))
+            tables = limited_tables(config)
+            if len(tables) > TABLES:
+                raise ConfigError(f"delivery.destinations: at most {TABLES} may have concurrency or rate")
             self._open_ports(config)
         except (ConfigError, CannotStart, OSError, ValueError) as error:
             log.error("reload_failed", problem=str(error), kept="the old configuration")
@@ -208,6 +210,7 @@ class Supervisor:
             log.exception("reload_failed", kept="the old configuration")
             return
         old = list(self._workers.alive)
+        self._limits.adopt(tables)
         self._config, self._files, self._rates = config, files, Rates(config.srs, self._rates.known)
         self._workers.begin_generation(config.workers)
         self._start_missing()

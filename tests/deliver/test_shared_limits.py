@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 
 import pytest
 
@@ -116,6 +117,7 @@ def test_there_is_a_largest_number_of_tables() -> None:
 
 def test_processes_never_share_a_place_and_a_killed_one_leaves_no_lock() -> None:
     """Two processes fight for one place as fast as they can; each marks the time during which it has it."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads: the children use none
     shared, rounds = limits(rows=3), 3000
     read, write = os.pipe()
     children = []
