@@ -1,8 +1,7 @@
-"""Leases due deliveries and starts their attempts as soon as there is room for them.
+"""Starts the attempts of one worker as soon as there is room for them, and hears how they go.
 
 A message that was just stored is attempted from memory. A message that does not fit there, was deferred, or was leased
-by a dead worker is found again in the queue. A next hop without room is passed over, so that a slow or dead one does
-not slow the others; its deliveries are fetched by its key once there is room again.
+by a dead worker is found again in the queue (`relay.deliver.due_deliveries`).
 """
 
 from __future__ import annotations
@@ -17,26 +16,25 @@ import structlog
 
 from relay.config.destinations import Destination
 from relay.config.model import Config
-from relay.deliver.attempts import RECIPIENTS, Attempt, Attempts, Batch
+from relay.deliver.attempts import Attempt, Attempts, Batch
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.current_hops import CurrentHops
 from relay.deliver.destination_limits import Admission, DestinationLimits, Kept
+from relay.deliver.due_deliveries import DueDeliveries
 from relay.deliver.held_leases import HeldLeases
 from relay.deliver.outcome_log import log_health
-from relay.deliver.queue_reader import PAGE, QueueReader
 from relay.deliver.recorder import Recorder
-from relay.deliver.rooms import Choice, Rooms
+from relay.deliver.rooms import Rooms
 from relay.deliver.underway import Underway
 from relay.mail.address import domain_of
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.database import QueueUnavailable
-from relay.queue.store import Delivery, Due, Store, StoredMessage
+from relay.queue.store import Delivery, Store, StoredMessage
 
 log = structlog.get_logger()
 
-SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
 PAUSE = 10.0  # seconds between two tries of a next hop out of reach, and at most one part in ten of `queue.retry_min`
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
 SOON = 0.05  # seconds between looks at least, where the rate of a table allows many messages
@@ -67,7 +65,6 @@ class Dispatcher:
         self._attempts = attempts
         self._recorder = recorder
         self._limits = limits
-        self._current_hops = current_hops
         self._metrics = metrics
         self._lease = config.queue.lease
         self._leases = HeldLeases(store, config.queue.lease)
@@ -76,12 +73,12 @@ class Dispatcher:
             lambda hop: limits.concurrency(hop) or delivery.concurrency, delivery.concurrency_total, pause
         )
         self._rooms = Rooms(self._hops, limits)
-        self._waiting = self._rooms.waiting
         self._underway = Underway(self._hops, memory)
+        self._due = DueDeliveries(
+            store, self._rooms, self._underway, self._leases, limits, current_hops, recorder, self
+        )
         self._running: set[asyncio.Task[None]] = set()
-        self._reader = QueueReader(store)
         self._kept_at_once: dict[int, Kept] = {}  # for messages that are being stored
-        self._starved = False  # whether a delivery is due that there is no room for, whatever its next hop
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -97,7 +94,7 @@ class Dispatcher:
         hops = dict.fromkeys(delivery.hop for delivery in deliveries)
         now = time.time()
         has_space = self._hops.free >= len(hops) and self._underway.room_for(octets) and not self._stopping
-        self._starved = self._starved or not has_space
+        self._due.starved = self._due.starved or not has_space
         kept = self._rooms.at_once(hops, now)
         if kept is None:
             if self._rooms.has_open_table(hops, now):
@@ -147,7 +144,7 @@ class Dispatcher:
             self._leases.let_go(deliveries)
             for batch in attempt.batches:
                 batch.admission.end()
-            if self._starved and self._hops.free >= self._hops.young:
+            if self._due.starved and self._hops.free >= self._hops.young:
                 self._wake.set()
 
     # what attempts tell
@@ -177,9 +174,7 @@ class Dispatcher:
 
     def recorded_late(self) -> None:
         """Begin the next look at the beginning of the queue: deliveries may be due that it has passed."""
-        self._reader.begin_anew()
-
-    # due deliveries
+        self._due.begin_anew()
 
     async def run(self) -> None:
         """Find due deliveries and attempt them, until `stop`."""
@@ -188,7 +183,7 @@ class Dispatcher:
             while not self._stopping:
                 self._wake.clear()
                 try:
-                    more = await self._look()
+                    more = await self._due.look()
                 except QueueUnavailable as error:
                     log.error("queue_unavailable", problem=str(error))
                     more = False
@@ -209,103 +204,6 @@ class Dispatcher:
                 await self._wake.wait()
         except TimeoutError:
             pass
-
-    async def _look(self) -> bool:
-        """Look at the queue once. Returns whether another look right away may find more."""
-        more = False
-        for hop in self._waiting.take_turns():
-            more = await self._share_failure(hop) or more
-            await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
-        for table in self._waiting.tables:
-            for hop, room in self._rooms.in_turn(table, time.time()):
-                await self._begin_waiting(hop, room)
-        self._starved = not self._has_space
-        if self._starved:
-            return more
-        page = await self._reader.page(time.time())
-        await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
-        await self._begin(await self._current_hops.of(page))
-        return more or (len(page) == PAGE and not self._starved)
-
-    @property
-    def _has_space(self) -> bool:
-        return self._hops.free > 0 and not self._underway.full
-
-    async def _share_failure(self, hop: str) -> bool:
-        """Defer the deliveries that were due before a try that has failed their next hop as a whole. Returns whether
-        there are more."""
-        failure = self._hops.failure(hop)
-        if failure is None or failure.began <= self._waiting.deferred_up_to(hop):
-            return False
-        found = await self._store.due(failure.began, SHARED, hop=hop)
-        if due := await self._still_for(hop, found):
-            leased = await self._leases.lease(due)
-            try:
-                await self._recorder.share_outcome(leased, failure.outcome, self)
-            finally:
-                self._leases.let_go(leased)
-        if len(found) == SHARED:
-            return True
-        self._waiting.was_deferred(hop, failure.began)
-        return False
-
-    async def _still_for(self, hop: str, found: Sequence[Due]) -> list[Due]:
-        """Those of the deliveries that still go to the next hop for which they were stored; the others wait for
-        theirs."""
-        current = await self._current_hops.of(found)
-        for due in current:
-            if due.hop != hop:
-                self._rooms.let_wait(due.hop)
-        return [due for due in current if due.hop == hop]
-
-    async def _begin_waiting(self, hop: str, room: int) -> None:
-        """Attempt up to `room` deliveries to a next hop that waits."""
-        if not room or not self._has_space:
-            return
-        now = time.time()
-        limit = room + RECIPIENTS  # those of one message may share a transaction
-        found = await self._store.due(now, limit, hop=hop)
-        choice = Choice()
-        for due in await self._still_for(hop, found):
-            if choice.transactions == room and not choice.shares_transaction(due):
-                break
-            if not self._rooms.choose(due, choice, now, has_turn=True):
-                break
-        else:
-            if len(found) < limit:
-                self._waiting.remove(hop)
-        await self._claim(choice)
-
-    async def _begin(self, page: Sequence[Due]) -> None:
-        """Attempt the deliveries of a page that there is room for. The next look goes on behind the page, or where the
-        room ended."""
-        choice, now = Choice(), time.time()
-        for due in page:
-            if self._hops.free <= 0 and due.hop not in self._waiting:
-                self._starved = True
-                break
-            self._rooms.choose(due, choice, now)
-            self._reader.passed(due)
-        await self._claim(choice)
-
-    async def _claim(self, choice: Choice) -> None:
-        """Lease the chosen deliveries and attempt them; some may be gone."""
-        if not choice.due:
-            return
-        try:
-            by_message: dict[int, list[Delivery]] = {}
-            for delivery in await self._leases.lease(choice.due):
-                by_message.setdefault(delivery.message_id, []).append(delivery)
-            for message_id, deliveries in by_message.items():
-                await self._underway.wait_for_memory()
-                stored = await self._recorder.load(message_id, deliveries)
-                self._rooms.give_back(choice, message_id)
-                if stored is not None:
-                    self.take(stored, deliveries, choice.kept)
-                else:
-                    self._leases.let_go(deliveries)
-        finally:
-            self._rooms.give_all_back(choice)
 
     async def stop(self, patience: float) -> None:
         """Start no more attempts; wait `patience` seconds for those that run, then give them up.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from relay.deliver.attempts import RECIPIENTS
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.destination_limits import DestinationLimits, Kept
-from relay.deliver.next_hop_health import Resumed, Suspended
+from relay.deliver.next_hop_health import Failure, Resumed, Suspended
 from relay.deliver.places import Place
 from relay.deliver.waiting_hops import WaitingHops
 from relay.mail.outcome import Outcome
@@ -64,6 +64,15 @@ class Rooms:
         self._hops = hops
         self._limits = limits
         self.waiting = WaitingHops()
+
+    @property
+    def free(self) -> int:
+        """Free places, for all next hops together."""
+        return self._hops.free
+
+    def failure(self, hop: str) -> Failure | None:
+        """The try that failed a next hop as a whole; None while it is well."""
+        return self._hops.failure(hop)
 
     def at_once(self, hops: Collection[str], now: float) -> Kept | None:
         """The shares for a transaction with each of these next hops; None where one of them has no room. It waits."""
