@@ -2,8 +2,8 @@
 
 A stored key (`queue.hop_keys`) that has become wrong is replaced in the queue before its delivery takes a place or
 shares an outcome. A domain says by itself where it goes now. The URL of a configured next hop does not say whose mail
-it is: the recipients of such deliveries are read, unless they were stored after this worker began. So only deliveries
-that are due cost anything, a page of them at a time.
+it is: the recipients of such deliveries are read. What was stored after this worker began has the right key already. So
+only older deliveries that are due cost anything, a page of them at a time.
 """
 
 from __future__ import annotations
@@ -36,15 +36,19 @@ class CurrentHops:
         Raises:
             QueueUnavailable
         """
-        recipients = await self._store.recipients([due for due in page if self._depends_on_recipient(due)])
+        old = {(due.message_id, due.n) for due in page if given_at(due.message_id) < self._new_from}
+        if not old:
+            return list(page)
+        by_recipient = [due for due in page if is_url(due.hop) and (due.message_id, due.n) in old]
+        recipients = await self._store.recipients(by_recipient)
         current: list[Due] = []
         changed: list[Due] = []
         by_domain: dict[str, str] = {}
         for due in page:
-            recipient = recipients.get((due.message_id, due.n))
-            if recipient is not None:
-                hop = self._key(recipient, due.hop)
-            elif is_url(due.hop):
+            key = due.message_id, due.n
+            if key in recipients:
+                hop = self._key(recipients[key], due.hop)
+            elif is_url(due.hop) or key not in old:
                 hop = due.hop
             else:
                 hop = by_domain.get(due.hop) or self._key(f"x@{shown_hop(due.hop)}", due.hop)
@@ -55,9 +59,6 @@ class CurrentHops:
             current.append(due)
         await self._store.rekey(changed)
         return current
-
-    def _depends_on_recipient(self, due: Due) -> bool:
-        return is_url(due.hop) and given_at(due.message_id) < self._new_from
 
     def _key(self, recipient: str, stored: str) -> str:
         return self._next_hops.key(recipient, own=is_own_hop(stored))
