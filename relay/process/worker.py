@@ -83,8 +83,6 @@ class Worker:
         tables: Sequence[tuple[TablesSection, socket.socket]] = (),
     ) -> None:
         """Listen, answer lookups, and deliver what the queue holds."""
-        if self._tls is not None:
-            self._tls.quiet = True  # the supervisor looks at the same files
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
@@ -107,6 +105,8 @@ class Worker:
             asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
         ]
+        if self._tls is not None:
+            self._background.append(asyncio.create_task(self._tls.follow(quiet=True), name="certificates"))
 
     async def problem(self) -> str:
         """Why this host should get no mail for now; empty where it should."""
