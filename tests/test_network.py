@@ -138,6 +138,8 @@ def test_a_unix_socket_as_a_next_hop(url: str, path: str, shown: str) -> None:
         ("lmtp:///", "the path of the Unix socket is missing"),
         ("lmtp:///run/", "the path of the Unix socket is missing"),
         ("lmtp:///run/a%00b", "the path of the Unix socket"),
+        ("lmtp:///run/%FF", "the path of the Unix socket has octets that are no UTF-8"),
+        ("lmtp:///run/a%0Ab", "control characters"),
         ("lmtp:///run/lmtp?x=1", "? is written %3F"),
         ("lmtp:///run/lmtp#1", "# is written %23"),
         ("lmtp:///" + "x" * 107, "at most 107 octets"),

@@ -88,7 +88,7 @@ async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> Se
     else:
         leaving = found.leaving
         if found.hosts[0].is_socket:
-            return Seen((), leaving)
+            return Seen((), leaving, "a Unix socket leads there, so that it sees no address of ours")
         towards = tuple(_towards(leaving, found.hosts))
         if not towards:
             problem = "this host has no route to it"

@@ -177,6 +177,15 @@ def test_ten_thousand_tables_are_as_fast_as_one() -> None:
     assert time.perf_counter() - began < 1.0
 
 
+def test_a_hostile_zone_costs_next_to_nothing() -> None:
+    destinations = table(["mx:*.mail.example", ".b.example"])
+    long = "a." * 126 + "c"
+    began = time.perf_counter()
+    assert destinations.behind("d.test", [(0, f"{n}.{long}"[:255]) for n in range(5000)]) is None
+    assert destinations.of("a." * 100_000) is None
+    assert time.perf_counter() - began < 0.1
+
+
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
