@@ -131,7 +131,16 @@ async def _work(setup: WorkerSetup) -> int:
         )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
         worker = Worker(
-            config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates, setup.failures
+            config,
+            store,
+            setup.counts,
+            setup.row,
+            resolver,
+            setup.metrics,
+            setup.files,
+            setup.rates,
+            setup.limits,
+            setup.failures,
         )
         way_home = watch_way_home(setup, resolver, store)
     else:

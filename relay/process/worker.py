@@ -13,6 +13,7 @@ from relay.accounts.authenticators import authenticator
 from relay.accounts.failures import LoginFailures
 from relay.config.model import Config
 from relay.config.sections import ListenSection, TablesSection
+from relay.deliver.shared_limits import SharedLimits
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.metrics import Metrics
@@ -38,6 +39,7 @@ class Worker:
 
     Args:
         counts, number: where it counts what its clients take, see `receive.shared_counts`.
+        limits: where all workers count what `[[delivery.destinations]]` limits; by default it is alone.
         files: what the configuration names, read.
         failures: of logins, counted by all workers.
     """
@@ -52,11 +54,12 @@ class Worker:
         metrics: Metrics,
         files: Files,
         rates: Rates,
+        limits: SharedLimits | None = None,
         failures: LoginFailures | None = None,
     ) -> None:
         self._config = config
         self._store = store
-        self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store)
+        self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store, limits, number)
         self._limits = Limits(
             counts,
             number,
