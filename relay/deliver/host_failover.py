@@ -35,7 +35,6 @@ class DeliveryAgent:
     def __init__(
         self, config: Config, resolver: Resolver, next_hops: NextHops, policies: TlsPolicies | None = None
     ) -> None:
-        self._hostname = config.hostname
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._pool = Pool(config.delivery)
@@ -61,7 +60,7 @@ class DeliveryAgent:
         job = Job(
             "", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=_no_content
         )
-        return (await self._run(self._next_hops.at(endpoint), job, probe))[0]
+        return (await self._run(self._next_hops.at(endpoint, recipient), job, probe))[0]
 
     async def close(self) -> None:
         """Say goodbye to every server."""
@@ -90,23 +89,23 @@ class DeliveryAgent:
     async def _try_hosts(self, next_hop: NextHop, lane: Lane, progress: _Progress, action: _Action) -> None:
         """Try the hosts of a next hop in their order, until every recipient has an outcome."""
         try:
-            hosts = await self._finder.find(next_hop)
+            found = await self._finder.find(next_hop)
             policy = await self._policies.of_domain(next_hop, progress.job.tls)
         except Unroutable as unroutable:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
         reached = False
         bound = progress.job.bound
-        for number, host in enumerate(hosts):
+        for number, host in enumerate(found.hosts):
             bound.resume()
             if bound.over:
                 return
-            patience = bound.left / (len(hosts) - number)  # a host that says nothing leaves the others their time
+            patience = bound.left / (len(found.hosts) - number)  # a host that says nothing leaves the others their time
             try:
                 connection = await open_connection(
                     host,
                     next_hop,
-                    self._hostname,
+                    found.leaving,
                     self._delivery,
                     policy=await policy.of_host(host),
                     for_id=progress.job.id,

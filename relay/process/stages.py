@@ -99,7 +99,7 @@ def build_stages(
     """
     scheme, signer = files.scheme, files.signer
     ids = QueueIds(time.time)
-    next_hops = NextHops(config, files.password)
+    next_hops = NextHops(config, files.passwords)
     agent = DeliveryAgent(config, resolver, next_hops)
 
     async def addresses_of_our_name() -> list[str]:
