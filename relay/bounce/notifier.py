@@ -155,9 +155,7 @@ class Notifier:
             )
         )
         message = Message(content)
-        report = StoredMessage(
-            number, now, "", b"", message, OWN_MESSAGE, smtputf8=message.has_utf8_header, tls=tls
-        )
+        report = StoredMessage(number, now, "", b"", message, OWN_MESSAGE, smtputf8=message.has_utf8_header, tls=tls)
         deliveries = tuple(
             Delivery(
                 number,

@@ -27,8 +27,8 @@ _NOT_ASCII = Reason(
     "Please use an address made of plain ASCII characters, if the recipient has one.",
 )
 _INSECURE = Reason(
-    "No connection to the receiving system could be made that is as safe as it has to be, because of a problem with its "
-    "encryption or its certificate.",
+    "No connection to the receiving system could be made that is as safe as it has to be: its encryption or its "
+    "certificate is at fault.",
     _LATER,
 )
 _NO_TLS_ALL_THE_WAY = Reason(

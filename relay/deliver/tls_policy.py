@@ -12,6 +12,7 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from relay.config.sections import DeliverySection
 from relay.deliver.client_tls import Level
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
@@ -35,15 +36,23 @@ class Untrusted(Exception):
         result: the failure type of RFC 8460 section 4.3; empty where it has none.
         reason: more about the failure (failure-reason-code).
         policy: the policy, where that is not the one for which the connection was opened.
+        source: our IP address; empty where there was no connection.
     """
 
     def __init__(
-        self, outcome: Outcome, result: str = "", reason: str = "", *, policy: HostPolicy | None = None
+        self,
+        outcome: Outcome,
+        result: str = "",
+        reason: str = "",
+        *,
+        policy: HostPolicy | None = None,
+        source: str = "",
     ) -> None:
         self.outcome = outcome
         self.result = result
         self.reason = reason
         self.policy = policy
+        self.source = source
         super().__init__(outcome.text)
 
     @property
@@ -61,6 +70,7 @@ class HostPolicy:
         level: the level of TLS that it amounts to.
         tlsa: the usable TLSA records that the server's certificate has to match, see `Dane`; empty for others.
         base: the TLSA base domain (RFC 7672 section 2.2.3), which is what SNI names; empty without TLSA records.
+        names: what the server's certificate may be for, where a TLSA record names an authority; `base` among them.
         require_tls: whether the server has to offer REQUIRETLS (RFC 8689 section 4.2.1).
         proven: whether it is proven that this host takes the mail of the domain: by DNSSEC, an MTA-STS policy, or our
             configuration.
@@ -74,6 +84,7 @@ class HostPolicy:
     level: Level
     tlsa: tuple[Tlsa, ...] = ()
     base: str = ""
+    names: tuple[str, ...] = ()
     require_tls: bool = False
     proven: bool = False
     demand: str = ""
@@ -95,13 +106,17 @@ class TlsaAnswer:
     Attributes:
         usable: the records to follow; empty where there are none.
         base: the domain that they were found under.
+        names: what the certificate may be for, where a record names an authority (RFC 7672 section 3.2.2).
         encrypts: whether there are secure records, none of them usable: then TLS is required, with any certificate
             (RFC 7672 section 2.2).
+        proven: whether DNSSEC proves that this host is a mail host of the domain, with or without records.
     """
 
     usable: tuple[Tlsa, ...] = ()
     base: str = ""
+    names: tuple[str, ...] = ()
     encrypts: bool = False
+    proven: bool = False
 
 
 class Dane(Protocol):
@@ -133,10 +148,12 @@ class TlsPolicies:
     """The TLS policies of one worker.
 
     Args:
-        dane, sts: None where they are switched off.
+        delivery: says whether DANE and MTA-STS are asked for domains that have no table in `delivery.destinations`.
+        dane, sts: None where no domain has them.
     """
 
-    def __init__(self, dane: Dane | None = None, sts: MtaSts | None = None) -> None:
+    def __init__(self, delivery: DeliverySection, dane: Dane | None = None, sts: MtaSts | None = None) -> None:
+        self._delivery = delivery
         self._dane = dane
         self._sts = sts
 
@@ -144,8 +161,9 @@ class TlsPolicies:
         """What holds for a next hop as a whole, for one attempt."""
         if hop.endpoint is not None or hop.tls == "none" or wish == "no" or not _is_domain(hop.domain):
             return DomainPolicy(hop, wish)
-        dane = self._dane if hop.dane else None
-        if self._sts is None or not hop.mta_sts:
+        settings = hop.destination or self._delivery
+        dane = self._dane if settings.dane == "auto" else None
+        if self._sts is None or not settings.mta_sts:
             return DomainPolicy(hop, wish, dane=dane)
         sts = await self._sts.policy(hop.domain)
         problem = self._sts.problem(hop.domain) if sts is None else None
@@ -168,6 +186,11 @@ class DomainPolicy:
     dane: Dane | None = None
     problem: Shortfall | None = None
 
+    @property
+    def announced(self) -> Published:
+        """The policy that the domain announces, without its text."""
+        return Published("sts", self.hop.domain, self.hop.domain)
+
     async def of_host(self, host: Host) -> HostPolicy:
         """What holds for one host.
 
@@ -185,7 +208,7 @@ class DomainPolicy:
         return self._with_demand(policy, host) if demands else policy
 
     async def _of_mx(self, host: Host) -> HostPolicy:
-        hop, sts = self.hop, self.sts
+        hop, sts, domain = self.hop, self.sts, self.hop.domain
         if self.wish == "no":
             return HostPolicy(hop.tls, hop.tls)
         answer = await self._tlsa(host)
@@ -195,14 +218,15 @@ class DomainPolicy:
                 "require",
                 answer.usable,
                 answer.base,
+                answer.names,
                 proven=True,
                 demand=f"the TLSA records (DANE) of {answer.base}",
-                published=Published("tlsa", hop.domain, answer.base, tuple(map(tlsa_records.text, answer.usable))),
+                published=Published("tlsa", domain, answer.base, tuple(map(tlsa_records.text, answer.usable))),
             )
         if sts is not None and sts.mode == "enforce":
             return self._enforced(sts, host)
         policy = HostPolicy(
-            hop.tls, hop.tls, proven=host.proven, published=Published("no-policy-found", hop.domain, hop.domain)
+            hop.tls, hop.tls, proven=answer.proven, published=Published("no-policy-found", domain, domain)
         )
         if sts is not None and sts.mode == "testing":
             policy = _tested(policy, sts, host, hop)
@@ -212,7 +236,7 @@ class DomainPolicy:
                 name="require" if hop.tls == "may" else hop.tls,
                 level="require" if hop.tls == "may" else hop.tls,
                 demand=f"the TLSA records (DANE) of {answer.base or host.name}",
-                published=Published("tlsa", hop.domain, answer.base or host.name),
+                published=Published("tlsa", domain, answer.base or host.name),
                 testing=False,
                 shortfall=Shortfall("tlsa-invalid", "no usable record"),
             )
@@ -292,7 +316,9 @@ def _is_mailbox_here(hop: NextHop) -> bool:
     (RFC 8689 section 4.4)."""
     if hop.endpoint is None or hop.endpoint.scheme != "lmtp":
         return False
-    host = hop.endpoint.host.strip("[]")
+    if hop.endpoint.path:
+        return True
+    host = hop.endpoint.host
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -13,6 +13,7 @@ from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
+from relay.deliver.tls_policy import HostPolicy
 from relay.mail.outcome import Outcome
 from tests.deliver.scripted import HANG_UP, STALL, ScriptedServer
 from tests.deliver.sending import config
@@ -88,7 +89,7 @@ async def test_quit_ends_whatever_the_server_says(answer: str, monkeypatch: pyte
 
 
 async def test_a_host_that_refuses_the_connection_is_a_deferral() -> None:
-    connection = Connection(Host("mx.d.test", "127.0.0.1", 1), lmtp=False)
+    connection = Connection(Host("mx.d.test", "127.0.0.1", 1), HostPolicy("may", "may"), lmtp=False)
     with pytest.raises(HostFailed) as failed:
         await connection.connect(None, config().destinations.leaving, 10.0)
     outcome = failed.value.outcome
