@@ -36,11 +36,16 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One server to connect to. Its certificate is checked against `name`: the MX or the configured host."""
+    """One server to connect to. Its certificate is checked against `name`: the MX or the configured host.
+
+    Attributes:
+        domain: the domain whose mail host it is; empty for a configured host.
+    """
 
     name: str
     address: str
     port: int
+    domain: str = ""
 
 
 class Unroutable(Exception):
@@ -169,7 +174,7 @@ class HostFinder:
             hosts = [host for host in hosts if host[0] < min(ours)]
             if not any(addresses for _, _, addresses in hosts):
                 raise Unroutable(failure(554, "5.4.6", f"mail for {domain} loops back to this host"))
-        usable = [Host(name, address, self._port) for _, name, addresses in hosts for address in addresses]
+        usable = [Host(name, address, self._port, domain) for _, name, addresses in hosts for address in addresses]
         if self._public_only:
             usable = [host for host in usable if is_public(ipaddress.ip_address(host.address))]
         if not usable:

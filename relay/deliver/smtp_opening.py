@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import math
 
 import aiosmtplib
@@ -17,9 +18,10 @@ from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.tls_policy import HostPolicy
+from relay.deliver.tls_policy import HostPolicy, Untrusted
 from relay.mail.outcome import deferral
 from relay.mail.reply import printable
+from relay.transport_security.dane import Mismatch, authenticate
 
 _READY = 220
 _COMPLETED = 250
@@ -56,10 +58,11 @@ async def open_connection(
 
     Raises:
         HostFailed: no connection, a refusal before MAIL, less TLS than `policy` asks for, or the attempt was given up.
+        Untrusted: its certificate is not one that the TLSA records of `policy` name.
     """
     bound = bound or Deadline()
     policy = policy or HostPolicy(hop.tls, hop.tls)
-    opening = _Opening(hop, hostname, delivery, bound, min(delivery.helo_timeout, patience))
+    opening = _Opening(hop, policy, hostname, delivery, bound, min(delivery.helo_timeout, patience))
     try:
         connection = await opening.open(host, policy.level)
     except _HandshakeFailed as failed:
@@ -76,9 +79,16 @@ class _Opening:
     """The steps before MAIL; `_phase` is that of the reply that is awaited."""
 
     def __init__(
-        self, hop: NextHop, hostname: str, delivery: DeliverySection, bound: Deadline, patience: float
+        self,
+        hop: NextHop,
+        policy: HostPolicy,
+        hostname: str,
+        delivery: DeliverySection,
+        bound: Deadline,
+        patience: float,
     ) -> None:
         self._hop = hop
+        self._policy = policy
         self._hostname = hostname
         self._delivery = delivery
         self._bound = bound
@@ -86,7 +96,7 @@ class _Opening:
         self._phase: Phase = "connect"
 
     async def open(self, host: Host, level: Level, *, fallback: str = "") -> Connection:
-        """A connection with this level of TLS. Raises HostFailed."""
+        """A connection with this level of TLS. Raises HostFailed, Untrusted."""
         scheme = self._hop.endpoint.scheme if self._hop.endpoint else "smtp"
         connection = Connection(host, lmtp=scheme == "lmtp", fallback=fallback)
         self._phase = "connect"
@@ -139,8 +149,9 @@ class _Opening:
         if not connection.offers("starttls"):
             raise connection.failed(deferral("4.7.4", "TLS is required, but the server does not offer it"))
         self._phase = "starttls"
+        wanted = "" if level == "verify" else self._policy.base  # RFC 7672 section 8.1
         try:
-            await connection.start_tls(client_context(level == "verify"), self._patience)
+            await connection.start_tls(client_context(level == "verify"), self._patience, wanted)
         except aiosmtplib.SMTPResponseException as error:
             if not is_negative(error.code):
                 raise _HandshakeFailed(connection.stamp(silence("starttls", "garbage"))) from error
@@ -153,7 +164,19 @@ class _Opening:
         except OSError as error:
             outcome = deferral("4.7.5", f"TLS handshake failed: {error}")
             raise _HandshakeFailed(connection.stamp(outcome)) from error
+        if self._policy.tlsa:
+            await self._authenticate(connection)
         return True
+
+    async def _authenticate(self, connection: Connection) -> None:
+        """Check the server's certificate against its TLSA records. Raises Untrusted."""
+        policy, now = self._policy, datetime.datetime.now(datetime.UTC)
+        names = policy.names or (policy.base,)
+        try:
+            await asyncio.to_thread(authenticate, policy.tlsa, connection.peer_chain(), names, now)
+        except Mismatch as problem:
+            outcome = deferral("4.7.5", f"DANE: {problem} (TLSA records of {policy.base})")
+            raise Untrusted(connection.stamp(outcome), problem.result) from problem
 
     async def _login(self, connection: Connection) -> None:
         """AUTH PLAIN (RFC 4616) or LOGIN; both show the password to the server, so TLS is required."""

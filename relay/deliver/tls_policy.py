@@ -45,6 +45,7 @@ class HostPolicy:
         level: the level of TLS that it amounts to.
         tlsa: the usable TLSA records that the server's certificate has to match, see `Dane`; empty for others.
         base: the TLSA base domain (RFC 7672 section 2.2.3), which is what SNI names; empty without TLSA records.
+        names: what the server's certificate may be for, where a TLSA record names an authority; `base` among them.
         require_tls: whether the server has to offer REQUIRETLS (RFC 8689 section 4.2.1).
     """
 
@@ -52,6 +53,7 @@ class HostPolicy:
     level: Level
     tlsa: tuple[Tlsa, ...] = ()
     base: str = ""
+    names: tuple[str, ...] = ()
     require_tls: bool = False
 
 
@@ -62,17 +64,19 @@ class TlsaAnswer:
     Attributes:
         usable: the records to follow; empty where there are none.
         base: the domain that they were found under.
+        names: what the certificate may be for, where a record names an authority (RFC 7672 section 3.2.2).
         encrypts: whether there are secure records, none of them usable: then TLS is required, with any certificate
             (RFC 7672 section 2.2).
     """
 
     usable: tuple[Tlsa, ...] = ()
     base: str = ""
+    names: tuple[str, ...] = ()
     encrypts: bool = False
 
 
 class Dane(Protocol):
-    """Finds the TLSA records of hosts (`transport_security.dane`)."""
+    """Finds the TLSA records of hosts (`tlsa_lookup`)."""
 
     async def records(self, host: Host) -> TlsaAnswer:
         """The TLSA records of a host that mail reaches by MX.
