@@ -67,12 +67,14 @@ class TlsaAnswer:
         names: what the certificate may be for, where a record names an authority (RFC 7672 section 3.2.2).
         encrypts: whether there are secure records, none of them usable: then TLS is required, with any certificate
             (RFC 7672 section 2.2).
+        proven: whether DNSSEC proves that this host is a mail host of the domain, with or without records.
     """
 
     usable: tuple[Tlsa, ...] = ()
     base: str = ""
     names: tuple[str, ...] = ()
     encrypts: bool = False
+    proven: bool = False
 
 
 class Dane(Protocol):

@@ -47,8 +47,8 @@ class TlsaLookup:
                 usable = tuple(record for record in answer.records if is_usable(record))
                 # RFC 7672 section 3.2.2, and RFC 7671 section 7 for the name of the host before its CNAMEs
                 names = dict.fromkeys((base, host.name, domain, mx.canonical or domain))
-                return TlsaAnswer(usable, base, tuple(names), encrypts=not usable)
-        return _NONE
+                return TlsaAnswer(usable, base, tuple(names), encrypts=not usable, proven=True)
+        return TlsaAnswer(proven=True)
 
     async def _bases(self, host: Host) -> tuple[str, ...]:
         """The domains that records may be under, in their order (RFC 7672 section 2.2.3).

@@ -99,7 +99,7 @@ async def test_without_tls_there_is_no_mail(offers: tuple[str, ...]) -> None:
 async def test_the_server_is_asked_for_by_the_base_domain(tmp_path: Path) -> None:
     asked: list[str | None] = []
     context = server_context(tmp_path, OWN)
-    context.sni_callback = lambda _socket, name, _context: asked.append(name)  # type: ignore[func-returns-value]
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
     server = ScriptedServer(tls=context)
     async with server():
         aliased = HostPolicy("dane", "require", (OWN.record(3, 1, 1),), "real.far.example")

@@ -15,6 +15,7 @@ from tests.resolvers import RecordingResolver
 RECORD, OTHER, USELESS = Tlsa(3, 1, 1, b"k" * 32), Tlsa(2, 0, 1, b"a" * 32), Tlsa(1, 1, 1, b"k" * 32)
 HOST = Host("mx.d.example", "192.0.2.1", 25, "d.example")
 SILENT = DnsFailure("no answer")
+NO_RECORDS, UNPROVEN = TlsaAnswer(proven=True), TlsaAnswer()
 
 
 def secure(*records: Any, canonical: str = "") -> Answer:
@@ -39,7 +40,7 @@ async def look_up(zone: dict[Any, Any], host: Host = HOST) -> tuple[TlsaAnswer, 
 
 async def test_secure_records_hold() -> None:
     answer, _ = await look_up({**MX, **ADDRESS, **TLSA})
-    assert answer == TlsaAnswer((RECORD,), "mx.d.example", ("mx.d.example", "d.example"))
+    assert answer == TlsaAnswer((RECORD,), "mx.d.example", ("mx.d.example", "d.example"), proven=True)
 
 
 async def test_the_name_has_the_port_in_it() -> None:
@@ -49,26 +50,26 @@ async def test_the_name_has_the_port_in_it() -> None:
 
 async def test_each_family_has_its_own_answer() -> None:
     zone = {**MX, **TLSA, ("mx.d.example", "A"): insecure("192.0.2.1"), ("mx.d.example", "AAAA"): secure("2001:db8::1")}
-    assert (await look_up(zone))[0] == TlsaAnswer()
+    assert (await look_up(zone))[0] == NO_RECORDS
     assert (await look_up(zone, Host("mx.d.example", "2001:db8::1", 25, "d.example")))[0].usable == (RECORD,)
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "expected"),
     [
-        {("d.example", "MX"): insecure((10, "mx.d.example"))},
-        {("mx.d.example", "A"): insecure("192.0.2.1")},
+        ({("d.example", "MX"): insecure((10, "mx.d.example"))}, UNPROVEN),
+        ({("mx.d.example", "A"): insecure("192.0.2.1")}, NO_RECORDS),
     ],
 )
-async def test_where_the_way_is_not_secure_nothing_is_asked(broken: dict[Any, Any]) -> None:
+async def test_where_the_way_is_not_secure_nothing_is_asked(broken: dict[Any, Any], expected: TlsaAnswer) -> None:
     """Name servers of unsigned zones may break at such questions, and their mail must not suffer by it."""
     answer, asked = await look_up({**MX, **ADDRESS, ("_25._tcp.mx.d.example", "TLSA"): SILENT, **broken})
-    assert (answer, asked) == (TlsaAnswer(), [])
+    assert (answer, asked) == (expected, [])
 
 
 @pytest.mark.parametrize("answer", [insecure(RECORD), secure(), Answer((), exists=False, secure=True)])
 async def test_insecure_records_are_none(answer: Answer) -> None:
-    assert (await look_up({**MX, **ADDRESS, ("_25._tcp.mx.d.example", "TLSA"): answer}))[0] == TlsaAnswer()
+    assert (await look_up({**MX, **ADDRESS, ("_25._tcp.mx.d.example", "TLSA"): answer}))[0] == NO_RECORDS
 
 
 @pytest.mark.parametrize("question", [("d.example", "MX"), ("mx.d.example", "A"), ("_25._tcp.mx.d.example", "TLSA")])
@@ -103,13 +104,15 @@ async def test_records_under_the_canonical_name_come_first() -> None:
     zone = {**MX, **ALIAS, **TLSA, ("_25._tcp.real.p.example", "TLSA"): secure(OTHER)}
     answer, asked = await look_up(zone)
     assert asked == ["_25._tcp.real.p.example"]
-    assert answer == TlsaAnswer((OTHER,), "real.p.example", ("real.p.example", "mx.d.example", "d.example"))
+    assert answer == TlsaAnswer(
+        (OTHER,), "real.p.example", ("real.p.example", "mx.d.example", "d.example"), proven=True
+    )
 
 
 @pytest.mark.parametrize("first", [secure(), insecure(OTHER), Answer((), exists=False, secure=True)])
 async def test_then_those_under_the_name_of_the_host(first: Answer) -> None:
     answer, _ = await look_up({**MX, **ALIAS, **TLSA, ("_25._tcp.real.p.example", "TLSA"): first})
-    assert answer == TlsaAnswer((RECORD,), "mx.d.example", ("mx.d.example", "d.example"))
+    assert answer == TlsaAnswer((RECORD,), "mx.d.example", ("mx.d.example", "d.example"), proven=True)
 
 
 async def test_no_answer_under_the_canonical_name_is_not_made_up_for() -> None:
@@ -123,7 +126,7 @@ async def test_a_secure_alias_of_an_insecure_name() -> None:
     assert (answer.usable, answer.base) == ((RECORD,), "mx.d.example")
     assert asked == ["_25._tcp.mx.d.example"]
     answer, asked = await look_up({**zone, ("mx.d.example", "CNAME"): insecure("real.p.example")})
-    assert (answer, asked) == (TlsaAnswer(), [])
+    assert (answer, asked) == (NO_RECORDS, [])
 
 
 async def test_a_canonical_name_that_no_host_can_have() -> None:
@@ -162,11 +165,11 @@ async def test_a_domain_without_mx_is_its_own_host(mx: Answer, found: tuple[Tlsa
 )
 async def test_of_a_configured_host_and_of_an_address_nothing_is_asked(host: Host) -> None:
     resolver = RecordingResolver({})
-    assert await TlsaLookup(resolver).records(host) == TlsaAnswer()
+    assert await TlsaLookup(resolver).records(host) == UNPROVEN
     assert not resolver.asked
 
 
 async def test_an_mx_that_names_an_address_has_no_records() -> None:
     nothing = Answer((), exists=False, secure=True)
     zone = {**MX, ("192.0.2.1", "A"): nothing, ("_25._tcp.192.0.2.1", "TLSA"): nothing}
-    assert (await look_up(zone, Host("192.0.2.1", "192.0.2.1", 25, "d.example")))[0] == TlsaAnswer()
+    assert (await look_up(zone, Host("192.0.2.1", "192.0.2.1", 25, "d.example")))[0] == NO_RECORDS

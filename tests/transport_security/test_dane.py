@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -114,7 +114,7 @@ def test_an_authority_that_is_not_shown_has_to_be_whole_in_the_record(selector: 
     assert verdict([direct], OWN) == ("ok" if matching == 0 else "validation-failure")
 
 
-KEYS = {
+KEYS: dict[str, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
     "p-384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ed25519": ed25519.Ed25519PrivateKey.generate,
