@@ -17,6 +17,7 @@ from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from relay.config.destinations import Leaving
 from relay.deliver.classify import silence
+from relay.deliver.client_tls import peer_chain
 from relay.deliver.mx import Host
 from relay.deliver.reply_parser import ClientProtocol, NoReply, ServerReply
 from relay.deliver.tls_policy import HostPolicy
@@ -104,14 +105,19 @@ class Connection:
             local_addr=(source, 0) if source else None,
         )
 
-    async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
-        """STARTTLS and the handshake.
+    async def start_tls(self, context: ssl.SSLContext, timeout: float, name: str = "") -> None:
+        """STARTTLS and the handshake, in which we say that we want `name` (SNI), or else the host's.
 
         Raises:
             SMTPResponseException, OSError, NoReply: see `ClientProtocol.start_tls`.
         """
-        await self._wire.start_tls(context, self.host.name, timeout)
+        await self._wire.start_tls(context, name or self.host.name, timeout)
         self._note_tls()
+
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The certificates that the server has shown inside TLS, see `client_tls.peer_chain`."""
+        tls = self._wire.transport.get_extra_info("ssl_object") if self._wire.transport else None
+        return peer_chain(tls) if tls else ()
 
     def _note_tls(self) -> None:
         tls = self._wire.transport.get_extra_info("ssl_object") if self._wire.transport else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import math
 import ssl
 
@@ -23,6 +24,7 @@ from relay.deliver.tls_policy import HostPolicy, Untrusted, unsupported
 from relay.deliver.tls_results import Shortfall, shortfall_of
 from relay.mail.outcome import deferral
 from relay.mail.reply import printable
+from relay.transport_security.dane import Mismatch, authenticate
 
 _READY = 220
 _COMPLETED = 250
@@ -176,8 +178,9 @@ class _Opening:
             connection.shortfall = Shortfall(_UNSUPPORTED)
             return False
         self._phase = "starttls"
+        wanted = "" if level == "verify" else self._policy.base  # RFC 7672 section 8.1
         try:
-            await connection.start_tls(client_context(level == "verify"), self._patience)
+            await connection.start_tls(client_context(level == "verify"), self._patience, wanted)
         except aiosmtplib.SMTPResponseException as error:
             if error.code == CLOSING:
                 raise self._refused(connection, ServerReply(error.code, error.message)) from error
@@ -196,7 +199,19 @@ class _Opening:
             raise _NoTls(connection.stamp(silence("starttls", problem.kind)), *_LOST) from problem
         except OSError as error:
             raise self._handshake_failed(connection, error) from error
+        if self._policy.tlsa:
+            await self._authenticate(connection)
         return True
+
+    async def _authenticate(self, connection: Connection) -> None:
+        """Check the server's certificate against its TLSA records. Raises Untrusted."""
+        policy, now = self._policy, datetime.datetime.now(datetime.UTC)
+        names = policy.names or (policy.base,)
+        try:
+            await asyncio.to_thread(authenticate, policy.tlsa, connection.peer_chain(), names, now)
+        except Mismatch as problem:
+            outcome = deferral("4.7.5", f"DANE: {problem} (TLSA records of {policy.base})")
+            raise Untrusted(connection.stamp(outcome), problem.result, source=connection.source) from problem
 
     def _not_offered(self, connection: Connection) -> _NoTls:
         host, policy = connection.host.name, self._policy

@@ -120,7 +120,7 @@ class TlsaAnswer:
 
 
 class Dane(Protocol):
-    """Finds the TLSA records of hosts (`transport_security.dane`)."""
+    """Finds the TLSA records of hosts (`tlsa_lookup`)."""
 
     async def records(self, host: Host) -> TlsaAnswer:
         """The TLSA records of a host that mail reaches by MX.

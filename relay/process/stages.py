@@ -21,6 +21,7 @@ from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
 from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
+from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
@@ -104,7 +105,7 @@ def build_stages(
     ids = QueueIds(time.time)
     next_hops = NextHops(config, files.passwords)
     tls_results = TlsResults(metrics)
-    agent = DeliveryAgent(config, resolver, next_hops, TlsPolicies(config.delivery), tls_results)
+    agent = DeliveryAgent(config, resolver, next_hops, TlsPolicies(config.delivery, TlsaLookup(resolver)), tls_results)
 
     async def addresses_of_our_name() -> list[str]:
         """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
