@@ -32,8 +32,9 @@ from relay.receive.proxy_protocol import BadProxyHeader, parse_v1, parse_v2
 from relay.srs import address as srs
 from relay.srs import reply_address
 from relay.transport_security import tlsa
-from relay.transport_security.mta_sts_policy import BadPolicy, is_policy_id
+from relay.transport_security.mta_sts_policy import BadPolicy
 from relay.transport_security.mta_sts_policy import parse as parse_policy
+from relay.transport_security.mta_sts_record import BadRecord, policy_id
 
 Target = Callable[[bytes], object]
 
@@ -120,7 +121,9 @@ def dns_records(octets: bytes) -> None:
     """Records of DMARC, DKIM and MTA-STS, and the answers that they come in."""
     text = _text(octets)
     policy_record([(octets,), (b"v=DMARC1; " + octets,)])
-    is_policy_id(text)
+    for record in (text, f"v=STSv1; {text}"):
+        with suppress(BadRecord):
+            assert policy_id([record]).isalnum() or not record.startswith("v=STSv1;")
     with suppress(Unverified):
         tag_list(text)
     for algorithm in ("rsa-sha256", "ed25519-sha256"):
