@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from relay.check.look_ups import for_each, results
 from relay.check.mail_hosts import mail_hosts
 from relay.check.site import Site
 from relay.dns import Answer, DnsFailure, Tlsa
-from relay.transport_security.tlsa import data, is_usable, match, text
+from relay.transport_security.dane import match
+from relay.transport_security.tlsa import data, is_usable, text
 
 
 async def check(site: Site) -> list[Finding]:
@@ -81,7 +83,8 @@ class _Host:
 
     def _judged(self, answer: Answer) -> list[Finding]:
         records: list[Tlsa] = list(answer.records)
-        matching = [record for record in records if match(record, self.chain, self.host) == "matches"]
+        now = datetime.datetime.fromtimestamp(self.site.now, datetime.UTC)
+        matching = [record for record in records if match(record, self.chain, self.host, now) == "matches"]
         useless = [record for record in records if not is_usable(record)]
         found = []
         if not matching and len(useless) < len(records):

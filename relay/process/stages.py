@@ -21,6 +21,8 @@ from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
 from relay.deliver.tls_policy import TlsPolicies
+from relay.deliver.tls_results import TlsResults
+from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
@@ -68,6 +70,7 @@ class Stages:
     next_hops: NextHops
     agent: DeliveryAgent
     mta_sts: MtaStsPolicies | None
+    tls_results: TlsResults
     secrets: tuple[bytes, ...]
 
     def intake(self, space: Space, queue: Queue) -> Intake:
@@ -107,9 +110,11 @@ def build_stages(
     """
     scheme, signer = files.scheme, files.signer
     ids = QueueIds(time.time)
-    next_hops = NextHops(config, files.password)
+    next_hops = NextHops(config, files.passwords)
     mta_sts = _mta_sts(config, resolver, policies, metrics) if policies is not None else None
-    agent = DeliveryAgent(config, resolver, next_hops, TlsPolicies(sts=mta_sts))
+    tls_results = TlsResults(metrics)
+    tls_policies = TlsPolicies(config.delivery, TlsaLookup(resolver), mta_sts)
+    agent = DeliveryAgent(config, resolver, next_hops, tls_policies, tls_results)
 
     async def addresses_of_our_name() -> list[str]:
         """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
@@ -159,6 +164,7 @@ def build_stages(
         next_hops=next_hops,
         agent=agent,
         mta_sts=mta_sts,
+        tls_results=tls_results,
         secrets=tuple(scheme.secrets),
     )
 

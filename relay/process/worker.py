@@ -104,6 +104,7 @@ class Worker:
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
+            asyncio.create_task(self._relay.stages.tls_results.run(self._store.tls_results), name="tls-results"),
         ]
         if (mta_sts := self._relay.stages.mta_sts) is not None:
             self._background.append(asyncio.create_task(mta_sts.run(), name="mta-sts"))
@@ -152,4 +153,5 @@ class Worker:
         await self._relay.stages.agent.close()
         if self._relay.stages.mta_sts is not None:
             await self._relay.stages.mta_sts.close()
+        await self._relay.stages.tls_results.flush(self._store.tls_results)
         await self._store.close()

@@ -41,6 +41,7 @@ from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
 from relay.queue.stored_policies import StoredPolicies
 from relay.queue.stored_verdict import StoredVerdict
+from relay.queue.tls_results import TlsResults
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
@@ -75,6 +76,7 @@ class Store:
         dead: the dead letters.
         audit: what queue commands have done.
         mta_sts: the MTA-STS policies that were fetched.
+        tls_results: what TLS reports count.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
@@ -83,6 +85,7 @@ class Store:
         self.dead = DeadLetters(database)
         self.audit = AuditTrail(database)
         self.mta_sts = StoredPolicies(database)
+        self.tls_results = TlsResults(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
