@@ -87,6 +87,7 @@ async def test_a_request_with_a_body(served: Served) -> None:
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+MOVED = plain("moved", "301 Moved", more=f"Location: https://{ELSEWHERE}/\r\n")
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,11 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: ch
         (CHUNKED, https.Answer(200, "text/plain", b"hello")),
         (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", https.Answer(200, "", b"until the end")),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + plain("hello"), https.Answer(200, "text/plain", b"hello")),
-        (plain("moved", "301 Moved", more=f"Location: https://{ELSEWHERE}/\r\n"), https.Answer(301, "text/plain", b"moved")),
+        (MOVED, https.Answer(301, "text/plain", b"moved")),
         (plain("x" * OCTETS), https.Answer(200, "text/plain", b"x" * OCTETS)),
         (plain("", "204 No Content"), https.Answer(204, "text/plain", b"")),
     ],
-)  # fmt: skip
+)
 async def test_answers_that_are_understood(served: Served, answer: bytes, expected: https.Answer) -> None:
     assert await served.get(answer) == expected
     assert len(served.server.requests) == 1

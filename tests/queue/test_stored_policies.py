@@ -37,12 +37,12 @@ async def test_each_policy_is_refreshed_by_one_worker(store: Store, url: str) ->
     other = Store(await connect(url), "worker-2/")
     for n in range(6):
         await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", refresh=1050.0 + n))
-    for name, change in {
-        "early": {"refresh": 1061.0},
-        "expired": {"expires": 1060.0},
-        "unused": {"used": 899.0},
-    }.items():
-        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{name}.test", **change))
+    for other_policy in (
+        replace(POLICY, domain="early.test", refresh=1061.0),
+        replace(POLICY, domain="expired.test", expires=1060.0),
+        replace(POLICY, domain="unused.test", used=899.0),
+    ):
+        await store.mta_sts.keep_policy(other_policy)
     taken = await asyncio.gather(
         *(worker.mta_sts.policies_to_refresh(1060.0, 900.0, 1080.0, 4) for worker in (store, other, store, other))
     )
