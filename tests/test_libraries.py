@@ -29,6 +29,7 @@ def importers(library: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
+        ("aiohttp", {"relay/https.py"}),
         ("aiosmtpd", {"relay/cli/demo_servers.py"}),
         ("dkim", {"relay/cli/dkimpy_opinion.py"}),
         ("spf", {"relay/authenticate/spf_evaluation.py", "relay/cli/pyspf_opinion.py"}),
