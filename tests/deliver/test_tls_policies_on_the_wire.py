@@ -145,7 +145,7 @@ async def test_mail_goes_to_a_host_that_the_policy_allows(tls: Tls) -> None:
 @pytest.mark.parametrize(
     ("certificate", "result", "word"),
     [
-        ("clear", "starttls-not-supported", "does not offer STARTTLS"),
+        ("clear", "starttls-not-supported", "does not offer it"),
         ("other", "certificate-host-mismatch", "Hostname mismatch"),
         ("expired", "certificate-expired", "expired"),
         ("self_signed", "certificate-not-trusted", "self"),
@@ -160,7 +160,8 @@ async def test_a_host_that_fails_an_enforced_policy_gets_nothing(
         outcome = await here.send()
         counted = here.sessions
     assert (outcome.status, outcome.enhanced, outcome.policy) == ("deferred", "4.7.5", "sts")
-    assert "the MTA-STS policy (enforce) of alone.test" in outcome.text and word in outcome.text
+    assert outcome.text.startswith("the MTA-STS policy (enforce) of alone.test forbids mail to mx0.test: ")
+    assert word in outcome.text
     assert (outcome.host, outcome.address, outcome.unreachable) == ("mx0.test", "127.0.0.1", False)
     assert server.contents == [] and not any(line.startswith("MAIL") for line in server.commands)
     (session,) = counted
@@ -183,7 +184,7 @@ async def test_a_handshake_that_breaks_off_is_no_way_around_a_policy(tls: Tls, p
     server = ScriptedServer(tls=tls.good, STARTTLS=play)
     async with server(), site(server.port, sts=ENFORCE) as here:
         outcome = await here.send()
-        assert outcome.status == "deferred"
+        assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.5") and "MTA-STS" in outcome.text
         assert here.counted() == [("sts", "mx0.test", "validation-failure", 1)]
     assert server.contents == [] and len(server.sessions) == 1
 
@@ -347,7 +348,7 @@ async def test_records_that_nobody_can_use_ask_for_encryption_alone(tls: Tls) ->
     async with clear(), site(clear.port, useless) as here:
         outcome = await here.send()
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.5")
-    assert "TLSA records (DANE) of mx0.test" in outcome.text
+    assert outcome.text.startswith("DANE (TLSA records of mx0.test) forbids mail to mx0.test: ")
 
 
 # configured levels
@@ -509,3 +510,11 @@ async def test_what_fails_for_a_policy_does_not_fail_what_ignores_it(tls: Tls) -
         outcomes = [await here.send(tls=wish) for wish in ("", "no", "require")]
     assert [outcome.status for outcome in outcomes] == ["deferred", "delivered", "deferred"]
     assert not any(outcome.unreachable for outcome in outcomes)
+
+
+async def test_requiretls_tries_a_host_once_where_the_policy_is_only_tested(tls: Tls) -> None:
+    server = ScriptedServer(offers=REQUIRETLS, tls=tls.expired)
+    async with server(), site(server.port, sts=TESTING) as here:
+        outcome = await here.send(tls="require")
+    assert (outcome.status, outcome.enhanced, outcome.policy) == ("deferred", "4.7.5", "verify")
+    assert len(server.sessions) == 1

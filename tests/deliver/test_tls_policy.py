@@ -280,3 +280,9 @@ async def test_an_address_literal_is_asked_about_nothing() -> None:
     sts = FakeSts(POLICIES["enforce"])
     policy = await (await TlsPolicies(DeliverySection(), sts=sts).of_domain(NextHop("[192.0.2.7]"), "")).of_host(HOST)
     assert (policy.name, sts.asked) == ("may", [])
+
+
+async def test_a_report_names_a_domain_as_dns_does() -> None:
+    policies = TlsPolicies(DeliverySection(), FakeDane(ANSWERS["insecure"]), FakeSts(POLICIES["enforce"]))
+    policy = await (await policies.of_domain(NextHop("B\u00fccher.example"), "")).of_host(HOST)
+    assert policy.published is not None and policy.published.domain == "xn--bcher-kva.example"

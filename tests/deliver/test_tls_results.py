@@ -126,3 +126,13 @@ def test_other_failures_of_the_handshake() -> None:
     error.reason = "WRONG_VERSION_NUMBER"
     assert shortfall_of(error) == Shortfall("validation-failure", "WRONG_VERSION_NUMBER")
     assert shortfall_of(ConnectionResetError())[0] == "validation-failure"
+
+
+async def test_a_long_policy_is_cut_after_a_whole_line() -> None:
+    counts, table = results(), Table()
+    text = ("version: STSv1", *(f"mx: mx{number}.d.test" for number in range(5000)))
+    counts.count(Published("sts", "d.test", "d.test", text), "sts", None, mx="mx1.d.test")
+    await counts.flush(table)
+    (session,) = table.stored
+    kept = json.loads(session.policy_text)
+    assert len(session.policy_text) <= 4000 and tuple(kept) == text[: len(kept)] and len(kept) > 100
