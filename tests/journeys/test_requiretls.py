@@ -14,11 +14,12 @@ import pytest
 
 from tests.deliver.scripted import ESMTP
 from tests.deliver.test_client_tls import Authority, server_context
+from tests.journeys.postfix import Postfix
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.test_sessions import Script
 from tests.journeys.world import FWD, MAILBOX, NEXT, SENDER, World
-from tests.peers import free_port, wait_until
+from tests.peers import free_port, needs, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -143,3 +144,52 @@ def test_tls_required_no_is_kept_and_goes_along(world: World) -> None:
     with closing(sqlite3.connect(Path(relay.folder) / "queue.db")) as queue:
         rows = queue.execute("SELECT domain, policy, mx, result, address, sessions FROM tls_result").fetchall()
     assert rows == [("mailbox.example", "no-policy-found", "mx.mailbox.example", "starttls-not-supported", MAILBOX, 1)]
+
+
+@needs("postfix")
+@pytest.mark.parametrize(
+    ("host", "expired", "level", "options", "result"),
+    [
+        ("mx.mailbox.example", False, "verify", (), ""),
+        ("mx.mailbox.example", True, "verify", (), "certificate-expired"),
+        ("mx.mailbox.example", True, "require", (), ""),
+        ("elsewhere.example", False, "verify", (), "certificate-host-mismatch"),
+        ("", False, "require", (), "starttls-not-supported"),
+        ("mx.mailbox.example", False, "may", ("REQUIRETLS",), "5.7.30"),
+    ],
+)
+def test_postfix_at_every_level(
+    world: World, host: str, expired: bool, level: str, options: Sequence[str], result: str
+) -> None:
+    """Postfix shows its certificate, and offers no REQUIRETLS."""
+    site = Site(world)
+    settings = {"smtpd_tls_security_level": "none"}
+    if host:
+        pair = site.authority.files(host, expired=expired).pairs[0]
+        settings = {
+            "smtpd_tls_security_level": "may",
+            "smtpd_tls_cert_file": str(pair.certificate),
+            "smtpd_tls_key_file": str(pair.private_key),
+        }
+    folder = world.base / "postfix"
+    folder.mkdir()
+    carol = "carol@mailbox.example"
+    postfix = Postfix(folder, "mx.mailbox.example", MAILBOX, world.port, [carol], settings=settings)
+    world.start(postfix)
+    # The host is configured, which proves its name, with the level that the table of the domain has.
+    table = {"domains": ["mailbox.example"], "next_hop": f"smtp://mx.mailbox.example:{world.port}", "tls": level}
+    relay = site.relay("fwd.example", f"{ALICE} {carol}\n", "mailbox.example", delivery={"destinations": [table]})
+    send(relay, options)
+    if not result:
+        assert len(postfix.wait_for_mail(carol)) == 1
+        wait_until(lambda: relay.events("delivered"), "the line of the delivery")
+        assert relay.events("delivered")[0]["policy"] == level and relay.events("delivered")[0]["tls"]
+    elif result == "5.7.30":
+        wait_until(lambda: relay.events("bounced"), "the line of the failure", 30)
+        assert relay.events("bounced")[0]["status"] == "5.7.30"
+        assert postfix.inbox(carol) == []
+    else:
+        wait_until(lambda: relay.events("deferred"), "a deferral", 30)
+        line = relay.events("deferred")[0]
+        assert (line["policy"], line["status"]) == (level, "4.7.4" if not host else "4.7.5")
+        assert postfix.inbox(carol) == []
