@@ -16,11 +16,11 @@ from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
 from relay.deliver.deadline import Deadline
+from relay.deliver.host_policy import HostPolicy, Untrusted, unsupported
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.tls_policy import HostPolicy, Untrusted, unsupported
 from relay.deliver.tls_results import Shortfall, shortfall_of
 from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import printable
