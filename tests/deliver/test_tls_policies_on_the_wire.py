@@ -436,6 +436,14 @@ async def test_a_bounce_goes_without_requiretls_where_a_host_has_none(tls: Tls) 
         assert [line for line in server.commands if line.startswith("MAIL")] == [expected]
 
 
+@pytest.mark.parametrize("wish", ["", "no"])
+async def test_requiretls_is_given_for_no_message_that_does_not_ask_for_it(tls: Tls, wish: str) -> None:
+    server = ScriptedServer(offers=REQUIRETLS, tls=tls.good)
+    async with server(), site(server.port, sts=ENFORCE, tls="verify") as here:
+        assert (await here.send(tls=wish)).status == "delivered"
+    assert [line for line in server.commands if line.startswith("MAIL")] == ["MAIL FROM:<bob@origin.test>"]
+
+
 async def test_a_bounce_is_given_to_no_unproven_host_as_requiretls(tls: Tls) -> None:
     server = ScriptedServer(offers=REQUIRETLS, tls=tls.good)
     async with server(), site(server.port) as here:

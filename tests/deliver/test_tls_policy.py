@@ -273,6 +273,7 @@ async def test_no_report_is_about_what_was_not_looked_up(wish: TlsWish) -> None:
 async def test_a_policy_in_testing_mode_is_tried_where_it_asks_for_more_than_is_configured() -> None:
     assert (await policy_of("may", "insecure", "testing", "")).testing
     assert not (await policy_of("verify", "insecure", "testing", "")).testing
+    assert not (await policy_of("may", "useless", "testing", "")).testing  # one policy is enough to count
     assert not (await policy_of("may", "insecure", "enforce", "")).testing
 
 
