@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
 from cryptography import x509
@@ -18,56 +17,7 @@ from hypothesis import strategies as st
 
 from relay.dns import Tlsa
 from relay.transport_security.dane import BARE_KEYS, CHAIN_LENGTH, Mismatch, authenticate, match
-from relay.transport_security.tlsa import data
-
-HOST = "mx.far.example"
-NOW = datetime.datetime.now(datetime.UTC)
-HOUR = datetime.timedelta(hours=1)
-
-
-@dataclass
-class Issued:
-    """A certificate with its key; the fields say what is unusual about it."""
-
-    name: str
-    above: Issued | None = None
-    authority: bool = True
-    names: Sequence[str] = ()
-    until: datetime.datetime = NOW + HOUR
-    since: datetime.datetime = NOW - 2 * HOUR
-    key: CertificateIssuerPrivateKeyTypes = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
-    extensions: Sequence[x509.ExtensionType] = ()
-    rsa_padding: padding.PSS | None = None
-
-    def __post_init__(self) -> None:
-        issuer = self.above or self
-        digest = None if isinstance(issuer.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_name(self.name))
-            .issuer_name(_name(issuer.name))
-            .public_key(self.key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self.since)
-            .not_valid_after(self.until)
-            .add_extension(x509.BasicConstraints(self.authority, None), True)
-        )
-        if self.names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in self.names]), False)
-        for extension in self.extensions:
-            builder = builder.add_extension(extension, False)
-        self.certificate = builder.sign(issuer.key, digest, rsa_padding=self.rsa_padding)
-
-    def record(self, usage: int, selector: int, matching: int) -> Tlsa:
-        return Tlsa(usage, selector, matching, data(self.certificate, selector, matching))
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)] if text else [])
-
-
-def host(above: Issued | None = None, *names: str, **more: object) -> Issued:
-    return Issued("host", above, authority=False, names=names or (HOST,), **more)  # type: ignore[arg-type]
+from tests.transport_security.issued import BETWEEN, HOST, HOUR, NOW, OTHER, ROOT, Issued, host
 
 
 def verdict(records: Sequence[Tlsa], *chain: Issued, hosts: Sequence[str] = (HOST,)) -> str:
@@ -79,10 +29,7 @@ def verdict(records: Sequence[Tlsa], *chain: Issued, hosts: Sequence[str] = (HOS
     return "ok"
 
 
-ROOT = Issued("root")
-BETWEEN = Issued("between", ROOT)
 OWN = host(BETWEEN)
-OTHER = Issued("other")
 EVERY_FORM = [(selector, matching) for selector in (0, 1) for matching in (0, 1, 2)]
 
 
