@@ -34,6 +34,24 @@ TABLE_LOOKUPS = tuple(
     for name in ("forward", "reverse")
     for result in ("ok", "notfound", "forged", "expired", "malformed", "too-long", "unavailable")
 )
+TLS_POLICIES = ("dane", "sts", "verify", "require", "may", "none")
+TLS_FAILURES = tuple(
+    (policy, result)
+    for policy in TLS_POLICIES
+    for result in (  # RFC 8460 section 4.3
+        "starttls-not-supported",
+        "certificate-host-mismatch",
+        "certificate-expired",
+        "certificate-not-trusted",
+        "tlsa-invalid",
+        "dnssec-invalid",
+        "dane-required",
+        "sts-policy-fetch-error",
+        "sts-policy-invalid",
+        "sts-webpki-invalid",
+        "validation-failure",
+    )
+)
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -192,6 +210,15 @@ class Metrics:
         )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
+        )
+        self.tls_deliveries = Counter(
+            "tls_deliveries", "Deliveries, by the TLS policy that held", "policy", TLS_POLICIES
+        )
+        self.tls_failures = Counter(
+            "tls_failures",
+            "Connections to next hops with less TLS than the policy asks for, or none",
+            ("policy", "result"),
+            TLS_FAILURES,
         )
         self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
         self.way_home = HostGauge(

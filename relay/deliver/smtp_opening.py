@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import math
+import ssl
 
 import aiosmtplib
 import structlog
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
+from relay.config.destinations import Leaving
 from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
@@ -18,7 +20,8 @@ from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.tls_policy import HostPolicy, Untrusted
+from relay.deliver.tls_policy import HostPolicy, Untrusted, unsupported
+from relay.deliver.tls_results import Shortfall, shortfall_of
 from relay.mail.outcome import deferral
 from relay.mail.reply import printable
 from relay.transport_security.dane import Mismatch, authenticate
@@ -27,19 +30,22 @@ _READY = 220
 _COMPLETED = 250
 _AUTHENTICATED = 235
 _CONTINUE = 334
+_UNSUPPORTED = "starttls-not-supported"  # RFC 8460 section 4.3.1
+_LOST = ("validation-failure", "no answer to STARTTLS")
 _NO_MAIL_HERE = (521, 554)  # a 5xx to EHLO that HELO would not change (RFC 7504 section 4, RFC 5321 section 3.1)
 
 log = structlog.get_logger()
 
 
-class _HandshakeFailed(HostFailed):
-    """The TLS handshake failed; under `may` the same host is tried again in clear."""
+class _NoTls(Untrusted):
+    """There is no TLS, or not as much as the level asks for. Where the level is not a must, the same host is tried
+    again with less."""
 
 
 async def open_connection(
     host: Host,
     hop: NextHop,
-    hostname: str,
+    leaving: Leaving,
     delivery: DeliverySection,
     *,
     policy: HostPolicy | None = None,
@@ -50,28 +56,38 @@ async def open_connection(
     """A connection to a host, ready for MAIL.
 
     Args:
-        hostname: ours, for EHLO.
+        leaving: the address to connect from, and our name for EHLO.
         policy: how it has to be protected; by default as `hop` says.
         for_id: the queue id of the message, for the log.
         bound: the time limit of the attempt, which can also give it up.
         patience: seconds for each reply, where that is less than `delivery.helo_timeout`.
 
     Raises:
-        HostFailed: no connection, a refusal before MAIL, less TLS than `policy` asks for, or the attempt was given up.
-        Untrusted: its certificate is not one that the TLSA records of `policy` name.
+        HostFailed: no connection, a refusal before MAIL, or the attempt was given up.
+        Untrusted: less TLS than `policy` asks for.
     """
     bound = bound or Deadline()
     policy = policy or HostPolicy(hop.tls, hop.tls)
-    opening = _Opening(hop, policy, hostname, delivery, bound, min(delivery.helo_timeout, patience))
+    opening = _Opening(hop, policy, leaving, delivery, bound, min(delivery.helo_timeout, patience))
+    shortfall = policy.shortfall
+    if policy.testing:
+        try:
+            return await opening.open(host, "verify")
+        except _NoTls as failed:
+            shortfall = shortfall or failed.shortfall
+            _log_failure(for_id, host, failed.outcome.text, "not enforced")
     try:
         connection = await opening.open(host, policy.level)
-    except _HandshakeFailed as failed:
+    except _NoTls as failed:
         if policy.level != "may":
             raise
-        _log_fallback(for_id, host, failed.outcome.text)
-        return await opening.open(host, "none", fallback=failed.outcome.text)
-    if connection.fallback:
-        _log_fallback(for_id, host, connection.fallback)
+        shortfall = shortfall or failed.shortfall
+        _log_failure(for_id, host, failed.outcome.text, "in clear")
+        connection = await opening.open(host, "none", fallback=failed.outcome.text)
+    else:
+        if connection.fallback:
+            _log_failure(for_id, host, connection.fallback, "in clear")
+    connection.shortfall = shortfall or connection.shortfall
     return connection
 
 
@@ -82,14 +98,14 @@ class _Opening:
         self,
         hop: NextHop,
         policy: HostPolicy,
-        hostname: str,
+        leaving: Leaving,
         delivery: DeliverySection,
         bound: Deadline,
         patience: float,
     ) -> None:
         self._hop = hop
         self._policy = policy
-        self._hostname = hostname
+        self._leaving = leaving
         self._delivery = delivery
         self._bound = bound
         self._patience = patience
@@ -98,14 +114,15 @@ class _Opening:
     async def open(self, host: Host, level: Level, *, fallback: str = "") -> Connection:
         """A connection with this level of TLS. Raises HostFailed, Untrusted."""
         scheme = self._hop.endpoint.scheme if self._hop.endpoint else "smtp"
-        connection = Connection(host, lmtp=scheme == "lmtp", fallback=fallback)
+        connection = Connection(host, self._policy, lmtp=scheme == "lmtp", fallback=fallback)
         self._phase = "connect"
         try:
-            await connection.connect(client_context(level == "verify") if scheme == "smtps" else None, self._delivery)
+            await self._connect(connection, client_context(level == "verify") if scheme == "smtps" else None)
             await self._greeting(connection)
             await self._hello(connection)
             if scheme != "smtps" and await self._starttls(connection, level):
                 await self._hello(connection)
+            await self._check_requiretls(connection)
             if self._hop.user:
                 await self._login(connection)
         except asyncio.CancelledError as cancelled:
@@ -118,6 +135,13 @@ class _Opening:
             raise
         return connection
 
+    async def _connect(self, connection: Connection, context: ssl.SSLContext | None) -> None:
+        try:
+            await connection.connect(context, self._leaving, self._delivery.connect_timeout)
+        except ssl.SSLError as error:
+            failed = self._handshake_failed(connection, error)
+            raise Untrusted(failed.outcome, failed.result, failed.reason, source=failed.source) from error
+
     async def _greeting(self, connection: Connection) -> None:
         self._phase = "greeting"
         try:
@@ -128,14 +152,16 @@ class _Opening:
             raise self._refused(connection, greeting)
 
     async def _hello(self, connection: Connection) -> None:
-        reply = await self._command(connection, "hello", f"{'LHLO' if connection.lmtp else 'EHLO'} {self._hostname}")
+        reply = await self._command(
+            connection, "hello", f"{'LHLO' if connection.lmtp else 'EHLO'} {self._leaving.helo}"
+        )
         if reply.code == _COMPLETED:
             connection.note_offers(reply.message)
             return
         if 500 <= reply.code <= 599 and reply.code not in _NO_MAIL_HERE and not connection.lmtp:
             # Whatever the server has against EHLO, HELO may work (RFC 5321 sections 3.2 and 4.1.4).
             try:
-                reply = await self._command(connection, "hello", f"HELO {self._hostname}")
+                reply = await self._command(connection, "hello", f"HELO {self._leaving.helo}")
             except HostFailed as failed:  # the reply to EHLO says why
                 raise self._refused(connection, reply) from failed
         if reply.code != _COMPLETED:
@@ -144,26 +170,35 @@ class _Opening:
 
     async def _starttls(self, connection: Connection, level: Level) -> bool:
         """STARTTLS, where `level` asks for it. Returns whether the connection is encrypted now."""
-        if level == "none" or (level == "may" and not connection.offers("starttls")):
+        if level == "none":
             return False
         if not connection.offers("starttls"):
-            raise connection.failed(deferral("4.7.4", "TLS is required, but the server does not offer it"))
+            if level != "may":
+                raise self._not_offered(connection)
+            connection.shortfall = Shortfall(_UNSUPPORTED)
+            return False
         self._phase = "starttls"
         wanted = "" if level == "verify" else self._policy.base  # RFC 7672 section 8.1
         try:
             await connection.start_tls(client_context(level == "verify"), self._patience, wanted)
         except aiosmtplib.SMTPResponseException as error:
+            if error.code == CLOSING:
+                raise self._refused(connection, ServerReply(error.code, error.message)) from error
             if not is_negative(error.code):
-                raise _HandshakeFailed(connection.stamp(silence("starttls", "garbage"))) from error
-            if level == "may" and error.code != CLOSING:
-                connection.fallback = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
+                raise _NoTls(connection.stamp(silence("starttls", "garbage")), _UNSUPPORTED) from error
+            problem = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
+            if level == "may":
+                connection.fallback = problem
+                connection.shortfall = Shortfall(_UNSUPPORTED, f"refused: {error.code}")
                 return False
-            raise self._refused(connection, ServerReply(error.code, error.message)) from error
+            outcome = classify("starttls", error.code, error.message)
+            if self._policy.demand:
+                outcome = deferral("4.7.5", f"{problem}; {self._policy.demand} asks for TLS")
+            raise _NoTls(connection.stamp(outcome), _UNSUPPORTED, f"refused: {error.code}") from error
         except NoReply as problem:
-            raise _HandshakeFailed(connection.stamp(silence("starttls", problem.kind))) from problem
+            raise _NoTls(connection.stamp(silence("starttls", problem.kind)), *_LOST) from problem
         except OSError as error:
-            outcome = deferral("4.7.5", f"TLS handshake failed: {error}")
-            raise _HandshakeFailed(connection.stamp(outcome)) from error
+            raise self._handshake_failed(connection, error) from error
         if self._policy.tlsa:
             await self._authenticate(connection)
         return True
@@ -176,7 +211,31 @@ class _Opening:
             await asyncio.to_thread(authenticate, policy.tlsa, connection.peer_chain(), names, now)
         except Mismatch as problem:
             outcome = deferral("4.7.5", f"DANE: {problem} (TLSA records of {policy.base})")
-            raise Untrusted(connection.stamp(outcome), problem.result) from problem
+            raise Untrusted(connection.stamp(outcome), problem.result, source=connection.source) from problem
+
+    def _not_offered(self, connection: Connection) -> _NoTls:
+        host, policy = connection.host.name, self._policy
+        if policy.demand:
+            outcome = deferral("4.7.5", f"{host} does not offer STARTTLS, and {policy.demand} asks for TLS")
+        elif policy.require_tls:
+            outcome = unsupported(f"{host} offers no TLS")
+        else:
+            outcome = deferral("4.7.4", "TLS is required, but the server does not offer it")
+        return _NoTls(connection.stamp(outcome), _UNSUPPORTED, source=connection.source)
+
+    def _handshake_failed(self, connection: Connection, error: OSError) -> _NoTls:
+        text = f"TLS handshake failed: {error}"
+        if self._policy.demand:
+            text += f"; {self._policy.demand} asks for TLS"
+            text += " and a certificate that is good" if self._policy.level == "verify" else ""
+        return _NoTls(connection.stamp(deferral("4.7.5", text)), *shortfall_of(error), source=connection.source)
+
+    async def _check_requiretls(self, connection: Connection) -> None:
+        """Check that the server keeps REQUIRETLS (RFC 8689 section 4.2.1, step 5). Raises Untrusted."""
+        if self._policy.require_tls and not connection.offers("requiretls"):
+            outcome = connection.stamp(unsupported(f"{connection.host.name} does not offer it"))
+            await connection.quit()
+            raise Untrusted(outcome)
 
     async def _login(self, connection: Connection) -> None:
         """AUTH PLAIN (RFC 4616) or LOGIN; both show the password to the server, so TLS is required."""
@@ -208,5 +267,5 @@ class _Opening:
         return connection.failed(classify(self._phase, reply.code, reply.message))
 
 
-def _log_fallback(for_id: str, host: Host, problem: str) -> None:
-    log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect="in clear")
+def _log_failure(for_id: str, host: Host, problem: str, effect: str) -> None:
+    log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect=effect)

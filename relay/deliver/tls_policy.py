@@ -2,20 +2,25 @@
 
 For a host that mail reaches by MX, usable TLSA records alone decide (RFC 7672); without them an enforced MTA-STS policy
 does (RFC 8461). Neither makes less of the configured level than it asks for. What a message asks for itself (RFC 8689)
-comes on top.
+comes on top: REQUIRETLS demands a host whose name and certificate are proven and which keeps the promise itself, and
+`TLS-Required: No` lifts what the domain publishes, but never what is configured here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from relay.config.sections import DeliverySection
 from relay.deliver.client_tls import Level
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
+from relay.deliver.tls_results import Published, Shortfall
 from relay.dns import Tlsa
 from relay.mail.envelope import TlsWish
-from relay.mail.outcome import Outcome
+from relay.mail.outcome import Outcome, deferral, failure
+from relay.transport_security import tlsa as tlsa_records
 from relay.transport_security.mta_sts_policy import Policy
 
 PolicyName = Literal["none", "may", "require", "verify", "sts", "dane"]
@@ -26,14 +31,34 @@ class Untrusted(Exception):
     """A policy forbids to use this host; another host of the next hop may do.
 
     Attributes:
-        outcome: the deferral, where there is no other host; it names the policy.
+        outcome: where there is no other host; it names the policy. A deferral, or the failure of a message that asks
+            for more than the host has.
         result: the failure type of RFC 8460 section 4.3; empty where it has none.
+        reason: more about the failure (failure-reason-code).
+        policy: the policy, where that is not the one for which the connection was opened.
+        source: our IP address; empty where there was no connection.
     """
 
-    def __init__(self, outcome: Outcome, result: str = "") -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        result: str = "",
+        reason: str = "",
+        *,
+        policy: HostPolicy | None = None,
+        source: str = "",
+    ) -> None:
         self.outcome = outcome
         self.result = result
+        self.reason = reason
+        self.policy = policy
+        self.source = source
         super().__init__(outcome.text)
+
+    @property
+    def shortfall(self) -> Shortfall | None:
+        """What the failure counts as; None where it is not one of TLS."""
+        return Shortfall(self.result, self.reason) if self.result else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,12 @@ class HostPolicy:
         base: the TLSA base domain (RFC 7672 section 2.2.3), which is what SNI names; empty without TLSA records.
         names: what the server's certificate may be for, where a TLSA record names an authority; `base` among them.
         require_tls: whether the server has to offer REQUIRETLS (RFC 8689 section 4.2.1).
+        proven: whether it is proven that this host takes the mail of the domain: by DNSSEC, an MTA-STS policy, or our
+            configuration.
+        demand: what demands TLS, for texts; empty for a configured level.
+        published: what a report says of sessions with the host; None where there is no report.
+        testing: whether a policy that is not enforced wants a certificate that can be verified: that is tried first.
+        shortfall: what is wrong in the light of a policy that is not enforced, whatever the server does.
     """
 
     name: PolicyName
@@ -55,6 +86,17 @@ class HostPolicy:
     base: str = ""
     names: tuple[str, ...] = ()
     require_tls: bool = False
+    proven: bool = False
+    demand: str = ""
+    published: Published | None = None
+    testing: bool = False
+    shortfall: Shortfall | None = None
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether a connection under this policy is only made with a host whose name and certificate are proven
+        (RFC 8689 section 2)."""
+        return self.proven and (self.level == "verify" or bool(self.tlsa))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +138,36 @@ class MtaSts(Protocol):
         """The policy of a domain that holds now; None where there is none, or none can be had. Never raises."""
         ...
 
+    def problem(self, domain: str) -> tuple[str, str] | None:
+        """Why the last look-up of a domain that announces a policy found none: the failure type of RFC 8460 section
+        4.3, and a text; None where there was no such problem."""
+        ...
+
 
 class TlsPolicies:
     """The TLS policies of one worker.
 
     Args:
-        dane, sts: None where they are switched off.
+        delivery: says whether DANE and MTA-STS are asked for domains that have no table in `delivery.destinations`.
+        dane, sts: None where no domain has them.
     """
 
-    def __init__(self, dane: Dane | None = None, sts: MtaSts | None = None) -> None:
+    def __init__(self, delivery: DeliverySection, dane: Dane | None = None, sts: MtaSts | None = None) -> None:
+        self._delivery = delivery
         self._dane = dane
         self._sts = sts
 
     async def of_domain(self, hop: NextHop, wish: TlsWish) -> DomainPolicy:
         """What holds for a next hop as a whole, for one attempt."""
-        sts = None
-        if self._sts is not None and hop.endpoint is None and hop.tls != "none" and wish != "no":
-            sts = await self._sts.policy(hop.domain)
-        dane = self._dane if hop.endpoint is None and hop.tls != "none" and wish != "no" else None
-        return DomainPolicy(hop, wish, sts, dane)
+        if hop.endpoint is not None or hop.tls == "none" or wish == "no" or not _is_domain(hop.domain):
+            return DomainPolicy(hop, wish)
+        settings = hop.destination or self._delivery
+        dane = self._dane if settings.dane == "auto" else None
+        if self._sts is None or not settings.mta_sts:
+            return DomainPolicy(hop, wish, dane=dane)
+        sts = await self._sts.policy(hop.domain)
+        problem = self._sts.problem(hop.domain) if sts is None else None
+        return DomainPolicy(hop, wish, sts, dane, Shortfall(*problem) if problem is not None else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +176,20 @@ class DomainPolicy:
 
     Attributes:
         sts: the MTA-STS policy of the domain.
+        dane: None where TLSA records do not count.
+        problem: why the MTA-STS policy that the domain announces is not known.
     """
 
     hop: NextHop
     wish: TlsWish
-    sts: Policy | None
-    dane: Dane | None
+    sts: Policy | None = None
+    dane: Dane | None = None
+    problem: Shortfall | None = None
+
+    @property
+    def announced(self) -> Published:
+        """The policy that the domain announces, without its text."""
+        return Published("sts", self.hop.domain, self.hop.domain)
 
     async def of_host(self, host: Host) -> HostPolicy:
         """What holds for one host.
@@ -136,4 +197,129 @@ class DomainPolicy:
         Raises:
             Untrusted: the host must not be used.
         """
-        return HostPolicy(self.hop.tls, self.hop.tls)
+        hop = self.hop
+        demands = self.wish == "require" and not _is_mailbox_here(hop)
+        if hop.tls == "none":
+            policy = HostPolicy("none", "none")
+            if demands:
+                raise Untrusted(_unprotected("TLS towards the next hop is switched off"), policy=policy)
+            return policy
+        policy = await self._of_mx(host) if hop.endpoint is None else HostPolicy(hop.tls, hop.tls, proven=True)
+        return self._with_demand(policy, host) if demands else policy
+
+    async def _of_mx(self, host: Host) -> HostPolicy:
+        hop, sts, domain = self.hop, self.sts, self.hop.domain
+        if self.wish == "no":
+            return HostPolicy(hop.tls, hop.tls)
+        answer = await self._tlsa(host)
+        if answer.usable:
+            return HostPolicy(
+                "dane",
+                "require",
+                answer.usable,
+                answer.base,
+                answer.names,
+                proven=True,
+                demand=f"the TLSA records (DANE) of {answer.base}",
+                published=Published("tlsa", domain, answer.base, tuple(map(tlsa_records.text, answer.usable))),
+            )
+        if sts is not None and sts.mode == "enforce":
+            return self._enforced(sts, host)
+        policy = HostPolicy(
+            hop.tls, hop.tls, proven=answer.proven, published=Published("no-policy-found", domain, domain)
+        )
+        if sts is not None and sts.mode == "testing":
+            policy = _tested(policy, sts, host, hop)
+        if answer.encrypts:  # RFC 7672 section 2.2
+            policy = replace(
+                policy,
+                name="require" if hop.tls == "may" else hop.tls,
+                level="require" if hop.tls == "may" else hop.tls,
+                demand=f"the TLSA records (DANE) of {answer.base or host.name}",
+                published=Published("tlsa", domain, answer.base or host.name),
+                testing=False,
+                shortfall=Shortfall("tlsa-invalid", "no usable record"),
+            )
+        return policy
+
+    async def _tlsa(self, host: Host) -> TlsaAnswer:
+        if self.dane is None:
+            return TlsaAnswer()
+        try:
+            return await self.dane.records(host)
+        except Untrusted as untrusted:
+            published = Published("tlsa", self.hop.domain, host.name)
+            untrusted.policy = untrusted.policy or HostPolicy("dane", "require", published=published)
+            raise
+
+    def _enforced(self, sts: Policy, host: Host) -> HostPolicy:
+        """What an enforced MTA-STS policy makes of a host (RFC 8461 section 5)."""
+        name = f"the MTA-STS policy (enforce) of {self.hop.domain}"
+        policy = HostPolicy("sts", "verify", proven=True, demand=name, published=_published(sts, self.hop))
+        if not sts.allows(host.name):
+            outcome = deferral("4.7.5", f"{name} does not allow {host.name}")
+            raise Untrusted(outcome, *_MX_MISMATCH, policy=policy)
+        return policy
+
+    def _with_demand(self, policy: HostPolicy, host: Host) -> HostPolicy:
+        """What REQUIRETLS makes of a policy (RFC 8689 section 4.2.1)."""
+        if not policy.proven:
+            text = f"neither DNSSEC nor an MTA-STS policy proves that {host.name} is a mail host of {self.hop.domain}"
+            if self.problem is not None:  # which may be over tomorrow
+                outcome = deferral("4.7.5", f"{text}: {self.problem.reason or self.problem.result}")
+            else:
+                outcome = unsupported(text)
+            raise Untrusted(outcome, policy=policy)
+        relays = self.hop.endpoint is None or self.hop.endpoint.scheme != "lmtp"
+        if policy.tlsa:
+            return replace(policy, require_tls=relays)
+        name: PolicyName = "sts" if policy.name == "sts" else "verify"
+        return replace(policy, name=name, level="verify", require_tls=relays)
+
+
+def unsupported(text: str) -> Outcome:
+    """The failure of a message with REQUIRETLS at a host that does not keep what it asks for (RFC 8689 section
+    4.2.1)."""
+    return failure(550, "5.7.30", f"the message asks for REQUIRETLS, and {text}")
+
+
+def _unprotected(text: str) -> Outcome:
+    return failure(550, "5.7.10", f"the message asks for REQUIRETLS, and {text}")
+
+
+_MX_MISMATCH = ("validation-failure", "mx-mismatch")  # RFC 8460 section 4.3.3 leaves the reason to us
+
+
+def _tested(policy: HostPolicy, sts: Policy, host: Host, hop: NextHop) -> HostPolicy:
+    """A policy beside an MTA-STS policy that is only tested: failures are counted and change nothing."""
+    allows = sts.allows(host.name)
+    return replace(
+        policy,
+        proven=policy.proven or allows,
+        published=_published(sts, hop),
+        testing=policy.level != "verify",
+        shortfall=None if allows else Shortfall(*_MX_MISMATCH),
+    )
+
+
+def _published(sts: Policy, hop: NextHop) -> Published:
+    lines = ["version: STSv1", f"mode: {sts.mode}", *(f"mx: {pattern}" for pattern in sts.patterns)]
+    return Published("sts", hop.domain, hop.domain, (*lines, f"max_age: {sts.max_age}"))
+
+
+def _is_domain(domain: str) -> bool:
+    return not domain.startswith("[")
+
+
+def _is_mailbox_here(hop: NextHop) -> bool:
+    """Whether the next hop is a mailbox on this host, by LMTP: what comes after it is no transport any more
+    (RFC 8689 section 4.4)."""
+    if hop.endpoint is None or hop.endpoint.scheme != "lmtp":
+        return False
+    if hop.endpoint.path:
+        return True
+    host = hop.endpoint.host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -19,6 +19,9 @@ from relay.deliver.host_failover import DeliveryAgent
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.tls_policy import TlsPolicies
+from relay.deliver.tls_results import TlsResults
+from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
@@ -62,6 +65,7 @@ class Stages:
     messages: OutgoingMessages
     next_hops: NextHops
     agent: DeliveryAgent
+    tls_results: TlsResults
     secrets: tuple[bytes, ...]
 
     def intake(self, space: Space, queue: Queue) -> Intake:
@@ -99,8 +103,9 @@ def build_stages(
     """
     scheme, signer = files.scheme, files.signer
     ids = QueueIds(time.time)
-    next_hops = NextHops(config, files.password)
-    agent = DeliveryAgent(config, resolver, next_hops)
+    next_hops = NextHops(config, files.passwords)
+    tls_results = TlsResults(metrics)
+    agent = DeliveryAgent(config, resolver, next_hops, TlsPolicies(config.delivery, TlsaLookup(resolver)), tls_results)
 
     async def addresses_of_our_name() -> list[str]:
         """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
@@ -149,6 +154,7 @@ def build_stages(
         ),
         next_hops=next_hops,
         agent=agent,
+        tls_results=tls_results,
         secrets=tuple(scheme.secrets),
     )
 

@@ -103,6 +103,7 @@ class Worker:
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
+            asyncio.create_task(self._relay.stages.tls_results.run(self._store.tls_results), name="tls-results"),
         ]
 
     async def problem(self) -> str:
@@ -147,4 +148,5 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._relay.stages.agent.close()
+        await self._relay.stages.tls_results.flush(self._store.tls_results)
         await self._store.close()

@@ -41,10 +41,10 @@ message = Table(
     Column("smtputf8", Boolean, nullable=False),
     Column("ret", Text, nullable=False),
     Column("envid", Text, nullable=False),
-    Column("tls", Text, nullable=False, server_default=text("''")),
     Column("verdict", JSON, nullable=False),
     Column("trace", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Column("tls", Text, nullable=False, server_default=text("''")),
 )
 
 chunk = Table(
@@ -121,9 +121,15 @@ tls_result = Table(
     metadata,
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("domain", Text, primary_key=True),
-    Column("policy", String(8), primary_key=True),
+    Column("policy", String(16), primary_key=True),
+    Column("policy_id", String(16), primary_key=True),
     Column("mx", Text, primary_key=True),
     Column("result", String(40), primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("policy_domain", Text, nullable=False),
+    Column("policy_text", Text, nullable=False),
     Column("sessions", Integer, nullable=False),
 )
 

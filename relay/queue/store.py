@@ -40,6 +40,7 @@ from relay.queue.leases import Leases
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
 from relay.queue.stored_verdict import StoredVerdict
+from relay.queue.tls_results import TlsResults
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
@@ -73,6 +74,7 @@ class Store:
     Attributes:
         dead: the dead letters.
         audit: what queue commands have done.
+        tls_results: what TLS reports count.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
@@ -80,6 +82,7 @@ class Store:
         self.owner = owner
         self.dead = DeadLetters(database)
         self.audit = AuditTrail(database)
+        self.tls_results = TlsResults(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None

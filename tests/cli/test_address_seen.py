@@ -45,7 +45,8 @@ async def seen(
             "delivery": delivery,
         }
     )
-    return await addresses_seen(config, StaticResolver(zone), NextHops(config).of(recipient))
+    seen = await addresses_seen(config, StaticResolver(zone), NextHops(config).of(recipient))
+    return seen.addresses, seen.problem
 
 
 async def test_the_kernel_is_asked_for_each_host_in_the_order_of_delivery(kernel: dict[str, str]) -> None:

@@ -30,7 +30,9 @@ def policy(*records: Tlsa, names: Sequence[str] = (HOST,)) -> HostPolicy:
 
 async def opened(server: ScriptedServer, policy: HostPolicy) -> Connection:
     where = Host(HOST, "127.0.0.1", server.port, "far.example")
-    return await open_connection(where, NextHop(domain="far.example"), "relay.test", config().delivery, policy=policy)
+    return await open_connection(
+        where, NextHop(domain="far.example"), config().destinations.leaving, config().delivery, policy=policy
+    )
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -30,7 +30,7 @@ async def hosts_of(
 ) -> list[tuple[str, str]]:
     finder = HostFinder(config(**delivery), StaticResolver(zone), rng)
     hop = NextHop(domain=hop) if isinstance(hop, str) else hop
-    return [(host.name, host.address) for host in await finder.find(hop)]
+    return [(host.name, host.address) for host in (await finder.find(hop)).hosts]
 
 
 async def refused(zone: Zone, hop: NextHop | str, **delivery: Any) -> tuple[str, int, str]:

@@ -29,7 +29,7 @@ def next_hops(password: str = "secret", **delivery: Any) -> NextHops:
             },
         }
     )
-    return NextHops(config, password)
+    return NextHops(config, {"smarthost": password})
 
 
 def test_without_a_route_mail_goes_to_the_mx_of_its_domain() -> None:
@@ -76,5 +76,5 @@ def test_an_own_message_has_a_key_of_its_own() -> None:
 
 
 def test_a_host_that_is_asked_for_users_has_the_tls_of_deliveries() -> None:
-    hop = next_hops(tls="require", smarthost=SMARTHOST).at(endpoint("smtp://10.0.0.9:25"))
+    hop = next_hops(tls="require", smarthost=SMARTHOST).at(endpoint("smtp://10.0.0.9:25"), "carol@d.test")
     assert hop == NextHop(endpoint=endpoint("smtp://10.0.0.9:25"), tls="require")

@@ -13,6 +13,7 @@ from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
+from relay.deliver.tls_policy import HostPolicy
 from relay.mail.outcome import Outcome
 from tests.deliver.scripted import HANG_UP, STALL, ScriptedServer
 from tests.deliver.sending import config
@@ -23,7 +24,8 @@ from tests.peers import wait_for
 async def opened(server: ScriptedServer) -> AsyncIterator[Connection]:
     async with server():
         host = Host("mx.d.test", "127.0.0.1", server.port)
-        connection = await open_connection(host, NextHop(domain="d.test"), "relay.test", config().delivery)
+        leaving = config().destinations.leaving
+        connection = await open_connection(host, NextHop(domain="d.test"), leaving, config().delivery)
         try:
             yield connection
         finally:
@@ -87,9 +89,9 @@ async def test_quit_ends_whatever_the_server_says(answer: str, monkeypatch: pyte
 
 
 async def test_a_host_that_refuses_the_connection_is_a_deferral() -> None:
-    connection = Connection(Host("mx.d.test", "127.0.0.1", 1), lmtp=False)
+    connection = Connection(Host("mx.d.test", "127.0.0.1", 1), HostPolicy("may", "may"), lmtp=False)
     with pytest.raises(HostFailed) as failed:
-        await connection.connect(None, config().delivery)
+        await connection.connect(None, config().destinations.leaving, 10.0)
     outcome = failed.value.outcome
     assert (outcome.status, outcome.enhanced, outcome.host) == ("deferred", "4.4.1", "mx.d.test")
     assert "refused" in outcome.text.lower()

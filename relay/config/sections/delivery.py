@@ -209,3 +209,9 @@ class DeliverySection(Section):
         {}, examples=["backup"]
     )
     destinations: tuple[DestinationSection, ...] = ()
+
+    @property
+    def smarthost_tables(self) -> dict[str, SmarthostSection]:
+        """All smarthosts by their tables: "smarthost", and "smarthosts.NAME" for those that destinations name."""
+        tables = {} if self.smarthost is None else {"smarthost": self.smarthost}
+        return tables | {f"smarthosts.{name}": section for name, section in self.smarthosts.items()}
