@@ -74,9 +74,9 @@ OTHER = Issued("other")
 
 
 def server_context(folder: Path, *chain: Issued) -> ssl.SSLContext:
-    """What a server needs to show these certificates, its own first."""
-    pem = [each.certificate.public_bytes(Encoding.PEM) for each in chain]
-    pem.append(chain[0].key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    """What a server needs to show these certificates, its own first; `chain.pem` has them behind the key."""
+    pem = [chain[0].key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())]
+    pem += [each.certificate.public_bytes(Encoding.PEM) for each in chain]
     (folder / "chain.pem").write_bytes(b"".join(pem))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "chain.pem")
