@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,6 +160,33 @@ def test_the_common_name_counts_where_there_is_no_other() -> None:
     assert verdict([record], Issued("", BETWEEN, authority=False), BETWEEN) == "certificate-host-mismatch"
     address = x509.SubjectAlternativeName([x509.RFC822Name("a@far.example")])
     assert verdict([record], Issued(HOST, BETWEEN, False, extensions=[address]), BETWEEN) == "ok"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"nonsense",
+        bytes.fromhex("3003820161ff"),
+        bytes.fromhex("3004a3023000"),  # an X.400 address
+        bytes.fromhex("3003870100"),  # an address of one octet
+    ],
+)
+def test_names_that_cannot_be_read_are_for_nobody(octets: bytes) -> None:
+    unreadable = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, octets)
+    own = Issued(HOST, BETWEEN, authority=False, extensions=[unreadable])
+    assert verdict([BETWEEN.record(2, 0, 1)], own, BETWEEN) in ("certificate-host-mismatch", "certificate-not-trusted")
+    assert verdict([own.record(3, 0, 1)], own) == "ok"
+
+
+def test_a_purpose_that_cannot_be_read_is_none() -> None:
+    unreadable = x509.UnrecognizedExtension(ExtensionOID.EXTENDED_KEY_USAGE, b"nonsense")
+    own = host(BETWEEN, extensions=[unreadable])
+    assert verdict([BETWEEN.record(2, 0, 1)], own, BETWEEN) == "certificate-not-trusted"
+
+
+def test_a_certificate_that_comes_more_than_once() -> None:
+    records = BETWEEN.record(2, 0, 0), BETWEEN.record(2, 0, 1), ROOT.record(2, 1, 0), ROOT.record(2, 0, 0)
+    assert verdict(records, OWN, BETWEEN, BETWEEN, ROOT, ROOT, OWN) == "ok"
 
 
 def test_a_certificate_that_may_not_sign_leads_nowhere() -> None:
