@@ -18,7 +18,6 @@ from relay.dns import Answer, DnsFailure, Tlsa
 from relay.transport_security.dane import match
 from relay.transport_security.tlsa import data, is_usable, strongest, text
 
-
 _HIDDEN = "\nand remove those with SHA-512 that do not fit: beside them SHA-256 does not count (RFC 7671 section 9)"
 
 

@@ -30,7 +30,7 @@ pytestmark = [needs("unbound", "posttls-finger", "openssl", root=True), pytest.m
 Verdict = Literal["dane", "encrypted", "may", "deferred"]
 """What becomes of mail: it leaves to an authenticated host; to any with TLS; to any; it waits."""
 
-SIGNED, PLAIN, RESOLVER = "far.example", "plain.example", "127.53.0.1"
+SIGNED, PLAIN = "far.example", "plain.example"
 INSECURE_MX = "Postfix authenticates a host whose records are secure, although its MX record is not; we take neither"
 
 
@@ -43,7 +43,8 @@ class Row:
         above: the certificates that the host shows besides.
         records: from the host's certificate.
         at: the name of the host that the records are for.
-        more: further records of the zone by name and type, without NAME.far.example; None takes one away.
+        more: further records of the zone by name and type, without NAME.far.example; None takes one away. `{address}`
+            is that of the host, `{tlsa}` what stands before its name where the records are.
         bogus: what is signed wrongly: likewise.
         postfix, openssl: why the judge says something else; empty where it does not.
     """
@@ -163,6 +164,20 @@ ROWS = [
         },
     ),
     Row(
+        "records-alias",
+        "dane",
+        records=lambda own: [_r(own, 3, 1, 1)],
+        at="shared",
+        more={("{tlsa}.mx", "CNAME"): "{tlsa}.shared.records-alias.far.example."},
+    ),
+    Row(
+        "records-alias-outward",
+        "may",
+        records=lambda own: [_r(OTHER, 3, 1, 1)],
+        at="shared.plain.example.",
+        more={("{tlsa}.mx", "CNAME"): "{tlsa}.shared.plain.example."},
+    ),
+    Row(
         "no-mx",
         "dane",
         lambda n: host(BETWEEN, n.removeprefix("mx.")),
@@ -179,18 +194,21 @@ class House:
     def __init__(self, world: World) -> None:
         self.world = world
         self.port = world.port
+        self.tlsa = f"_{self.port}._tcp"
+        # Port 53 of an address that no other process has.
+        self.resolver = f"127.53.{self.port >> 8}.{self.port & 255}"
         self.sinks: dict[str, RecordingSink] = {}
         self.records: dict[str, Sequence[str]] = {}
         zone = dict(world.zone)
         for number, row in enumerate(ROWS):
             zone |= self._host(row, f"127.0.53.{number + 10}")
         bogus = [
-            (f"_{self.port}._tcp.{row.below(name)}" if rdtype == "TLSA" else row.below(name), rdtype)
+            (f"{self.tlsa}.{row.below(name)}" if rdtype == "TLSA" else row.below(name), rdtype)
             for row in ROWS
             for name, rdtype in row.bogus
         ]
         self.dns = ValidatingUnbound(
-            world.base / "unbound", zone, signed=(SIGNED,), unsigned=(PLAIN,), bogus=bogus, address=RESOLVER
+            world.base / "unbound", zone, signed=(SIGNED,), unsigned=(PLAIN,), bogus=bogus, address=self.resolver
         )
         world.start_all(self.dns, *self.sinks.values())
 
@@ -204,11 +222,14 @@ class House:
         records = {
             ("@", "MX"): f"10 mx.{row.domain}.",
             ("mx", "A"): address,
-            **{key: value and value.format(address=address) for key, value in row.more.items()},
+            **{
+                (name.format(tlsa=self.tlsa), rdtype): value and value.format(address=address, tlsa=self.tlsa)
+                for (name, rdtype), value in row.more.items()
+            },
         }
         zone = {(row.below(name), rdtype): [value] for (name, rdtype), value in records.items() if value}
         if self.records[row.domain]:
-            zone[f"_{self.port}._tcp.{row.below(row.at)}", "TLSA"] = list(self.records[row.domain])
+            zone[f"{self.tlsa}.{row.below(row.at)}", "TLSA"] = list(self.records[row.domain])
         return zone
 
     def relay(self) -> RelayProcess:
@@ -281,7 +302,7 @@ def test_postfix_agrees(house: House, row: Row) -> None:
 def posttls_finger(house: House, domain: str) -> str:
     """What Postfix says of the hosts of a domain; it asks the resolver of /etc/resolv.conf, which is ours for it."""
     resolver = house.world.base / "resolv.conf"
-    resolver.write_text(f"nameserver {RESOLVER}\noptions trust-ad edns0\n")
+    resolver.write_text(f"nameserver {house.resolver}\noptions trust-ad edns0\n")
     finger = f"{program('posttls-finger')} -c -l dane -L untrusted,summary {domain}:{house.port}"
     command = ["unshare", "--mount", "sh", "-c", f"mount --bind {resolver} /etc/resolv.conf && exec {finger}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
