@@ -34,6 +34,12 @@ TABLE_LOOKUPS = tuple(
     for name in ("forward", "reverse")
     for result in ("ok", "notfound", "forged", "expired", "malformed", "too-long", "unavailable")
 )
+STS_FETCHES = (
+    "fetched",
+    "sts-policy-invalid",
+    "sts-webpki-invalid",
+    "sts-policy-fetch-error",
+)  # RFC 8460 section 4.3.2.2
 TLS_POLICIES = ("dane", "sts", "verify", "require", "may", "none")
 TLS_FAILURES = tuple(
     (policy, result)
@@ -207,6 +213,9 @@ class Metrics:
         )
         self.table_lookups = Counter(
             "table_lookups", "Lookups of Postfix in SRS tables", ("map", "result"), TABLE_LOOKUPS
+        )
+        self.mta_sts_fetches = Counter(
+            "mta_sts_fetches", "MTA-STS policies fetched from their hosts", "result", STS_FETCHES
         )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import subprocess
 import tarfile
@@ -26,7 +27,7 @@ APT::Sandbox::User "{user}";
 """
 
 
-def debian_source(package: str, file: str, sha256: str) -> bytes:
+def debian_source(package: str, file: str, sha256: str, release: str = "") -> bytes:
     """A file of the sources of a Debian package, in whatever version Debian has now, as long as its hash is this one.
 
     Where the mirror cannot be reached the test is skipped; where `CI` is set it fails.
@@ -34,10 +35,11 @@ def debian_source(package: str, file: str, sha256: str) -> bytes:
     Args:
         file: its path in the sources.
         sha256: of the file, in hex.
+        release: the code name of the release of Debian, where it is not that of the machine.
     """
     kept = _CACHE / f"{package}-{Path(file).name}"
     if not kept.is_file():
-        kept.write_bytes(_fetch(package, file))
+        kept.write_bytes(_fetch(package, file, release))
     content = kept.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         kept.unlink()
@@ -45,13 +47,25 @@ def debian_source(package: str, file: str, sha256: str) -> bytes:
     return content
 
 
-def _fetch(package: str, file: str) -> bytes:
+def _fetch(package: str, file: str, release: str) -> bytes:
     archives = _CACHE / "archives"
+    if not any(archives.glob(f"{package}_*.orig.tar.*")):
+        _download(package, archives, release)
+    with tarfile.open(next(archives.glob(f"{package}_*.orig.tar.*"))) as archive:
+        for member in archive:
+            if member.name.partition("/")[2] == file and (content := archive.extractfile(member)):
+                return content.read()
+    raise FileNotFoundError(f"{file} is not in the sources of {package}")
+
+
+def _download(package: str, archives: Path, release: str) -> None:
     for folder in ("sources.list.d", "lists/partial", "cache/archives/partial", "archives"):
         (_CACHE / folder).mkdir(parents=True, exist_ok=True)
     for path in (_LISTS / "sources.list", *(_LISTS / "sources.list.d").glob("*.*")):
         if path.suffix in (".list", ".sources"):
-            (_CACHE / "sources.list.d" / path.name.replace("sources.list", "main.list")).write_text(_sources(path))
+            (_CACHE / "sources.list.d" / path.name.replace("sources.list", "main.list")).write_text(
+                _sources(path, release)
+            )
     config = _CACHE / "apt.conf"
     config.write_text(_CONFIG.format(folder=_CACHE, user=os.environ.get("USER", "root")))
     for command in (["update"], ["source", "--download-only", "--tar-only", package]):
@@ -68,16 +82,13 @@ def _fetch(package: str, file: str) -> bytes:
             if os.environ.get("CI"):
                 pytest.fail(f"in CI nothing is skipped: {reason}: {done.stderr}", pytrace=False)
             pytest.skip(reason)
-    with tarfile.open(next(archives.glob(f"{package}_*.orig.tar.*"))) as archive:
-        for member in archive:
-            if member.name.partition("/")[2] == file and (content := archive.extractfile(member)):
-                return content.read()
-    raise FileNotFoundError(f"{file} is not in the sources of {package}")
 
 
-def _sources(path: Path) -> str:
+def _sources(path: Path, release: str) -> str:
     """A list of package sources that has the source packages in the place of the programs."""
     text = path.read_text() if path.is_file() else ""
+    if release:
+        text = text.replace(platform.freedesktop_os_release().get("VERSION_CODENAME", release), release)
     if path.suffix == ".sources":
         return re.sub(r"(?m)^Types:.*$", "Types: deb-src", text)
     return re.sub(r"(?m)^deb\s", "deb-src ", text)

@@ -18,6 +18,7 @@ from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.tls_results import Published, Shortfall
 from relay.dns import Tlsa
+from relay.mail.address import normal_domain
 from relay.mail.envelope import TlsWish
 from relay.mail.outcome import Outcome, deferral, failure
 from relay.transport_security import tlsa as tlsa_records
@@ -187,9 +188,14 @@ class DomainPolicy:
     problem: Shortfall | None = None
 
     @property
+    def domain(self) -> str:
+        """The domain of the recipients, in A-labels; empty for a configured next hop."""
+        return normal_domain(self.hop.domain)
+
+    @property
     def announced(self) -> Published:
         """The policy that the domain announces, without its text."""
-        return Published("sts", self.hop.domain, self.hop.domain)
+        return Published("sts", self.domain, self.domain)
 
     async def of_host(self, host: Host) -> HostPolicy:
         """What holds for one host.
@@ -208,7 +214,7 @@ class DomainPolicy:
         return self._with_demand(policy, host) if demands else policy
 
     async def _of_mx(self, host: Host) -> HostPolicy:
-        hop, sts, domain = self.hop, self.sts, self.hop.domain
+        hop, sts, domain = self.hop, self.sts, self.domain
         if self.wish == "no":
             return HostPolicy(hop.tls, hop.tls)
         answer = await self._tlsa(host)
@@ -220,7 +226,7 @@ class DomainPolicy:
                 answer.base,
                 answer.names,
                 proven=True,
-                demand=f"the TLSA records (DANE) of {answer.base}",
+                demand=f"DANE (TLSA records of {answer.base})",
                 published=Published("tlsa", domain, answer.base, tuple(map(tlsa_records.text, answer.usable))),
             )
         if sts is not None and sts.mode == "enforce":
@@ -229,13 +235,13 @@ class DomainPolicy:
             hop.tls, hop.tls, proven=answer.proven, published=Published("no-policy-found", domain, domain)
         )
         if sts is not None and sts.mode == "testing":
-            policy = _tested(policy, sts, host, hop)
+            policy = _tested(policy, sts, host, domain)
         if answer.encrypts:  # RFC 7672 section 2.2
             policy = replace(
                 policy,
                 name="require" if hop.tls == "may" else hop.tls,
                 level="require" if hop.tls == "may" else hop.tls,
-                demand=f"the TLSA records (DANE) of {answer.base or host.name}",
+                demand=f"DANE (TLSA records of {answer.base or host.name})",
                 published=Published("tlsa", domain, answer.base or host.name),
                 testing=False,
                 shortfall=Shortfall("tlsa-invalid", "no usable record"),
@@ -248,14 +254,14 @@ class DomainPolicy:
         try:
             return await self.dane.records(host)
         except Untrusted as untrusted:
-            published = Published("tlsa", self.hop.domain, host.name)
+            published = Published("tlsa", self.domain, host.name)
             untrusted.policy = untrusted.policy or HostPolicy("dane", "require", published=published)
             raise
 
     def _enforced(self, sts: Policy, host: Host) -> HostPolicy:
         """What an enforced MTA-STS policy makes of a host (RFC 8461 section 5)."""
-        name = f"the MTA-STS policy (enforce) of {self.hop.domain}"
-        policy = HostPolicy("sts", "verify", proven=True, demand=name, published=_published(sts, self.hop))
+        name = f"the MTA-STS policy (enforce) of {self.domain}"
+        policy = HostPolicy("sts", "verify", proven=True, demand=name, published=_published(sts, self.domain))
         if not sts.allows(host.name):
             outcome = deferral("4.7.5", f"{name} does not allow {host.name}")
             raise Untrusted(outcome, *_MX_MISMATCH, policy=policy)
@@ -264,7 +270,7 @@ class DomainPolicy:
     def _with_demand(self, policy: HostPolicy, host: Host) -> HostPolicy:
         """What REQUIRETLS makes of a policy (RFC 8689 section 4.2.1)."""
         if not policy.proven:
-            text = f"neither DNSSEC nor an MTA-STS policy proves that {host.name} is a mail host of {self.hop.domain}"
+            text = f"neither DNSSEC nor an MTA-STS policy proves that {host.name} is a mail host of {self.domain}"
             if self.problem is not None:  # which may be over tomorrow
                 outcome = deferral("4.7.5", f"{text}: {self.problem.reason or self.problem.result}")
             else:
@@ -274,7 +280,7 @@ class DomainPolicy:
         if policy.tlsa:
             return replace(policy, require_tls=relays)
         name: PolicyName = "sts" if policy.name == "sts" else "verify"
-        return replace(policy, name=name, level="verify", require_tls=relays)
+        return replace(policy, name=name, level="verify", require_tls=relays, testing=False)
 
 
 def unsupported(text: str) -> Outcome:
@@ -290,21 +296,21 @@ def _unprotected(text: str) -> Outcome:
 _MX_MISMATCH = ("validation-failure", "mx-mismatch")  # RFC 8460 section 4.3.3 leaves the reason to us
 
 
-def _tested(policy: HostPolicy, sts: Policy, host: Host, hop: NextHop) -> HostPolicy:
+def _tested(policy: HostPolicy, sts: Policy, host: Host, domain: str) -> HostPolicy:
     """A policy beside an MTA-STS policy that is only tested: failures are counted and change nothing."""
     allows = sts.allows(host.name)
     return replace(
         policy,
         proven=policy.proven or allows,
-        published=_published(sts, hop),
+        published=_published(sts, domain),
         testing=policy.level != "verify",
         shortfall=None if allows else Shortfall(*_MX_MISMATCH),
     )
 
 
-def _published(sts: Policy, hop: NextHop) -> Published:
+def _published(sts: Policy, domain: str) -> Published:
     lines = ["version: STSv1", f"mode: {sts.mode}", *(f"mx: {pattern}" for pattern in sts.patterns)]
-    return Published("sts", hop.domain, hop.domain, (*lines, f"max_age: {sts.max_age}"))
+    return Published("sts", domain, domain, (*lines, f"max_age: {sts.max_age}"))
 
 
 def _is_domain(domain: str) -> bool:

@@ -52,7 +52,8 @@ class Worker:
     ) -> None:
         self._config = config
         self._store = store
-        self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store)
+        stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
+        self._relay = build_relay(stages, store)
         self._limits = Limits(
             counts,
             number,
@@ -105,6 +106,8 @@ class Worker:
         ]
         if self._tls is not None:
             self._background.append(asyncio.create_task(self._tls.follow(quiet=True), name="certificates"))
+        if (mta_sts := self._relay.stages.mta_sts) is not None:
+            self._background.append(asyncio.create_task(mta_sts.run(), name="mta-sts"))
 
     async def problem(self) -> str:
         """Why this host should get no mail for now; empty where it should."""
@@ -148,5 +151,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._relay.stages.agent.close()
+        if self._relay.stages.mta_sts is not None:
+            await self._relay.stages.mta_sts.close()
         await self._relay.stages.tls_results.flush(self._store.tls_results)
         await self._store.close()

@@ -113,7 +113,10 @@ mta_sts = Table(
     Column("policy", Text, nullable=False),
     Column("fetched", Float, nullable=False),
     Column("expires", Float, nullable=False),
+    Column("refresh", Float, nullable=False),
+    Column("used", Float, nullable=False),
     Index("mta_sts_expires", "expires"),
+    Index("mta_sts_refresh", "refresh"),
 )
 
 tls_result = Table(

@@ -36,8 +36,9 @@ from relay.srs import address as srs
 from relay.srs import reply_address
 from relay.transport_security import tlsa
 from relay.transport_security.dane import Mismatch, authenticate
-from relay.transport_security.mta_sts_policy import BadPolicy, is_policy_id
+from relay.transport_security.mta_sts_policy import BadPolicy
 from relay.transport_security.mta_sts_policy import parse as parse_policy
+from relay.transport_security.mta_sts_record import BadRecord, policy_id
 
 Target = Callable[[bytes], object]
 
@@ -124,7 +125,9 @@ def dns_records(octets: bytes) -> None:
     """Records of DMARC, DKIM and MTA-STS, and the answers that they come in."""
     text = _text(octets)
     policy_record([(octets,), (b"v=DMARC1; " + octets,)])
-    is_policy_id(text)
+    for record in (text, f"v=STSv1; {text}"):
+        with suppress(BadRecord):
+            assert policy_id([record]).isalnum() or not record.startswith("v=STSv1;")
     with suppress(Unverified):
         tag_list(text)
     for algorithm in ("rsa-sha256", "ed25519-sha256"):

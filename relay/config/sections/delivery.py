@@ -155,7 +155,8 @@ class DeliverySection(Section):
 
     tls: TlsLevel = "may"
     """TLS towards MX hosts: "may" uses it where it is offered, with any certificate; "require" sends nothing without
-    TLS; "verify" also demands a certificate that matches; "none" does not use it."""
+    TLS; "verify" also demands a certificate that matches; "none" does not use it, whatever a domain publishes. DANE and
+    MTA-STS may ask for more than this level, and never for less."""
 
     concurrency: Annotated[int, Field(ge=1)] = 20
     """Transactions at a time with one next hop, in each process. A next hop begins with five places and gets one more
