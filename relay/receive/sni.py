@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 Group = tuple[int, ...]
@@ -40,7 +41,7 @@ def names_in(leaf: x509.Certificate) -> tuple[str, ...]:
     """The DNS names of a certificate (RFC 9525 section 6.3), in lower case."""
     try:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return ()
     return tuple(dict.fromkeys(normal(name) for name in extension.value.get_values_for_type(x509.DNSName)))
 
@@ -59,7 +60,7 @@ def _kind(leaf: x509.Certificate) -> str:
     """The kind of the key, of which OpenSSL has one certificate in a context."""
     try:
         key = leaf.public_key()
-    except ValueError:
+    except (UnsupportedAlgorithm, ValueError):
         return "unknown"
     if isinstance(key, rsa.RSAPublicKey):
         return "RSA"
