@@ -203,7 +203,7 @@ class DeliverySection(Section):
     dane: Literal["auto", "off"] = "auto"
     """Whether TLSA records of MX hosts are followed (DANE, RFC 7672): "auto" does so where DNSSEC proves them. That
     takes a resolver that validates, on this host, or `dns.trust_ad`. Where a host has usable records, they alone decide
-    about its certificate."""
+    about its certificate. If it shows another one, the next host is tried, and after the last one the mail waits."""
 
     smarthost: SmarthostSection | None = None
     smarthosts: dict[Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")], SmarthostSection] = Field(
