@@ -63,7 +63,9 @@ def _download(package: str, archives: Path, release: str) -> None:
         (_CACHE / folder).mkdir(parents=True, exist_ok=True)
     for path in (_LISTS / "sources.list", *(_LISTS / "sources.list.d").glob("*.*")):
         if path.suffix in (".list", ".sources"):
-            (_CACHE / "sources.list.d" / path.name.replace("sources.list", "main.list")).write_text(_sources(path, release))
+            (_CACHE / "sources.list.d" / path.name.replace("sources.list", "main.list")).write_text(
+                _sources(path, release)
+            )
     config = _CACHE / "apt.conf"
     config.write_text(_CONFIG.format(folder=_CACHE, user=os.environ.get("USER", "root")))
     for command in (["update"], ["source", "--download-only", "--tar-only", package]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class RecordingSink:
         refused: recipient → the reply it gets at RCPT.
         delay: seconds between the final dot and the 250.
         smtputf8: whether it offers SMTPUTF8.
+        tls: for STARTTLS.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class RecordingSink:
         refused: Mapping[str, str] | None = None,
         delay: float = 0.0,
         smtputf8: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address, self.port = address, port
         self.refused = dict(refused or {})
@@ -73,6 +76,7 @@ class RecordingSink:
             server_hostname="sink.example",
             enable_SMTPUTF8=smtputf8,
             data_size_limit=0,
+            tls_context=tls,
         )
 
     def start(self) -> RecordingSink:
