@@ -7,6 +7,7 @@ has compressed. Import this module when it is needed first, and in a thread: aio
 from __future__ import annotations
 
 import asyncio
+import builtins
 import ipaddress
 import os
 import socket
@@ -24,6 +25,7 @@ from relay.mail.reply import printable
 from relay.tls import MINIMUM_VERSION
 
 PORT = 443
+HEADER_OCTETS = 16384
 ADDRESSES = 10  # of a server that are tried: a zone with hundreds must not keep us busy
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -79,7 +81,7 @@ async def request(
     """
     if not addresses:
         raise RequestFailed(f"{host} has no address")
-    context = await asyncio.to_thread(_context, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    context = await asyncio.to_thread(_context, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), octets)
     fields = {"User-Agent": "srs-relay", "Accept-Encoding": "identity", "Connection": "close", **(headers or {})}
     sockets: list[socket.socket] = []
 
@@ -110,6 +112,8 @@ async def request(
     except aiohttp.ClientConnectorCertificateError as error:
         reason = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
         raise BadCertificate(f"the certificate of {host} is not good: {reason}") from None
+    except aiohttp.ClientConnectorError as error:
+        raise RequestFailed(f"{host} ({', '.join(addresses[:ADDRESSES])}): {_reason(error)}") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise RequestFailed(f"{host}: {_reason(error)}") from None
     finally:
@@ -170,19 +174,50 @@ def _socket(family: int, sources: Sequence[IPAddress]) -> socket.socket:
     return sock
 
 
-@lru_cache(maxsize=4)
-def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
+class _Flood(OSError):
+    """A server sends without an end what is no body."""
+
+
+@lru_cache(maxsize=8)
+def _context(cafile: str | None, capath: str | None, octets: int) -> ssl.SSLContext:
     """A context that trusts the system's authorities, or those of the files that OpenSSL finds in the environment.
 
-    The arguments only tell one environment from another.
+    It ends a connection after twice the octets of the longest body, and some for the header: aiohttp limits neither
+    responses of class 1xx nor what frames chunks, and reading megabytes of them would hold the event loop for seconds.
+
+    Args:
+        cafile, capath: only tell one environment from another.
     """
+
+    class Limited(ssl.SSLObject):
+        _left = 2 * octets + HEADER_OCTETS
+
+        def read(self, len: int = 1024, buffer: Any = None) -> Any:
+            if self._left <= 0:
+                raise _Flood("more octets than an answer has")
+            taken = super().read(len) if buffer is None else super().read(len, buffer)
+            self._left -= taken if isinstance(taken, int) else builtins.len(taken)
+            return taken
+
     context = ssl.create_default_context()
     context.minimum_version = MINIMUM_VERSION
+    context.sslobject_class = Limited
     return context
 
 
 def _reason(error: Exception) -> str:
     """What is wrong, in one line of printable ASCII."""
-    cause = getattr(error, "os_error", error)
-    text = (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(error).__name__
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        text = "it closed the connection without an answer"
+    elif isinstance(cause, aiohttp.ClientPayloadError):
+        text = "the answer breaks off"
+    elif isinstance(cause, aiohttp.ClientResponseError):  # its status is made up
+        text = f"the answer cannot be read: {cause.message}"
+    elif isinstance(cause, ssl.SSLError):
+        text = f"TLS failed: {cause.reason or cause}"
+    elif isinstance(cause, OSError) and cause.errno and not isinstance(cause, _Flood):
+        text = os.strerror(cause.errno)
+    else:
+        text = str(cause) or type(cause).__name__
     return printable(text.partition("\n")[0], 200)

@@ -126,6 +126,25 @@ def field_without_end(connection: ssl.SSLSocket) -> None:
         connection.sendall(b"x" * 1000)
 
 
+def interim_answers(connection: ssl.SSLSocket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
+def empty_lines(connection: ssl.SSLSocket) -> None:
+    while True:
+        connection.sendall(b"\r\n" * 1000)
+
+
+def chunk_without_end(connection: ssl.SSLSocket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;")
+    while True:
+        connection.sendall(b"x" * 1000)
+
+
+FLOOD = "octets|cannot be read|breaks off"  # whichever is noticed first
+
+
 def many_fields(connection: ssl.SSLSocket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\n")
     while True:
@@ -136,18 +155,21 @@ def many_fields(connection: ssl.SSLSocket) -> None:
     ("answer", "said"),
     [
         (plain("x" * (OCTETS + 1)), "more than 1000 octets"),
-        (without_end, "more than 1000 octets"),
-        (field_without_end, HOST),
-        (many_fields, HOST),
+        (without_end, FLOOD),
+        (field_without_end, FLOOD),
+        (many_fields, FLOOD),
+        (interim_answers, FLOOD),
+        (empty_lines, FLOOD),
+        (chunk_without_end, FLOOD),
         (plain(gzip.compress(b"x" * 10**6), more="Content-Encoding: gzip\r\n"), "compressed"),
         (plain("x", more="Content-Encoding: \x1b[31m\r\n"), HOST),
         (b"SSH-2.0-OpenSSH_9.2\r\n", HOST),
         (b"\0" * 100, HOST),
-        (b"", HOST),
+        (b"", "closed the connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", HOST),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", HOST),
         (b"HTTP/1.1 2000 OK\r\n\r\n", HOST),
-        (close_early, HOST),
+        (close_early, "breaks off"),
         (reset, HOST),
     ],
 )
@@ -209,7 +231,7 @@ async def test_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:  # does not listen
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setattr(https, "PORT", taken.getsockname()[1])
-        with pytest.raises(RequestFailed, match=r"127\.0\.0\.1"):
+        with pytest.raises(RequestFailed, match=r"a\.test \(127\.0\.0\.1\): Connection refused"):
             await request(HOST, "/x", ["127.0.0.1"], seconds=5, octets=1)
 
 

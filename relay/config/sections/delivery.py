@@ -197,8 +197,8 @@ class DeliverySection(Section):
 
     mta_sts: bool = True
     """Whether policies of domains that publish MTA-STS (RFC 8461) are followed: mail goes only to the hosts that an
-    enforced policy names, and only with a certificate that is good for them. The log and `queue show` name the policy
-    that held."""
+    enforced policy names, and only with a certificate that is good for them. Policies are fetched over HTTPS (port 443
+    outwards) and kept in the queue until they end. The log and `queue show` name the policy that held."""
 
     dane: Literal["auto", "off"] = "auto"
     """Whether TLSA records of MX hosts are followed (DANE, RFC 7672): "auto" does so where DNSSEC proves them. That
