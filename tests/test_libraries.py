@@ -31,6 +31,7 @@ def importers(library: str) -> set[str]:
     [
         ("aiohttp", {"relay/https.py"}),
         ("aiosmtpd", {"relay/cli/demo_servers.py"}),
+        ("OpenSSL", {"relay/transport_security/dane.py"}),
         ("dkim", {"relay/cli/dkimpy_opinion.py"}),
         ("spf", {"relay/authenticate/spf_evaluation.py", "relay/cli/pyspf_opinion.py"}),
     ],

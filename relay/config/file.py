@@ -205,11 +205,8 @@ def _secrets(config: Config) -> list[tuple[str, Path]]:
 
 
 def _certificates(config: Config) -> list[tuple[str, CertificateSection]]:
-    """The certificates of the listeners, each with its table."""
-    if config.tls is None:
-        return []
-    named = [(f"tls.certificates.{n}", pair) for n, pair in enumerate(config.tls.certificates)]
-    return named if config.tls.certificate is None else [("tls", config.tls.pairs[0]), *named]
+    """The certificates of the listeners, each with the name of its table."""
+    return config.tls.named_pairs if config.tls is not None else []
 
 
 def _auth_files(config: Config) -> list[tuple[str, Path]]:

@@ -15,16 +15,17 @@ from relay.config.destinations import Leaving
 from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
+from relay.deliver.host_policy import HostPolicy, Untrusted
 from relay.deliver.job import Job
 from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
 from relay.deliver.smtp_transaction import probe, transact
-from relay.deliver.tls_policy import DomainPolicy, HostPolicy, TlsPolicies, Untrusted
+from relay.deliver.tls_policy import DomainPolicy, TlsPolicies
 from relay.deliver.tls_results import TlsResults
 from relay.dns import Resolver
-from relay.mail.envelope import Recipient, TlsWish
+from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
 from relay.metrics import Metrics
 from relay.network import Endpoint
@@ -125,8 +126,7 @@ class DeliveryAgent:
                 connection = await self._open(host, next_hop, found.leaving, policies, progress.job, patience)
             except Untrusted as untrusted:
                 outcome = untrusted.outcome
-                shared = not reached and _is_about_next_hop(outcome, progress.job.tls)
-                progress.passed_over(replace(outcome, unreachable=shared))
+                progress.passed_over(replace(outcome, unreachable=outcome.unreachable and not reached))
                 continue
             except HostFailed as failed:
                 progress.failed(replace(failed.outcome, unreachable=not reached))
@@ -162,7 +162,14 @@ class DeliveryAgent:
             )
         except Untrusted as untrusted:
             policy = untrusted.policy or policy
-            untrusted.outcome = replace(untrusted.outcome, host=host.name, address=host.address, policy=policy.name)
+            untrusted.outcome = replace(
+                untrusted.outcome,
+                host=host.name,
+                address=host.address,
+                policy=policy.name,
+                # What the domain demands does not hold for `TLS-Required: No`, and REQUIRETLS for no other message.
+                unreachable=not policy.demand and job.tls != "require",
+            )
             if untrusted.shortfall is not None:
                 self._results.count(
                     policy.published,
@@ -206,12 +213,6 @@ class DeliveryAgent:
         else:
             lane.give_back(connection)
             progress.note(outcomes)
-
-
-def _is_about_next_hop(outcome: Outcome, wish: TlsWish) -> bool:
-    """Whether every message to this next hop would be passed on as little: the level of TLS is a configured one. What
-    the domain publishes does not hold for `TLS-Required: No`, and what this message asks for holds for no other."""
-    return wish != "require" and outcome.policy not in ("dane", "sts")
 
 
 class _Progress:

@@ -18,9 +18,9 @@ from aiosmtplib.esmtp import parse_esmtp_extensions
 from relay.config.destinations import Leaving
 from relay.deliver.classify import silence
 from relay.deliver.client_tls import peer_chain
+from relay.deliver.host_policy import HostPolicy
 from relay.deliver.mx import Host
 from relay.deliver.reply_parser import ClientProtocol, NoReply, ServerReply
-from relay.deliver.tls_policy import HostPolicy
 from relay.mail.outcome import Outcome
 from relay.tls import describe
 

@@ -16,13 +16,13 @@ from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
 from relay.deliver.deadline import Deadline
+from relay.deliver.host_policy import HostPolicy, Untrusted, unsupported
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.tls_policy import HostPolicy, Untrusted, unsupported
 from relay.deliver.tls_results import Shortfall, shortfall_of
-from relay.mail.outcome import deferral
+from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import printable
 from relay.transport_security.dane import Mismatch, authenticate
 
@@ -31,7 +31,6 @@ _COMPLETED = 250
 _AUTHENTICATED = 235
 _CONTINUE = 334
 _UNSUPPORTED = "starttls-not-supported"  # RFC 8460 section 4.3.1
-_LOST = ("validation-failure", "no answer to STARTTLS")
 _NO_MAIL_HERE = (521, 554)  # a 5xx to EHLO that HELO would not change (RFC 7504 section 4, RFC 5321 section 3.1)
 
 log = structlog.get_logger()
@@ -139,8 +138,10 @@ class _Opening:
         try:
             await connection.connect(context, self._leaving, self._delivery.connect_timeout)
         except ssl.SSLError as error:
-            failed = self._handshake_failed(connection, error)
-            raise Untrusted(failed.outcome, failed.result, failed.reason, source=failed.source) from error
+            failed = self._no_tls(connection, deferral("4.7.5", f"TLS handshake failed: {error}"), shortfall_of(error))
+            raise Untrusted(
+                failed.outcome, failed.result, failed.reason, source=failed.source
+            ) from error  # no way back
 
     async def _greeting(self, connection: Connection) -> None:
         self._phase = "greeting"
@@ -173,9 +174,10 @@ class _Opening:
         if level == "none":
             return False
         if not connection.offers("starttls"):
+            shortfall = Shortfall(_UNSUPPORTED)
             if level != "may":
-                raise self._not_offered(connection)
-            connection.shortfall = Shortfall(_UNSUPPORTED)
+                raise self._no_tls(connection, self._not_offered(connection), shortfall)
+            connection.shortfall = shortfall
             return False
         self._phase = "starttls"
         wanted = "" if level == "verify" else self._policy.base  # RFC 7672 section 8.1
@@ -184,21 +186,20 @@ class _Opening:
         except aiosmtplib.SMTPResponseException as error:
             if error.code == CLOSING:
                 raise self._refused(connection, ServerReply(error.code, error.message)) from error
+            shortfall = Shortfall(_UNSUPPORTED, f"refused: {error.code}")
             if not is_negative(error.code):
-                raise _NoTls(connection.stamp(silence("starttls", "garbage")), _UNSUPPORTED) from error
-            problem = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
-            if level == "may":
-                connection.fallback = problem
-                connection.shortfall = Shortfall(_UNSUPPORTED, f"refused: {error.code}")
-                return False
-            outcome = classify("starttls", error.code, error.message)
-            if self._policy.demand:
-                outcome = deferral("4.7.5", f"{problem}; {self._policy.demand} asks for TLS")
-            raise _NoTls(connection.stamp(outcome), _UNSUPPORTED, f"refused: {error.code}") from error
+                raise self._no_tls(connection, silence("starttls", "garbage"), shortfall) from error
+            if level != "may":
+                raise self._no_tls(connection, classify("starttls", error.code, error.message), shortfall) from error
+            connection.fallback = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
+            connection.shortfall = shortfall
+            return False
         except NoReply as problem:
-            raise _NoTls(connection.stamp(silence("starttls", problem.kind)), *_LOST) from problem
+            shortfall = Shortfall("validation-failure", "no answer to STARTTLS")
+            raise self._no_tls(connection, silence("starttls", problem.kind), shortfall) from problem
         except OSError as error:
-            raise self._handshake_failed(connection, error) from error
+            outcome = deferral("4.7.5", f"TLS handshake failed: {error}")
+            raise self._no_tls(connection, outcome, shortfall_of(error)) from error
         if self._policy.tlsa:
             await self._authenticate(connection)
         return True
@@ -213,22 +214,17 @@ class _Opening:
             outcome = deferral("4.7.5", f"DANE: {problem} (TLSA records of {policy.base})")
             raise Untrusted(connection.stamp(outcome), problem.result, source=connection.source) from problem
 
-    def _not_offered(self, connection: Connection) -> _NoTls:
-        host, policy = connection.host.name, self._policy
-        if policy.demand:
-            outcome = deferral("4.7.5", f"{host} does not offer STARTTLS, and {policy.demand} asks for TLS")
-        elif policy.require_tls:
-            outcome = unsupported(f"{host} offers no TLS")
-        else:
-            outcome = deferral("4.7.4", "TLS is required, but the server does not offer it")
-        return _NoTls(connection.stamp(outcome), _UNSUPPORTED, source=connection.source)
+    def _not_offered(self, connection: Connection) -> Outcome:
+        if self._policy.require_tls and not self._policy.demand:
+            return unsupported(f"{connection.host.name} offers no TLS")
+        return deferral("4.7.4", "TLS is required, but the server does not offer it")
 
-    def _handshake_failed(self, connection: Connection, error: OSError) -> _NoTls:
-        text = f"TLS handshake failed: {error}"
-        if self._policy.demand:
-            text += f"; {self._policy.demand} asks for TLS"
-            text += " and a certificate that is good" if self._policy.level == "verify" else ""
-        return _NoTls(connection.stamp(deferral("4.7.5", text)), *shortfall_of(error), source=connection.source)
+    def _no_tls(self, connection: Connection, outcome: Outcome, shortfall: Shortfall) -> _NoTls:
+        """The failure of TLS; what the owner of the domain demands is named as the reason to pass the host over."""
+        if demand := self._policy.demand:
+            reply = f"{outcome.code} " if outcome.remote else ""
+            outcome = deferral("4.7.5", f"{demand} forbids mail to {connection.host.name}: {reply}{outcome.text}")
+        return _NoTls(connection.stamp(outcome), *shortfall, source=connection.source)
 
     async def _check_requiretls(self, connection: Connection) -> None:
         """Check that the server keeps REQUIRETLS (RFC 8689 section 4.2.1, step 5). Raises Untrusted."""

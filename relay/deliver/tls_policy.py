@@ -10,93 +10,21 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from relay.config.sections import DeliverySection
-from relay.deliver.client_tls import Level
+from relay.deliver.host_policy import HostPolicy, PolicyName, Untrusted, unsupported
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.tls_results import Published, Shortfall
 from relay.dns import Tlsa
+from relay.mail.address import normal_domain
 from relay.mail.envelope import TlsWish
 from relay.mail.outcome import Outcome, deferral, failure
 from relay.transport_security import tlsa as tlsa_records
 from relay.transport_security.mta_sts_policy import Policy
 
-PolicyName = Literal["none", "may", "require", "verify", "sts", "dane"]
-"""The configured level that held, or what the owner of the domain publishes."""
-
-
-class Untrusted(Exception):
-    """A policy forbids to use this host; another host of the next hop may do.
-
-    Attributes:
-        outcome: where there is no other host; it names the policy. A deferral, or the failure of a message that asks
-            for more than the host has.
-        result: the failure type of RFC 8460 section 4.3; empty where it has none.
-        reason: more about the failure (failure-reason-code).
-        policy: the policy, where that is not the one for which the connection was opened.
-        source: our IP address; empty where there was no connection.
-    """
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        result: str = "",
-        reason: str = "",
-        *,
-        policy: HostPolicy | None = None,
-        source: str = "",
-    ) -> None:
-        self.outcome = outcome
-        self.result = result
-        self.reason = reason
-        self.policy = policy
-        self.source = source
-        super().__init__(outcome.text)
-
-    @property
-    def shortfall(self) -> Shortfall | None:
-        """What the failure counts as; None where it is not one of TLS."""
-        return Shortfall(self.result, self.reason) if self.result else None
-
-
-@dataclass(frozen=True, slots=True)
-class HostPolicy:
-    """How the connection to one host has to be protected.
-
-    Attributes:
-        name: which policy holds.
-        level: the level of TLS that it amounts to.
-        tlsa: the usable TLSA records that the server's certificate has to match, see `Dane`; empty for others.
-        base: the TLSA base domain (RFC 7672 section 2.2.3), which is what SNI names; empty without TLSA records.
-        names: what the server's certificate may be for, where a TLSA record names an authority; `base` among them.
-        require_tls: whether the server has to offer REQUIRETLS (RFC 8689 section 4.2.1).
-        proven: whether it is proven that this host takes the mail of the domain: by DNSSEC, an MTA-STS policy, or our
-            configuration.
-        demand: what demands TLS, for texts; empty for a configured level.
-        published: what a report says of sessions with the host; None where there is no report.
-        testing: whether a policy that is not enforced wants a certificate that can be verified: that is tried first.
-        shortfall: what is wrong in the light of a policy that is not enforced, whatever the server does.
-    """
-
-    name: PolicyName
-    level: Level
-    tlsa: tuple[Tlsa, ...] = ()
-    base: str = ""
-    names: tuple[str, ...] = ()
-    require_tls: bool = False
-    proven: bool = False
-    demand: str = ""
-    published: Published | None = None
-    testing: bool = False
-    shortfall: Shortfall | None = None
-
-    @property
-    def authenticates(self) -> bool:
-        """Whether a connection under this policy is only made with a host whose name and certificate are proven
-        (RFC 8689 section 2)."""
-        return self.proven and (self.level == "verify" or bool(self.tlsa))
+__all__ = ["Dane", "DomainPolicy", "HostPolicy", "MtaSts", "TlsPolicies", "TlsaAnswer", "Untrusted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +115,14 @@ class DomainPolicy:
     problem: Shortfall | None = None
 
     @property
+    def domain(self) -> str:
+        """The domain of the recipients, in A-labels; empty for a configured next hop."""
+        return normal_domain(self.hop.domain)
+
+    @property
     def announced(self) -> Published:
         """The policy that the domain announces, without its text."""
-        return Published("sts", self.hop.domain, self.hop.domain)
+        return Published("sts", self.domain, self.domain)
 
     async def of_host(self, host: Host) -> HostPolicy:
         """What holds for one host.
@@ -208,7 +141,7 @@ class DomainPolicy:
         return self._with_demand(policy, host) if demands else policy
 
     async def _of_mx(self, host: Host) -> HostPolicy:
-        hop, sts, domain = self.hop, self.sts, self.hop.domain
+        hop, sts, domain = self.hop, self.sts, self.domain
         if self.wish == "no":
             return HostPolicy(hop.tls, hop.tls)
         answer = await self._tlsa(host)
@@ -220,7 +153,7 @@ class DomainPolicy:
                 answer.base,
                 answer.names,
                 proven=True,
-                demand=f"the TLSA records (DANE) of {answer.base}",
+                demand=f"DANE (TLSA records of {answer.base})",
                 published=Published("tlsa", domain, answer.base, tuple(map(tlsa_records.text, answer.usable))),
             )
         if sts is not None and sts.mode == "enforce":
@@ -229,13 +162,13 @@ class DomainPolicy:
             hop.tls, hop.tls, proven=answer.proven, published=Published("no-policy-found", domain, domain)
         )
         if sts is not None and sts.mode == "testing":
-            policy = _tested(policy, sts, host, hop)
+            policy = _tested(policy, sts, host, domain)
         if answer.encrypts:  # RFC 7672 section 2.2
             policy = replace(
                 policy,
                 name="require" if hop.tls == "may" else hop.tls,
                 level="require" if hop.tls == "may" else hop.tls,
-                demand=f"the TLSA records (DANE) of {answer.base or host.name}",
+                demand=f"DANE (TLSA records of {answer.base or host.name})",
                 published=Published("tlsa", domain, answer.base or host.name),
                 testing=False,
                 shortfall=Shortfall("tlsa-invalid", "no usable record"),
@@ -248,14 +181,14 @@ class DomainPolicy:
         try:
             return await self.dane.records(host)
         except Untrusted as untrusted:
-            published = Published("tlsa", self.hop.domain, host.name)
-            untrusted.policy = untrusted.policy or HostPolicy("dane", "require", published=published)
+            published = Published("tlsa", self.domain, host.name)
+            untrusted.policy = untrusted.policy or HostPolicy("dane", "require", demand="DANE", published=published)
             raise
 
     def _enforced(self, sts: Policy, host: Host) -> HostPolicy:
         """What an enforced MTA-STS policy makes of a host (RFC 8461 section 5)."""
-        name = f"the MTA-STS policy (enforce) of {self.hop.domain}"
-        policy = HostPolicy("sts", "verify", proven=True, demand=name, published=_published(sts, self.hop))
+        name = f"the MTA-STS policy (enforce) of {self.domain}"
+        policy = HostPolicy("sts", "verify", proven=True, demand=name, published=_published(sts, self.domain))
         if not sts.allows(host.name):
             outcome = deferral("4.7.5", f"{name} does not allow {host.name}")
             raise Untrusted(outcome, *_MX_MISMATCH, policy=policy)
@@ -264,7 +197,7 @@ class DomainPolicy:
     def _with_demand(self, policy: HostPolicy, host: Host) -> HostPolicy:
         """What REQUIRETLS makes of a policy (RFC 8689 section 4.2.1)."""
         if not policy.proven:
-            text = f"neither DNSSEC nor an MTA-STS policy proves that {host.name} is a mail host of {self.hop.domain}"
+            text = f"neither DNSSEC nor an MTA-STS policy proves that {host.name} is a mail host of {self.domain}"
             if self.problem is not None:  # which may be over tomorrow
                 outcome = deferral("4.7.5", f"{text}: {self.problem.reason or self.problem.result}")
             else:
@@ -274,13 +207,7 @@ class DomainPolicy:
         if policy.tlsa:
             return replace(policy, require_tls=relays)
         name: PolicyName = "sts" if policy.name == "sts" else "verify"
-        return replace(policy, name=name, level="verify", require_tls=relays)
-
-
-def unsupported(text: str) -> Outcome:
-    """The failure of a message with REQUIRETLS at a host that does not keep what it asks for (RFC 8689 section
-    4.2.1)."""
-    return failure(550, "5.7.30", f"the message asks for REQUIRETLS, and {text}")
+        return replace(policy, name=name, level="verify", require_tls=relays, testing=False)
 
 
 def _unprotected(text: str) -> Outcome:
@@ -290,21 +217,21 @@ def _unprotected(text: str) -> Outcome:
 _MX_MISMATCH = ("validation-failure", "mx-mismatch")  # RFC 8460 section 4.3.3 leaves the reason to us
 
 
-def _tested(policy: HostPolicy, sts: Policy, host: Host, hop: NextHop) -> HostPolicy:
+def _tested(policy: HostPolicy, sts: Policy, host: Host, domain: str) -> HostPolicy:
     """A policy beside an MTA-STS policy that is only tested: failures are counted and change nothing."""
     allows = sts.allows(host.name)
     return replace(
         policy,
         proven=policy.proven or allows,
-        published=_published(sts, hop),
+        published=_published(sts, domain),
         testing=policy.level != "verify",
         shortfall=None if allows else Shortfall(*_MX_MISMATCH),
     )
 
 
-def _published(sts: Policy, hop: NextHop) -> Published:
+def _published(sts: Policy, domain: str) -> Published:
     lines = ["version: STSv1", f"mode: {sts.mode}", *(f"mx: {pattern}" for pattern in sts.patterns)]
-    return Published("sts", hop.domain, hop.domain, (*lines, f"max_age: {sts.max_age}"))
+    return Published("sts", domain, domain, (*lines, f"max_age: {sts.max_age}"))
 
 
 def _is_domain(domain: str) -> bool:

@@ -10,9 +10,9 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Literal, NamedTuple, Protocol
 
 import structlog
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 FLUSH_EVERY = 60.0  # seconds
 PENDING = 5_000  # kinds of sessions in memory; those beyond are counted without their domain
 REASON = 80  # characters of a failure-reason-code
+POLICY_TEXT = 4_000  # characters of a policy: what is longer, as a stranger may make it, is cut after a whole line
 
 SUCCESS = "success"
 
@@ -108,7 +109,7 @@ class TlsResults:
             domain=published.domain,
             policy=published.type,
             policy_domain=published.policy_domain,
-            policy_text=json.dumps(published.text) if published.text else "",
+            policy_text=_as_json(published.text),
             mx=mx,
             result=SUCCESS,
         )
@@ -142,6 +143,13 @@ class TlsResults:
                     raise
                 log.error("queue_unavailable", problem=str(problem))
                 return
+
+
+def _as_json(lines: Sequence[str]) -> str:
+    """The lines of a policy as a JSON array; empty where there are none."""
+    octets = accumulate(len(line) + 4 for line in lines)
+    kept = [line for line, total in zip(lines, octets, strict=True) if total <= POLICY_TEXT]
+    return json.dumps(kept) if lines else ""
 
 
 def shortfall_of(error: BaseException) -> Shortfall:

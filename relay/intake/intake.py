@@ -137,6 +137,7 @@ class Intake:
                 arrival.recipients[0].recipient if len(arrival.recipients) == 1 else "",
                 mail.smtputf8,
                 arrival.received,
+                hidden=self.config.receive.hide_clients and arrival.client.user != "",
             )
         )
         return StoredMessage(

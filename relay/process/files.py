@@ -32,7 +32,7 @@ class Files:
     Attributes:
         scheme: the SRS secrets, with all that goes with them.
         signer: has the keys, and chooses among them.
-        tls: the certificate for clients; None without a section [tls].
+        tls: the certificates for clients; None without a section [tls].
         passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
     """
 
@@ -43,10 +43,10 @@ class Files:
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def look(self) -> None:
-        """Take over the tables and the certificate that have changed, as far as they are good."""
+        """Take over the tables and the certificates that have changed, as far as they are good."""
         look(self.tables.files)
         if self.tls is not None:
-            self.tls.context()
+            self.tls.look()
 
 
 def read_files(config: Config) -> Files:
@@ -60,8 +60,7 @@ def read_files(config: Config) -> Files:
     signer = read_signer(config)
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
-    with _named("tls"):
-        tls = ServerTls(config.tls) if config.tls is not None else None
+    tls = ServerTls(config.tls) if config.tls is not None else None
     return Files(scheme, signer, tables, tls, read_passwords(config))
 
 

@@ -81,8 +81,6 @@ class Worker:
         tables: Sequence[tuple[TablesSection, socket.socket]] = (),
     ) -> None:
         """Listen, answer lookups, and deliver what the queue holds."""
-        if self._tls is not None:
-            self._tls.quiet = True  # the supervisor looks at the same files
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
@@ -106,6 +104,8 @@ class Worker:
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
             asyncio.create_task(self._relay.stages.tls_results.run(self._store.tls_results), name="tls-results"),
         ]
+        if self._tls is not None:
+            self._background.append(asyncio.create_task(self._tls.follow(quiet=True), name="certificates"))
         if (mta_sts := self._relay.stages.mta_sts) is not None:
             self._background.append(asyncio.create_task(mta_sts.run(), name="mta-sts"))
 

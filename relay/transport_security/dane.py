@@ -28,6 +28,7 @@ Match = Literal["matches", "differs", "useless"]
 CHAIN_LENGTH = 16  # certificates of a chain that are looked at: the longest in use have five
 BARE_KEYS = 8  # records with a whole key that are tried: each costs up to one verified signature a certificate
 
+_UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _SERVER_USAGES = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
@@ -85,17 +86,25 @@ def match(record: Tlsa, chain: Sequence[x509.Certificate], host: str, when: date
 def covers(certificate: x509.Certificate, host: str) -> bool:
     """Whether a certificate is for a host name (RFC 7672 section 3.2.3): by name, or by `*.` for one label.
 
-    The common name counts only where the certificate has no DNS name otherwise.
+    The common name counts only where the certificate has no DNS name otherwise. One whose names cannot be read is for
+    nobody.
     """
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        found = extension.value.get_values_for_type(x509.DNSName)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        found = []
-    if not found:
-        found = [str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+        found = _alternative_names(certificate) or [
+            str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        ]
+    except _UNREADABLE:
+        return False
     host = host.lower()
     return not {host, f"*.{host.partition('.')[2]}"}.isdisjoint(name.lower() for name in found)
+
+
+def _alternative_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return extension.value.get_values_for_type(x509.DNSName)
 
 
 def _below_authority(
@@ -132,7 +141,7 @@ def _read(octets: bytes) -> _Certificate | None:
     try:
         parsed = x509.load_der_x509_certificate(octets)
         return _Certificate(octets, parsed, crypto.X509.from_cryptography(parsed))
-    except (ValueError, x509.InvalidVersion, crypto.Error):
+    except (*_UNREADABLE, crypto.Error):
         return None
 
 
@@ -182,6 +191,6 @@ def _is_for_servers(certificate: x509.Certificate) -> bool:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return True
-    except (x509.DuplicateExtension, ValueError):
+    except _UNREADABLE:
         return False
     return not _SERVER_USAGES.isdisjoint(usages)

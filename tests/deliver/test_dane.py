@@ -9,29 +9,19 @@ from pathlib import Path
 import pytest
 import uvloop
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relay.deliver.client_tls import client_context
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
-from relay.deliver.smtp_connection import Connection, HostFailed
+from relay.deliver.smtp_connection import Connection
 from relay.deliver.smtp_opening import open_connection
 from relay.deliver.tls_policy import HostPolicy, Untrusted
 from relay.dns import Tlsa
 from tests.deliver.scripted import ScriptedServer
 from tests.deliver.sending import config
-from tests.transport_security.test_dane import BETWEEN, OTHER, OWN, ROOT, Issued, host
+from tests.transport_security.issued import BETWEEN, HOST, OTHER, ROOT, host, server_context
 
-HOST = "mx.far.example"
-
-
-def server_context(folder: Path, *chain: Issued) -> ssl.SSLContext:
-    pem = [each.certificate.public_bytes(Encoding.PEM) for each in chain]
-    pem.append(chain[0].key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    (folder / "chain.pem").write_bytes(b"".join(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "chain.pem")
-    return context
+OWN = host(BETWEEN)
 
 
 def policy(*records: Tlsa, names: Sequence[str] = (HOST,)) -> HostPolicy:
@@ -93,7 +83,7 @@ async def test_without_tls_there_is_no_mail(offers: tuple[str, ...]) -> None:
     """The server does not offer it, or somebody on the way has cut it out, or breaks the handshake."""
     server = ScriptedServer(offers=offers, STARTTLS="220 go on\r\nnonsense")
     async with server():
-        with pytest.raises(HostFailed):
+        with pytest.raises(Untrusted):
             await opened(server, policy(OWN.record(3, 1, 1)))
     assert len(server.sessions) == 1 and "MAIL" not in server.sessions[0].verbs()
 

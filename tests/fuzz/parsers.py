@@ -7,6 +7,9 @@ parser raises anything else, or where what it accepted breaks a rule that its ca
 from __future__ import annotations
 
 import asyncio
+import base64
+import datetime
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -26,12 +29,15 @@ from relay.mail.mailbox_list import read, text_of
 from relay.mail.message import Message
 from relay.mail.reply import Refused
 from relay.mail.tag_list import Unverified, field_tags, tag_list
+from relay.receive.chunk_decoder import ChunkDecoder
+from relay.receive.chunking import ABSURD, parse_bdat
 from relay.receive.command import parse_line, parse_mail, parse_rcpt
 from relay.receive.data_decoder import DataDecoder, has_bare_newline, normalize_newlines
 from relay.receive.proxy_protocol import BadProxyHeader, parse_v1, parse_v2
 from relay.srs import address as srs
 from relay.srs import reply_address
 from relay.transport_security import tlsa
+from relay.transport_security.dane import Mismatch, authenticate
 from relay.transport_security.mta_sts_policy import BadPolicy
 from relay.transport_security.mta_sts_policy import parse as parse_policy
 from relay.transport_security.mta_sts_record import BadRecord, policy_id
@@ -96,6 +102,20 @@ def content(octets: bytes) -> None:
             parts += cut.feed(octets[n : n + 1])
     assert taken == parts and whole.finished == cut.finished
     assert not has_bare_newline(normalize_newlines(taken))
+
+
+def chunks(octets: bytes) -> None:
+    """The argument of BDAT; and chunks, cut anywhere: the same content comes out, and no end of data leaves with it."""
+    with suppress(Refused):
+        chunk = parse_bdat(_text(octets), 1000)
+        assert 0 <= chunk.left == chunk.size <= ABSURD * 1000
+    whole, cut = ChunkDecoder(), ChunkDecoder()
+    taken = whole.feed(octets) + whole.end()
+    parts = b"".join([*(cut.feed(octets[n : n + 1]) for n in range(len(octets))), cut.end()])
+    assert taken == parts and whole.hides_end == cut.hides_end
+    for left in (taken, normalize_newlines(taken)):
+        on_the_wire = (b"\r\n" + left).replace(b"\r\n.", b"\r\n..").replace(b"\0", b"")
+        assert whole.hides_end or b"\r\n.\r\n" not in on_the_wire
 
 
 def headers(octets: bytes) -> None:
@@ -171,10 +191,22 @@ def tlsa_records(octets: bytes) -> None:
         tlsa.is_usable(Tlsa(octets[0] % 5, octets[1] % 3, octets[2] % 4, octets[3:]))
 
 
+def certificates(octets: bytes) -> None:
+    """What a server shows as its certificate and as an authority above it, half of the octets for each."""
+    records = Tlsa(3, 1, 1, bytes(32)), Tlsa(2, 1, 2, bytes(64)), Tlsa(2, 0, 0, octets[::2]), Tlsa(2, 1, 0, octets[::2])
+    half = len(octets) // 2
+    for chain in ([octets], [octets[:half], octets[half:]]):
+        with suppress(Mismatch), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cryptography finds much of it odd
+            authenticate(records, chain, ["mx.b.test"], datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+
+
 TARGETS: dict[str, Target] = {
     "addresses": addresses,
+    "certificates": certificates,
     "commands": commands,
     "content": content,
+    "chunks": chunks,
     "dns-records": dns_records,
     "headers": headers,
     "mta-sts-policies": mta_sts_policies,
@@ -185,10 +217,19 @@ TARGETS: dict[str, Target] = {
 }
 """Every parser, by the name that the command takes."""
 
+_CERTIFICATE = base64.b64decode(  # of an authority that is a mail host too
+    "MIHvMIGioAMCAQICAQEwBQYDK2VwMAwxCjAIBgNVBAMMAWEwHhcNMjUwMTAxMDAwMDAwWhcNNDUwMTAxMDAwMDAwWjAMMQowCAYD"
+    "VQQDDAFhMCowBQYDK2VwAyEAhio0xgUwZfUIEBUQc8Nnz8LzdUTE+Sf4NIsCW2Vk+CujKTAnMA8GA1UdEwEB/wQFMAMBAf8wFAYD"
+    "VR0RBA0wC4IJbXguYi50ZXN0MAUGAytlcANBAIzv2zTYNdlhz6inffGW4bXR7dOm5WKuKtR3tHcLdh2SgfiQq+Q4PPrz5AHDCwW9"
+    "PTgojhOI2o+4NJBApi5CJgk="
+)
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "addresses": (b'"a b\\"c"@[IPv6:2001:db8::1]', "jörg@bücher.test".encode(), b"<@a,@b:c@d.test>"),
+    "certificates": (_CERTIFICATE, _CERTIFICATE * 2),
     "commands": (b"MAIL FROM:<a@b.test> SIZE=1 BODY=8BITMIME RET=HDRS ENVID=x+2B SMTPUTF8", b"BDAT 10 LAST"),
     "content": (b"a\r\n..b\r\n.\r\n", b"a\n.\nb\r\n.\r\n", b"\r\n\0.\r\n"),
+    "chunks": (b"10 LAST", b"a\r\n.\r\nb", b"a\r\n\0.", b".\r\0\n.\r"),
     "dns-records": (b"v=DKIM1; k=rsa; p=MIGf", b"v=DMARC1; p=reject; rua=mailto:a@b.test!10m", b"v=STSv1; id=1;"),
     "headers": (
         b"From: =?utf-8?q?a?= <a@b.test>, c:d@e;\r\n"

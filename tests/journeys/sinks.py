@@ -50,7 +50,7 @@ class RecordingSink:
         refused: recipient → the reply it gets at RCPT.
         delay: seconds between the final dot and the 250.
         smtputf8: whether it offers SMTPUTF8.
-        tls: for STARTTLS.
+        tls: offers STARTTLS with this certificate.
     """
 
     def __init__(

@@ -65,10 +65,15 @@ async def test_expired_policies_are_swept_away(store: Store) -> None:
 
 async def test_the_longest_unused_give_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_policies, "MAX_POLICIES", 3)
-    for n in range(5):
-        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", used=1000.0 - n))
+    for n, used in enumerate((1003.0, 1001.0, 1002.0, 1004.0, 1000.0)):
+        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", used=used))
+    assert [n for n in range(5) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 3, 4]
     await store.sweep(1001.0)
-    assert [n for n in range(5) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 1, 2]
+    monkeypatch.setattr(stored_policies, "MAX_POLICIES", 4)
+    for _ in range(3):
+        await store.mta_sts.keep_policy(replace(POLICY, domain="5.test", used=1005.0))
+        await store.sweep(1001.0)
+    assert [n for n in range(6) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 3, 4, 5]
 
 
 async def test_a_database_that_is_away_is_no_error(url: str) -> None:
