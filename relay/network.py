@@ -78,8 +78,13 @@ def _socket_path(text: str) -> str:
     """
     if "?" in text or "#" in text:
         raise ValueError("a Unix socket is a path alone: ? is written %3F, and # is written %23")
-    path = unquote(text, errors="surrogateescape")
-    if path.endswith("/") or "\0" in path:
+    try:
+        path = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        path = "\0"
+    if not path.isprintable():
+        raise ValueError("the path of the Unix socket has octets that are no UTF-8, or control characters")
+    if path.endswith("/"):
         raise ValueError(f"the path of the Unix socket is missing: it is written {_AS_URL}")
     if len(os.fsencode(path)) > UNIX_PATH_OCTETS:
         raise ValueError(f"{path}: the path of a Unix socket has at most {UNIX_PATH_OCTETS} octets")

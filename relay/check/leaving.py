@@ -1,4 +1,4 @@
-"""The addresses that mail leaves from by the configuration: those of `[delivery]`, and of each destination."""
+"""How mail leaves by the configuration: the addresses of `[delivery]` and of each destination, and the smarthosts."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def leaving_addresses(config: Config) -> tuple[SendingAddress, ...]:
 def leaves_directly(config: Config) -> bool:
     """Whether some mail does not leave by a smarthost, and other hosts see our address."""
     return not all(_ways(config).values())
+
+
+def smarthosts(config: Config) -> tuple[str, ...]:
+    """The smarthosts that mail leaves by, each once; that of all mail without a next hop of its own comes first."""
+    tables = config.delivery.smarthost_tables
+    used = ["smarthost"] if config.delivery.smarthost is not None else []
+    used += [f"smarthosts.{each.smarthost}" for each in config.destinations if each.smarthost is not None]
+    return tuple(dict.fromkeys(tables[table].url.host for table in used))
 
 
 def _ways(config: Config) -> dict[Leaving, bool]:

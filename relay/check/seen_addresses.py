@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from relay.check.leaving import leaves_directly
+from relay.check.leaving import leaves_directly, smarthosts
 from relay.check.site import Site
 from relay.sending_addresses import Family, is_private
 
@@ -77,12 +77,4 @@ async def seen_addresses(site: Site) -> SeenAddresses:
 
 def smarthost(site: Site) -> str:
     """The smarthost that mail leaves by; empty where some mail goes to other hosts, which see our addresses."""
-    return "" if leaves_directly(site.config) else smarthosts(site)[0]
-
-
-def smarthosts(site: Site) -> tuple[str, ...]:
-    """The smarthosts that mail leaves by, each once."""
-    config, tables = site.config, site.config.delivery.smarthost_tables
-    named = [f"smarthosts.{each.smarthost}" for each in config.destinations if each.smarthost is not None]
-    used = [*(["smarthost"] if config.delivery.smarthost is not None else []), *named]
-    return tuple(dict.fromkeys(tables[table].url.host for table in used))
+    return "" if leaves_directly(site.config) else smarthosts(site.config)[0]

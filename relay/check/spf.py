@@ -10,8 +10,9 @@ from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.spf_evaluation import FOUND_NOTHING
 from relay.check.domains import sending_domains
 from relay.check.finding import Finding
+from relay.check.leaving import smarthosts
 from relay.check.look_ups import addresses, for_each, unanswered
-from relay.check.seen_addresses import SeenAddress, SeenAddresses, seen_addresses, smarthost, smarthosts
+from relay.check.seen_addresses import SeenAddress, SeenAddresses, seen_addresses, smarthost
 from relay.check.site import Site
 from relay.check.spf_mend import NOBODY, record_to_publish, too_wide
 from relay.check.spf_name import SpfName
@@ -71,7 +72,7 @@ class _Judge:
         if any(finding.level == "error" for finding in findings):
             return findings
         covered = [] if smarthost(site) else await self._coverage(records[0])
-        for host in () if is_host else smarthosts(site):
+        for host in () if is_host else smarthosts(site.config):
             covered += await self._by_smarthost(host, records[0])
         return [*findings, *(finding for finding in covered if finding.level != "ok" or not findings)]
 

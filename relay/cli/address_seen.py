@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from relay.config.destinations import Destination, Leaving
+from relay.config.destinations import Leaving
 from relay.config.model import Config
 from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop
@@ -61,13 +61,11 @@ class Seen:
 
     Attributes:
         addresses: that of the first host first; none where a Unix socket leads there.
-        destination: the table of `[[delivery.destinations]]` that holds; None where there is none.
         leaving: how connections leave.
         problem: why the addresses are not those of its hosts; empty if they are.
     """
 
     addresses: tuple[AddressSeen, ...]
-    destination: Destination | None
     leaving: Leaving
     problem: str = ""
 
@@ -88,9 +86,9 @@ async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> Se
         destination = await finder.destination(hop)
         leaving = config.destinations.leaving if destination is None else destination.leaving
     else:
-        destination, leaving = found.destination, found.leaving
+        leaving = found.leaving
         if found.hosts[0].is_socket:
-            return Seen((), destination, leaving)
+            return Seen((), leaving, "a Unix socket leads there, so that it sees no address of ours")
         towards = tuple(_towards(leaving, found.hosts))
         if not towards:
             problem = "this host has no route to it"
@@ -106,7 +104,7 @@ async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> Se
         for family in leaving.families:
             for ip in await public_addresses_of_name(resolver, leaving.helo, family):
                 seen[ip] = AddressSeen(ip, "dns")
-    return Seen(tuple(seen.values()), destination, leaving, problem)
+    return Seen(tuple(seen.values()), leaving, problem)
 
 
 def _towards(leaving: Leaving, hosts: Sequence[Host]) -> Iterator[tuple[SendingAddress, tuple[Host, ...]]]:

@@ -18,6 +18,7 @@ from relay.cli.address_seen import addresses_seen
 from relay.cli.next_hop_view import NextHopView, look
 from relay.cli.noting_resolver import Asked, NotingResolver
 from relay.config.model import Config
+from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.mail.envelope import Client, MailFrom, RcptTo
@@ -57,8 +58,7 @@ class Way:
     """One delivery as it would leave.
 
     Attributes:
-        destination: the first domain of the table of `[[delivery.destinations]]` that holds; empty where none does. An
-            `mx:` table is known once the hosts are looked up, for `views`.
+        destination: the first domain of the table of `[[delivery.destinations]]` that holds; empty where none does.
         sender_reason: why the sender is what it is.
         on_top: the header fields that we add.
         signatures: the DKIM signatures and ARC seals among them, in their order.
@@ -234,7 +234,8 @@ async def _way(stages: Stages, resolver: NotingResolver, stored: StoredMessage, 
     outgoing = await stages.messages.prepare(stored, rewrite_from=rewrites_from)
     decision = await stages.senders.decide(stored, delivery, smtputf8=True)
     on_top = await outgoing.on_top()
-    destination = stages.next_hops.of(delivery.recipient).destination
+    hop = stages.next_hops.of(delivery.recipient)
+    destination = await HostFinder(stages.config, resolver).destination(hop)
     return Way(
         recipient=delivery.recipient,
         original=delivery.original,
@@ -267,5 +268,4 @@ async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way) 
         *(look(NotingResolver(resolver), seen.leaving.helo, address, way.sender, wire) for address in seen.addresses)
     )
     resolver.noted()  # each view has its own
-    destination = "" if seen.destination is None else seen.destination.name
-    return replace(way, views=tuple(views), destination=destination, address_problem=seen.problem, asked=asked)
+    return replace(way, views=tuple(views), address_problem=seen.problem, asked=asked)

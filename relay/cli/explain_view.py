@@ -49,6 +49,8 @@ def show(result: DryRun, console: Console, *, headers: bool = False, dns: bool =
         _show_way(way, console)
         for view in way.views:
             show_next_hop_view(view, way.address_problem, console)
+        if not way.views and way.address_problem:
+            print_heading(console, f"What the next hop sees: nothing, for {way.address_problem}")
     if headers:
         _show_headers(result.ways, console)
     if dns:

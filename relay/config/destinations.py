@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from relay.config.sections.delivery import DeliverySection, DestinationSection, Families, TlsLevel
-from relay.mail.address import normal_domain
+from relay.mail.address import DOMAIN_OCTETS, normal_domain
 from relay.network import Endpoint, literal_ip
+
+MX_HOSTS = 100  # that are looked at: an answer of DNS has room for thousands, and nobody has so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,8 @@ class Destinations:
             return None
         named = [(preference, host) for preference, host in records if host] or [(0, domain)]
         best = min(preference for preference, _ in named)
-        numbers = [n for preference, host in named if preference == best for n in self._mx.matches(normal_domain(host))]
+        hosts = sorted({host for preference, host in named if preference == best})[:MX_HOSTS]
+        numbers = [number for host in hosts for number in self._mx.matches(normal_domain(host))]
         return self._all[min(numbers)] if numbers else None
 
 
@@ -153,6 +156,8 @@ class _Names:
 
     def matches(self, domain: str) -> Iterator[int]:
         """The tables of a domain: that of its name, then those of its suffixes, the longest one first."""
+        if len(domain) > DOMAIN_OCTETS:
+            return
         domain = _key(domain)
         if domain in self._exact:
             yield self._exact[domain]

@@ -33,10 +33,12 @@ class OurAddresses:
     """Every address that mail may be seen to come from, by how it leaves.
 
     Args:
+        usual: how mail leaves that belongs to no destination.
         clock: seconds.
     """
 
-    def __init__(self, resolver: Resolver, clock: Callable[[], float]) -> None:
+    def __init__(self, usual: Leaving, resolver: Resolver, clock: Callable[[], float]) -> None:
+        self._usual = usual
         self._resolver = resolver
         self._clock = clock
         self._chosen: dict[Leaving, dict[Family, SendingAddress]] = {}
@@ -61,9 +63,14 @@ class OurAddresses:
                     continue
             named = await addresses_of_name(self._resolver, leaving.helo, family)
             addresses.update(dict.fromkeys(named))
-            if own is not None and own.private and not named:
+            if own is not None and own.private and not (named and self._tells(leaving, own)):
                 addresses[own.ip] = None  # what the NAT makes of it is not known, so SPF should not pass
         return tuple(addresses)
+
+    def _tells(self, leaving: Leaving, own: SendingAddress) -> bool:
+        """Whether our name tells what a NAT makes of an address: not where two addresses share one name."""
+        usual = self._usual.source(own.ip)
+        return leaving.helo != self._usual.helo or leaving.source(own.ip) == usual
 
     def _look(self, leaving: Leaving) -> dict[Family, SendingAddress]:
         """The address of each family, as the kernel chose within the last minute."""

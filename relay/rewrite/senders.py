@@ -54,7 +54,7 @@ class Senders:
         self._store = store
         self._resolver = resolver
         self._clock = clock
-        self._our_addresses = OurAddresses(resolver, clock)
+        self._our_addresses = OurAddresses(config.destinations.leaving, resolver, clock)
 
     def mode(self, delivery: Delivery) -> SrsMode:
         """Whether senders are rewritten on the way of a delivery, by the current configuration."""

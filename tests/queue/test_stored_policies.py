@@ -6,9 +6,11 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.queue import stored_policies
 from relay.queue.connect import connect
+from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.transport_security.stored_policy import StoredPolicy
 
@@ -76,10 +78,15 @@ async def test_the_longest_unused_give_way(store: Store, monkeypatch: pytest.Mon
     assert [n for n in range(6) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 3, 4, 5]
 
 
-async def test_a_database_that_is_away_is_no_error(url: str) -> None:
-    store = Store(await connect(url), "worker-1/")
-    await store.close()
-    assert await store.mta_sts.policy_of("a.test") is None
-    assert await store.mta_sts.policies_to_refresh(1060.0, 900.0, 1080.0, 4) == []
-    await store.mta_sts.keep_policy(POLICY)
-    await store.mta_sts.policy_used("a.test", 1.0)
+async def test_a_database_that_is_away_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise QueueUnavailable("away")
+
+    for name in ("read", "write"):
+        monkeypatch.setattr(store.mta_sts._database, name, fail)
+    with capture_logs() as logs:
+        assert await store.mta_sts.policy_of("a.test") is None
+        assert await store.mta_sts.policies_to_refresh(1060.0, 900.0, 1080.0, 4) == []
+        await store.mta_sts.keep_policy(POLICY)
+        await store.mta_sts.policy_used("a.test", 1.0)
+    assert [(line["event"], line["problem"]) for line in logs] == [("queue_unavailable", "away")] * 4
