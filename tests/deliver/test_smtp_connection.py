@@ -115,7 +115,9 @@ async def test_a_socket_that_cannot_be_used_is_a_deferral_that_says_why(
     path = tmp_path / "lmtp"
     prepare(path)
     with pytest.raises(HostFailed) as failed:
-        await Connection(Host("localhost", str(path), 0), lmtp=True).connect(None, config().destinations.leaving, 10.0)
+        await Connection(Host("localhost", str(path), 0), HostPolicy("none", "none"), lmtp=True).connect(
+            None, config().destinations.leaving, 10.0
+        )
     outcome = failed.value.outcome
     assert (outcome.status, outcome.enhanced, outcome.address, outcome.text) == ("deferred", "4.4.1", str(path), text)
 
