@@ -131,7 +131,9 @@ async def _work(setup: WorkerSetup) -> int:
             report=_log_dns_failure,
         )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
-        worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
+        worker = Worker(
+            config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates, setup.limits
+        )
         way_home = watch_way_home(setup, resolver, store)
     else:
         worker = TablesWorker(config, setup.metrics, setup.files, setup.rates)

@@ -62,6 +62,11 @@ class Destination:
     mta_sts: bool
     dane: Literal["auto", "off"]
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has a number of its own, which all its domains share."""
+        return self.concurrency is not None or self.rate is not None
+
 
 class Destinations:
     """All tables of `[[delivery.destinations]]`.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from relay.config.destinations import Leaving
+from relay.config.destinations import Destination, Leaving
 from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
@@ -65,6 +65,10 @@ class DeliveryAgent:
         if not job.sender and next_hop.null_sender:
             job = replace(job, sender=next_hop.null_sender)
         return await self._run(next_hop, job, transact)
+
+    async def destination(self, next_hop: NextHop) -> Destination | None:
+        """The table of `[[delivery.destinations]]` that holds for a next hop; see `HostFinder.destination`."""
+        return await self._finder.destination(next_hop)
 
     async def probe(self, endpoint: Endpoint, recipient: str) -> Outcome:
         """Ask a mailbox host whether it would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).

@@ -13,7 +13,7 @@ from relay.config.model import Config
 from relay.deliver.client_tls import Level
 from relay.mail.address import domain_of
 from relay.network import Endpoint
-from relay.queue.change import own_hop
+from relay.queue.hop_keys import limited_hop, own_hop
 
 _LEVELS: tuple[Level, ...] = ("none", "may", "require", "verify")  # the strictest last
 
@@ -80,12 +80,11 @@ class NextHops:
         return self._at(endpoint, self._config.destinations.of(domain_of(recipient)))
 
     def key(self, recipient: str, *, own: bool = False) -> str:
-        """The key by which deliveries share a concurrency limit, see `Delivery.hop`; an own message has another."""
-        domain = domain_of(recipient)
-        endpoint = self._config.next_hop(domain)
-        if endpoint is None and (table := self._config.smarthost(domain)):
-            endpoint = self._smarthosts[table].endpoint
-        key = domain if endpoint is None else str(endpoint)
+        """The key of the next hop of a recipient (`queue.hop_keys`); `own` for an own message."""
+        next_hop = self.of(recipient)
+        key, destination = next_hop.key, next_hop.destination
+        if next_hop.endpoint is not None and destination is not None and destination.is_limited:
+            key = limited_hop(key, destination.name)
         return own_hop(key) if own else key
 
     def _at(self, endpoint: Endpoint, destination: Destination | None) -> NextHop:

@@ -14,12 +14,15 @@ from relay.bounce.rebuild import ReportingMta
 from relay.bounce.returns import Returns
 from relay.config.model import Config
 from relay.deliver.attempts import Attempts
+from relay.deliver.current_hops import CurrentHops
+from relay.deliver.destination_limits import DestinationLimits, limited_tables
 from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.host_failover import DeliveryAgent
 from relay.deliver.mx import is_public
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shared_limits import SharedLimits
 from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
 from relay.deliver.tlsa_lookup import TlsaLookup
@@ -189,8 +192,13 @@ class Relay:
     intake: Intake
 
 
-def build_relay(stages: Stages, store: Store) -> Relay:
-    """Put the stages together around a queue."""
+def build_relay(stages: Stages, store: Store, shared_limits: SharedLimits | None = None, row: int = 0) -> Relay:
+    """Put the stages together around a queue.
+
+    Args:
+        shared_limits: what the workers count together for `[[delivery.destinations]]`, and which `row` is this one's;
+            by default this worker is the only one.
+    """
     config = stages.config
     space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
     recorder = Recorder(store, stages.notifier, stages.patience, stages.recipients.targets_of_sender, stages.metrics)
@@ -204,5 +212,15 @@ def build_relay(stages: Stages, store: Store) -> Relay:
         stages.metrics,
     )
     memory = config.limits.message_memory // (2 * config.workers)
-    dispatcher = Dispatcher(config, store, attempts, recorder, memory)
+    if shared_limits is None:
+        shared_limits = SharedLimits(1)
+        shared_limits.adopt(limited_tables(config))
+    limits = DestinationLimits(
+        config.destinations,
+        shared_limits,
+        row,
+        lambda domain: stages.agent.destination(stages.next_hops.of(f"x@{domain}")),
+    )
+    current_hops = CurrentHops(store, stages.next_hops, time.time())
+    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, stages.metrics, memory)
     return Relay(stages, space, dispatcher, stages.intake(space, Enqueuer(store, dispatcher)))

@@ -11,6 +11,7 @@ import structlog
 
 from relay.config.model import Config
 from relay.config.sections import ListenSection, TablesSection
+from relay.deliver.shared_limits import SharedLimits
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.metrics import Metrics
@@ -36,6 +37,7 @@ class Worker:
 
     Args:
         counts, number: where it counts what its clients take, see `receive.shared_counts`.
+        limits: where all workers count what `[[delivery.destinations]]` limits; by default it is alone.
         files: what the configuration names, read.
     """
 
@@ -49,11 +51,12 @@ class Worker:
         metrics: Metrics,
         files: Files,
         rates: Rates,
+        limits: SharedLimits | None = None,
     ) -> None:
         self._config = config
         self._store = store
         stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
-        self._relay = build_relay(stages, store)
+        self._relay = build_relay(stages, store, limits, number)
         self._limits = Limits(
             counts,
             number,

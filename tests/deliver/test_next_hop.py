@@ -9,7 +9,7 @@ import pytest
 from relay.config.model import Config
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.network import endpoint
-from relay.queue.change import is_own_hop, shown_hop
+from relay.queue.hop_keys import is_own_hop, shown_hop
 
 SMARTHOST = {"url": "smtp://hub.test:587", "user": "relay", "password_file": "/dev/null", "null_sender": "b@fwd.test"}
 

@@ -136,3 +136,14 @@ async def test_a_long_policy_is_cut_after_a_whole_line() -> None:
     (session,) = table.stored
     kept = json.loads(session.policy_text)
     assert len(session.policy_text) <= 4000 and tuple(kept) == text[: len(kept)] and len(kept) > 100
+
+
+async def test_a_kind_that_is_known_is_counted_as_itself_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tls_results, "PENDING", 1)
+    counts, table = results(), Table()
+    for domain in ("d.test", "e.test", "d.test"):
+        counts.count(Published("no-policy-found", domain, domain), "may", None, mx="mx.test")
+    await counts.flush(table)
+    assert {session.domain: count for session, count in table.stored.items()} == {"d.test": 2, "": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import smtplib
 import sqlite3
 import ssl
@@ -14,9 +15,11 @@ import pytest
 
 from tests.deliver.scripted import ESMTP
 from tests.deliver.test_client_tls import Authority, server_context
+from tests.journeys.clients import Dialogue
 from tests.journeys.postfix import Postfix
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
+from tests.journeys.test_dane import Pair
 from tests.journeys.test_sessions import Script
 from tests.journeys.world import FWD, MAILBOX, NEXT, SENDER, World
 from tests.peers import free_port, needs, wait_until
@@ -193,3 +196,27 @@ def test_postfix_at_every_level(
         line = relay.events("deferred")[0]
         assert (line["policy"], line["status"]) == (level, "4.7.4" if not host else "4.7.5")
         assert postfix.inbox(carol) == []
+
+
+@needs("unbound", root=True)
+def test_tls_required_no_leaves_where_dane_stops_all_other_mail(world: World) -> None:
+    pair = Pair(world, wrong=["mx1", "mx2"])
+    assert pair.event("deferred")["policy"] == "dane"
+    with Dialogue((pair.relay.address, pair.relay.port), source=SENDER) as client:
+        client.deliver(ANN, "user@far.example", b"TLS-Required: No\r\n" + CONTENT)
+    event = pair.event("delivered")
+    assert (event["policy"], event["host"]) == ("may", "mx1.far.example") and event["tls"]
+    (received,) = pair.sink.received
+    assert b"\r\nTLS-Required: No\r\n" in b"\r\n" + received.content
+    (row,) = pair.relay.queue()
+    assert (row["last"]["policy"], row["last"]["status"]) == ("dane", "4.7.5")
+    assert pair.relay.terminate() == 0
+    # What a report says of it: both hosts, with the records that did not fit.
+    with closing(sqlite3.connect(pair.relay.folder / "queue.db")) as queue:
+        columns = "domain, policy, policy_domain, policy_text, mx, result, address, sessions"
+        rows = queue.execute(f"SELECT {columns} FROM tls_result ORDER BY mx").fetchall()
+    assert [(*row[:3], *row[4:]) for row in rows] == [
+        ("far.example", "tlsa", f"{mx}.far.example", f"{mx}.far.example", "validation-failure", address, 1)
+        for mx, address in (("mx1", "127.0.54.1"), ("mx2", "127.0.54.2"))
+    ]
+    assert all(json.loads(row[3])[0].startswith("3 1 1 ") for row in rows)

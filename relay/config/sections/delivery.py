@@ -114,10 +114,14 @@ class DestinationSection(Section):
     """As `delivery.dane`, for a domain whose TLSA records are known to be wrong. Default: as `delivery.dane`."""
 
     concurrency: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
-    """Transactions at a time. Default: `delivery.concurrency` with each next hop and in each process."""
+    """Transactions at a time, over all domains of the table and all processes of the host. With `mx:` a single domain
+    has no more than `delivery.concurrency` of them in each process. Default: `delivery.concurrency` with each next hop
+    and in each process."""
 
     rate: Annotated[int, Field(ge=1)] | None = Field(None, examples=[60])
-    """Messages a minute. Mail past it waits in the queue. Default: no limit."""
+    """Messages a minute, counted as `concurrency` is. A message to several recipients at one domain counts once for
+    each hundred of them, each attempt counts anew. What a second brings may leave at once, and always one message. Mail
+    past it waits in the queue, without an attempt. Default: no limit."""
 
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.26"])
     """The IPv4 address to send from. Default: as `delivery.source_ipv4`."""
