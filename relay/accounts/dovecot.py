@@ -2,6 +2,9 @@
 
 A worker has one connection, made at its start and again in the background when it was lost. Where Dovecot is not there
 yet, the relay starts without it, offers no login, and connects as soon as it can.
+
+The connection is replaced every minute, because Dovecot's authentication process outlives a reload, and even its
+master, for as long as a client is connected: it would go on with the users and passwords of before.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from relay.receive.authenticator import Challenge, LoggedIn
 
 log = structlog.get_logger()
 
-FIRST_PAUSE = 0.2  # seconds before the first new try to connect; a reload of Dovecot takes less
+RENEWED_AFTER = 60.0  # seconds after which a connection is replaced
+FIRST_PAUSE = 0.2  # seconds before the first new try to connect
 LONGEST_PAUSE = 5.0  # seconds; the pause doubles up to here, as long as in Dovecot's own clients
 PATIENCE = 5.0  # seconds that a login waits for a connection
 SAID_AGAIN = 600.0  # seconds after which the log names the same trouble again
@@ -41,6 +45,7 @@ class DovecotAuthenticator:
         self._quiet = quiet
         self._mechanisms: tuple[str, ...] = ()
         self._connection: DovecotConnection | None = None
+        self._reading: dict[DovecotConnection, asyncio.Task[None]] = {}  # those that were replaced, too
         self._connected = asyncio.Event()
         self._wanted = asyncio.Event()  # a login waits
         self._said: dict[str, float] = {}  # the troubles that the log has, and when they were logged
@@ -70,44 +75,75 @@ class DovecotAuthenticator:
         return self._connection
 
     async def run(self) -> None:
-        """Connects, and connects again when the connection is lost, until cancelled."""
-        loop = asyncio.get_running_loop()
+        """Keeps the connection until cancelled."""
         pause = FIRST_PAUSE
-        while True:
-            began = loop.time()
-            try:
-                await self._connect_once()
-            except Exception:
-                log.exception("dovecot_failed", path=str(self._path))
-            pause = FIRST_PAUSE if loop.time() - began > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
-            self._wanted.clear()
-            await asyncio.sleep(FIRST_PAUSE)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause - FIRST_PAUSE):
-                    await self._wanted.wait()
+        try:
+            while True:
+                lasted = 0.0
+                try:
+                    lasted = await self._connect_once()
+                except Exception:
+                    log.exception("dovecot_failed", path=str(self._path))
+                if lasted < RENEWED_AFTER:
+                    pause = FIRST_PAUSE if lasted > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+                    await self._pause(pause)
+        finally:
+            readings = list(self._reading.values())
+            for connection in self._reading:
+                connection.retire()
+                connection.end("the relay stops")
+            await asyncio.gather(*readings)
 
-    async def _connect_once(self) -> None:
-        """Makes one connection and reads it to its end."""
+    async def _pause(self, pause: float) -> None:
+        """Waits; a login that wants a connection cuts it short."""
+        self._wanted.clear()
+        await asyncio.sleep(FIRST_PAUSE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause - FIRST_PAUSE):
+                await self._wanted.wait()
+
+    async def _connect_once(self) -> float:
+        """Makes a connection that takes the place of the one before; returns for how many seconds it has lasted.
+
+        It lasts for `RENEWED_AFTER` seconds at most; then it goes on only with the logins that it has.
+        """
+        loop = asyncio.get_running_loop()
         try:
             connection = await DovecotConnection.connect(self._path)
         except Unreachable as error:
+            self._retire()
             if self._is_news(str(error)) and not self._quiet:
                 log.error("dovecot_unreachable", path=str(self._path), problem=str(error), mend=error.mend)
-            return
+            return 0.0
+        self._retire()
         self._connection, self._mechanisms = connection, connection.mechanisms
         self._connected.set()
         if not self._well and not self._quiet:
             log.info("dovecot_connected", path=str(self._path), mechanisms=list(self._mechanisms))
         self._well = True
-        since = asyncio.get_running_loop().time()
+        began = loop.time()
+        reading = self._reading[connection] = asyncio.create_task(self._read(connection))
+        await asyncio.wait([reading], timeout=RENEWED_AFTER)
+        return RENEWED_AFTER if not reading.done() else loop.time() - began
+
+    def _retire(self) -> None:
+        if self._connection is not None:
+            self._connection.retire()
+            self._connection = None
+
+    async def _read(self, connection: DovecotConnection) -> None:
+        """Reads a connection to its end, and says why it has ended."""
+        began = asyncio.get_running_loop().time()
         try:
             await connection.read()
+        except Exception:
+            log.exception("dovecot_failed", path=str(self._path))
         finally:
-            self._connection = None
-            connection.end("the relay stops")
-        if asyncio.get_running_loop().time() > since + LONGEST_PAUSE:
+            connection.end("the relay gave it up")
+            del self._reading[connection]
+        if asyncio.get_running_loop().time() > began + LONGEST_PAUSE:
             self._said.clear()  # what was wrong before is over
-        if self._is_news(connection.ended):
+        if not connection.retired and self._is_news(connection.ended):
             if connection.faulty:
                 log.error("dovecot_lost", path=str(self._path), problem=connection.ended)
             elif not self._quiet:

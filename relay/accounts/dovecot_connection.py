@@ -47,13 +47,15 @@ class DovecotConnection:
     Attributes:
         mechanisms: what Dovecot offers on it.
         ended: why it has ended; empty while it is open.
-        faulty: whether that was a fault, and not Dovecot being stopped or reloaded.
+        faulty: whether that was a fault, and not Dovecot being stopped.
+        retired: whether it takes no more logins, and ends with the last one.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mechanisms: list[str]) -> None:
         self.mechanisms = tuple(mechanisms)
         self.ended = ""
         self.faulty = False
+        self.retired = False
         self._reader = reader
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -82,9 +84,9 @@ class DovecotConnection:
                     writer.transport.abort()
                     raise
         except TimeoutError:
-            raise _silent(handshake) from None
+            raise _cut(handshake, f"it does not greet within {HANDSHAKE_TIMEOUT:g} seconds") from None
         except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
-            raise Unreachable("it closes the connection at once", "see the log of Dovecot") from None
+            raise _cut(handshake, "it closes the connection at once") from None
         except OSError as error:
             raise _refused(error, path) from None
         except asyncio.LimitOverrunError:
@@ -134,6 +136,15 @@ class DovecotConnection:
                 waiting.set_exception(Disconnected(why))
         self._logins.clear()
 
+    def retire(self) -> None:
+        """Takes no more logins, and ends with the last that is under way."""
+        self.retired = True
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self.retired and not self._logins:
+            self.end("another has taken its place")
+
     def begin(self) -> int:
         """The number of a new login, which `ask` or `cancel` ends.
 
@@ -173,6 +184,7 @@ class DovecotConnection:
             raise Disconnected("it did not answer in time") from None
         if not isinstance(came, Continued):
             self._logins.pop(number, None)
+            self._end_if_over()
         elif number in self._logins:  # the connection may have ended since
             self._logins[number] = None
         return came
@@ -182,15 +194,17 @@ class DovecotConnection:
         if number in self._logins:
             del self._logins[number]
             self._writer.write(cancel_line(number))
+            self._end_if_over()
 
 
 _OTHER_SOCKET = "name the socket that Dovecot has for clients, usually auth-client"
 
 
-def _silent(handshake: Handshake) -> Unreachable:
-    if handshake.version and not handshake.mechanisms:  # what auth-userdb and auth-master say is VERSION and SPID
+def _cut(handshake: Handshake, problem: str) -> Unreachable:
+    """A greeting that is not whole. The sockets auth-userdb and auth-master say VERSION and SPID, and no more."""
+    if handshake.version and not handshake.mechanisms:
         return Unreachable("it is a socket of Dovecot, but not for clients", _OTHER_SOCKET)
-    return Unreachable(f"it does not greet within {HANDSHAKE_TIMEOUT:g} seconds", "see the log of Dovecot")
+    return Unreachable(problem, "see the log of Dovecot")
 
 
 def _refused(error: OSError, path: Path) -> Unreachable:

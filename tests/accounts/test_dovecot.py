@@ -304,6 +304,47 @@ async def test_the_mechanisms_are_those_of_the_last_handshake(
     assert (await reply(step(login, None))).startswith("504 5.5.4 ")
 
 
+async def test_a_connection_is_replaced_and_its_logins_end_on_it(
+    server: ScriptedDovecot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dovecot, "RENEWED_AFTER", 0.2)
+    with structlog.testing.capture_logs() as logs:
+        async with running(server.path) as authenticator:
+            old = await server.greeted()
+            under_way = authenticator.login("LOGIN", CLIENT)
+            task = step(under_way, None)
+            await old.line()
+            old.say("CONT\t1\tVXNlcm5hbWU6")
+            await task
+            replaced = await authenticator.connection()
+            new = await server.greeted()
+            monkeypatch.undo()
+            await wait_for(lambda: replaced.retired, "the new connection")
+            await a_login_works(new, authenticator)
+            task = step(under_way, b"joe")
+            assert await old.line() == "CONT\t1\tam9l"
+            old.say("OK\t1\tuser=joe")
+            assert await task == LoggedIn("joe")
+            assert await old.line() == ""
+            assert not replaced.faulty
+    assert [line["event"] for line in logs] == ["dovecot_connected"]
+
+
+async def test_a_connection_that_cannot_be_replaced_is_left(
+    server: ScriptedDovecot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dovecot was stopped, but its authentication process stays while there are clients."""
+    monkeypatch.setattr(dovecot, "RENEWED_AFTER", 0.1)
+    monkeypatch.setattr(dovecot, "PATIENCE", 0.1)
+    with structlog.testing.capture_logs() as logs:
+        async with running(server.path) as authenticator:
+            old = await server.greeted()
+            server.path.unlink()
+            assert await old.line() == ""
+            assert await reply(step(authenticator.login("PLAIN", CLIENT))) == NOT_NOW
+    assert [line["event"] for line in logs] == ["dovecot_connected", "dovecot_unreachable"]
+
+
 async def test_without_a_socket_nothing_is_offered_and_the_relay_goes_on(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         async with running(tmp_path / "auth-client") as authenticator:
