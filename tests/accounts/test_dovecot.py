@@ -17,7 +17,7 @@ import structlog.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.accounts import dovecot, dovecot_connection
+from relay.accounts import dovecot_connection, dovecot_link
 from relay.accounts.dovecot import DovecotAuthenticator
 from relay.mail.reply import Refused
 from relay.receive.authenticator import Challenge, LoggedIn, Login
@@ -33,7 +33,7 @@ WRONG = "535 5.7.8 Authentication failed"
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """New connections come after a hundredth of a second."""
-    monkeypatch.setattr(dovecot, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(dovecot_link, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ async def test_a_login_under_way_when_dovecot_stops_fails_for_now(
 async def test_a_login_waits_for_dovecot_to_come_back(
     server: ScriptedDovecot, talk: Talk, authenticator: DovecotAuthenticator
 ) -> None:
-    connection = await authenticator.connection()
+    connection = await authenticator._link.connection()
     talk.hang_up()
     await wait_for(lambda: connection.ended, "the end of the connection")
     task = step(authenticator.login("PLAIN", CLIENT))
@@ -307,7 +307,7 @@ async def test_the_mechanisms_are_those_of_the_last_handshake(
 async def test_a_connection_is_replaced_and_its_logins_end_on_it(
     server: ScriptedDovecot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dovecot, "RENEWED_AFTER", 0.2)
+    monkeypatch.setattr(dovecot_link, "RENEWED_AFTER", 0.2)
     with structlog.testing.capture_logs() as logs:
         async with running(server.path) as authenticator:
             old = await server.greeted()
@@ -316,7 +316,7 @@ async def test_a_connection_is_replaced_and_its_logins_end_on_it(
             await old.line()
             old.say("CONT\t1\tVXNlcm5hbWU6")
             await task
-            replaced = await authenticator.connection()
+            replaced = await authenticator._link.connection()
             new = await server.greeted()
             monkeypatch.undo()
             await wait_for(lambda: replaced.retired, "the new connection")
@@ -334,8 +334,8 @@ async def test_a_connection_that_cannot_be_replaced_is_left(
     server: ScriptedDovecot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dovecot was stopped, but its authentication process stays while there are clients."""
-    monkeypatch.setattr(dovecot, "RENEWED_AFTER", 0.1)
-    monkeypatch.setattr(dovecot, "PATIENCE", 0.1)
+    monkeypatch.setattr(dovecot_link, "RENEWED_AFTER", 0.1)
+    monkeypatch.setattr(dovecot_link, "PATIENCE", 0.1)
     with structlog.testing.capture_logs() as logs:
         async with running(server.path) as authenticator:
             old = await server.greeted()
@@ -363,7 +363,7 @@ async def test_without_a_socket_nothing_is_offered_and_the_relay_goes_on(tmp_pat
 
 
 async def test_a_login_without_dovecot_fails_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dovecot, "PATIENCE", 0.05)
+    monkeypatch.setattr(dovecot_link, "PATIENCE", 0.05)
     async with running(tmp_path / "auth-client") as authenticator:
         assert await reply(step(authenticator.login("PLAIN", CLIENT))) == NOT_NOW
 
@@ -555,7 +555,7 @@ async def test_a_dovecot_that_does_not_read_costs_little_memory(
             task.cancel()
             await asyncio.wait([task])
         login.close()
-    connection = await authenticator.connection()
+    connection = await authenticator._link.connection()
     assert refused > 400
     assert connection._writer.transport.get_write_buffer_size() < 2 * dovecot_connection.UNSENT
     assert not connection._logins

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from relay.accounts import dovecot as dovecot_module
-from relay.accounts import dovecot_connection
+from relay.accounts import dovecot_connection, dovecot_link
 from relay.accounts.dovecot import DovecotAuthenticator
 from relay.mail.reply import Refused
 from relay.receive.authenticator import Challenge, LoggedIn
@@ -151,7 +150,7 @@ async def test_a_response_that_is_none_harms_nobody(
         for _ in range(4):
             await login.step(response)
     assert await log_in(authenticator, "PLAIN", sasl.plain(JOE, "pencil")) == JOE
-    assert (await authenticator.connection())._last_number == 2  # the same connection
+    assert (await authenticator._link.connection())._last_number == 2  # the same connection
 
 
 async def test_logins_of_many_at_the_same_time(authenticator: DovecotAuthenticator) -> None:
@@ -197,13 +196,13 @@ async def test_a_database_that_is_down_is_temporary() -> None:
 
 async def test_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old authentication process stays while it has clients, and must not answer them for long."""
-    monkeypatch.setattr(dovecot_module, "RENEWED_AFTER", 0.5)
-    monkeypatch.setattr(dovecot_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(dovecot_link, "RENEWED_AFTER", 0.5)
+    monkeypatch.setattr(dovecot_link, "PATIENCE", 1.0)
     with started() as dovecot:
         async with running(dovecot.socket) as authenticator:
             await ready(authenticator)
             await asyncio.to_thread(dovecot.stop)
-            await wait_for(lambda: authenticator._connection is None, "the end of the connection")
+            await wait_for(lambda: authenticator._link._connection is None, "the end of the connection")
             assert (await log_in(authenticator, "PLAIN", sasl.plain(JOE, "pencil"))).startswith("454 4.7.0 ")
             assert "PLAIN" in authenticator.mechanisms()
             await asyncio.to_thread(dovecot.run)
@@ -212,7 +211,7 @@ async def test_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     """The new configuration holds as soon as the connection was replaced; a login that is under way ends well."""
-    monkeypatch.setattr(dovecot_module, "RENEWED_AFTER", 0.5)
+    monkeypatch.setattr(dovecot_link, "RENEWED_AFTER", 0.5)
     with started() as dovecot:
         async with running(dovecot.socket) as authenticator:
             await ready(authenticator)
@@ -234,7 +233,7 @@ async def test_a_stop_that_takes_the_processes_along() -> None:
             await ready(authenticator)
             under_way = authenticator.login("LOGIN", CLIENT)
             await under_way.step(None)
-            first = await authenticator.connection()
+            first = await authenticator._link.connection()
             await asyncio.to_thread(dovecot.kill)
             await wait_for(lambda: first.ended, "the end of the connection")
             with pytest.raises(Refused, match=r"454 4\.7\.0 "):
