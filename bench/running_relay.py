@@ -33,7 +33,8 @@ address = "127.0.0.1:{port}"
 [dns]
 nameservers = ["{dns}"]
 [limits]
-connections_per_client = 300
+connections = {connections}
+connections_per_client = {connections}
 [senders]
 local_domains = ["fwd.test"]
 [srs]
@@ -106,17 +107,18 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def relay(sink_port: int, *, signed: bool = False) -> AsyncIterator[RunningRelay]:
+async def relay(sink_port: int, *, signed: bool = False, connections: int = 1000) -> AsyncIterator[RunningRelay]:
     """A relay with an empty queue that forwards to a sink on loopback.
 
     Args:
         signed: the sender publishes a DKIM key and a DMARC policy, besides SPF.
+        connections: how many it takes at a time; nine in ten of them from one client that is not trusted.
     """
     zone = ZoneServer(mail.records() if signed else {("sender.test", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"']})
     host, dns_port = await zone.start()
     with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp") as folder:
         port = free_port()
-        write_files(Path(folder), port, f"{host}:{dns_port}", sink_port)
+        write_files(Path(folder), port, f"{host}:{dns_port}", sink_port, connections)
         with Path(folder, "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "relay", "serve", "--config", f"{folder}/relay.toml", stdout=log
@@ -130,9 +132,9 @@ async def relay(sink_port: int, *, signed: bool = False) -> AsyncIterator[Runnin
     await zone.close()
 
 
-def write_files(folder: Path, port: int, dns: str, sink_port: int) -> None:
+def write_files(folder: Path, port: int, dns: str, sink_port: int, connections: int = 1000) -> None:
     """Write the configuration of a relay on a port of loopback, and the files that it names."""
-    (folder / "relay.toml").write_text(_CONFIG.format(port=port, dns=dns, sink=sink_port))
+    (folder / "relay.toml").write_text(_CONFIG.format(port=port, dns=dns, sink=sink_port, connections=connections))
     (folder / "aliases").write_text(f"{ALIAS} {MAILBOX}\n")
     for name, content in (("srs.secret", b"bench secret\n"), ("s1.pem", generate("rsa2048"))):
         (folder / name).touch(mode=0o600)

@@ -12,6 +12,7 @@ PAPERS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "docs" / "glossary.md",
+    ROOT / "docs" / "standards.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
 

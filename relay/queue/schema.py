@@ -41,10 +41,10 @@ message = Table(
     Column("smtputf8", Boolean, nullable=False),
     Column("ret", Text, nullable=False),
     Column("envid", Text, nullable=False),
-    Column("tls", Text, nullable=False, server_default=text("''")),
     Column("verdict", JSON, nullable=False),
     Column("trace", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Column("tls", Text, nullable=False, server_default=text("''")),
 )
 
 chunk = Table(

@@ -20,6 +20,10 @@ def folder(tmp_path: Path) -> Path:
         "fullchain.pem",
         "privkey.pem",
         "smarthost.password",
+        "mx.fwd.example.pem",
+        "mx.fwd.example.key",
+        "users",
+        "senders",
     ):
         (tmp_path / name).write_text("x\n")
     return tmp_path

@@ -24,8 +24,8 @@ def test_what_a_variable_is_said_to_hold_is_json(name: str) -> None:
     [
         (["listen", "0", "adress"], [("listen", "0", "address")]),
         (["routes", "domains", "queue", "recipient"], [("routes", "domains", "queue", "recipients")]),
-        (["url"], [("queue", "url"), ("delivery", "smarthost", "url")]),
-        (["next_hop"], [("routes", "domains", "NAME", "next_hop")]),
+        (["url"], [("queue", "url"), ("delivery", "smarthost", "url"), ("delivery", "smarthosts", "NAME", "url")]),
+        (["next_hop"], [("delivery", "destinations", "next_hop"), ("routes", "domains", "NAME", "next_hop")]),
         (["nowhere", "zzz"], []),
     ],
 )

@@ -28,7 +28,7 @@ from tests.config.loading import MINIMAL, loaded, refusal
         ("receive = {max_message_size = 0}", "receive.max_message_size: must be greater than or equal to 1"),
         ("limits = {recipients = 50}", "limits.recipients: must be greater than or equal to 100"),
         ("spf = {fail = 'bounce'}", "spf.fail: must be 'reject-unless-dkim', 'reject', 'defer' or 'tag'"),
-        ("tls = {certificate = 'fullchain.pem'}", "tls.private_key: this key is required"),
+        ("tls = {certificate = 'fullchain.pem'}", "tls: certificate and private_key belong together"),
         ("http = {address = 'localhost:8025'}", "http.address: 'localhost:8025' is not an address with a port"),
         ("queue = {url = 'sqlite:///:memory:'}", "queue.url: the queue must be a file"),
         ("queue = {url = 'mysql://db/relay'}", "queue.url: sqlite:///FILE or postgresql://"),

@@ -27,7 +27,10 @@ from tests.config.loading import MINIMAL, refusal
             '[delivery]\nretry_min = "5m"',
             "delivery.retry_min: unknown key; did you mean queue.retry_min in the table [queue]?",
         ),
-        ('[smarthost]\nurl = "x"', "smarthost: unknown key; did you mean delivery.smarthost in the table [delivery]?"),
+        (
+            '[smarthost]\nurl = "x"',
+            "smarthost: unknown key; did you mean delivery.smarthost in the table [delivery] or ",
+        ),
         ("[limits]\nworkers = 2", "limits.workers: unknown key; did you mean workers, above the first table?"),
         ('[queue]\nhostnme = "x"', "queue.hostnme: unknown key; did you mean hostname, above the first table?"),
         ("[routes]\nlocal_domain = []", "did you mean senders.local_domains in the table [senders]?"),

@@ -51,4 +51,13 @@ async def test_a_migrated_queue_has_the_tables_of_a_new_one(
         new = server.create_database()
     migrated = await opened_tables(published)
     assert migrated == await opened_tables(new)
-    assert {"message", "chunk", "delivery", "srs_token", "audit", "schema_version"} == migrated.keys()
+    assert {
+        "message",
+        "chunk",
+        "delivery",
+        "srs_token",
+        "audit",
+        "mta_sts",
+        "tls_result",
+        "schema_version",
+    } == migrated.keys()
