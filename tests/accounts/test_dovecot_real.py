@@ -138,19 +138,23 @@ async def test_an_account_that_may_not_log_in_here(authenticator: DovecotAuthent
     assert (await log_in(authenticator, "PLAIN", sasl.plain(user, "pencil"))).startswith("535 5.7.8 ")
 
 
-@pytest.mark.parametrize(
-    "response", [b"", b"nonsense", b"\0\0", b"\0" * 9000, bytes(range(256)), b"\0joe\0x\ty\n\x01t"]
-)
+NO_RESPONSES = (b"", b"nonsense", b"\0\0", b"\0" * 9000, bytes(range(256)), b"\0joe\0x\ty\n\x01t")
+
+
 @pytest.mark.parametrize("mechanism", sorted(set(MECHANISMS) - {"ANONYMOUS", "EXTERNAL"}))
-async def test_a_response_that_is_none_harms_nobody(
-    authenticator: DovecotAuthenticator, mechanism: str, response: bytes
-) -> None:
-    login = authenticator.login(mechanism, CLIENT)
-    with pytest.raises(Refused, match=r"535 5\.7\.8 "):
-        for _ in range(4):
-            await login.step(response)
+async def test_a_response_that_is_none_harms_nobody(authenticator: DovecotAuthenticator, mechanism: str) -> None:
+    async def say(response: bytes) -> str:
+        login = authenticator.login(mechanism, CLIENT)
+        with pytest.raises(Refused) as caught:
+            for _ in range(4):
+                await login.step(response)
+        return str(caught.value)
+
+    replies = await asyncio.gather(*map(say, NO_RESPONSES))
+    assert all(reply.startswith("535 5.7.8 ") for reply in replies)
     assert await log_in(authenticator, "PLAIN", sasl.plain(JOE, "pencil")) == JOE
-    assert (await authenticator._link.connection())._last_number == 2  # the same connection
+    connection = await authenticator._link.connection()
+    assert connection._last_number == len(NO_RESPONSES) + 1  # the same connection
 
 
 async def test_logins_of_many_at_the_same_time(authenticator: DovecotAuthenticator) -> None:
