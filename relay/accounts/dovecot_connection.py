@@ -66,8 +66,11 @@ class DovecotConnection:
         self._logins: dict[int, asyncio.Future[Answer] | None] = {}
 
     @classmethod
-    async def connect(cls, path: Path) -> DovecotConnection:
+    async def connect(cls, path: Path, user: str = "") -> DovecotConnection:
         """Connects and shakes hands.
+
+        Args:
+            user: who has to be able to connect; default: the user of this process.
 
         Raises:
             Unreachable: nobody listens there, we may not connect, or it is not Dovecot's socket for clients.
@@ -88,7 +91,7 @@ class DovecotConnection:
         except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
             raise _cut(handshake, "it closes the connection at once") from None
         except OSError as error:
-            raise _refused(error, path) from None
+            raise _refused(error, path, user or _user()) from None
         except asyncio.LimitOverrunError:
             raise Unreachable(f"it sends a line of more than {LINE} octets", _OTHER_SOCKET) from None
         except BadLine as bad:
@@ -207,19 +210,19 @@ def _cut(handshake: Handshake, problem: str) -> Unreachable:
     return Unreachable(problem, "see the log of Dovecot")
 
 
-def _refused(error: OSError, path: Path) -> Unreachable:
+def _refused(error: OSError, path: Path, user: str) -> Unreachable:
     if isinstance(error, FileNotFoundError):
-        return Unreachable("there is no such socket", f"start Dovecot with: {_listener(path)}")
+        return Unreachable("there is no such socket", f"start Dovecot with: {listener(path, user)}")
     if isinstance(error, PermissionError):
-        return Unreachable(f"the user {_user()} may not connect to it", f"let Dovecot have: {_listener(path)}")
+        return Unreachable(f"the user {user} may not connect to it", f"let Dovecot have: {listener(path, user)}")
     if isinstance(error, ConnectionRefusedError):
         return Unreachable("nobody listens on it", "start Dovecot")
     return Unreachable(error.strerror or str(error), _OTHER_SOCKET)
 
 
-def _listener(path: Path) -> str:
-    """The lines of dovecot.conf that make the socket for us."""
-    return f"service auth {{ unix_listener {path} {{ mode = 0600 user = {_user()} }} }}"
+def listener(path: Path, user: str) -> str:
+    """The lines of dovecot.conf that make the socket for a user, in one."""
+    return f"service auth {{ unix_listener {path} {{ mode = 0600 user = {user} }} }}"
 
 
 def _user() -> str:
