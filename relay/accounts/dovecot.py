@@ -11,9 +11,10 @@ from pathlib import Path
 from relay.accounts.dovecot_connection import Disconnected, DovecotConnection
 from relay.accounts.dovecot_link import DovecotLink
 from relay.accounts.dovecot_protocol import LINE, Accepted, Continued, Failed, auth_line, cont_line
+from relay.accounts.names import name_key
 from relay.mail.envelope import Client
 from relay.mail.reply import Refused
-from relay.receive.authenticator import Challenge, LoggedIn
+from relay.receive.authenticator import Challenge, LoggedIn, LoginFailed
 
 
 class DovecotAuthenticator:
@@ -90,7 +91,8 @@ def _not_now(reason: str = "") -> Refused:
 
 
 def _refusal(failed: Failed) -> Refused:
-    """RFC 4954 section 6."""
+    """RFC 4954 section 6. Whether there is such a user is for Dovecot to know."""
     if failed.temporary:
         return _not_now(failed.reason)
-    return Refused(535, "5.7.8", f"Authentication failed{failed.reason and ': ' + failed.reason}")
+    user = name_key(failed.user)
+    return LoginFailed(user, f"Error: authentication failed: {failed.reason}") if failed.reason else LoginFailed(user)

@@ -73,12 +73,14 @@ class Failed:
     """FAIL, or an OK that must not let anybody in.
 
     Attributes:
+        user: the name that was tried, as far as Dovecot says it.
         temporary: whether the login could not be checked.
         reason: what to tell the client; may be empty.
         last: the mechanism's error (RFC 7628 section 3.2.2), which the client answers first; None for nothing.
     """
 
     id: int
+    user: str = ""
     temporary: bool = False
     reason: str = ""
     last: bytes | None = None
@@ -200,14 +202,14 @@ def _accepted(number: int, fields: dict[str, str], last: bytes | None) -> Accept
 
     A passdb with `nologin` or `proxy` sends an OK that a client must refuse: such a passdb often takes any password.
     """
+    user = _user(fields)
     if "nologin" in fields or "proxy" in fields:
-        return Failed(number, reason=fields.get("reason") or "no logins for this account on this host")
+        return Failed(number, user, reason=fields.get("reason") or "no logins for this account on this host")
     if "anonymous" in fields:
-        return Failed(number, reason="no anonymous logins")
-    user = fields.get("user", "")
-    if not user:
+        return Failed(number, user, reason="no anonymous logins")
+    if not fields.get("user"):
         raise BadLine("OK without the name of the user")
-    if not user.isprintable() or len(user.encode("utf-8", "replace")) > _NAME_OCTETS:
+    if not user:
         return Failed(number, reason="the name of this account cannot be used here")
     return Accepted(number, user, last)
 
@@ -215,7 +217,13 @@ def _accepted(number: int, fields: dict[str, str], last: bytes | None) -> Accept
 def _failed(number: int, fields: dict[str, str], last: bytes | None) -> Failed:
     code = fields.get("code") or next((code for code, old in _CODES.items() if old in fields), "")
     reason = fields.get("reason") or _REASONS.get(code, "")
-    return Failed(number, temporary=code == "temp_fail", reason=reason, last=last)
+    return Failed(number, _user(fields), temporary=code == "temp_fail", reason=reason, last=last)
+
+
+def _user(fields: dict[str, str]) -> str:
+    """The name of the user; empty where it cannot be written in a line of the log, or is too long."""
+    user = fields.get("user", "")
+    return user if user.isprintable() and len(user.encode()) <= _NAME_OCTETS else ""
 
 
 def _split(line: bytes) -> list[str]:

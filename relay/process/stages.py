@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from relay.accounts.user_senders import UserSenders
 from relay.authenticate.examination import Watch
 from relay.authenticate.examiner import Examiner
 from relay.bounce.notifier import Notifier, from_domain
@@ -63,6 +64,7 @@ class Stages:
     next_hops: NextHops
     agent: DeliveryAgent
     secrets: tuple[bytes, ...]
+    user_senders: UserSenders
 
     def intake(self, space: Space, queue: Queue) -> Intake:
         """The intake, in front of a queue."""
@@ -79,6 +81,7 @@ class Stages:
             next_hops=self.next_hops,
             space=space,
             queue=queue,
+            user_senders=self.user_senders,
         )
 
 
@@ -150,6 +153,7 @@ def build_stages(
         next_hops=next_hops,
         agent=agent,
         secrets=tuple(scheme.secrets),
+        user_senders=UserSenders(config.senders.local_domains, files.accounts.senders),
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from relay.accounts.failures import LoginFailures
 from relay.config.model import Config, ConfigError
 from relay.config.sections import ListenSection, TablesSection
 from relay.metrics import Metrics
@@ -51,6 +52,7 @@ class WorkerSetup:
         parent_gone: a descriptor that becomes readable when the supervisor has ended.
         http: the socket of the monitoring endpoint; None without a section [http].
         tables: the lookup tables with their sockets, which all workers share.
+        failures: of logins, for all workers.
         index: its number among the workers, from 0 on; it stays the same over replacements and reloads.
     """
 
@@ -63,6 +65,7 @@ class WorkerSetup:
     metrics: Metrics
     files: Files
     rates: Rates
+    failures: LoginFailures
     http: socket.socket | None = None
     tables: Sequence[tuple[TablesSection, socket.socket]] = ()
     index: int = 0
@@ -105,6 +108,7 @@ class Supervisor:
         self._counts = SharedCounts(rows)
         self._metrics = Metrics(rows)
         self._rates = Rates(self._config.srs)
+        self._failures = LoginFailures()  # kept over a reload, which must not give anybody new tries
         self._workers = WorkerProcesses(rows, self._be_worker)
         _raise_file_limit()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -164,6 +168,7 @@ class Supervisor:
                 self._metrics,
                 self._files,
                 self._rates,
+                self._failures,
                 self._ports.by_address[http.address][index] if http is not None else None,
                 [(table, self._ports.by_address[table.address][0]) for table in self._config.tables],
                 index,

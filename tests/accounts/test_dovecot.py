@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 from relay.accounts import dovecot_connection, dovecot_link
 from relay.accounts.dovecot import DovecotAuthenticator
 from relay.mail.reply import Refused
-from relay.receive.authenticator import Challenge, LoggedIn, Login
+from relay.receive.authenticator import Challenge, LoggedIn, Login, LoginFailed
 from tests.accounts.scripted_dovecot import CLIENT, GREETING, ScriptedDovecot, Talk, ready, running
 from tests.peers import wait_for
 
 SECRET = b"\0joe\0correct horse"
 IN_BASE64 = base64.b64encode(SECRET).decode()
 NOT_NOW = "454 4.7.0 Temporary authentication failure: try again later"
-WRONG = "535 5.7.8 Authentication failed"
+FAILED = "535 5.7.8 Error: authentication failed"
+WRONG = f"{FAILED}: wrong user name or password"
 
 
 @pytest.fixture(autouse=True)
@@ -158,17 +159,17 @@ async def test_an_error_of_a_mechanism_is_answered_before_the_refusal(
     ("answer", "expected"),
     [
         ("FAIL\t1", WRONG),
-        ("FAIL\t1\tuser=joe\treason=Invalid base64", f"{WRONG}: Invalid base64"),
-        ("FAIL\t1\treason=two\x01nlines\x01t…", f"{WRONG}: two?lines??"),
-        ("FAIL\t1\tcode=user_disabled", f"{WRONG}: the account is disabled"),
-        ("FAIL\t1\tcode=pass_expired", f"{WRONG}: the password has expired"),
-        ("FAIL\t1\tcode=authz_fail", f"{WRONG}: not allowed to act for that user"),
+        ("FAIL\t1\tuser=joe\treason=Invalid base64", f"{FAILED}: Invalid base64"),
+        ("FAIL\t1\treason=two\x01nlines\x01t…", f"{FAILED}: two?lines??"),
+        ("FAIL\t1\tcode=user_disabled", f"{FAILED}: the account is disabled"),
+        ("FAIL\t1\tcode=pass_expired", f"{FAILED}: the password has expired"),
+        ("FAIL\t1\tcode=authz_fail", f"{FAILED}: not allowed to act for that user"),
         ("FAIL\t1\ttemp", NOT_NOW),
         ("FAIL\t1\tcode=temp_fail\tuser=joe", NOT_NOW),
         ("FAIL\t1\tcode=temp_fail\treason=no database", "454 4.7.0 Temporary authentication failure: no database"),
-        ("OK\t1\tuser=joe\tnologin", f"{WRONG}: no logins for this account on this host"),
-        ("OK\t1\tuser=joe\tproxy\thost=192.0.2.9", f"{WRONG}: no logins for this account on this host"),
-        ("OK\t1\tuser=nobody\tanonymous", f"{WRONG}: no anonymous logins"),
+        ("OK\t1\tuser=joe\tnologin", f"{FAILED}: no logins for this account on this host"),
+        ("OK\t1\tuser=joe\tproxy\thost=192.0.2.9", f"{FAILED}: no logins for this account on this host"),
+        ("OK\t1\tuser=nobody\tanonymous", f"{FAILED}: no anonymous logins"),
     ],
 )
 async def test_a_failure_has_its_reply(
@@ -179,6 +180,15 @@ async def test_a_failure_has_its_reply(
     talk.say(answer)
     assert await reply(task) == expected
     await a_login_works(talk, authenticator, "2")
+
+
+async def test_a_failure_counts_for_the_name_that_dovecot_says(talk: Talk, authenticator: DovecotAuthenticator) -> None:
+    task = step(authenticator.login("PLAIN", CLIENT))
+    await talk.line()
+    talk.say("FAIL\t1\tuser=JOE@Example.ORG")
+    with pytest.raises(LoginFailed) as caught:
+        await task
+    assert caught.value.user == "joe@example.org" and not caught.value.known
 
 
 async def test_logins_at_the_same_time_get_their_own_answers(talk: Talk, authenticator: DovecotAuthenticator) -> None:
@@ -241,7 +251,7 @@ async def test_a_login_that_dovecot_ends_meanwhile(talk: Talk, authenticator: Do
     await task
     talk.say("FAIL\t1\treason=Authentication request timed out")
     await a_login_works(talk, authenticator, "2")
-    assert await reply(step(login, b"joe")) == f"{WRONG}: Authentication request timed out"
+    assert await reply(step(login, b"joe")) == f"{FAILED}: Authentication request timed out"
 
 
 async def test_a_response_that_dovecot_would_not_read_is_not_sent(

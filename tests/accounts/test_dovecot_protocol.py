@@ -173,10 +173,11 @@ def test_nobody_adds_a_parameter_to_the_request(response: bytes, odd: str) -> No
         ("OK\t4\tresp=dj1zaWc=\tuser=jörg", Accepted(4, "jörg", b"v=sig")),
         ("OK\t4\tuser=joe\tresp=", Accepted(4, "joe")),
         ("FAIL\t4", Failed(4)),
-        ("FAIL\t4\tuser=joe", Failed(4)),
-        ("FAIL\t4\tuser=joe\treason=come\x01tback", Failed(4, reason="come\tback")),
+        ("FAIL\t4\tuser=joe", Failed(4, "joe")),
+        ("FAIL\t4\tuser=j\x01no", Failed(4)),
+        ("FAIL\t4\tuser=joe\treason=come\x01tback", Failed(4, "joe", reason="come\tback")),
         ("FAIL\t4\ttemp", Failed(4, temporary=True)),
-        ("FAIL\t4\tuser=joe\tcode=temp_fail", Failed(4, temporary=True)),
+        ("FAIL\t4\tuser=joe\tcode=temp_fail", Failed(4, "joe", temporary=True)),
         ("FAIL\t4\tcode=temp_fail\treason=no database", Failed(4, temporary=True, reason="no database")),
         ("FAIL\t4\tcode=authz_fail", Failed(4, reason="not allowed to act for that user")),
         ("FAIL\t4\tauthz", Failed(4, reason="not allowed to act for that user")),
@@ -202,7 +203,7 @@ def test_an_ok_that_lets_nobody_in_is_a_failure(why: str) -> None:
 
 
 def test_the_reason_of_such_an_ok_is_passed_on() -> None:
-    assert parse_answer(b"OK\t4\tuser=joe\tnologin\treason=move on") == Failed(4, reason="move on")
+    assert parse_answer(b"OK\t4\tuser=joe\tnologin\treason=move on") == Failed(4, "joe", reason="move on")
 
 
 @pytest.mark.parametrize("user", [b"jo\x01te", b"jo\x01ne", b"jo\xffe", b"jo\x7fe", b"j" * 256, "jo\u2028e".encode()])

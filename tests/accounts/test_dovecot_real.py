@@ -35,7 +35,7 @@ USERS = {
 
 @pytest.fixture(scope="module")
 def tokens() -> Iterator[TokenServer]:
-    server = TokenServer({"good-token": JOE})
+    server = TokenServer({"good-token": JOE}).start()
     yield server
     server.stop()
 
@@ -188,7 +188,7 @@ async def test_two_workers(dovecot: DovecotAuth, authenticator: DovecotAuthentic
 
 
 async def test_a_database_that_is_down_is_temporary() -> None:
-    tokens = TokenServer({"good-token": JOE})
+    tokens = TokenServer({"good-token": JOE}).start()
     with started(tokens.url) as dovecot:
         async with running(dovecot.socket) as authenticator:
             await ready(authenticator)

@@ -94,7 +94,10 @@ class TokenServer:
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/introspect"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def start(self) -> Self:
         self._thread.start()
+        return self
 
     def stop(self) -> None:
         self._server.shutdown()
