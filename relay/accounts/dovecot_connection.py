@@ -7,6 +7,7 @@ because the connection has ended, or because Dovecot takes too long.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pwd
 from pathlib import Path
@@ -217,6 +218,8 @@ def _refused(error: OSError, path: Path, user: str) -> Unreachable:
         return Unreachable(f"the user {user} may not connect to it", f"let Dovecot have: {listener(path, user)}")
     if isinstance(error, ConnectionRefusedError):
         return Unreachable("nobody listens on it", "start Dovecot")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Unreachable("the relay has no more file descriptors", "raise LimitNOFILE")
     return Unreachable(error.strerror or str(error), _OTHER_SOCKET)
 
 
