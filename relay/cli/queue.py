@@ -17,6 +17,7 @@ from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
+from relay.deliver.next_hop import NextHops
 from relay.mail.outcome import NO_CONNECTION
 from relay.mail.visible import visible
 from relay.queue import admin, database
@@ -47,11 +48,23 @@ def list_(
     if state is not None and only is None:
         raise typer.BadParameter(f"{state!r} is not one of {', '.join(STATES)}", param_hint="--state")
 
+    loaded = load(config)
+
     async def show(queue: Database) -> None:
-        rows = admin.rows(queue, only)
+        rows = _with_hops(admin.rows(queue, only), NextHops(loaded))
         await (_print_json_list(rows) if as_json else _print_list(rows))
 
-    _run(load(config), show)
+    _run(loaded, show)
+
+
+async def _with_hops(rows: AsyncIterator[dict[str, Any]], next_hops: NextHops) -> AsyncIterator[dict[str, Any]]:
+    async for row in rows:
+        yield _with_hop(row, next_hops)
+
+
+def _with_hop(row: dict[str, Any], next_hops: NextHops) -> dict[str, Any]:
+    """A delivery with the next hop that it goes to by the configuration, whatever it was when it was stored."""
+    return row | {"next_hop": next_hops.of(row["recipient"]).key}
 
 
 @app.command()
@@ -63,7 +76,9 @@ def show(
 ) -> None:
     """One message and its deliveries."""
     selector = _selector(queue_id)
-    rows = _run(load(config), lambda q: admin.show(q, selector))
+    loaded = load(config)
+    rows = _run(loaded, lambda q: admin.show(q, selector))
+    rows = [_with_hop(row, NextHops(loaded)) for row in rows]
     if not rows:
         raise CommandFailed(f"{queue_id}: not in the queue; see `srs-relay queue list`")
     if as_json:
@@ -74,6 +89,8 @@ def show(
         sender = visible(first["sender"])
         print(f"{first['id']}  from <{sender}>  {first['size']} octets  received {_date(first['received'])}")
         print(f"checks: {visible(_checks(first['verdict']))}")
+        if wish := _WISHES.get(first["tls_wish"]):
+            print(f"asks for: {wish}")
     for row in rows:
         print("\n".join(_reasons(row)))
 
@@ -218,6 +235,13 @@ async def _print_json_list(rows: AsyncIterator[dict[str, Any]]) -> None:
     sys.stdout.write("]\n" if separator != "[" else "[]\n")
 
 
+_WISHES = {
+    "require": "TLS all the way (REQUIRETLS)",
+    "prefer": "TLS all the way, where the hosts can (REQUIRETLS of a bounce)",
+    "no": "delivery without TLS, where it does not work (TLS-Required: No)",
+}
+
+
 def _deliveries(count: int) -> str:
     return f"{count} {'delivery' if count == 1 else 'deliveries'}"
 
@@ -249,7 +273,8 @@ def _reasons(row: dict[str, Any]) -> list[str]:
         lines.append(f"  last try {_date(last['at'])}: {_reply(last)}")
         where = " ".join(part for part in (last["host"], f"[{last['address']}]" if last["address"] else "") if part)
         if where:
-            lines.append(visible(f"  at {where}, {_connection(last)}"))
+            policy = f", policy {last['policy']}" if last.get("policy") else ""
+            lines.append(visible(f"  at {where}, {_connection(last)}{policy}"))
     if row["next_attempt"] is not None:
         wait = max(0.0, row["next_attempt"] - time.time())
         lines.append(f"  next try {_date(row['next_attempt'])} (in {_span(wait)}), attempt {row['attempts'] + 1}")

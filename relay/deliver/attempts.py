@@ -14,7 +14,9 @@ from typing import Protocol
 
 import structlog
 
+from relay.config.destinations import Destination
 from relay.deliver.deadline import Deadline
+from relay.deliver.destination_limits import Admission, NoRoom
 from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessage, OutgoingMessages
@@ -42,6 +44,8 @@ class Deliverer(Protocol):
 
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]: ...
 
+    async def destination(self, next_hop: NextHop) -> Destination | None: ...
+
 
 @dataclass(eq=False, slots=True)
 class Batch:
@@ -49,11 +53,13 @@ class Batch:
 
     Attributes:
         bound: the time that the batch may take.
+        admission: what lets it begin under the numbers of `[[delivery.destinations]]`.
         signed_by: the keys that have signed the message, as `domain:selector`.
     """
 
     deliveries: Sequence[Delivery]
     bound: Deadline = field(default_factory=Deadline)
+    admission: Admission = field(default_factory=Admission)
     signed_by: tuple[str, ...] = ()
 
     @property
@@ -114,6 +120,9 @@ class AttemptObserver(Observer, Protocol):
 
     def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
         """A batch is over; it began at `began` (seconds since 1970)."""
+
+    def put_back(self, batch: Batch, table: Destination) -> None:
+        """A batch was not tried, since a table of `[[delivery.destinations]]` had no room. Its deliveries are due."""
 
 
 class Attempts:
@@ -176,10 +185,17 @@ class Attempts:
     async def _deliver(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> None:
         began = time.time()
         outcomes: Sequence[Outcome] = ()
+        full: Destination | None = None
         try:
             outcomes = await self._outcomes(attempt, batch)
+        except NoRoom as no_room:
+            full = no_room.destination
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
+        if full is not None:
+            await self._recorder.put_back(batch.deliveries, observer)
+            observer.put_back(batch, full)
+            return
         hidden = [delivery.recipient for delivery in batch.deliveries if delivery.is_aliased]
         results = [
             Result(delivery, outcome, batch.signed_by, _is_quotable(delivery, outcome, hidden))
@@ -200,6 +216,8 @@ class Attempts:
     async def _outcomes(self, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
         try:
             return await self._send(attempt, batch)
+        except NoRoom:
+            raise
         except QueueUnavailable as error:
             return _all_deferred(batch, f"queue: {error}")
         except Exception:
@@ -210,6 +228,9 @@ class Attempts:
         """Send with the sender that a next hop with SMTPUTF8 gets, and again with another where the next hop has
         none."""
         first = batch.deliveries[0]
+        next_hop = self._next_hops.of(first.recipient)
+        if batch.admission.is_needed:
+            batch.admission.enter(next_hop.key, await self._agent.destination(next_hop))
         decision = await self._senders.decide(attempt.stored, first, smtputf8=True)
         outcomes = await self._send_as(decision, attempt, batch)
         if all(outcome.status == "failed" and outcome.enhanced == "5.6.7" for outcome in outcomes):

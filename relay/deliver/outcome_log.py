@@ -1,16 +1,19 @@
-"""The log lines about deliveries, `queued` to `delivered`, `deferred`, `bounced`, `dropped` or `dead`, with their
-metrics."""
+"""The log lines about deliveries, `queued` to `delivered`, `deferred`, `bounced`, `dropped` or `dead`, and about next
+hops that refuse us, with their metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import structlog
 
+from relay.deliver.next_hop_health import Resumed, Suspended
 from relay.deliver.settlement import Event
 from relay.mail.message_id import shown_message_id
 from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
+from relay.queue.hop_keys import shown_hop
 from relay.queue.store import Delivery, StoredMessage
 
 log = structlog.get_logger()
@@ -25,6 +28,32 @@ def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
         to=[delivery.recipient for delivery in deliveries if delivery.message_id == stored.id],
         size=len(stored.message.content),
         message_id=shown_message_id(stored.message),
+        tls_wish=stored.tls or None,
+    )
+
+
+def log_health(hop: str, event: Suspended | Resumed, metrics: Metrics) -> None:
+    """Log that a next hop is suspended because it refuses us, or takes mail again.
+
+    Args:
+        hop: its key.
+    """
+    if isinstance(event, Resumed):
+        log.warning("destination_resumed", destination=shown_hop(hop), after=round(event.seconds))
+        return
+    metrics.suspensions.add()
+    log.warning(
+        "destination_suspended",
+        destination=shown_hop(hop),
+        code=event.outcome.code,
+        status=event.outcome.enhanced,
+        text=event.outcome.text,
+        host=event.outcome.host,
+        address=event.outcome.address,
+        since=datetime.fromtimestamp(event.since, UTC).isoformat(timespec="seconds"),
+        transactions=event.transactions,
+        sender_domains=event.senders,
+        mend="find out why it refuses this host; one try a minute goes on, and what waits leaves once it takes mail",
     )
 
 
@@ -40,6 +69,7 @@ def log_outcome(event: Event, metrics: Metrics, now: float) -> None:
     match event.name:
         case "delivered":
             metrics.transit.observe(age)
+            metrics.tls_deliveries.add(outcome.policy)
         case "bounced":
             metrics.bounces.add("sent")
         case "dead":
@@ -54,6 +84,7 @@ def log_outcome(event: Event, metrics: Metrics, now: float) -> None:
         host=outcome.host,
         address=outcome.address,
         tls=outcome.tls or None,
+        policy=outcome.policy or None,
         signed_by=event.result.signed_by or None,
         delay=round(age, 3),
         report=event.report or None,

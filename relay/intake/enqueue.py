@@ -28,7 +28,11 @@ class Enqueuer:
         dead = [delivery for delivery in deliveries if delivery.state == "dead"]
         leased = self._dispatcher.lease_at_once(live, len(stored.message.content))
         live = leased or live
-        await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*live, *dead, *notice.deliveries]))
+        try:
+            await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*live, *dead, *notice.deliveries]))
+        except BaseException:
+            self._dispatcher.leave(stored.id)
+            raise
         log_queued(stored, [*live, *dead])
         for report in reports:
             log_queued(report, notice.deliveries)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
-TlsWish = Literal["", "require", "no"]
-"""What a sender asks of TLS on the way (RFC 8689): nothing, REQUIRETLS, or `TLS-Required: No`."""
+TlsWish = Literal["", "require", "prefer", "no"]
+"""What a message asks of TLS on its way (RFC 8689): nothing; REQUIRETLS; REQUIRETLS where the next hop can, which is
+what it means for a bounce (section 5); or `TLS-Required: No`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Client:
         user: the name with which it has logged in; empty without a login.
         known: False where the address is that of a proxy which does not name its client.
         protocol: the `with` keyword of Received (RFC 3848): SMTP, ESMTP, ESMTPS or ESMTPSA.
-        tls: protocol version and cipher, for the log; empty without TLS.
+        tls: protocol version and cipher, with a blank between them; empty without TLS.
+        cipher_bits: the bits of secret that the cipher uses, and those of its algorithm; zeros without TLS.
         local: our address that it connected to; empty where there is no connection.
     """
 
@@ -34,6 +36,7 @@ class Client:
     known: bool = True
     protocol: str = "SMTP"
     tls: str = ""
+    cipher_bits: tuple[int, int] = (0, 0)
     local: str = ""
     user: str = ""
 

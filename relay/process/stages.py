@@ -15,11 +15,18 @@ from relay.bounce.rebuild import ReportingMta
 from relay.bounce.returns import Returns
 from relay.config.model import Config
 from relay.deliver.attempts import Attempts
+from relay.deliver.current_hops import CurrentHops
+from relay.deliver.destination_limits import DestinationLimits, limited_tables
 from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.host_failover import DeliveryAgent
+from relay.deliver.mx import is_public
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shared_limits import SharedLimits
+from relay.deliver.tls_policy import TlsPolicies
+from relay.deliver.tls_results import TlsResults
+from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
@@ -35,6 +42,9 @@ from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.senders import Senders, TokenStore
 from relay.route.router import Router
 from relay.srs.reply_address import STORED_FOR
+from relay.transport_security.mta_sts import MtaStsPolicies
+from relay.transport_security.policy_host import PolicyHosts
+from relay.transport_security.stored_policy import PolicyStore
 
 
 class Tokens(TokenStore, Protocol):
@@ -63,6 +73,8 @@ class Stages:
     messages: OutgoingMessages
     next_hops: NextHops
     agent: DeliveryAgent
+    mta_sts: MtaStsPolicies | None
+    tls_results: TlsResults
     secrets: tuple[bytes, ...]
     user_senders: UserSenders
 
@@ -93,17 +105,22 @@ def build_stages(
     files: Files,
     rates: Rates,
     watch: Watch | None = None,
+    policies: PolicyStore | None = None,
 ) -> Stages:
     """Build the stages.
 
     Args:
         files: what the configuration names, read.
         watch: see `Examiner`.
+        policies: keeps MTA-STS policies; without it no policy is looked for.
     """
     scheme, signer = files.scheme, files.signer
     ids = QueueIds(time.time)
-    next_hops = NextHops(config, files.password)
-    agent = DeliveryAgent(config, resolver, next_hops)
+    next_hops = NextHops(config, files.passwords)
+    mta_sts = _mta_sts(config, resolver, policies, metrics) if policies is not None else None
+    tls_results = TlsResults(metrics)
+    tls_policies = TlsPolicies(config.delivery, TlsaLookup(resolver), mta_sts)
+    agent = DeliveryAgent(config, resolver, next_hops, tls_policies, tls_results)
 
     async def addresses_of_our_name() -> list[str]:
         """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
@@ -152,9 +169,21 @@ def build_stages(
         ),
         next_hops=next_hops,
         agent=agent,
+        mta_sts=mta_sts,
+        tls_results=tls_results,
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders),
     )
+
+
+def _mta_sts(config: Config, resolver: Resolver, policies: PolicyStore, metrics: Metrics) -> MtaStsPolicies | None:
+    """The MTA-STS policies; None where they are switched off for all domains."""
+    delivery = config.delivery
+    if not (delivery.mta_sts or any(destination.mta_sts for destination in delivery.destinations)):
+        return None
+    sources = [source for source in (delivery.source_ipv4, delivery.source_ipv6) if source is not None]
+    is_allowed = is_public if delivery.public_addresses_only else None
+    return MtaStsPolicies(resolver, PolicyHosts(resolver, delivery.families, sources, is_allowed), policies, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +196,13 @@ class Relay:
     intake: Intake
 
 
-def build_relay(stages: Stages, store: Store) -> Relay:
-    """Put the stages together around a queue."""
+def build_relay(stages: Stages, store: Store, shared_limits: SharedLimits | None = None, row: int = 0) -> Relay:
+    """Put the stages together around a queue.
+
+    Args:
+        shared_limits: what the workers count together for `[[delivery.destinations]]`, and which `row` is this one's;
+            by default this worker is the only one.
+    """
     config = stages.config
     space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
     recorder = Recorder(store, stages.notifier, stages.patience, stages.recipients.targets_of_sender, stages.metrics)
@@ -182,5 +216,15 @@ def build_relay(stages: Stages, store: Store) -> Relay:
         stages.metrics,
     )
     memory = config.limits.message_memory // (2 * config.workers)
-    dispatcher = Dispatcher(config, store, attempts, recorder, memory)
+    if shared_limits is None:
+        shared_limits = SharedLimits(1)
+        shared_limits.adopt(limited_tables(config))
+    limits = DestinationLimits(
+        config.destinations,
+        shared_limits,
+        row,
+        lambda domain: stages.agent.destination(stages.next_hops.of(f"x@{domain}")),
+    )
+    current_hops = CurrentHops(store, stages.next_hops, time.time())
+    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, stages.metrics, memory)
     return Relay(stages, space, dispatcher, stages.intake(space, Enqueuer(store, dispatcher)))

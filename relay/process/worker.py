@@ -13,6 +13,7 @@ from relay.accounts.authenticators import authenticator
 from relay.accounts.failures import LoginFailures
 from relay.config.model import Config
 from relay.config.sections import ListenSection, TablesSection
+from relay.deliver.shared_limits import SharedLimits
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.metrics import Metrics
@@ -38,6 +39,7 @@ class Worker:
 
     Args:
         counts, number: where it counts what its clients take, see `receive.shared_counts`.
+        limits: where all workers count what `[[delivery.destinations]]` limits; by default it is alone.
         files: what the configuration names, read.
         failures: of logins, counted by all workers.
     """
@@ -52,11 +54,13 @@ class Worker:
         metrics: Metrics,
         files: Files,
         rates: Rates,
+        limits: SharedLimits | None = None,
         failures: LoginFailures | None = None,
     ) -> None:
         self._config = config
         self._store = store
-        self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store)
+        stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
+        self._relay = build_relay(stages, store, limits, number)
         self._limits = Limits(
             counts,
             number,
@@ -87,8 +91,6 @@ class Worker:
         tables: Sequence[tuple[TablesSection, socket.socket]] = (),
     ) -> None:
         """Listen, answer lookups, and deliver what the queue holds."""
-        if self._tls is not None:
-            self._tls.quiet = True  # the supervisor looks at the same files
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
@@ -113,7 +115,12 @@ class Worker:
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._files.followed, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
+            asyncio.create_task(self._relay.stages.tls_results.run(self._store.tls_results), name="tls-results"),
         ]
+        if self._tls is not None:
+            self._background.append(asyncio.create_task(self._tls.follow(quiet=True), name="certificates"))
+        if (mta_sts := self._relay.stages.mta_sts) is not None:
+            self._background.append(asyncio.create_task(mta_sts.run(), name="mta-sts"))
 
     async def problem(self) -> str:
         """Why this host should get no mail for now; empty where it should."""
@@ -157,4 +164,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._relay.stages.agent.close()
+        if self._relay.stages.mta_sts is not None:
+            await self._relay.stages.mta_sts.close()
+        await self._relay.stages.tls_results.flush(self._store.tls_results)
         await self._store.close()

@@ -32,8 +32,9 @@ from sqlalchemy import (
 
 from relay.mail.queue_id import id_text
 from relay.queue.audit import Author, Deed, leave
-from relay.queue.change import State, forget, shown_hop
+from relay.queue.change import State, forget
 from relay.queue.database import Database
+from relay.queue.hop_keys import shown_hop
 from relay.queue.schema import delivery, message
 from relay.queue.selector import Selector
 
@@ -71,7 +72,7 @@ async def rows(database: Database, state: ShownState | None = None) -> AsyncIter
 
 def _page(after: _Place, state: ShownState | None, connection: Connection) -> Sequence[Row[Any]]:
     statement = (
-        select(delivery, message.c.sender, message.c.received, message.c.size)
+        select(delivery, message.c.sender, message.c.received, message.c.size, message.c.tls)
         .join(message, message.c.id == delivery.c.message_id)
         .where(tuple_(*_KEY) > tuple_(*after))
         .order_by(*_KEY)
@@ -87,7 +88,7 @@ async def show(database: Database, selector: Selector) -> list[dict[str, Any]]:
         QueueUnavailable
     """
     statement = (
-        select(delivery, message.c.sender, message.c.received, message.c.size, message.c.verdict)
+        select(delivery, message.c.sender, message.c.received, message.c.size, message.c.tls, message.c.verdict)
         .join(message, message.c.id == delivery.c.message_id)
         .where(selector.condition)
         .order_by(delivery.c.n)
@@ -112,6 +113,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "by_hand": row.by_hand,
         "next_attempt": None if active or row.state != "queued" else row.next_attempt,
         "expires": row.expires,
+        "tls_wish": row.tls,
         "last": row.last,
     }
     if "verdict" in row._mapping:

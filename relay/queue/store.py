@@ -33,13 +33,16 @@ from relay.queue.change import (
     StoredMessage,
     carry_out,
     forget,
+    rekey,
 )
 from relay.queue.database import Database, QueueUnavailable, Rejected, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.leases import Leases
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
+from relay.queue.stored_policies import StoredPolicies
 from relay.queue.stored_verdict import StoredVerdict
+from relay.queue.tls_results import TlsResults
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
@@ -73,6 +76,8 @@ class Store:
     Attributes:
         dead: the dead letters.
         audit: what queue commands have done.
+        mta_sts: the MTA-STS policies that were fetched.
+        tls_results: what TLS reports count.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
@@ -80,6 +85,8 @@ class Store:
         self.owner = owner
         self.dead = DeadLetters(database)
         self.audit = AuditTrail(database)
+        self.mta_sts = StoredPolicies(database)
+        self.tls_results = TlsResults(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -204,6 +211,29 @@ class Store:
             statement = statement.where(tuple_(*_ORDER) > tuple_(after.next_attempt, after.message_id, after.n))
         return await self._database.read(lambda c: [Due(*row) for row in c.execute(statement)])
 
+    async def recipients(self, wanted: Sequence[Due]) -> dict[tuple[int, int], str]:
+        """The recipients of deliveries, by message and number; those that are gone are left out, others may be there.
+
+        Raises:
+            QueueUnavailable
+        """
+        if not wanted:
+            return {}
+        # Two lists, which may find some more: SQLite reads the whole table for a list of pairs.
+        statement = select(delivery.c.message_id, delivery.c.n, delivery.c.recipient).where(
+            delivery.c.message_id.in_({due.message_id for due in wanted}), delivery.c.n.in_({due.n for due in wanted})
+        )
+        return await self._database.read(lambda c: {(row[0], row[1]): str(row[2]) for row in c.execute(statement)})
+
+    async def rekey(self, changed: Sequence[Due]) -> None:
+        """Give due deliveries the keys of next hops that stand here; those that changed since are left out.
+
+        Raises:
+            QueueUnavailable
+        """
+        if changed:
+            await self._database.write(partial(rekey, changed), durable=False)
+
     async def lease(self, wanted: Sequence[Due], until: float) -> list[Delivery]:
         """See `Leases.lease`."""
         return await self._leases.lease(wanted, until)
@@ -300,12 +330,13 @@ class Store:
     # upkeep
 
     async def sweep(self, now: float) -> None:
-        """Delete expired sender tokens, and content without a message.
+        """Delete expired sender tokens and MTA-STS policies, and content without a message.
 
         Raises:
             QueueUnavailable
         """
         await repeat_until_done(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
+        await repeat_until_done(partial(self.mta_sts.sweep, now, SWEEP_AT_ONCE))
         await self._sweep_content(first_at(now - ORPHAN_AGE))
 
     async def _sweep_content(self, before: int) -> None:

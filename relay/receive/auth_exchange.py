@@ -1,4 +1,4 @@
-"""The lines of AUTH (RFC 4954 section 4): initial response, challenges, responses in base64, and giving up with `*`.
+"""AUTH (RFC 4954 section 4): when it may come, and its lines, from the initial response to the end or to giving up.
 
 What a mechanism's octets mean is for its `Login`; here they are only carried.
 """
@@ -6,33 +6,69 @@ What a mechanism's octets mean is for its `Login`; here they are only carried.
 from __future__ import annotations
 
 import binascii
+import re
 
+from relay.mail.envelope import Client
 from relay.mail.reply import Refused
-from relay.receive.authenticator import Challenge, LoggedIn, Login
+from relay.receive.authenticator import Authenticator, Challenge, LoggedIn, Login
 from relay.receive.stream import LineTooLong, Stream
 
+_BLANKS = re.compile("[ \t]+")
 LINE = 12288  # octets of a line of the exchange, AUTH with its initial response included (RFC 4954 section 4)
 
 
-def parse_auth(argument: str) -> tuple[str, bytes | None]:
-    """The mechanism in upper case, and the initial response; None where there is none. An empty one is written `=`.
+def parse_auth(argument: str) -> tuple[str, str]:
+    """The mechanism in upper case, and the initial response as it was sent; empty where there is none.
 
     Raises:
-        Refused: 501 5.5.4 for bad syntax, 501 5.5.2 for bad base64.
+        Refused: 501 5.5.4 for bad syntax.
     """
-    mechanism, *initial = argument.split()
-    if len(initial) > 1:
+    words = _BLANKS.split(argument)
+    if not words[0] or len(words) > 2:
         raise Refused(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
-    if not initial:
-        return mechanism.upper(), None
-    return mechanism.upper(), b"" if initial[0] == "=" else _decoded(initial[0].encode())
+    return words[0].upper(), "".join(words[1:])
 
 
-async def exchange(stream: Stream, login: Login, initial: bytes | None, timeout: float) -> LoggedIn:
+async def log_in(
+    stream: Stream, authenticator: Authenticator | None, client: Client, argument: str, timeout: float
+) -> LoggedIn:
+    """Lets a client log in, outside a transaction.
+
+    Args:
+        authenticator: None where the listener takes no logins.
+        argument: of AUTH.
+        timeout: seconds that the client may take for each response.
+
+    Raises:
+        Refused: AUTH is refused, by this file or by the `Login`.
+        Disconnected, TimedOut: as `Stream.read_line`.
+    """
+    if authenticator is None:
+        raise Refused(502, "5.5.1", "Error: command not implemented")
+    if not client.tls:
+        raise Refused(538, "5.7.11", "Encryption required: issue a STARTTLS command first")
+    if not client.protocol.startswith("ESMTP"):
+        raise Refused(503, "5.5.1", "Error: send EHLO first")
+    if client.user:
+        raise Refused(503, "5.5.1", "Error: already authenticated")
+    mechanism, initial = parse_auth(argument)
+    offered = authenticator.mechanisms()
+    if not offered:
+        raise Refused(454, "4.7.0", "Temporary authentication failure, try again later")
+    if mechanism not in offered:
+        raise Refused(504, "5.5.4", "Error: unrecognized authentication mechanism")
+    login = authenticator.login(mechanism, client)
+    try:
+        return await _exchange(stream, login, initial, timeout)
+    finally:
+        login.close()
+
+
+async def _exchange(stream: Stream, login: Login, initial: str, timeout: float) -> LoggedIn:
     """Leads a login to its end.
 
     Args:
-        initial: the initial response; None without one.
+        initial: the initial response in base64, `=` for an empty one; empty where there is none.
         timeout: seconds that the client may take for each response.
 
     Raises:
@@ -40,7 +76,8 @@ async def exchange(stream: Stream, login: Login, initial: bytes | None, timeout:
             long.
         Disconnected, TimedOut: as `Stream.read_line`.
     """
-    step = await stream.unless_lost(login.step(initial))
+    response = None if not initial else b"" if initial == "=" else _decoded(initial.encode())
+    step = await stream.unless_lost(login.step(response))
     while isinstance(step, Challenge):
         step = await stream.unless_lost(login.step(await _response(stream, step.octets, timeout)))
     if step.last is not None and await _response(stream, step.last, timeout):
@@ -49,7 +86,7 @@ async def exchange(stream: Stream, login: Login, initial: bytes | None, timeout:
 
 
 async def _response(stream: Stream, challenge: bytes, timeout: float) -> bytes:
-    """The client's response to a challenge. Raises: as `exchange`."""
+    """The client's response to a challenge. Raises: as `_exchange`."""
     stream.write(b"334 " + binascii.b2a_base64(challenge, newline=False) + b"\r\n")
     await stream.flush()
     try:

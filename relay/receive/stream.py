@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
-from relay.tls import describe
+from relay.tls import cipher_bits, describe
 
 HIGH_WATER = 64 * 1024  # octets buffered before reading from the socket pauses
 BLOCK = 64 * 1024  # octets of DATA that are processed at a time, which takes a few milliseconds at most
@@ -102,8 +102,18 @@ class Stream(asyncio.Protocol):
     @property
     def tls(self) -> str:
         """Protocol version and cipher, like `TLSv1.3 TLS_AES_256_GCM_SHA384`; empty without TLS."""
-        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        tls = self._ssl_object
         return describe(tls.cipher(), tls.version()) if tls is not None else ""
+
+    @property
+    def cipher_bits(self) -> tuple[int, int]:
+        """The bits of secret that the cipher uses, and those of its algorithm; zeros without TLS."""
+        tls = self._ssl_object
+        return cipher_bits(tls.cipher() if tls is not None else None)
+
+    @property
+    def _ssl_object(self) -> ssl.SSLObject | None:
+        return self._transport.get_extra_info("ssl_object") if self._transport is not None else None
 
     @property
     def corked(self) -> bool:
@@ -180,8 +190,8 @@ class Stream(asyncio.Protocol):
             raise LineTooLong(beginning or line[:BEGINNING])
         return line
 
-    async def read_block(self, timeout: float) -> bytes:
-        """The octets that have arrived, at least one and at most `BLOCK`.
+    async def read_block(self, timeout: float, most: int = BLOCK) -> bytes:
+        """The octets that have arrived, at least one and at most `most`.
 
         Raises:
             TimedOut: there were none within `timeout` seconds.
@@ -191,8 +201,8 @@ class Stream(asyncio.Protocol):
             await asyncio.sleep(0)
         while not self._buffer:
             await self._wait_for_data(timeout)
-        block = bytes(self._buffer[:BLOCK])
-        del self._buffer[:BLOCK]
+        block = bytes(self._buffer[:most])
+        del self._buffer[:most]
         return block
 
     async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from tests.peers import answers, program, wait_until
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One transaction that a sink took: the envelope as it came, the content without dot stuffing."""
+    """One transaction that a sink took: the envelope as it came, the content without dot stuffing, and by which address
+    and EHLO name it came."""
 
     sender: str
     recipients: tuple[str, ...]
     options: tuple[str, ...]
     content: bytes
+    ip: str
+    helo: str
 
 
 class _AnyLine(SMTP):
@@ -49,6 +53,7 @@ class RecordingSink:
         refused: recipient → the reply it gets at RCPT.
         delay: seconds between the final dot and the 250.
         smtputf8: whether it offers SMTPUTF8.
+        tls: offers STARTTLS with this certificate.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class RecordingSink:
         refused: Mapping[str, str] | None = None,
         delay: float = 0.0,
         smtputf8: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address, self.port = address, port
         self.refused = dict(refused or {})
@@ -73,6 +79,7 @@ class RecordingSink:
             server_hostname="sink.example",
             enable_SMTPUTF8=smtputf8,
             data_size_limit=0,
+            tls_context=tls,
         )
 
     def start(self) -> RecordingSink:
@@ -95,8 +102,9 @@ class RecordingSink:
         sender = envelope.mail_from or ""
         content: Any = envelope.original_content
         options = tuple(envelope.mail_options)
+        ip, helo = str(session.peer[0]) if session.peer else "", str(session.host_name)
         self.received.append(
-            Received("" if sender == "<>" else sender, tuple(envelope.rcpt_tos), options, bytes(content))
+            Received("" if sender == "<>" else sender, tuple(envelope.rcpt_tos), options, bytes(content), ip, helo)
         )
         await asyncio.sleep(self.delay)
         return "250 2.0.0 taken"

@@ -119,8 +119,10 @@ def test_the_limit_counts_over_workers_and_reloads(world: World) -> None:
     for _ in range(9):
         with ours.client("127.0.9.1") as client:
             replies.append(client.log_in("alice", "wrong"))
+    before = set(ours.relay.workers())
     os.kill(ours.relay.pid, signal.SIGHUP)
     wait_until(lambda: ours.relay.has_events("reloaded", 1), "the reload")
+    wait_until(lambda: before.isdisjoint(ours.relay.workers()), "the end of the old workers")
     for password in ("wrong", "wrong", PASSWORD):
         with ours.client("127.0.9.1") as client:
             replies.append(client.log_in("alice", password))

@@ -168,6 +168,7 @@ async def test_required_means_everybody(opened: Opened, context: ssl.SSLContext,
     for talk in (await server.client(), await secured(server, context)):
         for command in ("MAIL FROM:<a@b.test>", "RCPT TO:<a@b.test>", "DATA", "VRFY a"):
             assert (await talk.says(f"{command}\r\n")).startswith("530 5.7.0 Authentication required")
+        assert (await talk.says("BDAT 6 LAST\r\nQUIT\r\n")).startswith("530 5.7.0")  # the chunk is no command
         assert (await talk.says("NOOP\r\nRSET\r\nHELP\r\nHELO c\r\n", 4)).count("\r\n") == 4
         assert (await talk.says("FOO\r\n")).startswith("500 5.5.1")
     await talk.says("EHLO c\r\n")
@@ -204,6 +205,8 @@ async def test_an_empty_initial_response(opened: Opened, context: ssl.SSLContext
     [
         ("AUTH\r\n", "501 5.5.4"),
         ("AUTH CRAM-MD5\r\n", "504 5.5.4"),
+        ("AUTH \u00a0\r\n", "504 5.5.4"),
+        ("AUTH CRAM-MD5 !\r\n", "504 5.5.4"),
         ("AUTH PLAIN a b\r\n", "501 5.5.4"),
         ("AUTH PLAIN ====\r\n", "501 5.5.2"),
         ("AUTH PLAIN eA=\r\n", "501 5.5.2"),
