@@ -76,7 +76,9 @@ class Worker:
         )
         self._tls = files.tls
         self._files = files
-        self._authenticator = authenticator(config, files.accounts, failures or LoginFailures(), metrics)
+        self._authenticator = authenticator(
+            config, files.accounts, failures or LoginFailures(), metrics, quiet=number > 0
+        )
         self._lookups = Lookups(config, files.scheme, rates, metrics, store)
         self._table_servers: list[TableServer] = []
         self._listeners: list[Listener] = []
