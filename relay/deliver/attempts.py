@@ -70,6 +70,7 @@ class Attempt:
         stored: the message; its content is empty once it was freed.
         waits: whether failures are kept back until the other batches are over.
         kept_back: the results that the sender may have to be told of.
+        withdrawn: whether it was given up because nobody wants it any more, which says nothing about the next hop.
         outgoing: the message as it leaves, by whether From is rewritten; each is made for the first batch that needs
             it.
     """
@@ -77,6 +78,7 @@ class Attempt:
     stored: StoredMessage
     batches: Sequence[Batch]
     waits: bool = False
+    withdrawn: bool = False
     kept_back: list[Result] = field(default_factory=list)
     outgoing: dict[bool, OutgoingMessage] = field(default_factory=dict)
     has_content: bool = True
@@ -167,13 +169,22 @@ class Attempts:
         try:
             await asyncio.wait(tasks, timeout=TOGETHER)
             attempt.waits = False
-            await self._settle(attempt, attempt.kept_back, observer)
+            await self.settle(attempt, attempt.kept_back, observer)
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
     async def _deliver(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> None:
+        results = await self.results(attempt, batch, observer)
+        if attempt.waits:
+            now = time.time()
+            attempt.kept_back += [result for result in results if concerns_sender(result, self._patience, now)]
+            results = [result for result in results if not concerns_sender(result, self._patience, now)]
+        await self.settle(attempt, results, observer)
+
+    async def results(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> Sequence[Result]:
+        """Send one batch. Nothing is recorded. Never raises for what a server does, or for what the queue lacks."""
         began = time.time()
         outcomes: Sequence[Outcome] = ()
         try:
@@ -181,17 +192,17 @@ class Attempts:
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
         hidden = [delivery.recipient for delivery in batch.deliveries if delivery.is_aliased]
-        results = [
+        return [
             Result(delivery, outcome, batch.signed_by, _is_quotable(delivery, outcome, hidden))
             for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
         ]
-        if attempt.waits:
-            now = time.time()
-            attempt.kept_back += [result for result in results if concerns_sender(result, self._patience, now)]
-            results = [result for result in results if not concerns_sender(result, self._patience, now)]
-        await self._settle(attempt, results, observer)
 
-    async def _settle(self, attempt: Attempt, results: Sequence[Result], observer: Observer) -> None:
+    async def settle(self, attempt: Attempt, results: Sequence[Result], observer: Observer) -> None:
+        """Record the outcomes of deliveries that are in the queue.
+
+        Raises:
+            QueueUnavailable: the relay stops, and they cannot be recorded.
+        """
         stored, now = attempt.stored, time.time()
         if not attempt.has_content and any(may_need_notification(result, self._patience, now) for result in results):
             stored = await self._recorder.whole(stored, observer)

@@ -114,6 +114,11 @@ class HopConcurrency:
         # At its full width as many again wait for their turn, so that a place that falls free is taken at once.
         return state.window if state.window < self._concurrency else 2 * self._concurrency
 
+    def answered_since(self, hop: str, moment: float) -> bool:
+        """Whether a next hop has answered at or after a moment, and was not unreachable since."""
+        state = self._hops.get(hop)
+        return state is not None and state.proven and state.answered >= moment
+
     def failure(self, hop: str) -> Unreachable | None:
         """The try that found a next hop unreachable; None where it can be reached, or was not tried."""
         state = self._hops.get(hop)

@@ -20,6 +20,7 @@ import structlog
 from relay.config.model import Config
 from relay.deliver.attempts import Attempt, Attempts, Batch
 from relay.deliver.concurrency import HopConcurrency
+from relay.deliver.in_session import LATELY, PATIENCE, Offer
 from relay.deliver.places import Place
 from relay.deliver.recorder import Recorder
 from relay.deliver.underway import Underway
@@ -102,6 +103,49 @@ class Dispatcher:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    # a message that is offered to its next hop before it is stored
+
+    def offer(self, stored: StoredMessage, delivery: Delivery) -> Offer | None:
+        """Begin an attempt at a message that is not stored. None where its next hop has not answered lately, or there
+        is no room now. The caller says in the end whether it was stored: by `keep`, or `Offer.drop`."""
+        now, hop = time.time(), delivery.hop
+        if self._stopping or hop in self._passed_over or not self._hops.answered_since(hop, now - LATELY):
+            return None
+        if not self._hops.room(hop, now) or self._hops.free <= 0:
+            return None
+        if not self._underway.room_for(len(stored.message.content)):
+            return None
+        until = now + PATIENCE + self._lease  # the lease begins when the message is stored
+        leased = replace(delivery, lease_owner=self._store.owner, lease_token=secrets.randbits(62), next_attempt=until)
+        offer = Offer(self._attempts.prepare(stored, [leased]))
+        self._underway.begin(offer.attempt)
+        task = asyncio.create_task(self._run_offer(offer))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return offer
+
+    def keep(self, offer: Offer) -> None:
+        """Go on with the attempt at a message that was stored meanwhile, and record its outcome."""
+        for delivery in offer.deliveries:
+            self._leased[delivery.message_id, delivery.n] = delivery.key
+        offer.stored.set_result(True)
+
+    async def _run_offer(self, offer: Offer) -> None:
+        attempt = offer.attempt
+        (batch,) = attempt.batches
+        try:
+            results = await self._attempts.results(attempt, batch, self)
+            offer.result.set_result(results[0])
+            if await offer.stored:
+                await self._attempts.settle(attempt, results, self)
+        except QueueUnavailable:
+            pass  # it was logged, and the relay stops
+        except Exception:
+            log.exception("attempt_failed", id=id_text(attempt.stored.id))
+        finally:
+            offer.result.cancel()  # where the attempt was cancelled: nobody waits in vain
+            self._finished(attempt, batch.deliveries)
+
     async def _run_attempt(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:
         try:
             await self._attempts.make(attempt, self)
@@ -110,10 +154,13 @@ class Dispatcher:
         except Exception:
             log.exception("attempt_failed", id=id_text(attempt.stored.id))
         finally:
-            self._underway.end(attempt)
-            self._stop_renewing(deliveries)
-            if self._starved and self._hops.free >= self._hops.young:
-                self._wake.set()
+            self._finished(attempt, deliveries)
+
+    def _finished(self, attempt: Attempt, deliveries: Iterable[Delivery]) -> None:
+        self._underway.end(attempt)
+        self._stop_renewing(deliveries)
+        if self._starved and self._hops.free >= self._hops.young:
+            self._wake.set()
 
     def _stop_renewing(self, deliveries: Iterable[Delivery]) -> None:
         """Renew these leases no more. The lease of a delivery that was not settled runs out, and it is due again."""
@@ -128,7 +175,10 @@ class Dispatcher:
         place = self._underway.place_of(attempt, batch)
         if place is None:
             return
-        self._hops.ended(place, began, now, outcomes)
+        if attempt.withdrawn:
+            self._hops.released(place)
+        else:
+            self._hops.ended(place, began, now, outcomes)
         if hop in self._passed_over and self._hops.refill(hop, now):
             self._ready.add(hop)
             self._wake.set()

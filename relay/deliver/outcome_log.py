@@ -9,6 +9,7 @@ import structlog
 
 from relay.deliver.settlement import Event
 from relay.mail.message_id import shown_message_id
+from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
 from relay.queue.store import Delivery, StoredMessage
@@ -25,6 +26,21 @@ def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
         to=[delivery.recipient for delivery in deliveries if delivery.message_id == stored.id],
         size=len(stored.message.content),
         message_id=shown_message_id(stored.message),
+    )
+
+
+def log_refused(stored: StoredMessage, delivery: Delivery, outcome: Outcome) -> None:
+    """Log that the next hop refuses a message in the session of its sender, who hears our words and not these."""
+    log.info(
+        "refused_by_next_hop",
+        id=id_text(stored.id),
+        to=delivery.recipient,
+        code=outcome.code,
+        status=outcome.enhanced,
+        text=outcome.text,
+        host=outcome.host,
+        address=outcome.address,
+        tls=outcome.tls or None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -163,8 +164,12 @@ class Relay:
     intake: Intake
 
 
-def build_relay(stages: Stages, store: Store) -> Relay:
-    """Put the stages together around a queue."""
+def build_relay(stages: Stages, store: Store, memory_is_short: Callable[[], bool] = lambda: False) -> Relay:
+    """Put the stages together around a queue.
+
+    Args:
+        memory_is_short: see `Enqueuer`.
+    """
     config = stages.config
     space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
     recorder = Recorder(store, stages.notifier, stages.patience, stages.recipients.targets_of_sender, stages.metrics)
@@ -179,4 +184,5 @@ def build_relay(stages: Stages, store: Store) -> Relay:
     )
     memory = config.limits.message_memory // (2 * config.workers)
     dispatcher = Dispatcher(config, store, attempts, recorder, memory)
-    return Relay(stages, space, dispatcher, stages.intake(space, Enqueuer(store, dispatcher)))
+    enqueuer = Enqueuer(store, dispatcher, stages.metrics, memory_is_short)
+    return Relay(stages, space, dispatcher, stages.intake(space, enqueuer))

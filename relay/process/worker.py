@@ -52,7 +52,6 @@ class Worker:
     ) -> None:
         self._config = config
         self._store = store
-        self._relay = build_relay(build_stages(config, store, resolver, metrics, files, rates), store)
         self._limits = Limits(
             counts,
             number,
@@ -66,6 +65,8 @@ class Worker:
             watch_memory=metrics.message_memory.add,
             watch_disk=metrics.message_spool.add,
         )
+        stages = build_stages(config, store, resolver, metrics, files, rates)
+        self._relay = build_relay(stages, store, lambda: self._limits.memory.excess > 0)
         self._tls = files.tls
         self._tables = files.tables
         self._lookups = Lookups(config, files.scheme, rates, metrics, store)
