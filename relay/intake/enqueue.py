@@ -79,16 +79,20 @@ class Enqueuer:
         except BaseException:  # the client is gone, or the relay stops and drops its session
             offer.give_up("the session has ended")
             offer.drop()
+            self._metrics.in_session.add("withdrawn")
             raise
         if outcome is None:
             # A session that is dropped now leaves the message to the queue, with the outcome of its attempt.
             outcome = await asyncio.shield(asyncio.ensure_future(self._keep(stored, offer)))
         if outcome is None:
+            self._metrics.in_session.add("queued")
             return False
         offer.drop()
         if outcome.status == "failed":
+            self._metrics.in_session.add("refused")
             log_refused(stored, delivery, outcome)
             raise _refusal(outcome, delivery)
+        self._metrics.in_session.add("delivered")
         log_outcome(Event("delivered", offer.result.result()), self._metrics, time.time())
         return True
 
