@@ -37,6 +37,7 @@ class Enqueuer:
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._memory_is_short = memory_is_short
+        self._keeping: set[asyncio.Task[Outcome | None]] = set()
 
     async def put(self, stored: StoredMessage, deliveries: Sequence[Delivery], notice: Notice) -> None:
         """Make a message safe; attempt it at once where there is room, otherwise leave it to the queue.
@@ -83,7 +84,10 @@ class Enqueuer:
             raise
         if outcome is None:
             # A session that is dropped now leaves the message to the queue, with the outcome of its attempt.
-            outcome = await asyncio.shield(asyncio.ensure_future(self._keep(stored, offer)))
+            keeping = asyncio.create_task(self._keep(stored, offer))
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
+            outcome = await asyncio.shield(keeping)
         if outcome is None:
             self._metrics.in_session.add("queued")
             return False
