@@ -25,7 +25,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, insert
 
-from relay.deliver.dispatcher import PAGE
+from relay.deliver.queue_reader import PAGE
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
 from relay.queue import admin

@@ -152,7 +152,7 @@ async def _our_client(port: int, content: bytes) -> AsyncIterator[Callable[[], A
         return (content,)
 
     host, hop = Host("localhost", "127.0.0.1", port), NextHop(domain="fwd.test", tls="none")
-    connection = await open_connection(host, hop, "mx.fwd.test", _CONFIG.delivery)
+    connection = await open_connection(host, hop, _CONFIG.destinations.leaving, _CONFIG.delivery)
 
     async def send() -> None:
         recipients = (Recipient(ALIAS),)

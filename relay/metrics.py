@@ -200,6 +200,10 @@ class Metrics:
             "result",
             OFFERS,
         )
+        self.suspended = Gauge(
+            "destinations_suspended", "Next hops that refuse us and are tried once a minute, in each process"
+        )
+        self.suspensions = Counter("destination_suspensions", "How many times a next hop was suspended")
         self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
         self.way_home = HostGauge(
             "way_home", "Whether SRS addresses of ours lead here, as the last proof found it", "result", WAY_HOME

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+UNIX_PATH_OCTETS = 107  # sun_path of unix(7) without its NUL
+
+_AS_URL = "lmtp:///path/of/the/socket"
 _SHORTEST_PREFIX = {4: 8, 6: 16}  # no organization has a larger network
 # Prefix lengths that registries and hosters give to one customer, and the limit of each, in limits of one client.
 _WIDER = ((56, 4), (48, 16), (32, 64))
 
 
 class Endpoint(BaseModel):
-    """A next hop with its protocol, written as a URL. An IPv6 address stands in brackets."""
+    """A next hop with its protocol, written as a URL. An IPv6 address stands in brackets.
+
+    Attributes:
+        host, port: empty and 0 for a Unix socket.
+        path: of a Unix socket, which speaks LMTP; empty for a host.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     scheme: Literal["smtp", "smtps", "lmtp"]
     host: str
     port: int
+    path: str = ""
 
     def __str__(self) -> str:
+        if self.path:
+            return f"{self.scheme}://{quote(self.path)}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -35,19 +47,48 @@ def endpoint(value: object) -> Endpoint:
     """Reads an `Endpoint` from its URL. The port defaults to 25, 465 or 24.
 
     Raises:
-        ValueError: the URL has another scheme, no host, a path or credentials.
+        ValueError: the URL has another scheme, no host, credentials, or a path that is not that of a Unix socket.
     """
     if isinstance(value, Endpoint):
         return value
     default = {"smtp": 25, "smtps": 465, "lmtp": 24}
-    parts = urlsplit(str(value))
-    if parts.scheme not in default or not parts.hostname or parts.path.strip("/") or parts.query or "@" in parts.netloc:
-        raise ValueError("a next hop is written smtp://host:port, smtps://host:port or lmtp://host:port")
+    text = str(value)
+    if text.startswith("lmtp:///"):
+        return Endpoint(scheme="lmtp", host="", port=0, path=_socket_path(text.removeprefix("lmtp://")))
+    if text.startswith(("unix:", "lmtp:unix:", "lmtp:/")) and not text.startswith("lmtp://"):
+        raise ValueError(f"a Unix socket is written {_AS_URL}")
+    parts = urlsplit(text)
+    path = parts.path.strip("/")
+    if parts.scheme == "lmtp" and path and "@" not in parts.netloc:
+        raise ValueError(f"a Unix socket is written {_AS_URL}, with three slashes; a host has no path")
+    if parts.scheme not in default or not parts.hostname or path or parts.query or "@" in parts.netloc:
+        raise ValueError(f"a next hop is written smtp://host:port, smtps://host:port, lmtp://host:port or {_AS_URL}")
     return Endpoint(
         scheme=parts.scheme,
         host=unquote(parts.hostname),
         port=parts.port or default[parts.scheme],
     )
+
+
+def _socket_path(text: str) -> str:
+    """The path of a Unix socket in a URL, where `%20` is a space (RFC 3986 section 2.1).
+
+    Raises:
+        ValueError: it is no path that the kernel takes.
+    """
+    if "?" in text or "#" in text:
+        raise ValueError("a Unix socket is a path alone: ? is written %3F, and # is written %23")
+    try:
+        path = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        path = "\0"
+    if not path.isprintable():
+        raise ValueError("the path of the Unix socket has octets that are no UTF-8, or control characters")
+    if path.endswith("/"):
+        raise ValueError(f"the path of the Unix socket is missing: it is written {_AS_URL}")
+    if len(os.fsencode(path)) > UNIX_PATH_OCTETS:
+        raise ValueError(f"{path}: the path of a Unix socket has at most {UNIX_PATH_OCTETS} octets")
+    return path
 
 
 def too_wide(networks: Iterable[IPNetwork]) -> IPNetwork | None:

@@ -49,12 +49,16 @@ class SendingAddress:
     """An address that mail leaves from.
 
     Attributes:
-        configured: whether `delivery.source_ipv4` or `delivery.source_ipv6` names it; otherwise the kernel chose it.
+        configured: whether the configuration names it (`source_ipv4`, `source_ipv6`); otherwise the kernel chose it.
+        helo: the name that EHLO says from it; empty for the host name.
+        to_smarthost: whether a smarthost is all that ever sees it.
     """
 
     ip: str
     family: Family
     configured: bool = False
+    helo: str = ""
+    to_smarthost: bool = False
 
     @property
     def private(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2  # RFC 8996 deprecates the earlier ones
 
@@ -11,6 +13,17 @@ MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2  # RFC 8996 deprecates the earlier ones
 def describe(cipher: tuple[str, str, int] | None, version: str | None) -> str:
     """Protocol version and cipher for the log, like `TLSv1.3 TLS_AES_256_GCM_SHA384`; empty without TLS."""
     return f"{version} {cipher[0]}" if cipher and version else ""
+
+
+def cipher_bits(cipher: tuple[str, str, int] | None) -> tuple[int, int]:
+    """The bits of secret that a cipher uses, and those of its algorithm, as Postfix names them; zeros without TLS."""
+    return (cipher[2], _algorithm_bits().get(cipher[0], cipher[2])) if cipher else (0, 0)
+
+
+@cache
+def _algorithm_bits() -> dict[str, int]:
+    ciphers: list[Any] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers()
+    return {cipher["name"]: cipher["alg_bits"] for cipher in ciphers}
 
 
 _REASONS = {  # of OpenSSL (openssl/x509err.h, openssl/sslerr.h), in words

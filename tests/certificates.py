@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 
-def write_certificate(folder: Path, organization: str, host: str = "mx.test") -> None:
+def write_certificate(
+    folder: Path, organization: str, host: str = "mx.test", *, kind: Literal["ec", "rsa"] = "ec"
+) -> None:
     """Write `cert.pem` and `key.pem`, each in one step: a self-signed certificate for `host`, good for a day."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
     subject = x509.Name(
         [
             x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization),

@@ -109,3 +109,45 @@ def test_an_ipv6_client_is_its_64() -> None:
 def test_within_networks_of_both_families(ip: str, inside: bool) -> None:
     assert within(ip, [network("192.0.2.0/24"), network("::1")]) is inside
     assert not within(ip, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "shown"),
+    [
+        ("lmtp:///run/dovecot/lmtp", "/run/dovecot/lmtp", "lmtp:///run/dovecot/lmtp"),
+        ("lmtp:///a%20b/l%25m%3Atp", "/a b/l%m:tp", "lmtp:///a%20b/l%25m%3Atp"),
+        ("lmtp:///run/gr%C3%BC%C3%9Fe", "/run/grüße", "lmtp:///run/gr%C3%BC%C3%9Fe"),
+        ("lmtp:///run/grüße", "/run/grüße", "lmtp:///run/gr%C3%BC%C3%9Fe"),
+        ("lmtp:///" + "x" * 106, "/" + "x" * 106, "lmtp:///" + "x" * 106),
+    ],
+)
+def test_a_unix_socket_as_a_next_hop(url: str, path: str, shown: str) -> None:
+    hop = endpoint(url)
+    assert (hop.scheme, hop.host, hop.port, hop.path) == ("lmtp", "", 0, path)
+    assert str(hop) == shown and endpoint(str(hop)) == hop
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("lmtp://run/dovecot/lmtp", "three slashes"),
+        ("lmtp://localhost:24/run/lmtp", "three slashes"),
+        ("lmtp:/run/dovecot/lmtp", "lmtp:///path/of/the/socket"),
+        ("lmtp:unix:/run/dovecot/lmtp", "lmtp:///path/of/the/socket"),
+        ("unix:/run/dovecot/lmtp", "lmtp:///path/of/the/socket"),
+        ("lmtp:///", "the path of the Unix socket is missing"),
+        ("lmtp:///run/", "the path of the Unix socket is missing"),
+        ("lmtp:///run/a%00b", "the path of the Unix socket"),
+        ("lmtp:///run/%FF", "the path of the Unix socket has octets that are no UTF-8"),
+        ("lmtp:///run/a%0Ab", "control characters"),
+        ("lmtp:///run/lmtp?x=1", "? is written %3F"),
+        ("lmtp:///run/lmtp#1", "# is written %23"),
+        ("lmtp:///" + "x" * 107, "at most 107 octets"),
+        ("smtp:///run/dovecot/lmtp", "lmtp:///path/of/the/socket"),
+        ("smtps:///run/dovecot/lmtp", "lmtp:///path/of/the/socket"),
+    ],
+)
+def test_what_is_no_unix_socket_is_refused_with_its_mend(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match="socket") as error:
+        endpoint(url)
+    assert problem in str(error.value)

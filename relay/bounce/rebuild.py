@@ -31,10 +31,11 @@ FIELDS_OCTETS = 128 << 10  # of the fields for programs, and of the header that 
 FIELDS = 1000  # of a message that comes back: several times what the longest chains of forwarders leave
 HOPS = 100  # of them Received; `receive.max_hops` lets far fewer pass
 _YEAR = 366 * 86400  # seconds
-# What `relay.rewrite.received_field.received_field` writes; a host on the way may have folded it differently.
+# What `relay.rewrite.received_field.received_field` writes; a host on the way may have folded it differently. Releases
+# up to 0.2.0 wrote TLS after the id.
 _RECEIVED = re.compile(
-    r"from [^ ]++ \([^ ()]++ \[[^] ]++\]\) by ([^ ]++) with [A-Z0-9]++ id ([0-9A-Z]{12})"
-    r"(?: \([^()]*+\))?(?: for <([^<>]++)>)?; (.*+)"
+    r"from [^ ]++(?: \([^ ()]++ \[[^] ]++\]\))?(?: \(using [^ ]++ with cipher [^ ]++ \([^()]*+\)\))?"
+    r" by ([^ ]++) with [A-Z0-9]++ id ([0-9A-Z]{12})(?: \([^()]*+\))?(?: for <([^<>]++)>)?; (.*+)"
 )
 _TYPED = re.compile(r"\s*+(?:rfc822|utf-8)\s*+;\s*+<?([^<>]++)>?\s*+", re.IGNORECASE)  # RFC 3464 section 2.1.2
 _REPLY = re.compile(r"smtp\s*+;\s*+([245][0-9]{2})(?![0-9])", re.IGNORECASE)  # section 2.3.6

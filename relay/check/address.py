@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from relay.check.finding import Finding
 from relay.check.here import is_ours, may_be_ours
-from relay.check.seen_addresses import RDTYPES, smarthost
+from relay.check.look_ups import for_each
+from relay.check.seen_addresses import RDTYPES
 from relay.check.site import Site
 from relay.network import host_port
 from relay.sending_addresses import Family, is_private
@@ -16,6 +17,13 @@ from relay.sending_addresses import Family, is_private
 
 async def check(site: Site) -> list[Finding]:
     """What DNS has for the name in our EHLO and in MX records."""
+    host = site.config.hostname
+    names = dict.fromkeys(address.helo for address in site.addresses if address.helo not in ("", host))
+    others = await for_each("address", list(names), lambda name: _name_in_ehlo(site, name))
+    return [*await _host_name(site), *others]
+
+
+async def _host_name(site: Site) -> list[Finding]:
     host = site.config.hostname
     answers = await asyncio.gather(*(site.resolver.query(host, rdtype) for rdtype in ("A", "AAAA", "CNAME")))
     ipv4, ipv6, alias = (tuple(map(str, answer.records)) for answer in answers)
@@ -30,10 +38,26 @@ async def check(site: Site) -> list[Finding]:
     return found or [Finding("address", host, "ok", f"has {', '.join((*ipv4, *ipv6))}")]
 
 
+async def _name_in_ehlo(site: Site, name: str) -> list[Finding]:
+    """What DNS has for a name that EHLO says to some destinations: the addresses that mail leaves from there."""
+    sending = [address for address in site.addresses if address.helo == name and not address.to_smarthost]
+    rdtypes = dict.fromkeys(RDTYPES[address.family] for address in sending)
+    answers = await asyncio.gather(*(site.resolver.query(name, rdtype) for rdtype in rdtypes))
+    ips = [str(record) for answer in answers for record in answer.records]
+    missing = [address for address in sending if address.ip not in ips and not (address.private and ips)]
+    if not missing:
+        return [Finding("address", name, "ok", f"has {', '.join(ips)}" if ips else "no mail leaves under this name")]
+    public = [address for address in missing if not address.private]
+    records = "\n".join(f"{name}. 3600 IN {RDTYPES[address.family]} {address.ip}" for address in public)
+    text = f"mail leaves from {', '.join(each.ip for each in missing)} under this name, which does not lead there"
+    mend = f"publish\n{records or f'{name}. 3600 IN A PUBLIC-ADDRESS-OF-THIS-HOST'}\nor set delivery.destinations.helo"
+    return [Finding("address", name, "warning", text, mend)]
+
+
 def _about(site: Site, family: Family, ips: Sequence[str]) -> list[Finding]:
     """What is wrong with the records of one family."""
     host, rdtype = site.config.hostname, RDTYPES[family]
-    sending = [address for address in site.addresses if address.family == family]
+    sending = [each for each in site.addresses if each.family == family and each.helo in ("", host)]
     outside = [ip for ip in ips if not is_ours(site, ip)]
     foreign = [ip for ip in outside if not may_be_ours(site, ip)]
     found = []
@@ -49,7 +73,7 @@ def _about(site: Site, family: Family, ips: Sequence[str]) -> list[Finding]:
         mend = f"add {'[::]:25' if family == 'ipv6' else '0.0.0.0:25'} to [[listen]], or remove the {rdtype} record"
         found.append(Finding("address", host, "warning", text, mend))
     for address in sending:
-        if not address.private and address.ip not in ips and not smarthost(site):
+        if not address.private and address.ip not in ips and not address.to_smarthost:
             text = f"mail leaves from {address.ip}, which is not among the addresses of the host name"
             mend = f"publish\n{_records(site, family)}\nor set delivery.families or delivery.source_{family}"
             found.append(Finding("address", host, "warning", text, mend))
@@ -66,7 +90,8 @@ def _listens(site: Site, family: Family) -> bool:
 def _records(site: Site, *families: Family) -> str:
     """The records to publish, as lines of a zone file."""
     host = site.config.hostname
-    public = [address for address in site.addresses if address.family in families and not address.private]
+    ours = [address for address in site.addresses if address.helo in ("", host)]
+    public = [address for address in ours if address.family in families and not address.private]
     if not public:
         return f"{host}. 3600 IN A PUBLIC-ADDRESS-OF-THIS-HOST"
     return "\n".join(f"{host}. 3600 IN {RDTYPES[address.family]} {address.ip}" for address in public)

@@ -1,4 +1,4 @@
-"""The certificate of the listeners: its names, its chain, and how long it is good.
+"""The certificates of the listeners: their names, their chains, and how long they are good.
 
 Most hosts that bring mail take any certificate. Those that verify it, as MTA-STS and DANE ask them to, bring none to a
 host with a bad one.
@@ -7,7 +7,7 @@ host with a bad one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from relay.check.finding import Finding, Level
 from relay.check.here import reached_from_outside
+from relay.check.listener_certificates import ListenerCertificates, read_certificates
 from relay.check.site import Site
 from relay.check.trusted_chain import ChainProblem, chain_problem
 from relay.dns import DnsFailure, Resolver
+from relay.receive.sni import covers, names_in, normal
 from relay.tls import UnusableCertificate
 
 DAYS = 14  # before its end a certificate is to be renewed; of a short-lived one, in the last third of its life
@@ -29,7 +31,7 @@ _DAY = 86400.0
 
 
 async def check(site: Site) -> list[Finding]:
-    """A finding for each fault of the certificate, or one that it is good."""
+    """The findings about each certificate."""
     tls = site.config.tls
     if tls is None and not reached_from_outside(site):
         text = "not needed: only this host reaches us, and senders see the certificate of the server in front"
@@ -38,28 +40,37 @@ async def check(site: Site) -> list[Finding]:
         text = "there is no certificate, so mail comes in without encryption (no STARTTLS)"
         hint = "a certificate in [tls] lets other hosts encrypt, from Let's Encrypt for example"
         return [Finding("certificate", site.config.hostname, "ok", text, hint)]
-    pair = tls.pairs[0]
-    subject = str(pair.certificate)
-    try:
-        chain = x509.load_pem_x509_certificates(await asyncio.to_thread(pair.certificate.read_bytes))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no PEM"
+    certificates = await asyncio.to_thread(read_certificates, tls)
+    names = await _names_of_this_host(site)
+    found = [await _of_certificate(certificates, number, names, site.now) for number in range(len(certificates.all))]
+    return [finding for findings in found for finding in findings]
+
+
+async def _of_certificate(
+    certificates: ListenerCertificates, number: int, names: Sequence[str], now: float
+) -> list[Finding]:
+    """A finding for each fault of one certificate, or one that it is good."""
+    certificate = certificates.all[number]
+    subject, chain, key = str(certificate.path), certificate.chain, certificate.section.private_key
+    if not chain:
         mend = "put a certificate in PEM there, with its chain (fullchain.pem)"
-        return [Finding("certificate", subject, "error", f"it cannot be read: {reason}", mend)]
+        return [Finding("certificate", subject, "error", f"it cannot be read: {certificate.problem}", mend)]
     try:
-        problem = await asyncio.to_thread(chain_problem, pair.certificate, pair.private_key)
+        problem = await asyncio.to_thread(chain_problem, certificate.path, key)
     except (OSError, UnusableCertificate) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
-        text = f"it cannot be used with the key {pair.private_key}: {reason}"
+        text = f"it cannot be used with the key {key}: {reason}"
         mend = "name a certificate and its key; in the file the certificate of this host comes first, its chain below"
         return [Finding("certificate", subject, "error", text, mend)]
-    names = await _names_of_this_host(site)
-    dates = [*_dates(chain[0], site.now)]
-    faults = [*dates, *_names(chain[0], names), *_strength(chain[0])]
+    wanted = [name for name in names if certificate in certificates.of(name)]
+    wanted += [host for host in map(normal, certificate.section.hosts) if host != "*" and host not in wanted]
+    dates = [*_dates(chain[0], now)]
+    faults = [*dates, *_names(chain[0], wanted), *_strength(chain[0]), *_hidden(certificates, number)]
     faults += [] if dates and problem[0] == "dates" else _chain(*problem)
     until = f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
+    good_for = ", ".join(wanted or certificate.shown.names)
     return [Finding("certificate", subject, *fault) for fault in faults] or [
-        Finding("certificate", subject, "ok", f"it is good for {', '.join(names)}, until {until}")
+        Finding("certificate", subject, "ok", f"it is good for {good_for}, until {until}")
     ]
 
 
@@ -106,20 +117,20 @@ def _dates(leaf: x509.Certificate, now: float) -> Iterator[_Fault]:
 
 
 def _names(leaf: x509.Certificate, wanted: Iterable[str]) -> Iterator[_Fault]:
-    try:
-        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        names = [name.lower().rstrip(".") for name in extension.value.get_values_for_type(x509.DNSName)]
-    except x509.ExtensionNotFound:
-        names = []
-    missing = [name for name in wanted if not any(_matches(pattern, name) for pattern in names)]
+    names = names_in(leaf)
+    missing = [name for name in wanted if not any(covers(pattern, name) for pattern in names)]
     if missing:
         text = f"it is not for {', '.join(missing)}, but for {', '.join(names) or 'no DNS name'}"
         yield "error", text, f"get a certificate whose subjectAltName has {' and '.join(missing)}"
 
 
-def _matches(pattern: str, name: str) -> bool:
-    """Whether a name in a certificate covers a host; `*` stands for the first label (RFC 9525 section 6.3)."""
-    return pattern == name or (pattern.startswith("*.") and pattern[1:] == name[name.find(".") :])
+def _hidden(certificates: ListenerCertificates, number: int) -> Iterator[_Fault]:
+    """Whether there are names for which it is never shown."""
+    for name, other in certificates.hidden(number).items():
+        text = f"it is never shown for {name}: {other.path} comes first, with a key of the same kind"
+        yield "warning", text, "name the hosts of each certificate in `hosts`, or remove one"
+    if number > 0 and not certificates.all[number].shown.names:
+        yield "warning", "it is never shown: it has no DNS name", "name its hosts in `hosts`"
 
 
 def _strength(leaf: x509.Certificate) -> Iterator[_Fault]:

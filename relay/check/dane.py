@@ -1,15 +1,15 @@
-"""DANE (RFC 7672): the TLSA records of our mail hosts against the certificate that the listeners show."""
+"""DANE (RFC 7672): the TLSA records of our mail hosts against the certificates that the listeners show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from cryptography import x509
 
 from relay.check.domains import receiving_domains
 from relay.check.finding import Finding
 from relay.check.here import find_places, reached_from_outside
+from relay.check.listener_certificates import ListenerCertificate, read_certificates
 from relay.check.look_ups import for_each, results
 from relay.check.mail_hosts import mail_hosts
 from relay.check.site import Site
@@ -22,17 +22,13 @@ async def check(site: Site) -> list[Finding]:
     if site.config.tls is None and not reached_from_outside(site):
         text = "not looked at: only this host reaches us, and senders see the certificate of the server in front"
         return [Finding("dane", site.config.hostname, "ok", text)]
-    chain: tuple[x509.Certificate, ...] = ()
-    problem = ""
-    if site.config.tls is not None:
-        certificate = site.config.tls.pairs[0].certificate
-        try:
-            chain = tuple(x509.load_pem_x509_certificates(certificate.read_bytes()))
-        except (OSError, ValueError) as error:
-            problem = f"{certificate} cannot be read: {error}"
+    tls = site.config.tls
+    certificates = await asyncio.to_thread(read_certificates, tls) if tls is not None else None
 
     async def look(host: str) -> list[Finding]:
-        return await _Host(site, host, chain, problem).findings()
+        shown = certificates.of(host) if certificates is not None else []
+        default = certificates.of() if certificates is not None else []
+        return await _Host(site, host, shown, [other for other in default if other not in shown]).findings()
 
     return await for_each("dane", await _own_hosts(site), look)
 
@@ -58,19 +54,25 @@ async def _own_hosts(site: Site) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """A name of this host, and the certificate that is shown there."""
+    """A name of this host.
+
+    Attributes:
+        shown: the certificates that a sender may see who asks for the host, one for each kind of key.
+        default: those that others see, who do not send the name as RFC 7672 section 8.1 demands.
+    """
 
     site: Site
     host: str
-    chain: Sequence[x509.Certificate]
-    problem: str
+    shown: Sequence[ListenerCertificate]
+    default: Sequence[ListenerCertificate]
 
     async def findings(self) -> list[Finding]:
         answer = await self.site.resolver.query(self._name, "TLSA")
         if not answer.records:
             return [Finding("dane", self.host, "ok", "no TLSA record", self._hint(answer))]
-        if self.problem or not self.chain:
-            text = f"there are TLSA records, and no certificate: {self.problem or 'there is no [tls]'}"
+        unread = [f"{certificate.path} cannot be read: {certificate.problem}" for certificate in self._unread()]
+        if unread or not self.shown:
+            text = f"there are TLSA records, and no certificate: {', '.join(unread) or 'there is no [tls]'}"
             mend = f"configure the certificate in [tls], or remove the TLSA records of {self._name}"
             return [Finding("dane", self.host, "error", text, mend)]
         return self._judged(answer)
@@ -79,34 +81,55 @@ class _Host:
     def _name(self) -> str:
         return f"_25._tcp.{self.host}"
 
+    def _unread(self) -> list[ListenerCertificate]:
+        return [certificate for certificate in self.shown if not certificate.chain]
+
+    def _matching(self, certificate: ListenerCertificate, records: Iterable[Tlsa]) -> list[Tlsa]:
+        chain = certificate.chain
+        return [record for record in records if chain and match(record, chain, self.host) == "matches"]
+
     def _judged(self, answer: Answer) -> list[Finding]:
         records: list[Tlsa] = list(answer.records)
-        matching = [record for record in records if match(record, self.chain, self.host) == "matches"]
         useless = [record for record in records if not is_usable(record)]
+        without = [certificate for certificate in self.shown if not self._matching(certificate, records)]
         found = []
-        if not matching and len(useless) < len(records):
+        if without and len(useless) < len(records):
             differing = ", ".join(_short(record) for record in records if record not in useless)
-            what = "no TLSA record fits our certificate, so that senders that follow DANE do not deliver"
-            found.append(Finding("dane", self.host, "error", f"{what}: {differing}", f"publish\n{self._line()}"))
+            which = "our certificate" if len(self.shown) == 1 else f"the certificate {without[0].path}"
+            what = f"no TLSA record fits {which}, so that senders that follow DANE do not deliver"
+            found.append(
+                Finding("dane", self.host, "error", f"{what}: {differing}", f"publish\n{self._lines(without)}")
+            )
         if useless:
             which = ", ".join(map(_short, useless))
             what = f"useless for mail (RFC 7672 section 3.1.3 has usages 2 and 3 only): {which}"
-            mend = f"put in their place\n{self._line()}" if not matching else "remove it"
+            mend = f"put in their place\n{self._lines(without)}" if without else "remove it"
             found.append(Finding("dane", self.host, "warning", what, mend))
         if not answer.secure:
             what = "the TLSA records are not signed, or the resolver does not validate: unsigned ones count for nobody"
             mend = "sign the zone with DNSSEC; `srs-relay check --only dnssec,resolver` says more"
             found.append(Finding("dane", self.host, "warning", what, mend))
-        return found or [Finding("dane", self.host, "ok", f"{', '.join(map(_short, matching))} fits our certificate")]
+        others = [certificate for certificate in self.default if not self._matching(certificate, records)]
+        if others and not without and len(useless) < len(records):
+            what = f"no TLSA record fits {others[0].path}, which senders see that do not name the host (SNI)"
+            mend = f"publish also\n{self._lines(others)}" if others[0].chain else "mend that certificate"
+            found.append(Finding("dane", self.host, "warning", what, mend))
+        if found:
+            return found
+        fitting = dict.fromkeys(record for each in self.shown for record in self._matching(each, records))
+        return [Finding("dane", self.host, "ok", f"{', '.join(map(_short, fitting))} fits our certificate")]
 
     def _hint(self, answer: Answer) -> str:
-        if not self.chain:
+        shown = [certificate for certificate in self.shown if certificate.chain]
+        if not shown:
             return "with a certificate in [tls] and DNSSEC, senders can verify it by a TLSA record"
         needs = "" if answer.secure else "once the zone is signed with DNSSEC, "
-        return f"{needs}senders verify our certificate by this record, which changes with its key\n{self._line()}"
+        return f"{needs}senders verify our certificate by this record, which changes with its key\n{self._lines(shown)}"
 
-    def _line(self) -> str:
-        return f"{self._name}. 3600 IN TLSA {text(Tlsa(3, 1, 1, data(self.chain[0], 1, 1)))}"
+    def _lines(self, certificates: Iterable[ListenerCertificate]) -> str:
+        """The records to publish for certificates."""
+        records = (Tlsa(3, 1, 1, data(certificate.chain[0], 1, 1)) for certificate in certificates if certificate.chain)
+        return "\n".join(f"{self._name}. 3600 IN TLSA {text(record)}" for record in records)
 
 
 def _short(record: Tlsa) -> str:

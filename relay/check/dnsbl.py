@@ -26,7 +26,7 @@ async def check(site: Site) -> list[Finding]:
         found.append(Finding("dnsbl", site.machine, "ok", text))
     else:
         seen = await seen_addresses(site)
-        public = (ip for ip in (ipaddress.ip_address(address.ip) for address in seen.known) if not is_private(ip))
+        public = (ip for ip in (ipaddress.ip_address(ip) for ip in seen.ips) if not is_private(ip))
         subjects |= {str(ip): [each for each in ADDRESS_LISTS if ip.version == 4 or each.ipv6] for ip in public}
     words = await asyncio.gather(*(_words(site.resolver, subject, lists) for subject, lists in subjects.items()))
     for subject, said in zip(subjects, words, strict=True):

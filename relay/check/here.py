@@ -88,9 +88,11 @@ async def find_places(site: Site) -> Places:
     config = site.config
     in_dns = await addresses(site.resolver, config.hostname)
     own = configured_addresses(site).union(plain_ip(ip) for ip in in_dns if is_ours(site, ip) or may_be_ours(site, ip))
-    smarthost = config.delivery.smarthost
-    endpoints = [route.next_hop for route in config.routes.domains.values() if route.next_hop is not None]
-    hops = await asyncio.gather(*(_hop(site, hop) for hop in [*endpoints, *([smarthost.url] if smarthost else [])]))
+    routed = (route.next_hop for route in config.routes.domains.values())
+    named = (destination.next_hop for destination in config.destinations)
+    endpoints = [hop for hop in (*routed, *named) if hop is not None and not hop.path]
+    endpoints += [smarthost.url for smarthost in config.delivery.smarthost_tables.values()]
+    hops = await asyncio.gather(*(_hop(site, hop) for hop in dict.fromkeys(endpoints)))
     return Places(site, own, frozenset(name for names in hops for name in names))
 
 

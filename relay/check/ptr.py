@@ -32,7 +32,7 @@ async def check(site: Site) -> list[Finding]:
 
 
 async def _finding(site: Site, address: SeenAddress) -> Finding:
-    ip, host = ipaddress.ip_address(address.ip), site.config.hostname
+    ip, host = ipaddress.ip_address(address.ip), address.helo
     rdtype = "A" if ip.version == 4 else "AAAA"
     mend = f"the provider of the address has to set\n{ip.reverse_pointer}. 3600 IN PTR {host}."
     names = (await site.resolver.query(ip.reverse_pointer, "PTR")).records[:10]
@@ -53,12 +53,19 @@ async def _finding(site: Site, address: SeenAddress) -> Finding:
         return Finding("ptr", address.ip, "error", text, mend)
     if host not in confirmed:
         text = f"the PTR record leads to {', '.join(confirmed)}, and not to the name in our EHLO, {host}"
-        return Finding("ptr", address.ip, "warning", text, f"{mend}\nor set hostname to the name that the address has")
+        return Finding(
+            "ptr", address.ip, "warning", text, f"{mend}\nor set {_key(site, host)} to the name that the address has"
+        )
     if names_its_address(host, ip):
         text = f"leads to {host}, which looks like the name of a customer's line, because it has the address in it"
-        mend = "take a name such as mx.DOMAIN for hostname, the address record and the PTR record"
+        mend = f"take a name such as mx.DOMAIN for {_key(site, host)}, the address record and the PTR record"
         return Finding("ptr", address.ip, "warning", text, mend)
     return Finding("ptr", address.ip, "ok", f"leads to {host} and back")
+
+
+def _key(site: Site, host: str) -> str:
+    """The key of the configuration that has a name in EHLO."""
+    return "hostname" if host == site.config.hostname else "delivery.destinations.helo"
 
 
 def names_its_address(name: str, ip: IPAddress) -> bool:

@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from relay.config.file import NO_NAME
@@ -105,8 +105,9 @@ async def recipient_probe(host: Host, config: Config) -> AsyncIterator[Recipient
     """
     delivery = config.delivery.model_copy(update={"connect_timeout": CONNECT_SECONDS})
     hop = NextHop(domain=host.name, tls="none" if delivery.tls == "none" else "may")
+    leaving = replace(config.destinations.leaving, helo=_own_name(host, config))
     try:
-        connection = await open_connection(host, hop, _own_name(host, config), delivery, patience=REPLY_SECONDS)
+        connection = await open_connection(host, hop, leaving, delivery, patience=REPLY_SECONDS)
     except HostFailed as failed:
         outcome = failed.outcome
         raise Unreachable(f"{outcome.code} {outcome.text}" if outcome.remote else outcome.text) from failed
@@ -126,16 +127,14 @@ def _own_name(host: Host, config: Config) -> str:
     return config.hostname if own is None else f"[IPv6:{own}]" if ":" in own else f"[{own}]"
 
 
-async def greeting(host: Host, config: Config, *, implicit_tls: bool = False) -> str:
-    """The first line that a server says, from the address that our mail leaves from.
+async def greeting(host: Host, source: str, *, implicit_tls: bool = False) -> str:
+    """The first line that a server says to a source address; where that is empty, the kernel chooses it.
 
     Any line of SMTP will do, a refusal too: it shows that the way to the server is open.
 
     Raises:
         Unreachable: no connection, or nothing that SMTP begins with.
     """
-    delivery = config.delivery
-    source = delivery.source_ipv6 if ":" in host.address else delivery.source_ipv4
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(
@@ -143,7 +142,7 @@ async def greeting(host: Host, config: Config, *, implicit_tls: bool = False) ->
                 host.port,
                 limit=_LINE_OCTETS,
                 ssl=client_context(verify=False) if implicit_tls else None,
-                local_addr=(str(source), 0) if source else None,
+                local_addr=(source, 0) if source else None,
             )
     except TimeoutError as error:
         raise Unreachable("connection timed out") from error

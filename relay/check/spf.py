@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.spf_evaluation import FOUND_NOTHING
 from relay.check.domains import sending_domains
 from relay.check.finding import Finding
+from relay.check.leaving import smarthosts
 from relay.check.look_ups import addresses, for_each, unanswered
-from relay.check.seen_addresses import SeenAddresses, seen_addresses, smarthost
+from relay.check.seen_addresses import SeenAddress, SeenAddresses, seen_addresses, smarthost
 from relay.check.site import Site
 from relay.check.spf_mend import NOBODY, record_to_publish, too_wide
 from relay.check.spf_name import SpfName
@@ -25,8 +26,10 @@ async def check(site: Site) -> list[Finding]:
     host = site.config.hostname
     seen = await seen_addresses(site)
     names = [SpfName(site, domain) for domain in sending_domains(site)]
-    if site.config.takes_mail and host not in sending_domains(site):
-        names.append(SpfName(site, host, is_host=True))
+    if site.config.takes_mail:
+        says_host = smarthost(site) or site.config.delivery.smarthost is None
+        in_ehlo = dict.fromkeys([*([host] if says_host else []), *(address.helo for address in seen.known)])
+        names += [SpfName(site, name, is_host=True) for name in in_ehlo if name not in sending_domains(site)]
 
     async def look(name: SpfName) -> list[Finding]:
         return await _Judge(name, seen).findings()
@@ -68,7 +71,9 @@ class _Judge:
         findings = await self._faults(records[0])
         if any(finding.level == "error" for finding in findings):
             return findings
-        covered = await (self._by_smarthost if smarthost(site) else self._coverage)(records[0])
+        covered = [] if smarthost(site) else await self._coverage(records[0])
+        for host in () if is_host else smarthosts(site.config):
+            covered += await self._by_smarthost(host, records[0])
         return [*findings, *(finding for finding in covered if finding.level != "ok" or not findings)]
 
     async def _faults(self, record: str) -> list[Finding]:
@@ -97,14 +102,15 @@ class _Judge:
     async def _coverage(self, record: str) -> list[Finding]:
         """Whether the record lets our addresses pass."""
         name = str(self.name)
-        verdicts = await asyncio.gather(*(self.name.verdict(address.ip) for address in self.seen.known))
+        seen = self._addresses()
+        verdicts = await asyncio.gather(*(self.name.verdict(address.ip) for address in seen))
         groups: dict[tuple[str, str], list[str]] = {}
-        judged = list(zip(self.seen.known, verdicts, strict=True))
+        judged = list(zip(seen, verdicts, strict=True))
         for address, verdict in judged:
             groups.setdefault((verdict.result, verdict.problem), []).append(str(address))
         passing = groups.pop(("pass", ""), [])
         mend = await self._publish("put in its place", [record]) if groups else ""
-        mend += _other_family({address.ip for address, verdict in judged if verdict.result == "pass"}, self.seen)
+        mend += _other_family({address.ip: verdict.result == "pass" for address, verdict in judged})
         findings = [
             Finding("spf", name, "error", f"{result} for {', '.join(ips)}{problem and ': '}{problem}", mend)
             for (result, problem), ips in groups.items()
@@ -114,9 +120,14 @@ class _Judge:
             findings.append(Finding("spf", name, "warning", self.seen.unknown, mend))
         return findings or [Finding("spf", name, "ok", f"pass for {', '.join(passing)}")]
 
-    async def _by_smarthost(self, record: str) -> list[Finding]:
-        """Whether the record may let the addresses of the smarthost pass, which nobody but its provider knows."""
-        name, host = str(self.name), smarthost(self.name.site)
+    def _addresses(self) -> list[SeenAddress]:
+        """The addresses that the name sends from, each once; a name in EHLO has its own."""
+        own = [address for address in self.seen.known if not self.name.is_host or address.helo == self.name.name]
+        return list({address.ip: address for address in own}.values())
+
+    async def _by_smarthost(self, host: str, record: str) -> list[Finding]:
+        """Whether the record may let the addresses of a smarthost pass, which nobody but its provider knows."""
+        name = str(self.name)
         verdicts = [await self.name.verdict(ip) for ip in await addresses(self.name.site.resolver, host)]
         text = f"mail leaves by the smarthost {host}, and which addresses that sends from is not seen from here"
         hint = f"the record needs the include: that the provider of {host} names"
@@ -125,7 +136,8 @@ class _Judge:
         return [Finding("spf", name, "ok" if asks_others(record) else "warning", text, hint)]
 
     async def _publish(self, verb: str, records: Sequence[str]) -> str:
-        return await record_to_publish(self.name, self.seen, verb, records)
+        ips = [address.ip for address in self._addresses()]
+        return await record_to_publish(self.name, ips, verb, records)
 
 
 def _is_wrong(verdicts: Sequence[SpfVerdict]) -> SpfVerdict | None:
@@ -140,10 +152,16 @@ def _is_wrong(verdicts: Sequence[SpfVerdict]) -> SpfVerdict | None:
     return wrong[0] if wrong else None
 
 
-def _other_family(passing: Collection[str], seen: SeenAddresses) -> str:
-    """How to stop using a family of which no address passes, where all addresses of the other one do."""
-    ips = [address.ip for address in seen.known]
-    passes = {family: [ip in passing for ip in ips if (":" in ip) == (family == "IPv6")] for family in ("IPv4", "IPv6")}
+def _other_family(passing: Mapping[str, bool]) -> str:
+    """How to stop using a family of which no address passes, where all addresses of the other one do.
+
+    Args:
+        passing: whether an address passes.
+    """
+    passes = {
+        family: [passed for ip, passed in passing.items() if (":" in ip) == (family == "IPv6")]
+        for family in ("IPv4", "IPv6")
+    }
     for good, bad in (("IPv4", "IPv6"), ("IPv6", "IPv4")):
         if passes[good] and all(passes[good]) and passes[bad] and not any(passes[bad]):
             return f'\nor, if mail is not to leave by {bad}, set delivery.families = ["{good.lower()}"]'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from relay.check.seen_addresses import SeenAddresses, smarthost
+from relay.check.seen_addresses import smarthost
 from relay.check.spf_name import SpfName
 from relay.check.spf_record import merged, sources, without
 from relay.mail.reply import printable
@@ -18,7 +18,7 @@ NOBODY = ("240.0.0.1", "100::1", "0.0.0.1", "169.254.0.1", "198.18.0.1", "2001:2
 _DOUBT = "whoever else sends for the name must be in it, too"
 
 
-async def record_to_publish(name: SpfName, seen: SeenAddresses, verb: str, records: Sequence[str]) -> str:
+async def record_to_publish(name: SpfName, seen: Sequence[str], verb: str, records: Sequence[str]) -> str:
     """The mend: a record to publish, as a line of a zone file.
 
     Args:
@@ -29,7 +29,7 @@ async def record_to_publish(name: SpfName, seen: SeenAddresses, verb: str, recor
     host = smarthost(name.site)
     if host and not records:
         return f"publish an SPF record with the include: that the provider of {host} names"
-    ips = [] if host else [address.ip for address in seen.known]
+    ips = () if host else seen
     if not records and not ips:
         best = "v=spf1 a -all" if name.is_host else "v=spf1 mx -all"
     else:

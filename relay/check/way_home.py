@@ -70,7 +70,9 @@ async def check(site: Site) -> list[Finding]:
 
 def _usable(host: BounceHost, site: Site) -> list[str]:
     """The addresses of a host in families that we send with."""
-    return [ip for ip in host.addresses if ("ipv6" if ":" in ip else "ipv4") in site.config.delivery.families]
+    return [
+        ip for ip in host.addresses if ("ipv6" if ":" in ip else "ipv4") in site.config.destinations.leaving.families
+    ]
 
 
 def _worst(proofs: Sequence[Proof]) -> Proof | None:
@@ -91,9 +93,7 @@ def _unusable(host: BounceHost, trial: ReturnTrial, site: Site) -> Proof:
 
 async def _prove(host: Host, trial: ReturnTrial, site: Site) -> Proof:
     where = f"{host.name} [{host.address}]"
-    delivery = site.config.delivery
-    source = delivery.source_ipv6 if ":" in host.address else delivery.source_ipv4
-    own = kernel_choice(host.address, str(source) if source else "")
+    own = kernel_choice(host.address, site.config.destinations.leaving.source(host.address) or "")
     if own is None:
         unproven = _unproven(where, "there is no route to it", trial, site)
         return Proof(unproven.level, unproven.text, unproven.mend, routed=False)

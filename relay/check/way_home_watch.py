@@ -13,13 +13,13 @@ import structlog
 
 from relay.check import way_home
 from relay.check.finding import Finding
+from relay.check.leaving import leaving_addresses
 from relay.check.site import Site
 from relay.dns import Resolver
 from relay.metrics import WAY_HOME, Metrics
 from relay.process.supervisor import WorkerSetup
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
-from relay.sending_addresses import sending_addresses
 
 log = structlog.get_logger()
 
@@ -41,9 +41,7 @@ def watch_way_home(setup: WorkerSetup, resolver: Resolver, store: Store) -> asyn
     config = setup.config
 
     def site() -> Site:
-        delivery = config.delivery
-        addresses = sending_addresses(delivery.families, delivery.source_ipv4, delivery.source_ipv6)
-        return Site(config, setup.files, resolver, addresses, time.time())
+        return Site(config, setup.files, resolver, leaving_addresses(config), time.time())
 
     watch = WayHomeWatch(site, setup.metrics, lambda: store.claims("way-home"))
     return asyncio.create_task(watch.run(), name="way-home")

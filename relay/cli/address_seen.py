@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from relay.config.destinations import Leaving
 from relay.config.model import Config
 from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop
@@ -27,8 +28,8 @@ class AddressSeen:
     """An address under which a next hop sees us.
 
     Attributes:
-        origin: who says so: the configuration (`delivery.source_ipv4`, `delivery.source_ipv6`), the kernel, or what DNS
-            has for our host name.
+        origin: who says so: the configuration (`source_ipv4`, `source_ipv6`), the kernel, or what DNS has for the name
+            that we say in EHLO.
         behind: the private address that mail leaves from where `origin` is `dns`; empty if none is known.
         hosts: of the next hop, in the order in which they are tried; empty for a next hop without hosts.
         problem: why DNS was of no help with a private address.
@@ -54,53 +55,75 @@ class AddressSeen:
         return tuple(host for host in self.hosts if _is_private(host.address))
 
 
-async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> tuple[tuple[AddressSeen, ...], str]:
-    """The addresses, that of the first host first, and why they are not those of its hosts; empty if they are.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How the hosts of a next hop see us.
+
+    Attributes:
+        addresses: that of the first host first; none where a Unix socket leads there.
+        leaving: how connections leave.
+        problem: why the addresses are not those of its hosts; empty if they are.
+    """
+
+    addresses: tuple[AddressSeen, ...]
+    leaving: Leaving
+    problem: str = ""
+
+
+async def addresses_seen(config: Config, resolver: Resolver, hop: NextHop) -> Seen:
+    """The addresses under which a next hop sees us.
 
     Raises:
         DnsFailure: no route leads anywhere, and our own name cannot be looked up.
     """
+    finder = HostFinder(config, resolver, random.Random(0))
     problem = ""
-    leaving: Sequence[tuple[SendingAddress, tuple[Host, ...]]] = ()
+    towards: Sequence[tuple[SendingAddress, tuple[Host, ...]]] = ()
     try:
-        leaving = tuple(_towards(config, await HostFinder(config, resolver, random.Random(0)).find(hop)))
-        if not leaving:
-            problem = "this host has no route to it"
+        found = await finder.find(hop)
     except Unroutable as unroutable:
         problem = unroutable.outcome.text
-    delivery = config.delivery
-    if not leaving:
-        anywhere = sending_addresses(delivery.families, delivery.source_ipv4, delivery.source_ipv6)
-        leaving = tuple((address, ()) for address in anywhere)
+        destination = await finder.destination(hop)
+        leaving = config.destinations.leaving if destination is None else destination.leaving
+    else:
+        leaving = found.leaving
+        if found.hosts[0].is_socket:
+            return Seen((), leaving, "a Unix socket leads there, so that it sees no address of ours")
+        towards = tuple(_towards(leaving, found.hosts))
+        if not towards:
+            problem = "this host has no route to it"
+    if not towards:
+        anywhere = sending_addresses(leaving.families, leaving.source_ipv4, leaving.source_ipv6)
+        towards = tuple((address, ()) for address in anywhere)
     seen: dict[str, AddressSeen] = {}
-    for address, hosts in leaving:
-        for found in await _outside(config, resolver, address):
-            known = seen.setdefault(found.ip, found)
-            seen[found.ip] = replace(known, hosts=(*known.hosts, *hosts))
-    if not leaving:
-        for family in delivery.families:
-            for ip in await public_addresses_of_name(resolver, config.hostname, family):
+    for address, hosts in towards:
+        for outside in await _outside(leaving.helo, resolver, address):
+            known = seen.setdefault(outside.ip, outside)
+            seen[outside.ip] = replace(known, hosts=(*known.hosts, *hosts))
+    if not towards:
+        for family in leaving.families:
+            for ip in await public_addresses_of_name(resolver, leaving.helo, family):
                 seen[ip] = AddressSeen(ip, "dns")
-    return tuple(seen.values()), problem
+    return Seen(tuple(seen.values()), leaving, problem)
 
 
-def _towards(config: Config, hosts: Sequence[Host]) -> Iterator[tuple[SendingAddress, tuple[Host, ...]]]:
+def _towards(leaving: Leaving, hosts: Sequence[Host]) -> Iterator[tuple[SendingAddress, tuple[Host, ...]]]:
     """What mail to each host leaves from, without hosts that no route leads to."""
     for host in hosts:
         family: Family = "ipv6" if ":" in host.address else "ipv4"
-        source = config.delivery.source_ipv6 if family == "ipv6" else config.delivery.source_ipv4
+        source = leaving.source(host.address)
         if source is not None:
-            yield SendingAddress(str(source), family, configured=True), (host,)
+            yield SendingAddress(source, family, configured=True), (host,)
         elif (own := kernel_choice(host.address)) is not None:
             yield SendingAddress(own, family), (host,)
 
 
-async def _outside(config: Config, resolver: Resolver, address: SendingAddress) -> Sequence[AddressSeen]:
+async def _outside(helo: str, resolver: Resolver, address: SendingAddress) -> Sequence[AddressSeen]:
     """What others see of an address that mail leaves from."""
     problem = ""
     if address.private:
         try:
-            public = await public_addresses_of_name(resolver, config.hostname, address.family)
+            public = await public_addresses_of_name(resolver, helo, address.family)
         except DnsFailure as failure:
             public, problem = (), str(failure)
         if public:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from relay import log as logging
 from relay.check.finding import CheckName, Finding
+from relay.check.leaving import leaving_addresses
 from relay.check.run import CHECKS, run
 from relay.check.site import Site
 from relay.cli.check_view import show, show_changes
@@ -24,7 +25,6 @@ from relay.config.file import load
 from relay.config.model import Config, ConfigError
 from relay.dns import CachingResolver
 from relay.process.files import read_files
-from relay.sending_addresses import sending_addresses
 
 PAUSE = 30.0  # seconds between two rounds of --watch
 
@@ -99,13 +99,12 @@ def _round(path: Path | None, names: Iterable[CheckName]) -> list[Finding]:
 
 
 async def _findings(config: Config, path: str, names: Iterable[CheckName]) -> list[Finding]:
-    delivery = config.delivery
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     site = Site(
         config,
         read_files(config.model_copy(update={"tls": None})),  # a certificate that cannot be used is a finding
         resolver,
-        sending_addresses(delivery.families, delivery.source_ipv4, delivery.source_ipv6),
+        leaving_addresses(config),
         time.time(),
         path,
     )

@@ -18,6 +18,7 @@ from relay.cli.address_seen import addresses_seen
 from relay.cli.next_hop_view import NextHopView, look
 from relay.cli.noting_resolver import Asked, NotingResolver
 from relay.config.model import Config
+from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.mail.envelope import Client, MailFrom, RcptTo
@@ -58,6 +59,7 @@ class Way:
     """One delivery as it would leave.
 
     Attributes:
+        destination: the first domain of the table of `[[delivery.destinations]]` that holds; empty where none does.
         sender_reason: why the sender is what it is.
         on_top: the header fields that we add.
         signatures: the DKIM signatures and ARC seals among them, in their order.
@@ -69,6 +71,7 @@ class Way:
     recipient: str
     original: str
     hop: str
+    destination: str
     sender: str
     sender_reason: str
     from_rewritten: bool
@@ -240,10 +243,13 @@ async def _way(stages: Stages, resolver: NotingResolver, stored: StoredMessage, 
     outgoing = await stages.messages.prepare(stored, rewrite_from=rewrites_from)
     decision = await stages.senders.decide(stored, delivery, smtputf8=True)
     on_top = await outgoing.on_top()
+    hop = stages.next_hops.of(delivery.recipient)
+    destination = await HostFinder(stages.config, resolver).destination(hop)
     return Way(
         recipient=delivery.recipient,
         original=delivery.original,
         hop=delivery.hop,
+        destination="" if destination is None else destination.name,
         sender=await stages.senders.address(decision),
         sender_reason=decision.reason,
         from_rewritten=rewrites_from,
@@ -264,11 +270,11 @@ def _signatures(added: Message) -> Iterator[OurSignature]:
 
 async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way) -> Way:
     hop = stages.next_hops.of(way.recipient)
-    addresses, problem = await addresses_seen(stages.config, resolver, hop)
+    seen = await addresses_seen(stages.config, resolver, hop)
     asked = *way.asked, *resolver.noted()
     wire = b"".join(way.message.wire(way.on_top))
     views = await asyncio.gather(
-        *(look(NotingResolver(resolver), stages.config.hostname, address, way.sender, wire) for address in addresses)
+        *(look(NotingResolver(resolver), seen.leaving.helo, address, way.sender, wire) for address in seen.addresses)
     )
     resolver.noted()  # each view has its own
-    return replace(way, views=tuple(views), address_problem=problem, asked=asked)
+    return replace(way, views=tuple(views), address_problem=seen.problem, asked=asked)

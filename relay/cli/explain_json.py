@@ -75,6 +75,7 @@ def _way(way: Way) -> dict[str, Any]:
         "recipient": way.recipient,
         "original_recipient": way.original,
         "next_hop": way.hop,
+        "destination": way.destination,
         "mail_from": way.sender,
         "mail_from_reason": way.sender_reason,
         "from_rewritten": way.from_rewritten,
@@ -99,6 +100,7 @@ def _view(view: NextHopView) -> dict[str, Any]:
     address = view.address
     return {
         "ip": view.ip,
+        "helo": view.helo,
         "address_from": address.origin,
         "behind": address.behind,
         "address_problem": address.problem,

@@ -22,7 +22,7 @@ def show_next_hop_view(view: NextHopView, address_problem: str, console: Console
     Args:
         address_problem: why it is not for an address towards a host of the next hop; may be empty.
     """
-    print_heading(console, f"What the next hop sees from {view.ip}{_origin(view)}")
+    print_heading(console, f"What the next hop sees from {view.ip}{_origin(view)}, EHLO {view.helo}")
     for note in _notes(view, address_problem):
         print_entry(console, "address", Text(visible(note)), _LABELS)
     for check, result, name, why in check_rows(view.verdict):

@@ -49,6 +49,8 @@ def show(result: DryRun, console: Console, *, headers: bool = False, dns: bool =
         _show_way(way, console)
         for view in way.views:
             show_next_hop_view(view, way.address_problem, console)
+        if not way.views and way.address_problem:
+            print_heading(console, f"What the next hop sees: nothing, for {way.address_problem}")
     if headers:
         _show_headers(result.ways, console)
     if dns:
@@ -101,7 +103,8 @@ def _decisions(result: DryRun) -> Iterator[str]:
 def _show_way(way: Way, console: Console) -> None:
     alias = f", behind {way.original}" if way.original != way.recipient else ""
     print_heading(console, f"To {way.recipient}{alias}")
-    print_entry(console, "next hop", Text(visible(way.hop)), _LABELS)
+    destination = f" (delivery.destinations: {way.destination})" if way.destination else ""
+    print_entry(console, "next hop", Text(visible(f"{way.hop}{destination}")), _LABELS)
     reason = _REASONS.get(way.sender_reason, "")
     sender = f"<{way.sender}> ({way.sender_reason}{': ' if reason else ''}{reason})"
     print_entry(console, "MAIL FROM", Text(visible(sender)), _LABELS)

@@ -23,11 +23,13 @@ class NextHopView:
 
     Attributes:
         address: the address of ours that it was evaluated for.
+        helo: the name that we say in EHLO.
         opinion: what other implementations say.
         asked: in DNS, for all of it.
     """
 
     address: AddressSeen
+    helo: str
     verdict: Verdict
     opinion: SecondOpinion
     asked: tuple[Asked, ...] = ()
@@ -37,19 +39,17 @@ class NextHopView:
         return self.address.ip
 
 
-async def look(resolver: NotingResolver, hostname: str, address: AddressSeen, sender: str, wire: bytes) -> NextHopView:
+async def look(resolver: NotingResolver, helo: str, address: AddressSeen, sender: str, wire: bytes) -> NextHopView:
     """Evaluate a message that comes from an address of ours.
 
     Args:
-        hostname: ours, which we say in EHLO.
+        helo: our name in EHLO.
         sender: MAIL FROM, empty for the null sender.
         wire: the message as it leaves.
     """
     message, budget, ip = Message(wire), Budget(resolver), address.ip
-    result = await spf.check(budget.spf, ip=ip, helo=hostname, sender=sender, receiver=_RECEIVER)
+    result = await spf.check(budget.spf, ip=ip, helo=helo, sender=sender, receiver=_RECEIVER)
     name = await iprev(budget.iprev, ip)
     verdict = await check_stranger(budget, message, sender, result, name, time.time())
-    opinion = await ask_others(
-        budget.authors, message, verdict, ip=ip, helo=hostname, sender=sender, receiver=_RECEIVER
-    )
-    return NextHopView(address, verdict, opinion, resolver.noted())
+    opinion = await ask_others(budget.authors, message, verdict, ip=ip, helo=helo, sender=sender, receiver=_RECEIVER)
+    return NextHopView(address, helo, verdict, opinion, resolver.noted())

@@ -17,6 +17,7 @@ from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
 from relay.config.model import Config
+from relay.deliver.next_hop import NextHops
 from relay.mail.outcome import NO_CONNECTION
 from relay.mail.visible import visible
 from relay.queue import admin, database
@@ -47,11 +48,23 @@ def list_(
     if state is not None and only is None:
         raise typer.BadParameter(f"{state!r} is not one of {', '.join(STATES)}", param_hint="--state")
 
+    loaded = load(config)
+
     async def show(queue: Database) -> None:
-        rows = admin.rows(queue, only)
+        rows = _with_hops(admin.rows(queue, only), NextHops(loaded))
         await (_print_json_list(rows) if as_json else _print_list(rows))
 
-    _run(load(config), show)
+    _run(loaded, show)
+
+
+async def _with_hops(rows: AsyncIterator[dict[str, Any]], next_hops: NextHops) -> AsyncIterator[dict[str, Any]]:
+    async for row in rows:
+        yield _with_hop(row, next_hops)
+
+
+def _with_hop(row: dict[str, Any], next_hops: NextHops) -> dict[str, Any]:
+    """A delivery with the next hop that it goes to by the configuration, whatever it was when it was stored."""
+    return row | {"next_hop": next_hops.of(row["recipient"]).key}
 
 
 @app.command()
@@ -63,7 +76,9 @@ def show(
 ) -> None:
     """One message and its deliveries."""
     selector = _selector(queue_id)
-    rows = _run(load(config), lambda q: admin.show(q, selector))
+    loaded = load(config)
+    rows = _run(loaded, lambda q: admin.show(q, selector))
+    rows = [_with_hop(row, NextHops(loaded)) for row in rows]
     if not rows:
         raise CommandFailed(f"{queue_id}: not in the queue; see `srs-relay queue list`")
     if as_json:

@@ -60,12 +60,14 @@ class Names:
     Attributes:
         served: those whose mail comes in here, apart from `srs_domain`.
         local: those that we may send for.
+        others: the addresses that mail leaves from for some destinations alone, each with its name in EHLO.
     """
 
     hostname: str
     srs_domain: str
     served: tuple[str, ...] = ()
     local: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
     @property
     def receiving(self) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ def groups(
     keys: Group,
     *,
     unknown: Sequence[Literal["A", "AAAA"]] = (),
-    smarthost: str = "",
+    smarthosts: Sequence[str] = (),
     missing: Sequence[str] = (),
 ) -> Iterator[Group]:
     """All records, in the order in which they are printed.
@@ -93,12 +95,12 @@ def groups(
         addresses: the public addresses that mail leaves from.
         keys: the records of the DKIM keys.
         unknown: the types of the address records that are missing, because a NAT hides the address.
-        smarthost: the host that all mail leaves through; empty for none.
+        smarthosts: the hosts that mail leaves through.
         missing: why domains whose mail comes in may be missing.
     """
     yield _mx(names, missing)
-    yield _addresses(names.hostname, addresses, unknown)
-    yield _spf(names, smarthost)
+    yield _addresses(names, addresses, unknown)
+    yield _spf(names, addresses, smarthosts)
     yield keys
     yield _dmarc(names)
 
@@ -121,7 +123,7 @@ def _mx(names: Names, missing: Sequence[str]) -> Group:
     )
 
 
-def _addresses(hostname: str, addresses: Sequence[str], unknown: Sequence[Literal["A", "AAAA"]]) -> Group:
+def _addresses(names: Names, addresses: Sequence[str], unknown: Sequence[Literal["A", "AAAA"]]) -> Group:
     comment = "The PTR record of each address must lead back to the name. The provider of the address sets it."
     missing = [
         f"The public {_FAMILIES[kind]} address of this host is not known here: the {kind} record and its PTR record are"
@@ -131,34 +133,44 @@ def _addresses(hostname: str, addresses: Sequence[str], unknown: Sequence[Litera
     return Group(
         "address",
         (comment,),
-        tuple(_of_addresses(hostname, addresses)),
+        tuple(_of_addresses([*((names.hostname, ip) for ip in addresses), *((helo, ip) for ip, helo in names.others)])),
         tuple(missing),
-        tuple(f"{hostname}. 3600 IN {kind} {_PLACEHOLDERS[kind]}" for kind in unknown),
+        tuple(f"{names.hostname}. 3600 IN {kind} {_PLACEHOLDERS[kind]}" for kind in unknown),
     )
 
 
-def _of_addresses(hostname: str, addresses: Iterable[str]) -> Iterator[Record]:
-    for ip in map(ipaddress.ip_address, addresses):
-        yield Record(hostname, "A" if ip.version == 4 else "AAAA", str(ip))
-        yield Record(ip.reverse_pointer, "PTR", f"{hostname}.", elsewhere=True)
+def _of_addresses(addresses: Iterable[tuple[str, str]]) -> Iterator[Record]:
+    for name, text in dict.fromkeys(addresses):
+        ip = ipaddress.ip_address(text)
+        yield Record(name, "A" if ip.version == 4 else "AAAA", str(ip))
+        yield Record(ip.reverse_pointer, "PTR", f"{name}.", elsewhere=True)
 
 
-def _spf(names: Names, smarthost: str) -> Group:
+def _spf(names: Names, addresses: Sequence[str], smarthosts: Sequence[str]) -> Group:
     comments = [
         "SPF (RFC 7208): the hosts that may send for a domain. Bounces have no sender, so the host name has a record.",
         "A name may have only one such record: if there is one already, add these terms to it, such as mx.",
     ]
-    if smarthost:
-        comments.append(f"Mail leaves through {smarthost}: what its operator says (include:...) belongs into each.")
+    if smarthosts:
+        through = ", ".join(smarthosts)
+        comments.append(f"Mail leaves through {through}: what its operator says (include:...) belongs into each.")
     records = []
+    terms = [
+        f"ip{ipaddress.ip_address(ip).version}:{ip}"
+        for ip in dict.fromkeys(ip for ip, _ in names.others if ip not in addresses)
+    ]
     for domain in dict.fromkeys((*names.sending, names.hostname)):
         has_mx = domain in names.receiving
         if domain == names.hostname:
             mechanisms = "a mx" if has_mx and domain in names.sending else "a"
         else:
             mechanisms = "mx" if has_mx else f"a:{names.hostname}"
+        if terms:
+            mechanisms += " " + " ".join(terms)
         ours_alone = domain in (names.srs_domain, names.hostname)
         records.append(Record(domain, "TXT", f"v=spf1 {mechanisms} {'-all' if ours_alone else '~all'}"))
+    in_ehlo = dict.fromkeys(helo for _, helo in names.others if helo not in (*names.sending, names.hostname))
+    records += [Record(helo, "TXT", "v=spf1 a -all") for helo in in_ehlo]
     return Group("spf", tuple(comments), tuple(records))
 
 

@@ -127,7 +127,9 @@ async def _work(setup: WorkerSetup) -> int:
             config.dns.nameservers, config.dns.timeout, config.dns.cache_entries, report=_log_dns_failure
         )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
-        worker = Worker(config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates)
+        worker = Worker(
+            config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates, setup.limits
+        )
         way_home = watch_way_home(setup, resolver, store)
     else:
         worker = TablesWorker(config, setup.metrics, setup.files, setup.rates)

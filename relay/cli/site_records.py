@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from relay.check.leaving import leaving_addresses, smarthosts
 from relay.cli import keys_view, records
 from relay.cli.present_keys import MissingKey, missing_keys, read_present
 from relay.cli.records import Group, Names, Record
@@ -40,10 +41,19 @@ def site_records(config: Config, addresses: Sequence[str], unknown: Sequence[Add
             Group("mx", ("There is no [[listen]]: another server takes and sends mail, and has its own records.",), ())
         ]
     served, missing = _served(config)
-    names = Names(config.hostname, config.srs.domain, served, config.senders.local_domains)
-    smarthost = config.delivery.smarthost.url.host if config.delivery.smarthost is not None else ""
+    others = tuple(_of_destinations(config, addresses))
+    names = Names(config.hostname, config.srs.domain, served, config.senders.local_domains, others)
     signing = key_group(read_present(config).keys, missing_keys(config), config.queue.retry_for, time.time())
-    return list(records.groups(names, addresses, signing, unknown=unknown, smarthost=smarthost, missing=missing))
+    through = smarthosts(config)
+    return list(records.groups(names, addresses, signing, unknown=unknown, smarthosts=through, missing=missing))
+
+
+def _of_destinations(config: Config, addresses: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The public addresses that mail to some destinations alone leaves from, each with its name in EHLO."""
+    for address in leaving_addresses(config):
+        is_known = address.helo == config.hostname and (not address.configured or address.ip in addresses)
+        if not (is_known or address.private or address.to_smarthost):
+            yield address.ip, address.helo
 
 
 async def addresses_to_publish(config: Config, resolver: Resolver) -> tuple[list[str], list[AddressType]]:

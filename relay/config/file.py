@@ -196,21 +196,17 @@ def _secrets(config: Config) -> list[tuple[str, Path]]:
         files.append(("arc.private_key", config.arc.private_key))
     files += [(f"{key}.private_key", pair.private_key) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key == "users"]
-    smarthosts = [(f"smarthosts.{name}", each) for name, each in config.delivery.smarthosts.items()]
-    if config.delivery.smarthost is not None:
-        smarthosts.insert(0, ("smarthost", config.delivery.smarthost))
     files += [
-        (f"delivery.{key}.password_file", s.password_file) for key, s in smarthosts if s.password_file is not None
+        (f"delivery.{table}.password_file", smarthost.password_file)
+        for table, smarthost in config.delivery.smarthost_tables.items()
+        if smarthost.password_file is not None
     ]
     return files
 
 
 def _certificates(config: Config) -> list[tuple[str, CertificateSection]]:
-    """The certificates of the listeners, each with its table."""
-    if config.tls is None:
-        return []
-    named = [(f"tls.certificates.{n}", pair) for n, pair in enumerate(config.tls.certificates)]
-    return named if config.tls.certificate is None else [("tls", config.tls.pairs[0]), *named]
+    """The certificates of the listeners, each with the name of its table."""
+    return config.tls.named_pairs if config.tls is not None else []
 
 
 def _auth_files(config: Config) -> list[tuple[str, Path]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from relay.config.destinations import Destinations
 from relay.config.sections import (
     ArcSection,
     AuthSection,
@@ -133,7 +135,8 @@ class Config(Section):
                     f"delivery.destinations.{number}.smarthost: there is no [delivery.smarthosts.{entry.smarthost}]"
                 )
             for domain in entry.domains if entry.next_hop or entry.smarthost else ():
-                if self.next_hop(domain) is not None:
+                route = self.routes.domains.get(domain)
+                if route is not None and route.next_hop is not None:
                     raise ValueError(
                         f"delivery.destinations.{number}: the route of {domain} names a next hop already "
                         f"(routes.domains.{domain}.next_hop)"
@@ -153,14 +156,29 @@ class Config(Section):
         """The TLS mode of a listener: by default STARTTLS where there is a certificate, otherwise none."""
         return listener.tls or ("starttls" if self.tls else "none")
 
-    def next_hop(self, domain: str) -> Endpoint | None:
-        """The next hop that the route of a normal domain names; None means the smarthost, or the domain's MX."""
-        route = self.routes.domains.get(domain)
-        return None if route is None else route.next_hop
+    @cached_property
+    def destinations(self) -> Destinations:
+        """What `[[delivery.destinations]]` says, by domain."""
+        return Destinations(self.delivery, self.hostname)
 
-    def leaves_by_smarthost(self, domain: str) -> bool:
-        """Whether mail for a normal domain goes to the smarthost."""
-        return self.delivery.smarthost is not None and self.next_hop(domain) is None
+    def next_hop(self, domain: str) -> Endpoint | None:
+        """The next hop that the route of a normal domain names, or its destination; None means a smarthost, or the
+        domain's MX."""
+        route = self.routes.domains.get(domain)
+        if route is not None and route.next_hop is not None:
+            return route.next_hop
+        destination = self.destinations.of(domain)
+        return None if destination is None else destination.next_hop
+
+    def smarthost(self, domain: str) -> str:
+        """The table of the smarthost that mail for a normal domain goes to, see `DeliverySection.smarthost_tables`;
+        empty for mail that goes elsewhere."""
+        if self.next_hop(domain) is not None:
+            return ""
+        destination = self.destinations.of(domain)
+        if destination is not None and destination.smarthost is not None:
+            return f"smarthosts.{destination.smarthost}"
+        return "" if self.delivery.smarthost is None else "smarthost"
 
     def srs_mode(self, domain: str) -> SrsMode:
         """Whether senders are rewritten in mail for a normal domain."""
@@ -168,9 +186,13 @@ class Config(Section):
         return "always" if route is None or route.srs is None else route.srs
 
     def delivery_mode(self, domain: str) -> DeliveryMode:
-        """When mail for a normal domain is delivered."""
-        route = self.routes.domains.get(domain)
-        return (route.mode if route is not None else None) or self.delivery.mode
+        """When mail for a normal domain is delivered: by its destination, then by its route."""
+        destination, route = self.destinations.of(domain), self.routes.domains.get(domain)
+        return (
+            (destination.mode if destination is not None else None)
+            or (route.mode if route is not None else None)
+            or self.delivery.mode
+        )
 
     def unforwardable(self, domain: str) -> Unforwardable:
         """What is done with mail for a normal domain that would fail DMARC behind us: by default it passes to a host

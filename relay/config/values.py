@@ -15,11 +15,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from relay.mail.address import DOMAIN, normal_domain
-from relay.network import Endpoint, IPNetwork, endpoint, host_port, network
+from relay.network import UNIX_PATH_OCTETS, Endpoint, IPNetwork, endpoint, host_port, literal_ip, network
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_UNIX_PATH_OCTETS = 107  # sun_path of unix(7) without its NUL
 
 
 def duration(value: object) -> float:
@@ -100,16 +99,21 @@ def domain_pattern(value: str) -> str:
 
 
 def destination(value: str) -> str:
-    """Domains that mail goes to: a name, `.` and a name for all below it, or `mx:` with a host or `*.` and a name.
+    """Domains that mail goes to: a name or an address literal, `.` and a name for all below it, or `mx:` with a host or
+    `*.` and a name.
 
     Raises:
         ValueError: none of these.
     """
-    if value.startswith("mx:"):
-        host = value.removeprefix("mx:").strip()
+    if value[:3].lower() == "mx:":
+        host = value[3:].strip()
         if host == "*":
             raise ValueError('"mx:*" would be everything: set the key in [delivery]')
         return "mx:" + domain_pattern(host)
+    if value.startswith("*."):
+        raise ValueError(f'all domains below {value[2:]} are written ".{value[2:]}"')
+    if ip := literal_ip(value):
+        return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
     return ("." if value.startswith(".") else "") + domain_name(value.removeprefix("."))
 
 
@@ -166,8 +170,8 @@ def table_address(value: str, info: ValidationInfo) -> str:
     if value in ("unix:", "unix:/"):
         raise ValueError('a Unix socket is written "unix:/path/of/the/socket"')
     path = resolve_path(Path(value.removeprefix("unix:")), info).absolute()
-    if len(os.fsencode(path)) > _UNIX_PATH_OCTETS:
-        raise ValueError(f"{path}: the path of a Unix socket has at most {_UNIX_PATH_OCTETS} octets")
+    if len(os.fsencode(path)) > UNIX_PATH_OCTETS:
+        raise ValueError(f"{path}: the path of a Unix socket has at most {UNIX_PATH_OCTETS} octets")
     return f"unix:{path}"
 
 

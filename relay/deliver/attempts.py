@@ -14,7 +14,9 @@ from typing import Protocol
 
 import structlog
 
+from relay.config.destinations import Destination
 from relay.deliver.deadline import Deadline
+from relay.deliver.destination_limits import Admission, NoRoom
 from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessage, OutgoingMessages
@@ -42,6 +44,8 @@ class Deliverer(Protocol):
 
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]: ...
 
+    async def destination(self, next_hop: NextHop) -> Destination | None: ...
+
 
 @dataclass(eq=False, slots=True)
 class Batch:
@@ -49,11 +53,13 @@ class Batch:
 
     Attributes:
         bound: the time that the batch may take.
+        admission: what lets it begin under the numbers of `[[delivery.destinations]]`.
         signed_by: the keys that have signed the message, as `domain:selector`.
     """
 
     deliveries: Sequence[Delivery]
     bound: Deadline = field(default_factory=Deadline)
+    admission: Admission = field(default_factory=Admission)
     signed_by: tuple[str, ...] = ()
 
     @property
@@ -70,7 +76,6 @@ class Attempt:
         stored: the message; its content is empty once it was freed.
         waits: whether failures are kept back until the other batches are over.
         kept_back: the results that the sender may have to be told of.
-        withdrawn: whether it was given up because nobody wants it any more, which says nothing about the next hop.
         outgoing: the message as it leaves, by whether From is rewritten; each is made for the first batch that needs
             it.
     """
@@ -78,7 +83,6 @@ class Attempt:
     stored: StoredMessage
     batches: Sequence[Batch]
     waits: bool = False
-    withdrawn: bool = False
     kept_back: list[Result] = field(default_factory=list)
     outgoing: dict[bool, OutgoingMessage] = field(default_factory=dict)
     has_content: bool = True
@@ -116,6 +120,9 @@ class AttemptObserver(Observer, Protocol):
 
     def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
         """A batch is over; it began at `began` (seconds since 1970)."""
+
+    def put_back(self, batch: Batch, table: Destination) -> None:
+        """A batch was not tried, since a table of `[[delivery.destinations]]` had no room. Its deliveries are due."""
 
 
 class Attempts:
@@ -176,7 +183,11 @@ class Attempts:
                 task.cancel()
 
     async def _deliver(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> None:
-        results = await self.results(attempt, batch, observer)
+        try:
+            results = await self.results(attempt, batch, observer)
+        except NoRoom as no_room:
+            await self.put_back(batch, no_room.destination, observer)
+            return
         if attempt.waits:
             now = time.time()
             attempt.kept_back += [result for result in results if concerns_sender(result, self._patience, now)]
@@ -184,7 +195,11 @@ class Attempts:
         await self.settle(attempt, results, observer)
 
     async def results(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> Sequence[Result]:
-        """Send one batch. Nothing is recorded. Never raises for what a server does, or for what the queue lacks."""
+        """Send one batch. Nothing is recorded. Never raises for what a server does, or for what the queue lacks.
+
+        Raises:
+            NoRoom: it was not tried.
+        """
         began = time.time()
         outcomes: Sequence[Outcome] = ()
         try:
@@ -196,6 +211,15 @@ class Attempts:
             Result(delivery, outcome, batch.signed_by, _is_quotable(delivery, outcome, hidden))
             for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
         ]
+
+    async def put_back(self, batch: Batch, table: Destination, observer: AttemptObserver) -> None:
+        """Let a batch wait in the queue that was not tried, since the table of its next hop had no room.
+
+        Raises:
+            QueueUnavailable: the relay stops, and this cannot be recorded.
+        """
+        await self._recorder.put_back(batch.deliveries, observer)
+        observer.put_back(batch, table)
 
     async def settle(self, attempt: Attempt, results: Sequence[Result], observer: Observer) -> None:
         """Record the outcomes of deliveries that are in the queue.
@@ -211,6 +235,8 @@ class Attempts:
     async def _outcomes(self, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
         try:
             return await self._send(attempt, batch)
+        except NoRoom:
+            raise
         except QueueUnavailable as error:
             return _all_deferred(batch, f"queue: {error}")
         except Exception:
@@ -221,6 +247,9 @@ class Attempts:
         """Send with the sender that a next hop with SMTPUTF8 gets, and again with another where the next hop has
         none."""
         first = batch.deliveries[0]
+        next_hop = self._next_hops.of(first.recipient)
+        if batch.admission.is_needed:
+            batch.admission.enter(next_hop.key, await self._agent.destination(next_hop))
         decision = await self._senders.decide(attempt.stored, first, smtputf8=True)
         outcomes = await self._send_as(decision, attempt, batch)
         if all(outcome.status == "failed" and outcome.enhanced == "5.6.7" for outcome in outcomes):

@@ -123,7 +123,7 @@ def classify(phase: Phase, code: int, text: str, *, fallback: bool = False) -> O
         status = "failed"
     shown = _without_enhanced_codes(text)
     words = "" if phase == "auth" else shown  # what is said of our login is for us
-    return Outcome(status, code, _enhanced(status, phase, code, text), shown, remote=True, words=words)
+    return Outcome(status, code, _enhanced(status, phase, code, text), shown, remote=True, words=words, phase=phase)
 
 
 def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:

@@ -1,23 +1,23 @@
-"""How many transactions each next hop may have at once, and which next hops cannot be reached.
+"""How many transactions each next hop may have at once.
 
 A next hop begins with few places and gets one more with every answer, so that hosts that accept connections and then
 stay silent take few of the places that all share. It never has more than it leaves free for others. A slow transaction
 moves to the slow places; if its next hop has answered no other one meanwhile, its new transactions start there, too.
-A next hop that cannot be reached is tried once after each pause. Deliveries that were due before such a try began share
-its outcome; no delivery is deferred without a try after it was due.
+A next hop that cannot be reached, or refuses us, is tried once after each pause (`relay.deliver.next_hop_health`).
+Deliveries that were due before such a try began share its outcome; none is deferred without a try after it was due.
 Pure: the clock is passed in, in seconds since 1970.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relay.deliver.deadline import Deadline
+from relay.deliver.next_hop_health import Failure, NextHopHealth, Resumed, Suspended
 from relay.deliver.places import Place, Places
 from relay.mail.outcome import Outcome
-from relay.queue.change import is_own_hop
+from relay.queue.hop_keys import is_own_hop, is_url, shown_hop
 
 FIRST = 5  # transactions at once with a next hop that has not answered yet; Postfix initial_destination_concurrency
 SLOW = 30.0  # seconds after which a transaction is slow: a busy server with a scanner answers in a few
@@ -25,42 +25,36 @@ LAGGING = 600.0  # seconds for which a next hop counts as slow, unless it answer
 REMEMBERED = 10_000  # next hops without a transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """The last try that reached no host of a next hop: when it began, and its outcome."""
-
-    began: float
-    outcome: Outcome
-
-
 @dataclass(slots=True)
 class _Hop:
     window: int
+    health: NextHopHealth
     active: int = 0
     proven: bool = False  # whether it has answered, and not been unreachable since
-    answered: float = -math.inf
     quick_answers: int = 0
     lags_until: float = 0.0
-    unreachable: Unreachable | None = None
-    next_try: float = 0.0  # when it may be tried once more
 
 
 class HopConcurrency:
     """The next hops of one worker, by `Delivery.hop`.
 
     Args:
-        concurrency: transactions at once with one next hop that answers.
+        concurrency: transactions at once with a next hop that answers, by its key.
         total: transactions at once with all of them. Next hops that have not answered get half of it at most, slow
             transactions a quarter, own messages a tenth.
         pause: seconds between two tries of a next hop that cannot be reached.
+
+    Attributes:
+        suspended: next hops that refuse us.
     """
 
-    def __init__(self, concurrency: int, total: int, pause: float) -> None:
+    def __init__(self, concurrency: Callable[[str], int], total: int, pause: float) -> None:
+        self.suspended = 0
         self._concurrency = concurrency
-        self._first = min(FIRST, concurrency)
         self._unproven_places = max(1, total // 2)
         self._pause = pause
         self._hops: dict[str, _Hop] = {}
+        self._health: dict[str, NextHopHealth] = {}  # by the next hop that is shown
         self._all = Places(total, most=2 * total)
         ours = max(2, total // 10)  # at least one for a slow transaction, and one for the others
         self._ours = Places(ours, most=ours)
@@ -92,13 +86,13 @@ class HopConcurrency:
 
     def _room(self, hop: str, now: float) -> tuple[int, int]:
         """How many more transactions a next hop may have (negative where it has too many), and how many in all."""
-        state = self._hops.get(hop) or _Hop(self._first)
+        state = self._hops.get(hop) or self._new(hop)
         slow = _is_lagging(state, now)
         left = [(places.left(slow=slow), places.reserve(slow=slow)) for places in self._places_for(hop)]
         if not state.proven:
             left.append((self._unproven_places - self._unproven, self._unproven_places // 4))
-        most = self._most(state, now)
-        if not _is_configured(hop):  # it leaves as many to others as it has, and the reserve to those that have none
+        most = self._most(hop, state, now)
+        if not is_url(hop):  # it leaves as many to others as it has, and the reserve to those that have none
             spare = min(free - reserve for free, reserve in left)
             most = min(most, max(1, (spare + state.active + 1) // 2))
         return min(most - state.active, min(free for free, _ in left)), most
@@ -106,33 +100,45 @@ class HopConcurrency:
     def _places_for(self, hop: str) -> tuple[Places, ...]:
         return (self._all, self._ours) if is_own_hop(hop) else (self._all,)
 
-    def _most(self, state: _Hop, now: float) -> int:
+    def _most(self, hop: str, state: _Hop, now: float) -> int:
         """How many transactions a next hop may have by its own record."""
-        if state.unreachable is not None:
-            paused = 0 < state.next_try - now <= self._pause  # else it is over, or the clock was put back
-            return 0 if paused else 1
+        tries = state.health.tries(now)
+        if tries is not None:
+            return state.active + tries
         # At its full width as many again wait for their turn, so that a place that falls free is taken at once.
-        return state.window if state.window < self._concurrency else 2 * self._concurrency
+        full = self._concurrency(hop)
+        return state.window if state.window < full else 2 * full
+
+    def _new(self, hop: str) -> _Hop:
+        """A next hop of which only its health may be known."""
+        return _Hop(min(FIRST, self._concurrency(hop)), self._health.get(shown_hop(hop)) or NextHopHealth())
+
+    def failure(self, hop: str) -> Failure | None:
+        """The try that failed a next hop as a whole; None where it is well, or was not tried."""
+        health = self._health.get(shown_hop(hop))
+        return None if health is None else health.failure
 
     def answered_since(self, hop: str, moment: float) -> bool:
-        """Whether a next hop has answered at or after a moment, and was not unreachable since."""
-        state = self._hops.get(hop)
-        return state is not None and state.proven and state.answered >= moment
-
-    def failure(self, hop: str) -> Unreachable | None:
-        """The try that found a next hop unreachable; None where it can be reached, or was not tried."""
-        state = self._hops.get(hop)
-        return None if state is None else state.unreachable
+        """Whether a next hop has answered at or after a moment, and is well."""
+        health = self._health.get(shown_hop(hop))
+        return health is not None and health.answered_since(moment)
 
     def started(self, hop: str, now: float, bound: Deadline | None = None) -> Place:
         """Take a place for a transaction; `bound` is its time limit."""
-        state = self._hops.setdefault(hop, _Hop(self._first))
+        state = self._hops.get(hop) or self._remember(hop)
         place = Place(hop, bound or Deadline(), _is_lagging(state, now), state.quick_answers)
         state.active += 1
+        state.health.active += 1
         self._unproven += not state.proven
         for places in self._places_for(hop):
             places.add(place)
         return place
+
+    def _remember(self, hop: str) -> _Hop:
+        state = self._hops[hop] = self._new(hop)
+        self._health[shown_hop(hop)] = state.health
+        state.health.keys += 1
+        return state
 
     def slowed(self, place: Place, now: float) -> list[Place]:
         """Move a transaction that has lasted `SLOW` seconds to the slow places.
@@ -161,6 +167,7 @@ class HopConcurrency:
         """Give a place back without an outcome."""
         state = self._hops[place.hop]
         state.active -= 1
+        state.health.active -= 1
         self._unproven -= not state.proven
         for places in self._places_for(place.hop):
             places.remove(place)
@@ -168,33 +175,37 @@ class HopConcurrency:
             self._hops[place.hop] = self._hops.pop(place.hop)
             self._forget_some()
 
-    def ended(self, place: Place, began: float, now: float, outcomes: Sequence[Outcome]) -> None:
-        """Give a place back, and note what the outcomes say about the next hop."""
+    def ended(
+        self, place: Place, began: float, now: float, outcomes: Sequence[Outcome], sender: str = ""
+    ) -> Suspended | Resumed | None:
+        """Give a place back, and note what the outcomes say about the next hop. Returns whether that suspends or
+        resumes it.
+
+        Args:
+            sender: the domain of the sender; empty for the null sender.
+        """
         state = self._hops[place.hop]
-        if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
-            self._has_answered(state, now, quickly=now - began < SLOW)
-        elif outcomes and outcomes[0].unreachable:
-            self._was_unreachable(state, Unreachable(began, outcomes[0]), now)
+        was_well = state.health.failure is None
+        verdict, event = state.health.note(began, now, outcomes, sender, self._pause)
+        match verdict:
+            case "answers" | "refuses":
+                self._set_proven(state, True)
+                full = self._concurrency(place.hop)
+                if not was_well:
+                    state.window = min(FIRST, full)
+                elif verdict == "answers":
+                    state.window = min(state.window + 1, full)
+                if now - began < SLOW:
+                    state.quick_answers += 1
+                    state.lags_until = 0.0
+            case "is busy":  # it only takes fewer connections at once than we had
+                state.window = max(1, state.window // 2)
+            case "fails":
+                self._set_proven(state, False)
+        if event is not None:
+            self.suspended += 1 if isinstance(event, Suspended) else -1
         self.released(place)
-
-    def _has_answered(self, state: _Hop, now: float, *, quickly: bool) -> None:
-        self._set_proven(state, True)
-        state.window = self._first if state.unreachable is not None else min(state.window + 1, self._concurrency)
-        state.unreachable = None
-        state.answered = now
-        if quickly:
-            state.quick_answers += 1
-            state.lags_until = 0.0
-
-    def _was_unreachable(self, state: _Hop, unreachable: Unreachable, now: float) -> None:
-        """Pause the next hop; where it has answered meanwhile, it only takes fewer connections at once than we had."""
-        if state.answered > unreachable.began:
-            state.window = max(1, state.window // 2)
-            return
-        self._set_proven(state, False)
-        if state.unreachable is None or state.unreachable.began < unreachable.began:
-            state.unreachable = unreachable
-        state.next_try = now + self._pause
+        return event
 
     def _set_proven(self, state: _Hop, proven: bool) -> None:
         self._unproven += state.active * (state.proven - proven)
@@ -206,13 +217,12 @@ class HopConcurrency:
             oldest = next(iter(self._hops))
             if self._hops[oldest].active:
                 return
-            del self._hops[oldest]
+            health = self._hops.pop(oldest).health
+            health.keys -= 1
+            if not health.keys:
+                del self._health[shown_hop(oldest)]
+                self.suspended -= health.is_suspended
 
 
 def _is_lagging(state: _Hop, now: float) -> bool:
     return 0 < state.lags_until - now <= LAGGING  # else it is over, or the clock was put back
-
-
-def _is_configured(hop: str) -> bool:
-    """Whether it is a URL of the configuration, not a domain that a stranger may have chosen."""
-    return "://" in hop

@@ -17,12 +17,17 @@ from relay.mail.outcome import Outcome
 
 
 class Lane:
-    """The transactions with one next hop; `when_empty` is called when nobody uses it and no connection is left."""
+    """The transactions with one next hop.
 
-    def __init__(self, delivery: DeliverySection, when_empty: Callable[[], object]) -> None:
+    Args:
+        width: how many there may be at once.
+        when_empty: called when nobody uses it and no connection is left.
+    """
+
+    def __init__(self, delivery: DeliverySection, width: int, when_empty: Callable[[], object]) -> None:
         self._delivery = delivery
         self._when_empty = when_empty
-        self._places = asyncio.Semaphore(delivery.concurrency)
+        self._places = asyncio.Semaphore(width)
         self._idle: dict[Connection, asyncio.TimerHandle] = {}  # in the order of their last use
         self._quitting: set[asyncio.Task[None]] = set()
         self._users = 0
@@ -108,7 +113,9 @@ class Pool:
         """The lane of a next hop. The caller takes its turn at once, before the lane can become empty."""
         lane = self._lanes.get(hop)
         if lane is None:
-            lane = self._lanes[hop] = Lane(self._delivery, lambda: self._lanes.pop(hop))
+            own_width = None if hop.destination is None else hop.destination.concurrency
+            width = own_width or self._delivery.concurrency
+            lane = self._lanes[hop] = Lane(self._delivery, width, lambda: self._lanes.pop(hop))
         return lane
 
     async def close(self) -> None:

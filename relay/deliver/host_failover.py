@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
+from relay.config.destinations import Destination
 from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
@@ -35,7 +36,6 @@ class DeliveryAgent:
     def __init__(
         self, config: Config, resolver: Resolver, next_hops: NextHops, policies: TlsPolicies | None = None
     ) -> None:
-        self._hostname = config.hostname
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._pool = Pool(config.delivery)
@@ -52,6 +52,10 @@ class DeliveryAgent:
             job = replace(job, sender=next_hop.null_sender)
         return await self._run(next_hop, job, transact)
 
+    async def destination(self, next_hop: NextHop) -> Destination | None:
+        """The table of `[[delivery.destinations]]` that holds for a next hop; see `HostFinder.destination`."""
+        return await self._finder.destination(next_hop)
+
     async def probe(self, endpoint: Endpoint, recipient: str) -> Outcome:
         """Ask a mailbox host whether it would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
 
@@ -61,7 +65,7 @@ class DeliveryAgent:
         job = Job(
             "", (Recipient(recipient),), 0, is_8bit=False, needs_smtputf8=False, ret="", envid="", content=_no_content
         )
-        return (await self._run(self._next_hops.at(endpoint), job, probe))[0]
+        return (await self._run(self._next_hops.at(endpoint, recipient), job, probe))[0]
 
     async def close(self) -> None:
         """Say goodbye to every server."""
@@ -81,7 +85,7 @@ class DeliveryAgent:
                     connection = lane.take()
                     if connection is not None:  # what fails here may only have been closed while it was idle
                         await self._use(lane, connection, progress, action)
-                    if not progress.complete:
+                    if not (progress.complete or job.bound.over):
                         await self._try_hosts(next_hop, lane, progress, action)
         if job.bound.over:
             progress.given_up(job.bound.over)
@@ -90,23 +94,23 @@ class DeliveryAgent:
     async def _try_hosts(self, next_hop: NextHop, lane: Lane, progress: _Progress, action: _Action) -> None:
         """Try the hosts of a next hop in their order, until every recipient has an outcome."""
         try:
-            hosts = await self._finder.find(next_hop)
+            found = await self._finder.find(next_hop)
             policy = await self._policies.of_domain(next_hop, progress.job.tls)
         except Unroutable as unroutable:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
         reached = False
         bound = progress.job.bound
-        for number, host in enumerate(hosts):
+        for number, host in enumerate(found.hosts):
             bound.resume()
             if bound.over:
                 return
-            patience = bound.left / (len(hosts) - number)  # a host that says nothing leaves the others their time
+            patience = bound.left / (len(found.hosts) - number)  # a host that says nothing leaves the others their time
             try:
                 connection = await open_connection(
                     host,
                     next_hop,
-                    self._hostname,
+                    found.leaving,
                     self._delivery,
                     policy=await policy.of_host(host),
                     for_id=progress.job.id,
@@ -121,7 +125,7 @@ class DeliveryAgent:
             await self._use(lane, connection, progress, action)
             if progress.complete:
                 return
-        if not reached:
+        if not (reached or bound.withdrawn):
             lane.unreachable(progress.last)
 
     async def _use(self, lane: Lane, connection: Connection, progress: _Progress, action: _Action) -> None:

@@ -9,19 +9,21 @@ reply of the next hop, or ours, is lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.deliver.attempts import Attempt
+from relay.deliver.attempts import Attempt, Batch
 from relay.deliver.settlement import Result
 from relay.mail.outcome import Outcome
-from relay.queue.store import Delivery
 
 PATIENCE = 20.0  # seconds that the sender waits: a busy server takes a few, a client gives us minutes
 LATELY = 600.0  # seconds since the last answer of a next hop that is asked in the session
-MEMORY_SHARE = 2  # of the memory for messages at most one part in so many is used while mail is offered
 _GONE = "the client has closed the connection"
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
 
 
 @dataclass(eq=False, slots=True)
@@ -30,23 +32,25 @@ class Offer:
 
     Attributes:
         attempt: has one batch with one delivery, whose lease this worker holds once it is stored.
-        result: what came of it, as soon as that is known.
+        result: what came of it, as soon as that is known; None where it was not tried for want of room. Cancelled where
+            the attempt was cut, because the relay stops.
         stored: whether the message is in the queue: then the outcome is recorded there. The session decides it, in
             every case.
     """
 
     attempt: Attempt
-    result: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    stored: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    result: asyncio.Future[Result | None] = field(default_factory=_future)
+    stored: asyncio.Future[bool] = field(default_factory=_future)
+    _hurried: asyncio.Future[None] = field(default_factory=_future)
 
     @property
-    def deliveries(self) -> Sequence[Delivery]:
-        """The one delivery, as it is stored."""
-        return self.attempt.batches[0].deliveries
+    def batch(self) -> Batch:
+        """The one batch, with the one delivery."""
+        return self.attempt.batches[0]
 
     async def outcome(self, gone: Callable[[], Awaitable[None]], patience: float = PATIENCE) -> Outcome | None:
         """The outcome that ends the wait of the session: delivered, or failed for good. None where the message has to
-        be stored: it was deferred, or is still under way when the patience ends.
+        be stored: it was deferred, or is still under way when the patience ends, or the relay stops.
 
         Args:
             gone: waits until the client is gone.
@@ -57,9 +61,8 @@ class Offer:
         loop = asyncio.get_running_loop()
         ends = loop.time() + patience
         leaving = asyncio.ensure_future(gone())
-        either: list[asyncio.Future[Any]] = [self.result, leaving]
         try:
-            await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            await self._wait(patience, leaving)
         finally:
             leaving.cancel()
         if not self.result.done() and leaving.done() and not leaving.cancelled():
@@ -68,8 +71,12 @@ class Offer:
                 if self._final_outcome() is None:
                     raise ClientGone
             else:
-                await asyncio.wait([self.result], timeout=max(0.0, ends - loop.time()))
+                await self._wait(max(0.0, ends - loop.time()))
         return self._final_outcome()
+
+    async def _wait(self, patience: float, *others: asyncio.Future[None]) -> None:
+        either: list[asyncio.Future[Any]] = [self.result, self._hurried, *others]
+        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
 
     async def abandon(self, why: str) -> Outcome | None:
         """Give the attempt up because the message cannot be stored. Returns the outcome where the next hop has the
@@ -79,10 +86,15 @@ class Offer:
         return self._final_outcome()
 
     def _final_outcome(self) -> Outcome | None:
-        if not self.result.done():
+        if not self.result.done() or self.result.cancelled():
             return None
-        outcome = self.result.result().outcome
-        return None if outcome.status == "deferred" else outcome
+        result = self.result.result()
+        return None if result is None or result.outcome.status == "deferred" else result.outcome
+
+    def hurry(self) -> None:
+        """End the wait of the session now."""
+        if not self._hurried.done():
+            self._hurried.set_result(None)
 
     def drop(self) -> None:
         """Say that the message is not in the queue: nothing is recorded there."""
@@ -91,12 +103,7 @@ class Offer:
 
     def give_up(self, why: str) -> bool:
         """End the attempt, unless its final dot is out. Returns whether it was ended."""
-        (batch,) = self.attempt.batches
-        if batch.bound.final:
-            return False
-        self.attempt.withdrawn = True
-        batch.bound.end(why)
-        return True
+        return self.batch.bound.withdraw(why)
 
 
 class ClientGone(Exception):

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.config.destinations import Destination, Leaving
 from relay.config.model import Config
+from relay.config.sections import Families
 from relay.deliver.next_hop import NextHop
 from relay.dns import DnsFailure, Resolver
 from relay.mail.address import DOMAIN, normal_domain
@@ -36,11 +38,37 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One server to connect to. Its certificate is checked against `name`: the MX or the configured host."""
+    """One server to connect to. Its certificate is checked against `name`: the MX or the configured host.
+
+    Attributes:
+        address: an IP address, or the path of a Unix socket on this host.
+        port: 0 for a Unix socket.
+    """
 
     name: str
     address: str
     port: int
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a Unix socket."""
+        return self.address.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found for a next hop.
+
+    Attributes:
+        hosts: in the order to try them; never none.
+        destination: the table of `[[delivery.destinations]]` that holds: the one that names the domain, or else the
+            `mx:` table of its MX hosts; None where there is neither.
+        leaving: how connections to the hosts leave.
+    """
+
+    hosts: tuple[Host, ...]
+    destination: Destination | None
+    leaving: Leaving
 
 
 class Unroutable(Exception):
@@ -94,7 +122,7 @@ class HostFinder:
     def __init__(self, config: Config, resolver: Resolver, rng: random.Random | None = None) -> None:
         self._resolver = resolver
         self._rng = rng or random.Random()
-        self._families = config.delivery.families
+        self._destinations = config.destinations
         self._port = config.delivery.port
         self._public_only = config.delivery.public_addresses_only
         self._hostname = config.hostname
@@ -102,30 +130,56 @@ class HostFinder:
             (ipaddress.ip_address(host), port) for host, port in (host_port(each.address) for each in config.listen)
         ]
 
-    async def find(self, hop: NextHop) -> tuple[Host, ...]:
-        """The hosts of a next hop in the order to try them, at most `HOSTS`, never none.
+    async def find(self, hop: NextHop) -> Found:
+        """The hosts of a next hop in the order to try them, at most `HOSTS`, and how connections to them leave.
 
         Raises:
-            Unroutable: there is none, for now or for good.
+            Unroutable: there is no host, for now or for good.
         """
         try:
-            hosts = await (self._of_endpoint(hop.endpoint) if hop.endpoint else self._of_domain(hop.domain))
+            if hop.endpoint is None:
+                return await self._of_domain(hop)
+            return self._found(await self._of_endpoint(hop.endpoint, self._leaving(hop.destination)), hop.destination)
         except DnsFailure as problem:
             name = hop.endpoint.host if hop.endpoint else hop.domain
             raise Unroutable(deferral("4.4.3", f"DNS has no answer for {name} now: {problem}")) from problem
-        return tuple(itertools.islice(hosts, HOSTS))
 
-    async def _of_endpoint(self, endpoint: Endpoint) -> Iterable[Host]:
-        addresses = await self._addresses(normal_domain(endpoint.host))
+    async def destination(self, hop: NextHop) -> Destination | None:
+        """The table that holds for a next hop, as `find` returns it; None also where DNS has no answer now.
+
+        DNS is asked only where there are `mx:` tables, and for the MX records alone, which `find` has from the cache
+        then.
+        """
+        if hop.destination is not None or hop.endpoint is not None or not self._destinations.has_mx:
+            return hop.destination
+        if not (hop.domain.isascii() and DOMAIN.match(hop.domain)):
+            return None
+        try:
+            answer = await self._resolver.query(hop.domain, "MX")
+        except DnsFailure:
+            return None
+        return self._destinations.behind(hop.domain, answer.records)
+
+    def _found(self, hosts: Iterable[Host], destination: Destination | None) -> Found:
+        return Found(tuple(itertools.islice(hosts, HOSTS)), destination, self._leaving(destination))
+
+    def _leaving(self, destination: Destination | None) -> Leaving:
+        return self._destinations.leaving if destination is None else destination.leaving
+
+    async def _of_endpoint(self, endpoint: Endpoint, leaving: Leaving) -> Iterable[Host]:
+        if endpoint.path:
+            return [Host("localhost", endpoint.path, 0)]
+        addresses = await self._addresses(normal_domain(endpoint.host), leaving.families)
         if not addresses:
             # A mistake in our configuration must not bounce mail: deferred, not failed.
             raise Unroutable(deferral("4.4.4", f"the configured next hop {endpoint.host} has no address"))
         return [Host(normal_domain(endpoint.host), address, endpoint.port) for address in addresses]
 
-    async def _of_domain(self, domain: str) -> Iterable[Host]:
+    async def _of_domain(self, hop: NextHop) -> Found:
+        domain, destination = hop.domain, hop.destination
         address = literal(domain)
         if address is not None:
-            return self._usable(domain, [(0, str(address), [str(address)])])
+            return self._found(self._usable(domain, [(0, str(address), [str(address)])]), destination)
         domain = normal_domain(domain)
         if not (domain.isascii() and DOMAIN.match(domain)):
             raise Unroutable(failure(550, "5.1.2", f"{domain} is no domain name"))
@@ -135,20 +189,24 @@ class HostFinder:
         if answer.records and all(not name for _, name in answer.records):
             raise Unroutable(failure(556, "5.1.10", f"{domain} does not accept mail (null MX)"))  # RFC 7505 section 4.2
         records = [(preference, name) for preference, name in answer.records if name] or [(0, domain)]
-        hosts, problem = await self._resolve(records)
+        if destination is None:
+            destination = self._destinations.behind(domain, answer.records)
+        hosts, problem = await self._resolve(records, self._leaving(destination).families)
         try:
-            return self._usable(domain, hosts)
+            return self._found(self._usable(domain, hosts), destination)
         except Unroutable:
             if problem is not None:  # the host that DNS has no answer for now may take it later
                 raise problem from None
             raise
 
     async def _resolve(
-        self, records: Sequence[tuple[int, str]]
+        self, records: Sequence[tuple[int, str]], families: Families
     ) -> tuple[list[tuple[int, str, list[str]]], DnsFailure | None]:
         """MX records in order with their addresses, without hosts that DNS has no answer for, and the first problem."""
         ordered = by_preference(records, self._rng)[:HOSTS]
-        answers = await asyncio.gather(*(self._addresses(name) for _, name in ordered), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(self._addresses(name, families) for _, name in ordered), return_exceptions=True
+        )
         problem = None
         hosts = []
         for (preference, name), addresses in zip(ordered, answers, strict=True):
@@ -176,7 +234,7 @@ class HostFinder:
             raise Unroutable(failure(550, "5.4.4", f"the mail hosts of {domain} have no public address"))
         return usable
 
-    async def _addresses(self, name: str) -> list[str]:
+    async def _addresses(self, name: str, families: Families) -> list[str]:
         """Addresses of a host, the families in turn so that `HOSTS` leaves some of each; none for an invalid name.
 
         Raises:
@@ -187,10 +245,10 @@ class HostFinder:
         except ValueError:
             pass
         if name == "localhost":
-            return [_LOCALHOST[family] for family in self._families]
+            return [_LOCALHOST[family] for family in families]
         if not DOMAIN.match(name):
             return []
-        questions = (self._resolver.query(name, _RDTYPE[family]) for family in self._families)
+        questions = (self._resolver.query(name, _RDTYPE[family]) for family in families)
         answers = await asyncio.gather(*questions, return_exceptions=True)
         by_family = []
         problem: DnsFailure | None = None

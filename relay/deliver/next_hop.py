@@ -1,14 +1,21 @@
-"""Decides where a delivery goes: to the next hop of its route, to the smarthost, or to the MX of its domain."""
+"""Decides where a delivery goes: to a configured next hop, to a smarthost, or to the MX of its domain.
+
+A route's own next hop comes first, then what `[[delivery.destinations]]` has for the domain, then `delivery.smarthost`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from relay.config.destinations import Destination
 from relay.config.model import Config
 from relay.deliver.client_tls import Level
 from relay.mail.address import domain_of
 from relay.network import Endpoint
-from relay.queue.change import own_hop
+from relay.queue.hop_keys import limited_hop, own_hop
+
+_LEVELS: tuple[Level, ...] = ("none", "may", "require", "verify")  # the strictest last
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,8 @@ class NextHop:
         domain: the domain whose MX it is; empty for a configured endpoint.
         user, password: for AUTH; empty without credentials.
         null_sender: what stands in MAIL FROM in the place of the null sender, for a smarthost that refuses that.
+        destination: the table of `[[delivery.destinations]]` that names the domain of the recipient; None where there
+            is none, although the MX hosts may still belong to one (`mx.HostFinder`).
     """
 
     domain: str = ""
@@ -27,6 +36,7 @@ class NextHop:
     user: str = ""
     password: str = field(default="", repr=False)
     null_sender: str = ""
+    destination: Destination | None = None
 
     @property
     def key(self) -> str:
@@ -38,39 +48,58 @@ class NextHops:
     """The next hops by the configuration.
 
     Args:
-        password: for the smarthost, where it wants one.
+        passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
     """
 
-    def __init__(self, config: Config, password: str = "") -> None:
+    def __init__(self, config: Config, passwords: Mapping[str, str] | None = None) -> None:
         self._config = config
         self._tls = config.delivery.tls
-        self._smarthost: NextHop | None = None
-        if (smarthost := config.delivery.smarthost) is not None:
-            self._smarthost = NextHop(
+        self._smarthosts = {
+            table: NextHop(
                 endpoint=smarthost.url,
                 tls=smarthost.tls_level,
                 user=smarthost.user,
-                password=password,
+                password=(passwords or {}).get(table, ""),
                 null_sender=smarthost.null_sender,
             )
+            for table, smarthost in config.delivery.smarthost_tables.items()
+        }
 
     def of(self, recipient: str) -> NextHop:
         """Where mail for a recipient goes now."""
         domain = domain_of(recipient)
-        return self._configured(domain) or NextHop(domain=domain, tls=self._tls)
+        destination = self._config.destinations.of(domain)
+        if (endpoint := self._config.next_hop(domain)) is not None:
+            return self._at(endpoint, destination)
+        if table := self._config.smarthost(domain):
+            return _by_smarthost(self._smarthosts[table], destination)
+        return NextHop(domain=domain, tls=self._level(destination), destination=destination)
 
-    def at(self, endpoint: Endpoint) -> NextHop:
-        """A configured host."""
-        return NextHop(endpoint=endpoint, tls=self._tls)
+    def at(self, endpoint: Endpoint, recipient: str) -> NextHop:
+        """A configured host that is to be asked about a recipient."""
+        return self._at(endpoint, self._config.destinations.of(domain_of(recipient)))
 
     def key(self, recipient: str, *, own: bool = False) -> str:
-        """The key by which deliveries share a concurrency limit, see `Delivery.hop`; an own message has another."""
-        domain = domain_of(recipient)
-        configured = self._configured(domain)
-        key = domain if configured is None else configured.key
+        """The key of the next hop of a recipient (`queue.hop_keys`); `own` for an own message."""
+        next_hop = self.of(recipient)
+        key, destination = next_hop.key, next_hop.destination
+        if next_hop.endpoint is not None and destination is not None and destination.is_limited:
+            key = limited_hop(key, destination.name)
         return own_hop(key) if own else key
 
-    def _configured(self, domain: str) -> NextHop | None:
-        """The next hop of the route, or the smarthost; None for mail that goes to the MX of its domain."""
-        endpoint = self._config.next_hop(domain)
-        return self._smarthost if endpoint is None else self.at(endpoint)
+    def _at(self, endpoint: Endpoint, destination: Destination | None) -> NextHop:
+        # What goes through a Unix socket does not leave this host: every level of TLS counts as satisfied.
+        level = "none" if endpoint.path else self._level(destination)
+        return NextHop(endpoint=endpoint, tls=level, destination=destination)
+
+    def _level(self, destination: Destination | None) -> Level:
+        return self._tls if destination is None or destination.tls is None else destination.tls
+
+
+def _by_smarthost(smarthost: NextHop, destination: Destination | None) -> NextHop:
+    """A smarthost for mail of a destination, which can ask for more TLS than the smarthost's own table, but not for
+    less: its credentials go there."""
+    if destination is None:
+        return smarthost
+    level = max(smarthost.tls, destination.tls or "none", key=_LEVELS.index)
+    return replace(smarthost, tls=level, destination=destination)

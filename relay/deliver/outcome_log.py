@@ -1,17 +1,21 @@
-"""The log lines about deliveries, `queued` to `delivered`, `deferred`, `bounced`, `dropped` or `dead`, with their
-metrics."""
+"""The log lines about deliveries, `queued` to `delivered`, `deferred`, `bounced`, `dropped` or `dead`, and about next
+hops that refuse us, with their metrics."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import structlog
 
-from relay.deliver.settlement import Event
+from relay.deliver.next_hop_health import Resumed, Suspended
+from relay.deliver.settlement import Event, Result
 from relay.mail.message_id import shown_message_id
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
+from relay.queue.hop_keys import shown_hop
 from relay.queue.store import Delivery, StoredMessage
 
 log = structlog.get_logger()
@@ -29,8 +33,21 @@ def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
     )
 
 
-def log_refused(stored: StoredMessage, delivery: Delivery, outcome: Outcome) -> None:
-    """Log that the next hop refuses a message in the session of its sender, who hears our words and not these."""
+def log_unstored(stored: StoredMessage, results: Iterable[Result], metrics: Metrics) -> None:
+    """Log and count what became of a message that never was in the queue, since its next hop was asked in the session.
+
+    Nothing is said of a deferral: then nobody has the message, and its sender was told so, or has left.
+    """
+    for result in results:
+        if result.outcome.status == "delivered":
+            log_outcome(Event("delivered", result), metrics, time.time())
+        elif result.outcome.status == "failed":
+            metrics.deliveries.add("failed")
+            _log_refused(stored, result.delivery, result.outcome)
+
+
+def _log_refused(stored: StoredMessage, delivery: Delivery, outcome: Outcome) -> None:
+    """The sender has heard our words, not these."""
     log.info(
         "refused_by_next_hop",
         id=id_text(stored.id),
@@ -41,6 +58,31 @@ def log_refused(stored: StoredMessage, delivery: Delivery, outcome: Outcome) -> 
         host=outcome.host,
         address=outcome.address,
         tls=outcome.tls or None,
+    )
+
+
+def log_health(hop: str, event: Suspended | Resumed, metrics: Metrics) -> None:
+    """Log that a next hop is suspended because it refuses us, or takes mail again.
+
+    Args:
+        hop: its key.
+    """
+    if isinstance(event, Resumed):
+        log.warning("destination_resumed", destination=shown_hop(hop), after=round(event.seconds))
+        return
+    metrics.suspensions.add()
+    log.warning(
+        "destination_suspended",
+        destination=shown_hop(hop),
+        code=event.outcome.code,
+        status=event.outcome.enhanced,
+        text=event.outcome.text,
+        host=event.outcome.host,
+        address=event.outcome.address,
+        since=datetime.fromtimestamp(event.since, UTC).isoformat(timespec="seconds"),
+        transactions=event.transactions,
+        sender_domains=event.senders,
+        mend="find out why it refuses this host; one try a minute goes on, and what waits leaves once it takes mail",
     )
 
 

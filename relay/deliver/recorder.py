@@ -12,13 +12,13 @@ import structlog
 
 from relay.bounce.notifier import Notifier
 from relay.deliver.outcome_log import log_outcome, log_queued
-from relay.deliver.settlement import Result, Settlement, concerns_sender, damaged, needs_sender, settle, shared, suspend
+from relay.deliver.settlement import Result, Settlement, concerns_sender, damaged, defer, needs_sender, settle, shared
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import RetrySchedule
-from relay.queue.store import Damaged, Delivery, Store, StoredMessage
+from relay.queue.store import Change, Damaged, Delivery, Store, StoredMessage
 from relay.route.router import Target
 
 T = TypeVar("T")
@@ -107,7 +107,17 @@ class Recorder:
         settlement = settle(stored, results, self._notifier, self._patience, sender_targets, random.random, time.time())
         await self._record(settlement, observer)
 
-    async def suspend(self, deliveries: Sequence[Delivery], outcome: Outcome, observer: Observer) -> None:
+    async def put_back(self, deliveries: Sequence[Delivery], observer: Observer) -> None:
+        """End the leases of deliveries that were not tried. They are due, as if nothing had happened.
+
+        Raises:
+            QueueUnavailable: the relay stops, and the queue does not answer.
+        """
+        now = time.time()
+        change = Change(updated=[(delivery.key, {"next_attempt": now}) for delivery in deliveries], durable=False)
+        await self._patiently(lambda: self._store.apply(change), observer)
+
+    async def share_outcome(self, deliveries: Sequence[Delivery], outcome: Outcome, observer: Observer) -> None:
         """Defer leased deliveries by the outcome of another's attempt at their next hop."""
         now, outcome = time.time(), shared(outcome)
         quiet: list[Delivery] = []
@@ -119,7 +129,7 @@ class Recorder:
             else:
                 quiet.append(delivery)
         if quiet:
-            await self._record(suspend(quiet, outcome, self._patience, random.random, now), observer)
+            await self._record(defer(quiet, outcome, self._patience, random.random, now), observer)
         for message_id, results in by_message.items():
             stored = await self.load(message_id, [result.delivery for result in results])
             if stored is not None:

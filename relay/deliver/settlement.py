@@ -13,7 +13,7 @@ from typing import Literal
 
 from relay.bounce.dsn import Action
 from relay.bounce.notifier import Happening, Notice, Notifier
-from relay.mail.outcome import NO_CONNECTION, Outcome
+from relay.mail.outcome import NO_CONNECTION, Outcome, temporary
 from relay.mail.queue_id import given_at, id_text
 from relay.queue.change import DeliveryUpdate, LastAttempt
 from relay.queue.retry_schedule import RetrySchedule
@@ -171,7 +171,7 @@ def settle(
     return Settlement(change, tuple(settling.events))
 
 
-def suspend(
+def defer(
     deliveries: Sequence[Delivery], outcome: Outcome, patience: RetrySchedule, dice: Callable[[], float], now: float
 ) -> Settlement:
     """Defer deliveries that share the outcome of another's attempt, and of which the sender need not be told. Their
@@ -186,7 +186,7 @@ def suspend(
 
 def shared(outcome: Outcome) -> Outcome:
     """The outcome of another delivery's attempt, for a delivery to the same next hop that was not tried itself."""
-    return replace(outcome, text=f"delivery temporarily suspended: {outcome.text}", words="")
+    return replace(temporary(outcome), text=f"delivery temporarily suspended: {outcome.text}", words="")
 
 
 def concerns_sender(result: Result, patience: RetrySchedule, now: float) -> bool:

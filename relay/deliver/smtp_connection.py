@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from aiosmtplib.esmtp import parse_esmtp_extensions
 
-from relay.config.sections import DeliverySection
+from relay.config.destinations import Leaving
 from relay.deliver.classify import silence
 from relay.deliver.mx import Host
 from relay.deliver.reply_parser import ClientProtocol, NoReply, ServerReply
@@ -65,31 +65,37 @@ class Connection:
         self._wire = ClientProtocol()
         self._offers: dict[str, str] = {}
 
-    async def connect(self, tls: ssl.SSLContext | None, delivery: DeliverySection) -> None:
-        """Open the TCP connection, with TLS from the start where a context is given.
+    async def connect(self, tls: ssl.SSLContext | None, leaving: Leaving, timeout: float) -> None:
+        """Open the connection, with TLS from the start where a context is given.
 
         Raises:
-            HostFailed: no connection, or the TLS handshake failed.
+            HostFailed: no connection within `timeout` seconds, or the TLS handshake failed.
         """
-        source = delivery.source_ipv6 if ":" in self.host.address else delivery.source_ipv4
         try:
-            async with asyncio.timeout(delivery.connect_timeout):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: self._wire,
-                    self.host.address,
-                    self.host.port,
-                    ssl=tls,
-                    server_hostname=self.host.name if tls else None,
-                    local_addr=(str(source), 0) if source else None,
-                )
+            async with asyncio.timeout(timeout):
+                await self._connect(tls, leaving)
         except ssl.SSLError as error:
             raise self.failed(deferral("4.7.5", f"TLS handshake failed: {error}")) from error
         except TimeoutError as error:
             raise self.failed(silence("connect", "timeout")) from error
         except OSError as error:
-            detail = os.strerror(error.errno) if error.errno else ""
-            raise self.failed(silence("connect", "lost", detail)) from error
+            raise self.failed(silence("connect", "lost", _reason(error, self.host))) from error
         self._note_tls()
+
+    async def _connect(self, tls: ssl.SSLContext | None, leaving: Leaving) -> None:
+        loop = asyncio.get_running_loop()
+        if self.host.is_socket:
+            await loop.create_unix_connection(lambda: self._wire, self.host.address)
+            return
+        source = leaving.source(self.host.address)
+        await loop.create_connection(
+            lambda: self._wire,
+            self.host.address,
+            self.host.port,
+            ssl=tls,
+            server_hostname=self.host.name if tls else None,
+            local_addr=(source, 0) if source else None,
+        )
 
     async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
         """STARTTLS and the handshake.
@@ -193,3 +199,12 @@ class Connection:
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
         self._wire.abort()
+
+
+def _reason(error: OSError, host: Host) -> str:
+    """Why there is no connection, in words for the administrator; empty where the system does not say."""
+    if host.is_socket and isinstance(error, PermissionError):
+        return "the relay's user may not connect to the socket"
+    if host.is_socket and isinstance(error, FileNotFoundError):
+        return "there is no such socket"
+    return os.strerror(error.errno) if error.errno else ""

@@ -9,6 +9,7 @@ import aiosmtplib
 import structlog
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
+from relay.config.destinations import Leaving
 from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
@@ -37,7 +38,7 @@ class _HandshakeFailed(HostFailed):
 async def open_connection(
     host: Host,
     hop: NextHop,
-    hostname: str,
+    leaving: Leaving,
     delivery: DeliverySection,
     *,
     policy: HostPolicy | None = None,
@@ -48,7 +49,7 @@ async def open_connection(
     """A connection to a host, ready for MAIL.
 
     Args:
-        hostname: ours, for EHLO.
+        leaving: the address to connect from, and our name for EHLO.
         policy: how it has to be protected; by default as `hop` says.
         for_id: the queue id of the message, for the log.
         bound: the time limit of the attempt, which can also give it up.
@@ -59,7 +60,7 @@ async def open_connection(
     """
     bound = bound or Deadline()
     policy = policy or HostPolicy(hop.tls, hop.tls)
-    opening = _Opening(hop, hostname, delivery, bound, min(delivery.helo_timeout, patience))
+    opening = _Opening(hop, leaving, delivery, bound, min(delivery.helo_timeout, patience))
     try:
         connection = await opening.open(host, policy.level)
     except _HandshakeFailed as failed:
@@ -76,10 +77,10 @@ class _Opening:
     """The steps before MAIL; `_phase` is that of the reply that is awaited."""
 
     def __init__(
-        self, hop: NextHop, hostname: str, delivery: DeliverySection, bound: Deadline, patience: float
+        self, hop: NextHop, leaving: Leaving, delivery: DeliverySection, bound: Deadline, patience: float
     ) -> None:
         self._hop = hop
-        self._hostname = hostname
+        self._leaving = leaving
         self._delivery = delivery
         self._bound = bound
         self._patience = patience
@@ -91,7 +92,8 @@ class _Opening:
         connection = Connection(host, lmtp=scheme == "lmtp", fallback=fallback)
         self._phase = "connect"
         try:
-            await connection.connect(client_context(level == "verify") if scheme == "smtps" else None, self._delivery)
+            tls = client_context(level == "verify") if scheme == "smtps" else None
+            await connection.connect(tls, self._leaving, self._delivery.connect_timeout)
             await self._greeting(connection)
             await self._hello(connection)
             if scheme != "smtps" and await self._starttls(connection, level):
@@ -118,14 +120,16 @@ class _Opening:
             raise self._refused(connection, greeting)
 
     async def _hello(self, connection: Connection) -> None:
-        reply = await self._command(connection, "hello", f"{'LHLO' if connection.lmtp else 'EHLO'} {self._hostname}")
+        reply = await self._command(
+            connection, "hello", f"{'LHLO' if connection.lmtp else 'EHLO'} {self._leaving.helo}"
+        )
         if reply.code == _COMPLETED:
             connection.note_offers(reply.message)
             return
         if 500 <= reply.code <= 599 and reply.code not in _NO_MAIL_HERE and not connection.lmtp:
             # Whatever the server has against EHLO, HELO may work (RFC 5321 sections 3.2 and 4.1.4).
             try:
-                reply = await self._command(connection, "hello", f"HELO {self._hostname}")
+                reply = await self._command(connection, "hello", f"HELO {self._leaving.helo}")
             except HostFailed as failed:  # the reply to EHLO says why
                 raise self._refused(connection, reply) from failed
         if reply.code != _COMPLETED:

@@ -36,6 +36,19 @@ _DEFAULTS = {
 }
 
 
+class Service(NamedTuple):
+    """A transport in master.cf.
+
+    Attributes:
+        process_limit: as it is written; `-` is the default.
+        options: what `-o` sets.
+    """
+
+    process_limit: str
+    options: dict[str, str]
+    where: str
+
+
 class Parameter(NamedTuple):
     """A parameter as it is written, and where."""
 
@@ -95,6 +108,17 @@ class MainCf:
     def programs(self) -> dict[str, str]:
         """The program of each transport in master.cf; none without the folder."""
         return {words[0]: words[7] for _, words in self._master() if words[1] == "unix"}
+
+    def service(self, name: str) -> Service | None:
+        """A transport in master.cf; None if it is not there, or master.cf is not known."""
+        for where, words in self._master():
+            if words[1] == "unix" and words[0] == name:
+                return Service(words[6], dict(_options(words[8:])), where)
+        return None
+
+    def expand(self, text: str) -> str:
+        """A text with the parameters in it replaced by their values."""
+        return self._expand(text, frozenset()).strip()
 
     def _master(self) -> Iterator[tuple[str, list[str]]]:
         """The services of master.cf: the file and line, and the words."""
@@ -226,6 +250,15 @@ def split_list(value: str) -> list[str]:
         depth += (character == "{") - (character == "}")
         current += character
     return [item for item in (*items, current) if item]
+
+
+def _options(words: list[str]) -> Iterator[tuple[str, str]]:
+    """The options of a service: `-o name=value`, `-oname=value`, or `-o { name = value }` (master(5))."""
+    text = " ".join(words)
+    for match in re.finditer(r"(?:^| )-o ?(?:\{([^{}]*)\}|(\S+))", text):
+        name, equals, value = (match[1] or match[2] or "").partition("=")
+        if equals:
+            yield name.strip(), value.strip()
 
 
 def _closing(text: str, position: int) -> int | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import socket
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import quote
 
 from relay.mail.address import is_domain
 from relay.network import endpoint
 
+_QUEUE = "/var/spool/postfix"  # the default of queue_directory
 _PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
 _REFUSING = ("error", "retry", "discard")
 _LOCAL = ("local", "virtual", "maildrop", "pipe")  # delivery on the host itself
@@ -33,12 +36,13 @@ class NextHop(NamedTuple):
     problem: str = ""
 
 
-def transport(value: str, programs: Mapping[str, str], *, wrapped: bool = False) -> NextHop:
+def transport(value: str, programs: Mapping[str, str], *, wrapped: bool = False, queue: str = _QUEUE) -> NextHop:
     """The next hop of `transport:nexthop`, as on the right of transport(5).
 
     Args:
         programs: the program of each transport in master.cf; without those that are not known.
         wrapped: `smtp_tls_wrappermode` is on.
+        queue: `queue_directory`, where the path of a Unix socket begins.
     """
     name, _, rest = value.strip().partition(":")
     program = name if name in (*_NETWORK, *_REFUSING, *_LOCAL) else programs.get(name, "")
@@ -51,18 +55,17 @@ def transport(value: str, programs: Mapping[str, str], *, wrapped: bool = False)
         is_network = is_known or program in _NETWORK[1:]
         return NextHop("", problem="" if is_network else f"{name}: only master.cf says what this transport does")
     scheme = "lmtp" if "lmtp" in (program or name) else "smtps" if wrapped or name == "smtps" else "smtp"
-    hop = host(rest, scheme)
-    if not is_known and not hop.problem:
-        return hop._replace(problem=f"{name}: its settings in master.cf are not read")
+    hop = host(rest, scheme, queue=queue)
+    if not is_known and not program and not hop.problem:
+        return hop._replace(problem=f"{name}: its settings in master.cf are not known")
     return hop
 
 
-def host(text: str, scheme: str) -> NextHop:
-    """The URL of `[host]:port`, `host:port`, `host`, `inet:host:port`."""
+def host(text: str, scheme: str, *, queue: str = _QUEUE) -> NextHop:
+    """The URL of `[host]:port`, `host:port`, `host`, `inet:host:port`, `unix:path`."""
     first, *others = (part for part in re.split(r"[,\s]+", text.strip()) if part)
     if first.startswith("unix:"):
-        problem = f"{first} is a Unix socket; let the program listen on a port as well (Dovecot: inet_listener)"
-        return NextHop("", problem=problem)
+        return _socket(first.removeprefix("unix:"), scheme, queue)
     match = _HOST.match(first)
     if match is None:
         return NextHop("", problem=f"{first} is no host")
@@ -82,6 +85,24 @@ def host(text: str, scheme: str) -> NextHop:
         return NextHop(
             url, problem=f"{name} without brackets: Postfix asks for its MX, the relay connects to the host itself"
         )
+    return NextHop(url)
+
+
+def _socket(path: str, scheme: str, queue: str) -> NextHop:
+    """A Unix socket; Dovecot makes one in the folder of Postfix, where other users may not go."""
+    absolute = posixpath.normpath(posixpath.join(queue, path)) if path else ""
+    try:
+        url = str(endpoint(f"lmtp://{quote(absolute)}"))
+    except ValueError as error:
+        return NextHop("", problem=f"unix:{path}: {error}")
+    if scheme != "lmtp":
+        return NextHop("", problem=f"unix:{path} is a Unix socket, and the relay speaks LMTP alone there")
+    if absolute.startswith(f"{queue.rstrip('/')}/"):
+        problem = (
+            f"{absolute} is a Unix socket in the folder of Postfix, where the user of the relay may not go; let the"
+            " program make another one (Dovecot: unix_listener), such as lmtp:///run/dovecot/lmtp, or listen on a port"
+        )
+        return NextHop("", problem=problem)
     return NextHop(url)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.importer import main_cf, postfix_delivery, postfix_incoming, postfix_recipients
+from relay.importer import main_cf, postfix_delivery, postfix_destinations, postfix_incoming, postfix_recipients
 from relay.importer.asked import ask_for_host, ask_for_srs, share_srs
 from relay.importer.draft import Draft, ImportFailed
 from relay.importer.postfix_meanings import KNOWN, asks_postsrsd, tell_unmapped
@@ -26,8 +26,9 @@ def read(path: Path) -> Draft:
         raise ImportFailed(f"{parameters.source}: this is no configuration of Postfix: it does not know {names}")
     draft = Draft("Postfix", parameters.source)
     postfix_incoming.fill(draft, parameters)
-    postfix_recipients.fill(draft, parameters)
+    transports = postfix_recipients.fill(draft, parameters)
     postfix_delivery.fill(draft, parameters)
+    postfix_destinations.fill(draft, parameters, transports.entries, transports.routed)
     tell_unmapped(draft, parameters)
     domain = parameters.get("mydomain")
     domain = domain if is_domain(domain) and "." in domain else "example.org"

@@ -7,14 +7,13 @@ import ipaddress
 from relay.config.values import duration as seconds
 from relay.importer import next_hops
 from relay.importer.draft import Draft, ImportFailed, Origin
-from relay.importer.lookup_tables import TableEntry, entries, origin_of, tables
+from relay.importer.lookup_tables import TableEntry, entries, tables
 from relay.importer.main_cf import MainCf, split_list
+from relay.importer.postfix_login import find_login, set_login
+from relay.importer.postfix_tls import tls_level
 from relay.importer.postfix_values import duration, number
 
 _DELIVERY, _SMARTHOST, _QUEUE = ("delivery",), ("delivery", "smarthost"), ("queue",)
-_LEVELS = {"none": "none", "may": "may", "encrypt": "require", "verify": "verify", "secure": "verify"}
-_LIKE = {"dane": "may", "dane-only": "require", "fingerprint": "require"}
-_PASSWORD = "smarthost.password"
 
 
 def fill(draft: Draft, main_cf: MainCf) -> None:
@@ -68,14 +67,10 @@ def _tls_level(draft: Draft, main_cf: MainCf) -> str | None:
         level = "may"
     if not level:
         return None
-    if level in _LIKE:
-        mapped = _LIKE[level]
-        meaning = f'{level}: no DANE and no fingerprints are looked at; delivery.tls = "{mapped}" comes nearest.'
-        draft.no_counterpart(_tls_origin(main_cf), meaning, matters=True)
-        return mapped
-    if level not in _LEVELS:
-        draft.no_counterpart(_tls_origin(main_cf), f"{level!r} is no level of TLS; the default stays.", matters=True)
-    return _LEVELS.get(level)
+    mapped = tls_level(level)
+    if mapped.problem:
+        draft.no_counterpart(_tls_origin(main_cf), mapped.problem, matters=True)
+    return mapped.level or None
 
 
 def _tls_origin(main_cf: MainCf) -> Origin:
@@ -102,7 +97,13 @@ def _set_smarthost(draft: Draft, main_cf: MainCf, level: str | None) -> None:
     if not hop.url:
         return
     draft.set(_SMARTHOST, "url", hop.url, origin)
-    has_login = _set_login(draft, main_cf, relayhost)
+    login = find_login(draft, main_cf, relayhost)
+    has_login = login is not None
+    if login is not None:
+        set_login(draft, _SMARTHOST, login)
+    elif main_cf.is_on("smtp_sasl_auth_enable") and "smtp_sasl_password_maps" in main_cf:
+        meaning = f"there is no entry for {relayhost}; [delivery.smarthost] has neither user nor password."
+        draft.no_counterpart(main_cf.origin("smtp_sasl_password_maps"), meaning, matters=True)
     strict = level
     if level is not None and has_login and level in ("none", "may"):
         strict = None  # our default verifies the certificate, because a password is sent
@@ -125,40 +126,6 @@ def _wildcard(main_cf: MainCf) -> tuple[TableEntry, Origin] | None:
         if found is not None:
             return found, Origin("transport_maps *", found.where)
     return None
-
-
-def _set_login(draft: Draft, main_cf: MainCf, relayhost: str) -> bool:
-    """User and password for the relayhost; whether there are any. The password goes into a file of its own."""
-    if not main_cf.is_on("smtp_sasl_auth_enable"):
-        return False
-    for table in tables(main_cf, "smtp_sasl_password_maps"):
-        origin = origin_of(main_cf, "smtp_sasl_password_maps", table)
-        try:
-            found = table.name.removeprefix("{").removesuffix("}").strip() if table.kind == "static" else ""
-            rows = {} if table.kind == "static" else {entry.key: entry for entry in entries(main_cf, table)}
-        except ImportFailed as error:
-            draft.no_counterpart(
-                origin, f"{error}. Write user and password_file into [delivery.smarthost].", matters=True
-            )
-            continue
-        entry = next((rows[key] for key in _lookup_keys(relayhost) if key in rows), None)
-        login = found or (entry.value if entry is not None else "")
-        user, colon, password = login.partition(":")
-        if colon:
-            where = Origin("smtp_sasl_password_maps", entry.where) if entry is not None else origin
-            draft.set(_SMARTHOST, "user", user, where)
-            draft.new_file(_SMARTHOST, "password_file", _PASSWORD, password + "\n", where, "It has the password alone.")
-            return True
-    if "smtp_sasl_password_maps" in main_cf:
-        meaning = f"there is no entry for {relayhost}; [delivery.smarthost] has neither user nor password."
-        draft.no_counterpart(main_cf.origin("smtp_sasl_password_maps"), meaning, matters=True)
-    return False
-
-
-def _lookup_keys(relayhost: str) -> list[str]:
-    """The keys to look a host up by: as it is written, then without its port."""
-    host = relayhost.rpartition(":")[0] if not relayhost.endswith("]") and ":" in relayhost else relayhost
-    return [relayhost, host, host.strip("[]")]
 
 
 def _set_queue(draft: Draft, main_cf: MainCf) -> None:

@@ -47,7 +47,6 @@ _MATTERS = {
     "smtp_fallback_relay": _Meaning("there is no second smarthost."),
     "smtp_generic_maps": _Meaning(_REWRITES),
     "smtp_header_checks": _Meaning(_HEADERS),
-    "smtp_tls_policy_maps": _Meaning("TLS is the same for all next hops but the smarthost (delivery.tls)."),
     "smtpd_client_message_rate_limit": _Meaning(
         "clients have a limit of connections (limits.connections_per_client), not of messages.", ("0",)
     ),
@@ -65,6 +64,7 @@ _MATTERS = {
 _MAPPED = {
     *("myhostname", "mydomain", "myorigin", "mydestination", "mynetworks", "mynetworks_style", "inet_interfaces"),
     *("inet_protocols", "relay_domains", "relay_recipient_maps", "relayhost", "transport_maps", "virtual_alias_maps"),
+    *("smtp_tls_policy_maps",),
     *("virtual_alias_domains", "virtual_maps", "virtual_mailbox_domains", "virtual_mailbox_maps", "virtual_transport"),
     *("smtp_sasl_auth_enable", "smtp_sasl_password_maps", "smtp_tls_security_level", "smtpd_tls_security_level"),
     *("smtpd_tls_cert_file", "smtpd_tls_key_file", "smtpd_tls_chain_files", "message_size_limit", "alias_maps"),

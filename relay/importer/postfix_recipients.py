@@ -36,7 +36,19 @@ _RELAYED = _Class("relay_domains", ("relay_transport",), "relay_recipient_maps")
 _LOCAL = _Class("mydestination", ("mailbox_transport", "local_transport"), "local_recipient_maps")
 
 
-def fill(draft: Draft, main_cf: MainCf) -> None:
+class Transports(NamedTuple):
+    """What this part leaves to others.
+
+    Attributes:
+        entries: of transport_maps, by what they are for.
+        routed: the domains that are ours.
+    """
+
+    entries: dict[str, TableEntry]
+    routed: frozenset[str]
+
+
+def fill(draft: Draft, main_cf: MainCf) -> Transports:
     """Set the keys of this part."""
     local = _set_local_domains(draft, main_cf)
     transports, routed = _transports(draft, main_cf), set[str]()
@@ -57,7 +69,7 @@ def fill(draft: Draft, main_cf: MainCf) -> None:
             _set_route(draft, main_cf, _LOCAL, Domain(name, origin), transports)
     _tell_mailboxes(draft, main_cf)
     set_aliases(draft, main_cf, tuple(local))
-    _tell_other_transports(draft, transports, routed)
+    return Transports(transports, frozenset(routed))
 
 
 def _tell_mailboxes(draft: Draft, main_cf: MainCf) -> None:
@@ -126,7 +138,7 @@ def _transports(draft: Draft, main_cf: MainCf) -> dict[str, TableEntry]:
             for entry in entries(main_cf, table):
                 found.setdefault(entry.key.lower(), entry)
         except ImportFailed as error:
-            meaning = f"{error}. Write its next hops into [routes.domains]."
+            meaning = f"{error}. Write its next hops into [routes.domains], or [[delivery.destinations]]."
             draft.no_counterpart(main_cf.origin("transport_maps"), meaning, matters=True)
     return found
 
@@ -154,7 +166,7 @@ def _ask_for_host(draft: Draft, kind: _Class, domain: Domain) -> None:
     table = ("routes", "domains", domain.name)
     text = (
         f"the mailbox host of {domain.name}, from {domain.origin}. Postfix delivers on this host; the relay has no"
-        " mailboxes. Dovecot can listen for LMTP on a port."
+        " mailboxes. Dovecot can listen for LMTP on a port, or on a Unix socket (lmtp:///run/dovecot/lmtp)."
     )
     # mydestination often has names that nobody has a mailbox at; the others are there for their mailboxes.
     wanted: Kind = "if wanted" if kind is _LOCAL else "fill in"
@@ -173,22 +185,22 @@ def _ask_for_domains(draft: Draft, main_cf: MainCf, kind: _Class) -> None:
 
 def _next_hop(main_cf: MainCf, kind: _Class, domain: str, transports: dict[str, TableEntry]) -> tuple[NextHop, Origin]:
     """The next hop of a domain: its entry in transport_maps, or the transport of its class."""
-    wrapped = main_cf.is_on("smtp_tls_wrappermode")
     if (entry := transports.get(domain)) is not None:
-        return next_hops.transport(entry.value, main_cf.programs(), wrapped=wrapped), Origin(
-            "transport_maps", entry.where
-        )
+        return _hop(main_cf, entry.value), Origin("transport_maps", entry.where)
     parents = domain.split(".")[1:]
     above = next(
         (f".{'.'.join(parents[n:])}" for n in range(len(parents)) if f".{'.'.join(parents[n:])}" in transports), ""
     )
     if above:
         found = transports[above]
-        return next_hops.transport(found.value, main_cf.programs(), wrapped=wrapped), Origin(
-            f"transport_maps {above}", found.where
-        )
+        return _hop(main_cf, found.value), Origin(f"transport_maps {above}", found.where)
     name = next((name for name in kind.transports if main_cf.get(name)), kind.transports[-1])
-    return next_hops.transport(main_cf.get(name), main_cf.programs(), wrapped=wrapped), main_cf.origin(name)
+    return _hop(main_cf, main_cf.get(name)), main_cf.origin(name)
+
+
+def _hop(main_cf: MainCf, value: str) -> NextHop:
+    wrapped = main_cf.is_on("smtp_tls_wrappermode")
+    return next_hops.transport(value, main_cf.programs(), wrapped=wrapped, queue=main_cf.get("queue_directory"))
 
 
 def _set_users(draft: Draft, main_cf: MainCf, kind: _Class, domain: Domain, *, has_hop: bool) -> None:
@@ -230,21 +242,3 @@ def _joined(draft: Draft, paths: list[Path], origin: Origin) -> str:
 def _restrictions(main_cf: MainCf) -> str:
     names = ("smtpd_recipient_restrictions", "smtpd_relay_restrictions", "smtpd_data_restrictions")
     return " ".join(main_cf.get(name) for name in names)
-
-
-def _tell_other_transports(draft: Draft, transports: dict[str, TableEntry], routed: set[str]) -> None:
-    """Entries of transport_maps for what is not ours. A route would make it ours, and open it to everybody."""
-    for key, entry in transports.items():
-        if key == "*" or normal_domain(key) in routed:
-            continue
-        origin = Origin(f"transport_maps {key}", entry.where)
-        if key.startswith(".") and any(f".{name}".endswith(key) for name in routed):
-            meaning = "a route is for one domain: name each domain below that is yours in [routes.domains]."
-        elif "@" in key:
-            meaning = "one address has no next hop of its own; an alias can lead it elsewhere."
-        else:
-            meaning = (
-                f"{entry.value}: a next hop for a domain that is not yours has no counterpart. A route would accept"
-                " mail from everybody for it; without one it goes to the smarthost, or to its MX."
-            )
-        draft.no_counterpart(origin, meaning, matters=True)

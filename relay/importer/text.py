@@ -55,12 +55,16 @@ def _heading(draft: Draft) -> Iterator[str]:
 def _tables(draft: Draft) -> Iterator[list[str]]:
     if () in draft.tables:
         yield from _keys((), draft.tables[()])
-    names = sorted({table[0] for table in draft.tables if table} | set(draft.arrays), key=_ORDER.index)
-    for name in names:
+    nested = [name for name in draft.arrays if "." in name]  # below a table, and written after it
+    above = {name.partition(".")[0] for name in draft.arrays}
+    for name in sorted({table[0] for table in draft.tables if table} | above, key=_ORDER.index):
         for entry in draft.arrays.get(name, ()):
             yield list(_entry(name, entry))
         for table in sorted((table for table in draft.tables if table[:1] == (name,)), key=len):
             yield list(_table(table, draft.tables[table], draft.comments.get(table, "")))
+        for array in nested:
+            if array.startswith(f"{name}."):
+                yield from (list(_entry(array, entry)) for entry in draft.arrays[array])
 
 
 def _table(table: Table, keys: dict[str, Key], text: str) -> Iterator[str]:

@@ -4,19 +4,16 @@ dispatcher where there is room."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from relay.bounce.notifier import Notice
 from relay.bounce.reasons import reason
 from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.in_session import Offer
-from relay.deliver.outcome_log import log_outcome, log_queued, log_refused
-from relay.deliver.settlement import Event
+from relay.deliver.outcome_log import log_queued
 from relay.mail.outcome import Outcome
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
-from relay.queue.database import QueueUnavailable
 from relay.queue.store import Change, Delivery, Store, StoredMessage
 from relay.receive.handler import Gone
 
@@ -50,7 +47,11 @@ class Enqueuer:
         dead = [delivery for delivery in deliveries if delivery.state == "dead"]
         leased = self._dispatcher.lease_at_once(live, len(stored.message.content))
         live = leased or live
-        await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*live, *dead, *notice.deliveries]))
+        try:
+            await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*live, *dead, *notice.deliveries]))
+        except BaseException:
+            self._dispatcher.leave(stored.id)
+            raise
         log_queued(stored, [*live, *dead])
         for report in reports:
             log_queued(report, notice.deliveries)
@@ -77,28 +78,35 @@ class Enqueuer:
             return False
         try:
             outcome = await offer.outcome(gone)
-        except BaseException:  # the client is gone, or the relay stops and drops its session
+        except BaseException:  # the client is gone, or the relay drops its session
             offer.give_up("the session has ended")
             offer.drop()
             self._metrics.in_session.add("withdrawn")
             raise
         if outcome is None:
-            # A session that is dropped now leaves the message to the queue, with the outcome of its attempt.
-            keeping = asyncio.create_task(self._keep(stored, offer))
-            self._keeping.add(keeping)
-            keeping.add_done_callback(self._keeping.discard)
-            outcome = await asyncio.shield(keeping)
+            outcome = await self._kept(stored, offer)
         if outcome is None:
             self._metrics.in_session.add("queued")
             return False
         offer.drop()
         if outcome.status == "failed":
             self._metrics.in_session.add("refused")
-            log_refused(stored, delivery, outcome)
             raise _refusal(outcome, delivery)
         self._metrics.in_session.add("delivered")
-        log_outcome(Event("delivered", offer.result.result()), self._metrics, time.time())
         return True
+
+    async def _kept(self, stored: StoredMessage, offer: Offer) -> Outcome | None:
+        """As `_keep`, to its end: a session that is dropped now leaves the message to the queue, with the outcome of
+        its attempt."""
+        keeping = asyncio.create_task(self._keep(stored, offer))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._has_kept)
+        return await asyncio.shield(keeping)
+
+    def _has_kept(self, keeping: asyncio.Task[Outcome | None]) -> None:
+        self._keeping.discard(keeping)
+        if not keeping.cancelled():
+            keeping.exception()  # looked at here, for a session that was dropped and does not
 
     async def _keep(self, stored: StoredMessage, offer: Offer) -> Outcome | None:
         """Store a message whose attempt is over, or goes on. Returns None, or the outcome that made storing needless
@@ -107,15 +115,16 @@ class Enqueuer:
         Raises:
             QueueUnavailable: nobody has the message.
         """
+        deliveries = self._dispatcher.leased(offer)
         try:
-            await self._store.apply(Change(arrived=[stored], deliveries=list(offer.deliveries)))
-        except QueueUnavailable:
+            await self._store.apply(Change(arrived=[stored], deliveries=deliveries))
+        except Exception:
             outcome = await offer.abandon("the message could not be stored")
+            offer.drop()
             if outcome is None:
-                offer.drop()
                 raise
             return outcome
-        log_queued(stored, offer.deliveries)
+        log_queued(stored, deliveries)
         self._dispatcher.keep(offer)
         return None
 

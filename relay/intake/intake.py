@@ -23,7 +23,7 @@ from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
-from relay.queue.change import is_own_hop
+from relay.queue.hop_keys import is_own_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import NextSeal, StoredVerdict
@@ -148,6 +148,7 @@ class Intake:
                 arrival.recipients[0].recipient if len(arrival.recipients) == 1 else "",
                 mail.smtputf8,
                 arrival.received,
+                hidden=self.config.receive.hide_clients and arrival.client.user != "",
             )
         )
         return StoredMessage(

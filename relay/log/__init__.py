@@ -53,6 +53,7 @@ def configure(
     logging.root.setLevel(logging.WARNING)  # below that, libraries log SQL statements and whole messages
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = _unraisable
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -60,6 +61,12 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, traceback:
         sys.__excepthook__(kind, error or kind(), traceback)
     else:
         structlog.get_logger().critical("uncaught", exc_info=(kind, error, traceback))
+
+
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    if isinstance(args.exc_value, UnicodeDecodeError) and isinstance(args.object, bytes):
+        return  # so `ssl` reports a client that asks for a host name of odd octets; its handshake fails, and is logged
+    _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 class _LibraryHandler(logging.Handler):

@@ -22,7 +22,8 @@ class Client:
         user: the name with which it has logged in; empty without a login.
         known: False where the address is that of a proxy which does not name its client.
         protocol: the `with` keyword of Received (RFC 3848): SMTP, ESMTP, ESMTPS or ESMTPSA.
-        tls: protocol version and cipher, for the log; empty without TLS.
+        tls: protocol version and cipher, with a blank between them; empty without TLS.
+        cipher_bits: the bits of secret that the cipher uses, and those of its algorithm; zeros without TLS.
         local: our address that it connected to; empty where there is no connection.
     """
 
@@ -34,6 +35,7 @@ class Client:
     known: bool = True
     protocol: str = "SMTP"
     tls: str = ""
+    cipher_bits: tuple[int, int] = (0, 0)
     local: str = ""
     user: str = ""
 

@@ -29,6 +29,7 @@ class Outcome:
         unreachable: whether no host of the next hop answered MAIL: then the outcome is about the next hop as a whole.
         words: the text of the server's reply alone, for a bounce; `text` may have words of ours as well.
         individual: whether the server has replied about this recipient alone, and not about the transaction.
+        phase: what the server's reply was to (`deliver.classify.Phase`); empty where it is not that of the server.
     """
 
     status: Status
@@ -44,6 +45,7 @@ class Outcome:
     words: str = field(default="", compare=False)
     individual: bool = field(default=False, compare=False)
     policy: str = ""
+    phase: str = field(default="", compare=False)
 
 
 def deferral(enhanced: str, text: str) -> Outcome:

@@ -7,7 +7,7 @@ with the last good ones; for a new secret or signing key there is SIGHUP.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,21 +32,21 @@ class Files:
     Attributes:
         scheme: the SRS secrets, with all that goes with them.
         signer: has the keys, and chooses among them.
-        tls: the certificate for clients; None without a section [tls].
-        password: for the smarthost; empty where it wants none.
+        tls: the certificates for clients; None without a section [tls].
+        passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
     """
 
     scheme: Scheme
     signer: Signer
     tables: Tables
     tls: ServerTls | None
-    password: str = field(default="", repr=False)
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def look(self) -> None:
-        """Take over the tables and the certificate that have changed, as far as they are good."""
+        """Take over the tables and the certificates that have changed, as far as they are good."""
         look(self.tables.files)
         if self.tls is not None:
-            self.tls.context()
+            self.tls.look()
 
 
 def read_files(config: Config) -> Files:
@@ -60,12 +60,8 @@ def read_files(config: Config) -> Files:
     signer = read_signer(config)
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
-    with _named("tls"):
-        tls = ServerTls(config.tls) if config.tls is not None else None
-    smarthost = config.delivery.smarthost
-    with _named("delivery.smarthost.password_file"):
-        password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
-    return Files(scheme, signer, tables, tls, password)
+    tls = ServerTls(config.tls) if config.tls is not None else None
+    return Files(scheme, signer, tables, tls, read_passwords(config))
 
 
 def read_signer(config: Config) -> Signer:
@@ -82,6 +78,16 @@ def read_signer(config: Config) -> Signer:
             rules += read_rules(config.signing.opendkim)
     found = [*(key for key, _ in entries), *(key for rule in rules for key in rule.keys)]
     return Signer(SigningTable(rules, table.forwarder_keys(found, config.srs.domain)), sealing)
+
+
+def read_passwords(config: Config) -> dict[str, str]:
+    """The passwords of the smarthosts that want one, by their tables. Raises ConfigError, as `read_files`."""
+    passwords = {}
+    for key, smarthost in config.delivery.smarthost_tables.items():
+        if smarthost.password_file is not None:
+            with _named(f"delivery.{key}.password_file"):
+                passwords[key] = read_password(smarthost.password_file)
+    return passwords
 
 
 def read_password(path: Path) -> str:

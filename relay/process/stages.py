@@ -15,11 +15,14 @@ from relay.bounce.rebuild import ReportingMta
 from relay.bounce.returns import Returns
 from relay.config.model import Config
 from relay.deliver.attempts import Attempts
+from relay.deliver.current_hops import CurrentHops
+from relay.deliver.destination_limits import DestinationLimits, limited_tables
 from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.host_failover import DeliveryAgent
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shared_limits import SharedLimits
 from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
@@ -100,7 +103,7 @@ def build_stages(
     """
     scheme, signer = files.scheme, files.signer
     ids = QueueIds(time.time)
-    next_hops = NextHops(config, files.password)
+    next_hops = NextHops(config, files.passwords)
     agent = DeliveryAgent(config, resolver, next_hops)
 
     async def addresses_of_our_name() -> list[str]:
@@ -164,10 +167,19 @@ class Relay:
     intake: Intake
 
 
-def build_relay(stages: Stages, store: Store, memory_is_short: Callable[[], bool] = lambda: False) -> Relay:
+def build_relay(
+    stages: Stages,
+    store: Store,
+    shared_limits: SharedLimits | None = None,
+    row: int = 0,
+    *,
+    memory_is_short: Callable[[], bool] = lambda: False,
+) -> Relay:
     """Put the stages together around a queue.
 
     Args:
+        shared_limits: what the workers count together for `[[delivery.destinations]]`, and which `row` is this one's;
+            by default this worker is the only one.
         memory_is_short: see `Enqueuer`.
     """
     config = stages.config
@@ -183,6 +195,16 @@ def build_relay(stages: Stages, store: Store, memory_is_short: Callable[[], bool
         stages.metrics,
     )
     memory = config.limits.message_memory // (2 * config.workers)
-    dispatcher = Dispatcher(config, store, attempts, recorder, memory)
+    if shared_limits is None:
+        shared_limits = SharedLimits(1)
+        shared_limits.adopt(limited_tables(config))
+    limits = DestinationLimits(
+        config.destinations,
+        shared_limits,
+        row,
+        lambda domain: stages.agent.destination(stages.next_hops.of(f"x@{domain}")),
+    )
+    current_hops = CurrentHops(store, stages.next_hops, time.time())
+    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, stages.metrics, memory)
     enqueuer = Enqueuer(store, dispatcher, stages.metrics, memory_is_short)
     return Relay(stages, space, dispatcher, stages.intake(space, enqueuer))

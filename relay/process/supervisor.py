@@ -22,6 +22,8 @@ import structlog
 
 from relay.config.model import Config, ConfigError
 from relay.config.sections import ListenSection, TablesSection
+from relay.deliver.destination_limits import limited_tables
+from relay.deliver.shared_limits import TABLES, SharedLimits
 from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
@@ -63,6 +65,7 @@ class WorkerSetup:
     metrics: Metrics
     files: Files
     rates: Rates
+    limits: SharedLimits
     http: socket.socket | None = None
     tables: Sequence[tuple[TablesSection, socket.socket]] = ()
     index: int = 0
@@ -105,6 +108,8 @@ class Supervisor:
         self._counts = SharedCounts(rows)
         self._metrics = Metrics(rows)
         self._rates = Rates(self._config.srs)
+        self._limits = SharedLimits(rows)
+        self._limits.adopt(limited_tables(self._config))
         self._workers = WorkerProcesses(rows, self._be_worker)
         _raise_file_limit()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -164,6 +169,7 @@ class Supervisor:
                 self._metrics,
                 self._files,
                 self._rates,
+                self._limits,
                 self._ports.by_address[http.address][index] if http is not None else None,
                 [(table, self._ports.by_address[table.address][0]) for table in self._config.tables],
                 index,
@@ -175,6 +181,7 @@ class Supervisor:
         ended = self._workers.reap()
         for worker in ended:
             self._counts.clear(worker.row)
+            self._limits.clear(worker.row)
             self._metrics.detach(worker.row)
         if ended and self._config.takes_mail:
             free_leases(self._config.queue.url, [worker.owner for worker in ended])
@@ -192,6 +199,9 @@ class Supervisor:
                 raise ConfigError("the first [[listen]], or none any more, needs a restart")
             if self._workers.free_rows < config.workers:
                 raise CannotStart("the workers of earlier reloads are still finishing, try again in some seconds")
+            tables = limited_tables(config)
+            if len(tables) > TABLES:
+                raise ConfigError(f"delivery.destinations: at most {TABLES} may have concurrency or rate")
             self._open_ports(config)
         except (ConfigError, CannotStart, OSError, ValueError) as error:
             log.error("reload_failed", problem=str(error), kept="the old configuration")
@@ -200,6 +210,7 @@ class Supervisor:
             log.exception("reload_failed", kept="the old configuration")
             return
         old = list(self._workers.alive)
+        self._limits.adopt(tables)
         self._config, self._files, self._rates = config, files, Rates(config.srs, self._rates.known)
         self._workers.begin_generation(config.workers)
         self._start_missing()

@@ -11,6 +11,7 @@ import structlog
 
 from relay.config.model import Config
 from relay.config.sections import ListenSection, TablesSection
+from relay.deliver.shared_limits import SharedLimits
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.metrics import Metrics
@@ -36,6 +37,7 @@ class Worker:
 
     Args:
         counts, number: where it counts what its clients take, see `receive.shared_counts`.
+        limits: where all workers count what `[[delivery.destinations]]` limits; by default it is alone.
         files: what the configuration names, read.
     """
 
@@ -49,6 +51,7 @@ class Worker:
         metrics: Metrics,
         files: Files,
         rates: Rates,
+        limits: SharedLimits | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -66,7 +69,7 @@ class Worker:
             watch_disk=metrics.message_spool.add,
         )
         stages = build_stages(config, store, resolver, metrics, files, rates)
-        self._relay = build_relay(stages, store, lambda: self._limits.memory.excess > 0)
+        self._relay = build_relay(stages, store, limits, number, memory_is_short=lambda: self._limits.memory.excess > 0)
         self._tls = files.tls
         self._tables = files.tables
         self._lookups = Lookups(config, files.scheme, rates, metrics, store)
@@ -81,8 +84,6 @@ class Worker:
         tables: Sequence[tuple[TablesSection, socket.socket]] = (),
     ) -> None:
         """Listen, answer lookups, and deliver what the queue holds."""
-        if self._tls is not None:
-            self._tls.quiet = True  # the supervisor looks at the same files
         tls = self._tls.context if self._tls is not None else None
         for listen, sock in sockets:
             listener = Listener(
@@ -105,6 +106,8 @@ class Worker:
             asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
         ]
+        if self._tls is not None:
+            self._background.append(asyncio.create_task(self._tls.follow(quiet=True), name="certificates"))
 
     async def problem(self) -> str:
         """Why this host should get no mail for now; empty where it should."""
@@ -136,6 +139,7 @@ class Worker:
         self._stopping = True
         for listener in self._listeners:
             listener.stop()
+        self._relay.dispatcher.end_offers()
         sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]
         lookups = [asyncio.create_task(server.stop(patience / 2)) for server in self._table_servers]
         if sessions:

@@ -32,8 +32,9 @@ from sqlalchemy import (
 
 from relay.mail.queue_id import id_text
 from relay.queue.audit import Author, Deed, leave
-from relay.queue.change import State, forget, shown_hop
+from relay.queue.change import State, forget
 from relay.queue.database import Database
+from relay.queue.hop_keys import shown_hop
 from relay.queue.schema import delivery, message
 from relay.queue.selector import Selector
 

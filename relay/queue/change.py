@@ -22,23 +22,6 @@ from relay.queue.stored_verdict import StoredVerdict
 
 State = Literal["queued", "held", "dead"]
 
-_OWN = "!"  # neither a domain nor a URL begins with it
-
-
-def own_hop(hop: str) -> str:
-    """The key of a next hop for own messages, which have a share of the concurrency limit to themselves."""
-    return _OWN + hop
-
-
-def is_own_hop(hop: str) -> bool:
-    """Whether a key is one of `own_hop`."""
-    return hop.startswith(_OWN)
-
-
-def shown_hop(hop: str) -> str:
-    """The next hop that a key stands for, as the log and the queue commands show it."""
-    return hop.removeprefix(_OWN)
-
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
@@ -104,9 +87,8 @@ class Delivery:
     Attributes:
         recipient: where it goes, after aliases.
         original: the address that the sender gave; all that reports ever show.
-        hop: the key of its next hop: the URL of a configured one, or the recipient's domain; `own_hop` of that for an
-            own message. Deliveries with the same key share a concurrency limit. Each attempt decides anew where it
-            goes.
+        hop: the key of its next hop (`queue.hop_keys`), by the configuration that the relay had when it last looked at
+            the delivery. It is looked at again before an attempt (`deliver.current_hops`).
         srs: whether the route wants the sender rewritten.
         attempts: how many there were; `by_hand` of them because somebody asked for one before it was due.
         next_attempt: when it is due; the end of the lease while it is leased.
@@ -192,6 +174,7 @@ _COLUMNS = tuple(column.name for column in delivery.columns)
 _STORE_MESSAGE = insert(message)
 _STORE_DELIVERY = insert(delivery)
 _STILL_LEASED = select(delivery.c.n).where(*LEASED)
+_REKEY = update(delivery).where(*ONE, delivery.c.state == "queued", delivery.c.next_attempt == bindparam("b_seen"))
 _FINISH = delete(delivery).where(*LEASED)
 _UPDATE = update(delivery).where(*LEASED).values(lease_owner=None, lease_token=None)
 _LOCK = select(message.c.id).where(message.c.id == bindparam("b_message")).with_for_update()
@@ -233,6 +216,12 @@ def forget(connection: Connection, message_ids: Iterable[int]) -> None:
             connection.execute(_LOCK, row)
     run_prepared(connection, _FORGET_MESSAGE, rows)
     run_prepared(connection, _FORGET_CHUNKS, rows)
+
+
+def rekey(changed: Sequence[Due], connection: Connection) -> None:
+    """Give due deliveries the keys that stand here. One that was leased or deferred since keeps its own."""
+    rows = [{"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt, "b_hop": d.hop} for d in changed]
+    connection.execute(_REKEY.values(hop=bindparam("b_hop")), rows)
 
 
 def parameters(key: Key) -> dict[str, int]:

@@ -33,6 +33,7 @@ from relay.queue.change import (
     StoredMessage,
     carry_out,
     forget,
+    rekey,
 )
 from relay.queue.database import Database, QueueUnavailable, Rejected, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
@@ -203,6 +204,29 @@ class Store:
         if after is not None:
             statement = statement.where(tuple_(*_ORDER) > tuple_(after.next_attempt, after.message_id, after.n))
         return await self._database.read(lambda c: [Due(*row) for row in c.execute(statement)])
+
+    async def recipients(self, wanted: Sequence[Due]) -> dict[tuple[int, int], str]:
+        """The recipients of deliveries, by message and number; those that are gone are left out, others may be there.
+
+        Raises:
+            QueueUnavailable
+        """
+        if not wanted:
+            return {}
+        # Two lists, which may find some more: SQLite reads the whole table for a list of pairs.
+        statement = select(delivery.c.message_id, delivery.c.n, delivery.c.recipient).where(
+            delivery.c.message_id.in_({due.message_id for due in wanted}), delivery.c.n.in_({due.n for due in wanted})
+        )
+        return await self._database.read(lambda c: {(row[0], row[1]): str(row[2]) for row in c.execute(statement)})
+
+    async def rekey(self, changed: Sequence[Due]) -> None:
+        """Give due deliveries the keys of next hops that stand here; those that changed since are left out.
+
+        Raises:
+            QueueUnavailable
+        """
+        if changed:
+            await self._database.write(partial(rekey, changed), durable=False)
 
     async def lease(self, wanted: Sequence[Due], until: float) -> list[Delivery]:
         """See `Leases.lease`."""

@@ -21,6 +21,29 @@ _HIDDEN_DOT_OCTETS = 5  # the longest match without its last octet
 HEADER_FIELDS = 10_000  # in one message: each costs microseconds, and usual mail has fewer than a thousand
 
 
+class HiddenEndSearch:
+    """Looks through the octets of a message, as they come, for a line that is a single dot for hosts that drop NUL.
+
+    Attributes:
+        found: whether there is one.
+    """
+
+    def __init__(self) -> None:
+        self._seen = b"\r\n"  # the last octets, with one NUL for each run of them; a message begins with a new line
+        self.found = False
+
+    def feed(self, block: bytes) -> None:
+        """Takes the next octets; where there is no NUL there is nothing to find."""
+        if b"\0" in block or b"\0" in self._seen:
+            block = self._seen + block
+            while b"\0\0" in block:
+                block = block.replace(b"\0\0", b"\0")
+            self.found = self.found or _HIDDEN_DOT.search(block) is not None
+            self._seen = block[-_HIDDEN_DOT_OCTETS:]
+        else:
+            self._seen = (self._seen + block[-_HIDDEN_DOT_OCTETS:])[-_HIDDEN_DOT_OCTETS:]
+
+
 class DataDecoder:
     """Decodes the octets after 354 into message content. It holds back at most four octets.
 
@@ -32,11 +55,14 @@ class DataDecoder:
 
     def __init__(self) -> None:
         self._carry = b"\r\n"  # DATA begins with a new line
-        self._seen = b"\r\n"  # the last octets, with one NUL for each run of them
         self._first = True
+        self._hidden_end = HiddenEndSearch()
         self.finished = False
-        self.hides_end = False
         self.rest = b""
+
+    @property
+    def hides_end(self) -> bool:
+        return self._hidden_end.found
 
     def feed(self, block: bytes) -> bytes:
         """Takes a block as it arrives and returns the decoded content."""
@@ -46,32 +72,21 @@ class DataDecoder:
             self.finished = True
             self.rest = data[end + len(_END) :]
             data = data[: end + 2]
-            self._search_hidden_end(block[: len(block) - len(self.rest)])
+            self._hidden_end.feed(block[: len(block) - len(self.rest)])
         else:
             held_back = next(n for n in range(4, -1, -1) if data.endswith(_END[:n]))
             self._carry = data[len(data) - held_back :]
             data = data[: len(data) - held_back]
-            self._search_hidden_end(block)
+            self._hidden_end.feed(block)
         data = data.replace(b"\r\n.", b"\r\n")
         if self._first and data:
             self._first = False
             data = data[2:]
         return data
 
-    def _search_hidden_end(self, block: bytes) -> None:
-        """Sets `hides_end` where the block has a hidden end; there is none without NUL."""
-        if b"\0" in block or b"\0" in self._seen:
-            block = self._seen + block
-            while b"\0\0" in block:
-                block = block.replace(b"\0\0", b"\0")
-            self.hides_end = self.hides_end or _HIDDEN_DOT.search(block) is not None
-            self._seen = block[-_HIDDEN_DOT_OCTETS:]
-        else:
-            self._seen = (self._seen + block[-_HIDDEN_DOT_OCTETS:])[-_HIDDEN_DOT_OCTETS:]
-
 
 def has_bare_newline(data: bytes) -> bool:
-    """Whether there is a CR without LF or a LF without CR. `DataDecoder.feed` never splits a CRLF."""
+    """Whether there is a CR without LF or a LF without CR. The decoders never split a CRLF."""
     pairs = data.count(b"\r\n")
     return data.count(b"\r") != pairs or data.count(b"\n") != pairs
 

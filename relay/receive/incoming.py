@@ -8,6 +8,7 @@ a slow client does not hold memory for long.
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import structlog
 
@@ -15,15 +16,17 @@ from relay.config.sections import ReceiveSection
 from relay.mail.message import Message
 from relay.mail.off_loop import LARGE
 from relay.mail.reply import Refused
+from relay.receive.chunk_decoder import ChunkDecoder
 from relay.receive.data_decoder import DataDecoder, MessageBuilder, has_bare_newline, normalize_newlines
 from relay.receive.limits import Account
+from relay.receive.min_rate import Transfer
 from relay.receive.room import SPOOL_FROM
 from relay.receive.spool import SpoolFile
-from relay.receive.stream import Stream, TimedOut
+from relay.receive.stream import BLOCK, Stream, TimedOut
 
 log = structlog.get_logger()
 
-SLOWEST = 1000  # octets a second below which a DATA transfer may not last longer than twice `limits.data_timeout`
+SLOWEST = 1000  # octets a second below which a message may not take longer than twice `limits.data_timeout`
 
 
 class Incoming:
@@ -32,18 +35,30 @@ class Incoming:
     Args:
         account: the room that the connection takes.
         normalizes: whether bare CR and LF become CRLF, instead of being refused.
+        decoder: how the message comes, by DATA or in chunks.
 
     Attributes:
         size: octets of content so far, also of a refused message.
+        refusal: why the message must be refused; None as long as it can be taken.
     """
 
-    def __init__(self, receive: ReceiveSection, account: Account, *, normalizes: bool) -> None:
+    def __init__(
+        self,
+        receive: ReceiveSection,
+        account: Account,
+        *,
+        normalizes: bool,
+        decoder: DataDecoder | ChunkDecoder | None = None,
+    ) -> None:
+        self.refusal: Refused | None = None
         self._receive = receive
         self._account = account
         self._normalizes = normalizes
-        self._decoder = DataDecoder()
+        self._decoder = decoder or DataDecoder()
         self._builder = MessageBuilder(receive.max_header_size)
-        self._refusal: Refused | None = None
+        self._transfer: Transfer | None = None
+        self._open = ExitStack()
+        self._started = asyncio.get_running_loop().time()
         self._file: SpoolFile | None = None
         self._kept: list[bytearray] = []  # not on disk; in pieces, because one that grows would be copied
         self.size = 0
@@ -52,6 +67,11 @@ class Incoming:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back the room that the message takes."""
+        self._end_transfer()
         self._free_room()
 
     @property
@@ -61,11 +81,11 @@ class Incoming:
 
     @property
     def finished(self) -> bool:
-        """Whether the final dot was received."""
+        """Whether the end of the message was received."""
         return self._decoder.finished
 
     async def read_from(self, stream: Stream, patience: float) -> None:
-        """Reads the message to its final dot.
+        """Reads the message of DATA to its final dot.
 
         Args:
             patience: seconds that the client may send nothing.
@@ -75,28 +95,57 @@ class Incoming:
             TooSlow: the client is too slow while the room for messages is short.
             Disconnected: the connection is lost.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        with self._account.transfer(stream.interrupt) as transfer:
-            while not self.finished:
-                block = await stream.read_block(patience)
-                if loop.time() - started > 2 * patience + self.kept / SLOWEST:
-                    raise TimedOut
-                transfer.received += len(block)
-                await self.feed(block)
+        while not self.finished:
+            await self.read_block(stream, patience)
         stream.unread(self._decoder.rest)
+        self._end_transfer()
+
+    async def read_block(self, stream: Stream, patience: float, most: int = BLOCK) -> int:
+        """Reads a block of at most so many octets, and returns how many there were. For errors see `read_from`."""
+        if self._transfer is None:
+            self._transfer = self._open.enter_context(self._account.transfer(stream.interrupt))
+        block = await stream.read_block(patience, most)
+        if self.time_left(patience) < 0:
+            raise TimedOut
+        self._transfer.received += len(block)
+        await self.feed(block)
+        return len(block)
+
+    def time_left(self, patience: float) -> float:
+        """Seconds that the client has for the rest of the message; see `SLOWEST`."""
+        return self._started + 2 * patience + self.kept / SLOWEST - asyncio.get_running_loop().time()
+
+    def _end_transfer(self) -> None:
+        self._open.close()
+        self._transfer = None
 
     async def feed(self, block: bytes) -> None:
         """Takes a block as the client sent it."""
-        piece = self._decoder.feed(block)
+        await self._take(self._decoder.feed(block))
+
+    async def end(self) -> None:
+        """Ends a message that came in chunks."""
+        assert isinstance(self._decoder, ChunkDecoder)
+        await self._take(self._decoder.end())
+        self._end_transfer()
+
+    async def _take(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self._refusal is None and (piece or self._decoder.hides_end):
+        if self.refusal is None and (piece or self._decoder.hides_end):
             try:
                 self._keep(piece)
             except Refused as refused:
-                self._refuse(refused)
+                self.refuse(refused)
             if len(self._builder.held) >= SPOOL_FROM and self._builder.in_body:
                 await self._spool()
+
+    def expect(self, octets: int) -> None:
+        """Refuses a message whose next chunk makes it too large, before it comes."""
+        if self.refusal is None and self._builder.size + octets > self._receive.max_message_size:
+            self.refuse(self._too_large())
+
+    def _too_large(self) -> Refused:
+        return Refused(552, "5.3.4", f"Message size exceeds fixed limit of {self._receive.max_message_size} octets")
 
     def _keep(self, piece: bytes) -> None:
         if self._decoder.hides_end:
@@ -108,12 +157,13 @@ class Incoming:
                 raise Refused(550, "5.6.0", "Message contains bare CR or LF, which RFC 5321 forbids")
             piece = normalize_newlines(piece)
         if self._builder.size + len(piece) > self._receive.max_message_size:
-            raise Refused(552, "5.3.4", f"Message size exceeds fixed limit of {self._receive.max_message_size} octets")
+            raise self._too_large()
         self._account.hold(len(piece))
         self._builder.add(piece)
 
-    def _refuse(self, refused: Refused) -> None:
-        self._refusal = refused
+    def refuse(self, refused: Refused) -> None:
+        """Gives the message up: what was kept of it is dropped, as is all that comes."""
+        self.refusal = refused
         self._builder = MessageBuilder(0)
         self._kept.clear()
         self._free_room()
@@ -149,8 +199,8 @@ class Incoming:
         Raises:
             Refused: the message must be refused, or there is no memory for it.
         """
-        if self._refusal is not None:
-            raise self._refusal
+        if self.refusal is not None:
+            raise self.refusal
         digest = self._builder.digest()
         if self._file is not None and self._file.size:
             return Message(await self._read_back(self._file), digest)

@@ -179,7 +179,7 @@ class Listener:
                 stream.write(f"421 4.7.0 {self._config.hostname} Error: {refusal}\r\n".encode("ascii"))
             else:
                 if tls is not None:
-                    client = replace(client, tls=stream.tls)
+                    client = replace(client, tls=stream.tls, cipher_bits=stream.cipher_bits)
                 with self._handler(client) as handler:
                     await self._converse(stream, client, account, handler)
         except asyncio.CancelledError:

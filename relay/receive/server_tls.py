@@ -1,68 +1,101 @@
-"""The TLS certificate of the listeners, which is read again when its files change: renewal needs no restart."""
+"""The TLS certificates of the listeners: which one a client sees, and how renewed ones are taken over.
+
+A handshake only looks a name up. The files are looked at once a second, as those of the tables are, by every process in
+a thread. Where a certificate cannot be used its old one stays, and the others are renewed all the same.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from pathlib import Path
+import time
+from collections.abc import Iterable, Sequence
 
 import structlog
 
-from relay.config.sections import TlsSection
-from relay.tls import MINIMUM_VERSION, UnusableCertificate, load_certificate
+from relay.config.model import ConfigError
+from relay.config.sections import CertificateSection, TlsSection
+from relay.receive.certificate_files import CertificateFiles, Pair
+from relay.receive.sni import SniTable
+from relay.table_files.reloaded_file import next_look
+from relay.tls import MINIMUM_VERSION, UnusableCertificate
 
 log = structlog.get_logger()
 
 
 class ServerTls:
-    """The listeners' certificate. Where the changed files cannot be used, the old certificate stays.
-
-    Attributes:
-        quiet: whether another process, which follows the same files, logs what becomes of them.
+    """The listeners' certificates.
 
     Raises:
-        OSError, UnusableCertificate: the files cannot be used at the start. Later such an error is logged.
+        ConfigError: the files of one cannot be used at the start; the text names its table. Later such an error is
+            logged.
     """
 
     def __init__(self, tls: TlsSection) -> None:
-        self.quiet = False
-        self._problem = ""
-        first = tls.pairs[0]
-        self._files = (first.certificate, first.private_key)
-        self._seen = self._state()
-        self._context = self._load()
+        self._files = [_read(key, section) for key, section in tls.named_pairs]
+        self._shown = _Contexts([file.pair for file in self._files])
 
     def context(self) -> ssl.SSLContext:
-        """The context for the next handshake.
+        """The context for the next handshake. The certificate is chosen when the client has named its host."""
+        return self._shown.entry
 
-        A listener with implicit TLS keeps one context; it shows a renewed certificate nevertheless.
+    def look(self) -> None:
+        """Takes over the certificates that have changed, as far as they are good; it may take milliseconds for each."""
+        for file in self._files:
+            file.look()
+        pairs = [file.pair for file in self._files]
+        if pairs == self._shown.pairs:
+            return
+        try:
+            self._shown = _Contexts(pairs)
+        except (OSError, UnusableCertificate) as error:  # they were good, so this process lacks memory or descriptors
+            log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays for a second")
+
+    async def follow(self, *, quiet: bool = False) -> None:
+        """Looks in a thread, every second until cancelled.
+
+        Args:
+            quiet: whether another process, which follows the same files, logs what becomes of them.
         """
-        try:
-            seen = self._state()
-            if seen != self._seen:
-                self._seen = seen
-                self._context = self._load()
-                self._problem = ""
-                if not self.quiet:
-                    log.info("tls_certificate_reloaded", certificate=str(self._files[0]))
-        except (OSError, UnusableCertificate) as error:
-            if str(error) != self._problem and not self.quiet:
-                log.error("tls_certificate_not_reloaded", problem=str(error), effect="the old one stays")
-            self._problem = str(error)
-        return self._context
+        for file in self._files:
+            file.quiet = quiet
+        while True:
+            await asyncio.sleep(next_look(time.time()))
+            await asyncio.to_thread(self.look)
 
-    def _state(self) -> list[tuple[int, int, int]]:
-        return [(s.st_mtime_ns, s.st_size, s.st_ino) for s in map(Path.stat, self._files)]
 
-    def _load(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = MINIMUM_VERSION
-        try:
-            load_certificate(context, *self._files)
-        except UnusableCertificate as error:
-            certificate, key = self._files
-            raise UnusableCertificate(f"{certificate} with {key}: not a certificate with its key: {error}") from None
-        context.sni_callback = self._use_latest
-        return context
+class _Contexts:
+    """The contexts of one set of certificates; a handshake that has begun keeps to them.
 
-    def _use_latest(self, connection: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
-        connection.context = self.context()
+    Attributes:
+        pairs: the certificates.
+        entry: the context in which handshakes begin. It has no certificate. The keys of session tickets are in it, so
+            that no session from before a renewal is resumed, and sessions do not depend on the host name.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self._table = SniTable([pair.shown for pair in pairs])
+        self._by_group = {group: _context([pairs[number] for number in group]) for group in self._table.groups}
+        self.entry = _context([])
+        self.entry.sni_callback = self._choose
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, entry: ssl.SSLContext) -> None:
+        connection.context = self._by_group[self._table.chosen(name or "")]
+
+
+def _context(pairs: Iterable[Pair]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = MINIMUM_VERSION
+    for pair in pairs:
+        pair.load(context)
+    return context
+
+
+def _read(key: str, section: CertificateSection) -> CertificateFiles:
+    try:
+        return CertificateFiles(section)
+    except OSError as error:
+        raise ConfigError(f"{key}: {error.filename}: {error.strerror}") from None
+    except UnusableCertificate as error:
+        raise ConfigError(f"{key}: {error}") from None

@@ -1,4 +1,4 @@
-"""An SMTP session from greeting to QUIT (RFC 5321), with PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN and STARTTLS.
+"""An SMTP session from greeting to QUIT (RFC 5321), with the extensions that `Session._ehlo` lists.
 
 The session implements the protocol, not the policy: at MAIL, RCPT and the end of DATA it asks its `Handler` and gives
 the answer to the client. It never raises: any input ends in a reply or in a closed connection.
@@ -19,8 +19,11 @@ from relay.mail.message_id import shown_message_id
 from relay.mail.off_loop import read_header
 from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
+from relay.receive.chunk_decoder import ChunkDecoder
+from relay.receive.chunking import Chunk, parse_bdat
 from relay.receive.command import Command, Transaction, beginning_of, parse_line, parse_mail, parse_rcpt
 from relay.receive.command_counts import CommandCounts, counted_as
+from relay.receive.data_decoder import DataDecoder
 from relay.receive.handler import Handler
 from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
@@ -34,7 +37,7 @@ COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUT
 HANDSHAKE_TIMEOUT = 60.0  # seconds
 IDLE_COMMANDS = 100  # commands without a message, after which each counts as an error
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
-NOT_IMPLEMENTED = frozenset({"AUTH", "BDAT", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
+NOT_IMPLEMENTED = frozenset({"AUTH", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
 IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required (RFC 3207 section 4)
 
 OK = Reply(250, "2.0.0", "Ok")
@@ -84,6 +87,8 @@ class Session:
         self._tls = tls
         self._require_tls = require_tls
         self._transaction: Transaction | None = None
+        self._chunk: Chunk | None = None  # of the last command, if that was BDAT, until it is read
+        self._incoming: Incoming | None = None  # the message of the transaction, once it has begun to come
         self._errors = 0
         self._idle = 0
         self._last = "connect"
@@ -104,7 +109,10 @@ class Session:
         except TimedOut:
             self._farewell("4.4.2", "Error: timeout exceeded")
             self._log.info("timeout")
-        except TooSlow:
+        except TooSlow as slow:
+            if self._transaction is not None and self._incoming is not None:
+                bound = self._log.bind(id=id_text(self._transaction.id))
+                bound.info("too_slow", size=self._incoming.size, octets_a_second=slow.rate)
             self._farewell("4.4.2", "Error: too slow while others wait for room, try again later")
         except Disconnected:
             self._log.info("lost", after=self._last)
@@ -131,13 +139,16 @@ class Session:
         try:
             await self._dispatch(await self._next_command())
         except Refused as refused:
-            self._refuse(refused.reply)
+            if self._chunk is not None:
+                await self._drop_chunk(self._chunk, refused)
+            else:
+                self._refuse(refused.reply)
 
     async def _next_command(self) -> Command:
         """The next command, counted. Raises: Refused, for a line that is none."""
         self._at_rest = self._transaction is None
         try:
-            line = await self._stream.read_line(COMMAND_LINE, self._config.limits.command_timeout)
+            line = await self._stream.read_line(COMMAND_LINE, self._command_timeout)
         except LineTooLong as too_long:
             refused = Refused(500, "5.5.2", "Error: command line too long")
             self._note_refused_line(too_long.beginning, refused)
@@ -149,12 +160,20 @@ class Session:
             self._note_refused_line(line, refused)
             raise
         self._came(command.verb)
+        if command.verb == "BDAT":
+            self._chunk = self._parse_chunk(command.argument)
         return command
 
     def _note_refused_line(self, line: bytes, refused: Refused) -> None:
-        """Counts a line that is no command by its verb, and logs a try to log in, which often has odd octets in it."""
+        """Counts a line that is no command by its verb, and logs a try to log in, which often has odd octets in it.
+
+        Raises: _Close, after BDAT, whose chunk cannot be told from commands.
+        """
         verb, argument = beginning_of(line)
         self._came(verb)
+        if verb == "BDAT":
+            self._refuse(refused.reply)
+            raise _Close
         if verb == "AUTH":
             self._log_auth(argument, refused)
 
@@ -182,7 +201,9 @@ class Session:
             raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
         if not command.argument.isascii() and verb not in ("MAIL", "RCPT", "VRFY"):
             raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
-        self._idle = 0 if verb == "DATA" else self._idle + (verb not in ("MAIL", "RCPT"))
+        ends = verb == "DATA" or (self._chunk is not None and self._chunk.last)
+        serves = verb in ("MAIL", "RCPT") or (self._chunk is not None and self._chunk.size > 0)
+        self._idle = 0 if ends else self._idle + (not serves)
         await action(self, command.argument)
         self._counts.was_good(self._last)
         if self._idle > IDLE_COMMANDS:
@@ -209,6 +230,7 @@ class Session:
             "8BITMIME",
             "DSN",
             "SMTPUTF8",
+            "CHUNKING",
         ]
         lines = [f"250-{offer}\r\n" for offer in offers[:-1]] + [f"250 {offers[-1]}\r\n"]
         self._stream.write("".join(lines).encode())
@@ -233,6 +255,7 @@ class Session:
             raise Refused(502, "5.5.1", "Error: command not implemented")
         if argument:
             raise Refused(501, "5.5.4", "Syntax: STARTTLS")
+        self._not_between_chunks()
         self._forget_transaction()
         self._reply(Reply(220, "2.0.0", "Ready to start TLS"))
         await self._stream.flush()
@@ -242,7 +265,8 @@ class Session:
             self._log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
             raise _Close from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
-        self._client = replace(self._client, helo="", protocol="SMTP", tls=self._stream.tls)
+        tls, bits = self._stream.tls, self._stream.cipher_bits
+        self._client = replace(self._client, helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
         self._log.info("starttls", tls=self._client.tls)
 
     # transactions
@@ -274,6 +298,7 @@ class Session:
         transaction = self._transaction
         if transaction is None:
             raise Refused(503, "5.5.1", "Error: need MAIL command")
+        self._not_between_chunks()
         bound, rcpt = self._log.bind(id=id_text(transaction.id)), None
         try:
             rcpt = parse_rcpt(argument, transaction.mail.smtputf8)
@@ -289,21 +314,35 @@ class Session:
         self._reply(RECIPIENT_OK)
 
     async def _data(self, argument: str) -> None:
+        self._not_between_chunks()
+        transaction = self._ready_transaction()
+        if argument:
+            raise Refused(501, "5.5.4", "Syntax: DATA")
+        self._reply(GO_AHEAD)
+        await self._stream.flush()
+        incoming = self._incoming = self._begin(DataDecoder())
+        await incoming.read_from(self._stream, self._config.limits.data_timeout)
+        await self._complete(incoming, transaction)
+
+    def _ready_transaction(self) -> Transaction:
+        """The transaction whose message may come now. Raises: Refused."""
         transaction = self._transaction
         if transaction is None:
             raise Refused(503, "5.5.1", "Error: need MAIL command")
-        if argument:
-            raise Refused(501, "5.5.4", "Syntax: DATA")
         if not transaction.recipients:
             if transaction.refused:
                 raise Refused(554, "5.5.1", "Error: no valid recipients")
             raise Refused(503, "5.5.1", "Error: need RCPT command")
-        self._reply(GO_AHEAD)
-        await self._stream.flush()
+        return transaction
+
+    def _begin(self, decoder: DataDecoder | ChunkDecoder) -> Incoming:
         normalizes = self._client.trusted or self._config.receive.bare_newline == "normalize"
+        return Incoming(self._config.receive, self._account, normalizes=normalizes, decoder=decoder)
+
+    async def _complete(self, incoming: Incoming, transaction: Transaction) -> None:
+        """Answers the end of a message, and of its transaction. Raises: Refused, if it is not taken."""
         try:
-            with Incoming(self._config.receive, self._account, normalizes=normalizes) as incoming:
-                reply = await self._receive(incoming, transaction)
+            reply = await self._take(incoming, transaction)
         finally:
             self._forget_transaction()
         if not reply.positive:
@@ -312,21 +351,77 @@ class Session:
         self._account.accepted()
         self._reply(reply)
 
-    async def _receive(self, incoming: Incoming, transaction: Transaction) -> Reply:
-        """Reads the message and asks the handler for the reply."""
+    async def _take(self, incoming: Incoming, transaction: Transaction) -> Reply:
+        """Asks the handler for the reply to a message that has come to its end."""
         bound = self._log.bind(id=id_text(transaction.id))
         try:
-            await incoming.read_from(self._stream, self._config.limits.data_timeout)
             message = await incoming.message()
             await read_header(message)
-        except TooSlow as slow:
-            bound.info("too_slow", size=incoming.size, octets_a_second=slow.rate)
-            raise
         except Refused as refused:
             bound.info("data", size=incoming.size, reply=str(refused.reply))
             return refused.reply
         bound.info("data", size=len(message.content), message_id=shown_message_id(message))
         return await self._handler.data(self._client, transaction, message, self._stream.ended)
+
+    # a message in chunks (RFC 3030)
+
+    def _parse_chunk(self, argument: str) -> Chunk:
+        """The chunk behind BDAT. Raises: _Close, where nobody knows at which octet the next command begins."""
+        try:
+            return parse_bdat(argument, self._config.receive.max_message_size)
+        except Refused as refused:
+            self._refuse(refused.reply)
+            raise _Close from None
+
+    async def _bdat(self, argument: str) -> None:
+        transaction, chunk = self._ready_transaction(), self._chunk
+        assert chunk is not None
+        incoming = self._incoming = self._incoming or self._begin(ChunkDecoder())
+        if incoming.refusal is not None:
+            raise incoming.refusal
+        self._chunk = None
+        await self._stream.flush()
+        await chunk.read(incoming, self._stream, self._config.limits.data_timeout)
+        if chunk.last:
+            await self._complete(incoming, transaction)
+        elif incoming.refusal is not None:
+            self._log.info("data", id=id_text(transaction.id), size=incoming.size, reply=str(incoming.refusal.reply))
+            raise incoming.refusal
+        else:
+            self._reply(Reply(250, "2.0.0", f"{chunk.size} octets received"))
+
+    async def _drop_chunk(self, chunk: Chunk, refused: Refused) -> None:
+        """Answers BDAT with a refusal, once its octets are read and dropped.
+
+        The transaction is lost with it: what comes after a chunk that is missing must not pass for the whole message.
+        A client that has sent more chunks ahead gets the same answer for each, which counts as one error.
+        """
+        self._chunk = None
+        await self._stream.flush()
+        await chunk.drop(self._stream, self._config.limits.data_timeout)
+        if self._incoming is not None and self._incoming.refusal is not None:
+            self._reply(refused.reply)
+        else:
+            if self._transaction is not None:
+                self._incoming = self._incoming or self._begin(ChunkDecoder())
+                self._incoming.refuse(refused)
+            self._refuse(refused.reply)
+        if chunk.last:
+            self._forget_transaction()
+
+    def _not_between_chunks(self) -> None:
+        """Raises: Refused, 503, the message of the transaction has begun to come in chunks."""
+        if self._incoming is not None:
+            raise Refused(503, "5.5.1", f"Error: {self._last} after BDAT")
+
+    @property
+    def _command_timeout(self) -> float:
+        """Seconds to wait for a command; a message that has begun to come in chunks must not take longer than one by
+        DATA."""
+        limits = self._config.limits
+        if self._incoming is None:
+            return limits.command_timeout
+        return min(limits.command_timeout, self._incoming.time_left(limits.data_timeout))
 
     # other commands
 
@@ -357,6 +452,7 @@ class Session:
         "MAIL": _mail,
         "RCPT": _rcpt,
         "DATA": _data,
+        "BDAT": _bdat,
         "RSET": _rset,
         "NOOP": _noop,
         "QUIT": _quit,
@@ -369,6 +465,9 @@ class Session:
         if self._transaction is not None:
             self._transaction = None
             self._handler.reset()
+        if self._incoming is not None:
+            self._incoming.close()
+            self._incoming = None
 
     def _reply(self, reply: Reply) -> None:
         self._stream.write(f"{reply}\r\n".encode("ascii", "replace"))

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from typing import cast
 
-from relay.tls import describe
+from relay.tls import cipher_bits, describe
 
 HIGH_WATER = 64 * 1024  # octets buffered before reading from the socket pauses
 BLOCK = 64 * 1024  # octets of DATA that are processed at a time, which takes a few milliseconds at most
@@ -49,6 +49,7 @@ class Stream(asyncio.Protocol):
         self._out = bytearray()
         self._lines = 0  # that were read since the last wait
         self._eof = False
+        self._gone = False
         self._end: asyncio.Future[None] | None = None
         self._paused = False
         self._loop = asyncio.get_running_loop()
@@ -70,20 +71,21 @@ class Stream(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        self._note_end()
+        self._note_end(lost=False)
         return not self.tls  # a client that closes its side still gets replies; not with TLS, which has no half close
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._note_end()
+        self._note_end(lost=True)
         self._transport = None
         self.resume_writing()
         if not self._closed.done():
             self._closed.set_result(None)
 
-    def _note_end(self) -> None:
+    def _note_end(self, *, lost: bool) -> None:
         self._eof = True
+        self._gone = lost or not self._buffer
         self._wake()
-        if self._end is not None and not self._end.done():
+        if self._gone and self._end is not None and not self._end.done():
             self._end.set_result(None)
 
     def pause_writing(self) -> None:
@@ -103,8 +105,18 @@ class Stream(asyncio.Protocol):
     @property
     def tls(self) -> str:
         """Protocol version and cipher, like `TLSv1.3 TLS_AES_256_GCM_SHA384`; empty without TLS."""
-        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        tls = self._ssl_object
         return describe(tls.cipher(), tls.version()) if tls is not None else ""
+
+    @property
+    def cipher_bits(self) -> tuple[int, int]:
+        """The bits of secret that the cipher uses, and those of its algorithm; zeros without TLS."""
+        tls = self._ssl_object
+        return cipher_bits(tls.cipher() if tls is not None else None)
+
+    @property
+    def _ssl_object(self) -> ssl.SSLObject | None:
+        return self._transport.get_extra_info("ssl_object") if self._transport is not None else None
 
     @property
     def corked(self) -> bool:
@@ -181,8 +193,8 @@ class Stream(asyncio.Protocol):
             raise LineTooLong(beginning or line[:BEGINNING])
         return line
 
-    async def read_block(self, timeout: float) -> bytes:
-        """The octets that have arrived, at least one and at most `BLOCK`.
+    async def read_block(self, timeout: float, most: int = BLOCK) -> bytes:
+        """The octets that have arrived, at least one and at most `most`.
 
         Raises:
             TimedOut: there were none within `timeout` seconds.
@@ -192,8 +204,8 @@ class Stream(asyncio.Protocol):
             await asyncio.sleep(0)
         while not self._buffer:
             await self._wait_for_data(timeout)
-        block = bytes(self._buffer[:BLOCK])
-        del self._buffer[:BLOCK]
+        block = bytes(self._buffer[:most])
+        del self._buffer[:most]
         return block
 
     def unread(self, rest: bytes) -> None:
@@ -218,11 +230,12 @@ class Stream(asyncio.Protocol):
             raise ConnectionResetError("connection lost during the TLS handshake")
 
     async def ended(self) -> None:
-        """Waits until the client has closed its side of the connection, or the connection is lost.
+        """Waits until the connection is lost, or the client has closed its side and waits for nothing.
 
-        What the client sends meanwhile stays in the buffer; where that is full, the end is not seen.
+        A client that has sent commands ahead, such as QUIT, before it closed its side waits for the replies. What it
+        sends meanwhile stays in the buffer; where that is full, the end is not seen.
         """
-        if not self._eof:
+        if not self._gone:
             if self._end is None:
                 self._end = self._loop.create_future()
             await asyncio.shield(self._end)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from relay.authenticate import spf
+from relay.config.destinations import Leaving
 from relay.config.model import Config
 from relay.config.sections import SrsMode
 from relay.dns import DnsFailure, Resolver
@@ -53,7 +54,7 @@ class Senders:
         self._store = store
         self._resolver = resolver
         self._clock = clock
-        self._our_addresses = OurAddresses(config, resolver, clock)
+        self._our_addresses = OurAddresses(config.destinations.leaving, resolver, clock)
 
     def mode(self, delivery: Delivery) -> SrsMode:
         """Whether senders are rewritten on the way of a delivery, by the current configuration."""
@@ -92,18 +93,29 @@ class Senders:
 
     async def _may_stay(self, sender: str, delivery: Delivery) -> bool:
         """Whether SPF will pass for a sender at the next hop. A smarthost sends from addresses that we do not know."""
-        behind_smarthost = self._config.leaves_by_smarthost(domain_of(delivery.recipient))
-        return bool(sender) and not behind_smarthost and await self._passes(sender)
-
-    async def _passes(self, sender: str) -> bool:
-        """Whether SPF passes for a sender from every address of ours; a DNS failure counts as no."""
-        host = self._config.hostname
+        domain = domain_of(delivery.recipient)
+        if not sender or self._config.smarthost(domain):
+            return False
         try:
-            ours = await self._our_addresses.all()
+            return await self._passes(sender, await self._leaving(domain))
         except DnsFailure:
             return False
+
+    async def _leaving(self, domain: str) -> Leaving:
+        """How mail for a normal domain leaves. Raises DnsFailure."""
+        destinations = self._config.destinations
+        destination = destinations.of(domain)
+        if destination is None and destinations.has_mx and self._config.next_hop(domain) is None:
+            destination = destinations.behind(domain, (await self._resolver.query(domain, "MX")).records)
+        return destinations.leaving if destination is None else destination.leaving
+
+    async def _passes(self, sender: str, leaving: Leaving) -> bool:
+        """Whether SPF passes for a sender from every address that mail leaves from. Raises DnsFailure."""
+        ours = await self._our_addresses.all(leaving)
         for ip in ours:
-            verdict = await spf.check(self._resolver, ip=ip, helo=host, sender=sender, receiver=host)
+            verdict = await spf.check(
+                self._resolver, ip=ip, helo=leaving.helo, sender=sender, receiver=self._config.hostname
+            )
             if verdict.result != "pass":
                 return False
         return bool(ours)

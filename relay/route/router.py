@@ -369,6 +369,7 @@ def _role(address: str) -> str:
 def _configured_addresses(config: Config) -> frozenset[str]:
     """The addresses of ours that the configuration names: of listeners, and those that mail leaves from."""
     listeners = (host_port(listener.address)[0] for listener in config.listen)
-    sources = (config.delivery.source_ipv4, config.delivery.source_ipv6)
-    addresses = {*map(plain_ip, listeners), *(str(source) for source in sources if source is not None)}
+    ways = (config.destinations.leaving, *(destination.leaving for destination in config.destinations))
+    sources = {source for way in ways for source in (way.source_ipv4, way.source_ipv6) if source is not None}
+    addresses = {*map(plain_ip, listeners), *map(str, sources)}
     return frozenset(str(ip) for ip in map(ipaddress.ip_address, addresses) if not ip.is_unspecified)

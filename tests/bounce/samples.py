@@ -10,7 +10,7 @@ ALIAS, MAILBOX = "alice@fwd.example", "carol.private@mailbox.hidden.example"
 ID = "330RQ19591WA"
 RECEIVED = (
     f"Received: from mx.origin.example (mx.origin.example [192.0.2.7])\r\n"
-    f"\tby {HOST} with ESMTPS id {ID}\r\n\t(TLSv1.3 TLS_AES_256_GCM_SHA384)\r\n"
+    f"\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n\tby {HOST} with ESMTPS id {ID}\r\n"
     f"\tfor <{ALIAS}>;\r\n\tTue, 14 Nov 2023 22:13:20 +0000\r\n"
 )
 SENT = (

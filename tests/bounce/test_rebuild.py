@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from relay.bounce.multipart import Unreadable
 from relay.bounce.rebuild import ReportingMta, rebuilt
+from relay.mail.envelope import Client
 from relay.mail.message import Message
+from relay.rewrite.received_field import received_field
 from relay.route.loops import mark_fields
 from tests.bounce.samples import (
     ALIAS,
@@ -142,6 +144,26 @@ def test_what_is_no_address_is_not_named(alias: str) -> None:
 
 def test_our_own_fields_and_those_of_behind_us_do_not_come_back() -> None:
     assert returned(ours(report(letter(), status(failed()), whole()))) == (RECEIVED + SENT).encode()
+
+
+WITHOUT_TLS = RECEIVED.partition("\t(using")[0] + RECEIVED.partition("bits))\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        WITHOUT_TLS,
+        WITHOUT_TLS.replace(ID, f"{ID}\r\n\t(TLSv1.3 TLS_AES_256_GCM_SHA384)"),
+        received_field(Client("192.0.2.7", 1, user="joe"), HOST, ID, ALIAS, False, NOW - 9, hidden=True).decode(),
+        received_field(
+            Client("2001:db8::7", 1, "h", tls="TLSv1.2 X", cipher_bits=(1, 2)), HOST, ID, ALIAS, True, NOW - 9
+        ).decode(),
+    ],
+    ids=["without TLS", "as 0.2.0 wrote it", "of a hidden client", "of SMTPUTF8"],
+)
+def test_our_received_is_known_in_each_of_its_forms(field: str) -> None:
+    content = ours(report(letter(), status(failed()), whole(BEHIND_US + ON_TOP + field + SENT)))
+    assert returned(content) == (field + SENT).encode()
 
 
 @pytest.mark.parametrize(

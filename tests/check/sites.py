@@ -87,7 +87,8 @@ def site(
     config = parse(
         toml({key: value for key, value in settings.items() if value is not None}), folder / "relay.toml", {}
     )
-    addresses = tuple(SendingAddress(ip, "ipv6" if ":" in ip else "ipv4") for ip in sends_from)
+    hidden = config.delivery.smarthost is not None
+    addresses = tuple(SendingAddress(ip, "ipv6" if ":" in ip else "ipv4", to_smarthost=hidden) for ip in sends_from)
     return Site(config, read_files(config), StaticResolver(zone, secure), addresses, time.time())
 
 

@@ -167,3 +167,69 @@ async def test_files_that_cannot_be_used_are_a_finding(tmp_path: Path, authority
     (tmp_path / "key.pem").unlink()
     [finding] = await check(site)
     assert finding.level == "error" and "No such file" in finding.text
+
+
+# several
+
+
+async def looked_at_several(folder: Path, broken: str = "", **hosts: list[str]) -> dict[str, list[Finding]]:
+    """The findings by the folder of each certificate; `hosts` has those that are given, `broken` one without PEM."""
+    tables = [
+        {"certificate": f"{name}/cert.pem", "private_key": f"{name}/key.pem", "hosts": given}
+        for name, given in hosts.items()
+    ]
+    zone = ZONE | {("brand.example", "MX"): [(10, "mx.brand.example")], ("mx.brand.example", "A"): ["203.0.113.5"]}
+    site = local_site(folder, zone, tls={"certificates": tables}, sends_from=["203.0.113.5"])
+    if broken:
+        (folder / broken / "cert.pem").write_text("no PEM")
+    findings: dict[str, list[Finding]] = {}
+    for finding in await check(site):
+        findings.setdefault(Path(finding.subject).parent.name, []).append(finding)
+    return findings
+
+
+def host_certificate(folder: Path, name: str, authority: Authority, *hosts: str, **settings: Any) -> None:
+    (folder / name).mkdir()
+    write(folder / name, signed(name, authority.intermediate, hosts=hosts, **settings), authority.intermediate)
+
+
+async def test_each_of_several_is_looked_at_for_the_names_that_it_is_shown_for(
+    tmp_path: Path, authority: Authority
+) -> None:
+    host_certificate(tmp_path, "default", authority, HOSTNAME)
+    host_certificate(tmp_path, "brand", authority, "mx.brand.example")
+    host_certificate(tmp_path, "old", authority, "old.example", days=(-90, -1))
+    found = await looked_at_several(tmp_path, default=[], brand=[], old=[])
+    assert {name: levels(each) for name, each in found.items()} == {
+        "default": ["ok"],
+        "brand": ["ok"],
+        "old": ["error"],
+    }
+    assert "mx.brand.example" in found["brand"][0].text and HOSTNAME not in found["brand"][0].text
+    found = await looked_at_several(tmp_path, "brand", default=[], brand=[], old=[])
+    assert levels(found["brand"]) == ["error"] and "no PEM" in found["brand"][0].text
+    assert "mx.brand.example" in found["default"][0].text, "which is shown for it as long as that is so"
+
+
+async def test_hosts_that_the_certificate_is_not_for(tmp_path: Path, authority: Authority) -> None:
+    host_certificate(tmp_path, "default", authority, HOSTNAME, "mx.brand.example")
+    host_certificate(tmp_path, "given", authority, "a.given.example", "*.wild.example")
+    given = ["a.given.example", "b.given.example", "*.given.example", "*.wild.example", "x.wild.example"]
+    found = await looked_at_several(tmp_path, default=[], given=given)
+    [finding] = found["given"]
+    assert finding.level == "error" and "it is not for b.given.example, *.given.example, but" in finding.text
+    assert levels(found["default"]) == ["ok"]
+
+
+async def test_a_certificate_that_is_shown_to_nobody(tmp_path: Path, authority: Authority) -> None:
+    host_certificate(tmp_path, "default", authority, HOSTNAME, "mx.brand.example")
+    host_certificate(tmp_path, "same", authority, HOSTNAME)
+    host_certificate(
+        tmp_path, "rsa", authority, HOSTNAME, "mx.brand.example", key=rsa.generate_private_key(65537, 2048)
+    )
+    host_certificate(tmp_path, "nameless", authority)
+    found = await looked_at_several(tmp_path, default=[], same=[], rsa=[], nameless=[])
+    [hidden] = found["same"]
+    assert hidden.level == "warning" and f"never shown for {HOSTNAME}" in hidden.text and "default" in hidden.text
+    assert levels(found["rsa"]) == ["ok"], "its key is of another kind"
+    assert any("never shown" in finding.text for finding in found["nameless"])

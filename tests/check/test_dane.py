@@ -93,3 +93,39 @@ async def test_records_are_about_the_server_in_front_where_only_this_host_connec
     relayhost: dict[str, Any] = {"listen": [{"address": "127.0.0.1:10025"}]}
     assert levels(await dane.check(site(tmp_path, with_records(WRONG), **relayhost))) == [(HOST, "ok")]
     assert levels(await dane.check(site(tmp_path, with_records(WRONG)))) == [(HOST, "error")]
+
+
+def host_certificate(folder: Path, name: str, host: str) -> Tlsa:
+    """A certificate in a folder of its own; returns its record."""
+    (folder / name).mkdir()
+    authority = Authority("root")
+    certificate = authority.host(folder / name, host)
+    write_chain(folder / name, certificate, authority.certificate)
+    return Tlsa(3, 1, 1, data(certificate, 1, 1))
+
+
+async def test_each_host_against_the_certificate_that_is_shown_for_it(tmp_path: Path) -> None:
+    default = host_certificate(tmp_path, "default", "other.test")
+    brand = host_certificate(tmp_path, "brand", "mx.brand.example")
+    host_certificate(tmp_path, "host", HOST)
+    tables = [
+        {"certificate": f"{name}/cert.pem", "private_key": f"{name}/key.pem"} for name in ("default", "brand", "host")
+    ]
+    zone = green() | {
+        ("brand.example", "MX"): [(10, "mx.brand.example")],
+        ("mx.brand.example", "A"): [IPV4],
+        ("_25._tcp.mx.brand.example", "TLSA"): [brand, default],
+        (NAME, "TLSA"): [default],
+    }
+    findings = await dane.check(site(tmp_path, zone, tls={"certificates": tables}))
+    assert levels(findings) == [(HOST, "error"), ("mx.brand.example", "ok")]
+    zone["_25._tcp.mx.brand.example", "TLSA"] = [brand]
+    [_, old_senders] = await dane.check(site(tmp_path, zone, tls={"certificates": tables}))
+    assert old_senders.level == "warning" and "SNI" in old_senders.text and default.data.hex() in old_senders.mend
+    broken_meanwhile = site(tmp_path, zone, tls={"certificates": tables})
+    (tmp_path / "default" / "cert.pem").write_text("no PEM")
+    [_, old_senders] = await dane.check(broken_meanwhile)
+    assert old_senders.level == "warning"
+    (tmp_path / "brand" / "cert.pem").unlink()
+    [_, unread] = await dane.check(broken_meanwhile)
+    assert unread.level == "error"

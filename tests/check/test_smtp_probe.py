@@ -34,15 +34,15 @@ def at(port: int) -> Host:
 
 
 @pytest.mark.parametrize("said", ["220 mx.test ESMTP", "220-mx.test\r\n220 ESMTP", "554 5.7.1 no service for you"])
-async def test_any_greeting_shows_that_the_way_is_open(tmp_path: Path, said: str) -> None:
+async def test_any_greeting_shows_that_the_way_is_open(said: str) -> None:
     async with ScriptedServer(greeting=said)() as server:
-        assert await greeting(at(server.port), local_site(tmp_path, {}).config) == said.partition("\r\n")[0]
+        assert await greeting(at(server.port), "") == said.partition("\r\n")[0]
     assert server.commands == ["QUIT"]
 
 
-async def test_a_greeting_inside_tls(tmp_path: Path, tls: ssl.SSLContext) -> None:
+async def test_a_greeting_inside_tls(tls: ssl.SSLContext) -> None:
     async with ScriptedServer(tls=tls, implicit=True)() as server:
-        said = await greeting(at(server.port), local_site(tmp_path, {}).config, implicit_tls=True)
+        said = await greeting(at(server.port), "", implicit_tls=True)
     assert said.startswith("220 ")
 
 
@@ -50,23 +50,21 @@ async def test_a_greeting_inside_tls(tmp_path: Path, tls: ssl.SSLContext) -> Non
     ("play", "problem"),
     [("HTTP/1.1 400 Bad Request", "no mail server"), (HANG_UP, "no mail server"), (DEAF, "no greeting")],
 )
-async def test_what_does_not_greet_is_no_way_out(
-    tmp_path: Path, play: Play, problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_does_not_greet_is_no_way_out(play: Play, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp_probe, "REPLY_SECONDS", 0.2)
     async with ScriptedServer(greeting=play)() as server:
         with pytest.raises(Unreachable, match=problem):
-            await greeting(at(server.port), local_site(tmp_path, {}).config)
+            await greeting(at(server.port), "")
 
 
 async def test_a_port_that_is_closed_or_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp_probe, "CONNECT_SECONDS", 0.2)
     config = local_site(tmp_path, {}).config
     with pytest.raises(Unreachable, match="Connection refused"):
-        await greeting(at(free_port()), config)
+        await greeting(at(free_port()), "")
     with port_that_swallows() as full:
         with pytest.raises(Unreachable, match="connection timed out"):
-            await greeting(at(full), config)
+            await greeting(at(full), "")
         with pytest.raises(Unreachable, match="connection timed out"):
             async with recipient_probe(at(full), config):
                 raise AssertionError("it cannot be open")
@@ -76,7 +74,7 @@ async def test_it_connects_from_the_address_that_mail_leaves_from(tmp_path: Path
     delivery = {"source_ipv4": "127.0.0.7"}
     config = local_site(tmp_path, {}, delivery=delivery).config
     async with ScriptedServer()() as server:
-        await greeting(at(server.port), config)
+        await greeting(at(server.port), "127.0.0.7")
         async with recipient_probe(at(server.port), config) as probe:
             assert (await probe.ask("joe@fwd.example")).accepted
     assert [session.client for session in server.sessions] == ["127.0.0.7", "127.0.0.7"]

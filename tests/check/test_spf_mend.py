@@ -28,7 +28,7 @@ ZONE: Zone = green() | {
 )
 async def test_terms_that_let_everyone_pass_go_and_others_stay(tmp_path: Path, record: str, published: str) -> None:
     here = site(tmp_path, ZONE)
-    mend = await record_to_publish(SpfName(here, "fwd.example"), await seen_addresses(here), "publish", [record])
+    mend = await record_to_publish(SpfName(here, "fwd.example"), (await seen_addresses(here)).ips, "publish", [record])
     assert mend.splitlines()[1] == f'fwd.example. 3600 IN TXT "{published}"'
 
 

@@ -45,7 +45,8 @@ async def seen(
             "delivery": delivery,
         }
     )
-    return await addresses_seen(config, StaticResolver(zone), NextHops(config).of(recipient))
+    seen = await addresses_seen(config, StaticResolver(zone), NextHops(config).of(recipient))
+    return seen.addresses, seen.problem
 
 
 async def test_the_kernel_is_asked_for_each_host_in_the_order_of_delivery(kernel: dict[str, str]) -> None:
@@ -123,3 +124,19 @@ async def test_an_unanswered_question_for_our_name_leaves_the_private_address(ke
     kernel.clear()
     with pytest.raises(DnsFailure):
         await seen(zone=silent)
+
+
+async def test_a_destination_has_a_source_and_a_name_of_its_own(kernel: dict[str, str]) -> None:
+    kernel |= {FOUR.address: "203.0.113.9", SIX.address: "2001:db8::9"}
+    bulk = {"domains": ["mx:mx.d.test"], "source_ipv4": "203.0.113.77", "families": ["ipv4"]}
+    assert (await seen(destinations=[bulk]))[0] == (AddressSeen("203.0.113.77", "configured", hosts=(FOUR,)),)
+    behind_nat = {"domains": ["d.test"], "source_ipv4": "10.0.0.6", "families": ["ipv4"], "helo": "bulk.test"}
+    zone = {**ZONE, ("bulk.test", "A"): ["203.0.113.6"]}
+    assert (await seen(zone=zone, destinations=[behind_nat]))[0] == (
+        AddressSeen("203.0.113.6", "dns", behind="10.0.0.6", hosts=(FOUR,)),
+    )
+
+
+async def test_a_unix_socket_sees_no_address() -> None:
+    addresses, problem = await seen(destinations=[{"domains": ["d.test"], "next_hop": "lmtp:///run/lmtp"}])
+    assert addresses == () and "Unix socket" in problem

@@ -19,7 +19,8 @@ from tests.cli.test_explain_view import WAY
 def test_the_keys_are_those_of_the_contract() -> None:
     difference = Difference("DKIM", "a.example (s1)", "policy", "pass", "l= leaves a part", "", "dkimpy 1")
     opinion = SecondOpinion(AGREED.dkimpy, AGREED.spf, AGREED.dmarc, (difference,))
-    view = NextHopView(AddressSeen("203.0.113.5", "dns", "10.0.0.5", (FAR,)), VERDICT, opinion, (Asked("a", "MX"),))
+    address = AddressSeen("203.0.113.5", "dns", "10.0.0.5", (FAR,))
+    view = NextHopView(address, "mx.fwd.example", VERDICT, opinion, (Asked("a", "MX"),))
     result = DryRun(Client("192.0.2.1", 25), verdict=VERDICT, ways=[_with(view)])
     found = json.loads(json.dumps(as_dict(result)))
     assert found.keys() == {
@@ -38,6 +39,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "recipient",
         "original_recipient",
         "next_hop",
+        "destination",
         "mail_from",
         "mail_from_reason",
         "from_rewritten",
@@ -51,6 +53,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
     (shown,) = delivery["next_hop_view"]
     assert shown.keys() == {
         "ip",
+        "helo",
         "address_from",
         "behind",
         "address_problem",

@@ -25,7 +25,7 @@ FAR, NEAR = Host("mx.d.example", "8.8.8.8", 25), Host("lan", "10.0.0.7", 24)
 
 def printed(address: AddressSeen, opinion: SecondOpinion = AGREED, problem: str = "") -> list[str]:
     console = Console(file=io.StringIO(), width=200, markup=False, emoji=False, highlight=False)
-    show_next_hop_view(NextHopView(address, VERDICT, opinion), problem, console)
+    show_next_hop_view(NextHopView(address, "mx.fwd.example", VERDICT, opinion), problem, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -41,7 +41,7 @@ def test_it_says_whose_choice_the_address_is() -> None:
             "203.0.113.5 (of our name in DNS, for 10.0.0.5 is private)",
         ),
     ):
-        assert printed(address)[0] == f"What the next hop sees from {said}"
+        assert printed(address)[0] == f"What the next hop sees from {said}, EHLO mx.fwd.example"
 
 
 def test_results_and_agreement_are_a_line_each() -> None:

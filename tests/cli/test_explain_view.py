@@ -27,6 +27,7 @@ WAY = Way(
     recipient="alice@mailbox.example",
     original="alice@fwd.example",
     hop="mailbox.example",
+    destination="",
     sender="SRS0=x@fwd.example",
     sender_reason="srs",
     from_rewritten=True,

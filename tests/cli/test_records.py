@@ -13,7 +13,7 @@ def values(names: Names, kind: str, *addresses: str, smarthost: str = "") -> dic
     """The records of one type by their names; a name with two of them would be an error here."""
     found = [
         record
-        for group in groups(names, addresses, KEYS, smarthost=smarthost)
+        for group in groups(names, addresses, KEYS, smarthosts=[smarthost] if smarthost else [])
         for record in group.records
         if record.type == kind
     ]
@@ -66,7 +66,9 @@ def test_a_domain_that_others_may_send_for_is_not_closed_to_them() -> None:
 
 
 def test_a_smarthost_has_to_be_in_spf() -> None:
-    comments = [line for group in groups(FORWARDING, (), KEYS, smarthost="smtp.isp.example") for line in group.comments]
+    comments = [
+        line for group in groups(FORWARDING, (), KEYS, smarthosts=["smtp.isp.example"]) for line in group.comments
+    ]
     assert any("smtp.isp.example" in line for line in comments)
     assert not any("operator" in line for group in groups(FORWARDING, (), KEYS) for line in group.comments)
 

@@ -13,7 +13,7 @@ from relay.dns import StaticResolver
 from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome
 from relay.network import Endpoint, endpoint
-from relay.process.files import read_password
+from relay.process.files import read_passwords
 
 CONTENT = b"From: bob@origin.test\r\nSubject: hello\r\n\r\n.one dot\r\n\r\n..two\r\nend.\r\n"
 PATIENT = {"helo_timeout": "20s", "command_timeout": "20s", "data_timeout": "20s", "final_timeout": "20s"}
@@ -35,7 +35,9 @@ class Sender(DeliveryAgent):
     """The agent, called with a domain or a configured next hop."""
 
     async def deliver_to(self, domain: str, endpoint: Endpoint | None, job: Job) -> tuple[Outcome, ...]:
-        next_hop = self._next_hops.of(f"x@{domain}") if endpoint is None else self._next_hops.at(endpoint)
+        next_hop = (
+            self._next_hops.of(f"x@{domain}") if endpoint is None else self._next_hops.at(endpoint, f"x@{domain}")
+        )
         return await self.deliver(next_hop, job)
 
 
@@ -43,9 +45,7 @@ class Sender(DeliveryAgent):
 async def agent(zone: Zone | None = None, **delivery: Any) -> AsyncIterator[Sender]:
     """An agent that may connect to loopback, with the keys of `[delivery]` on top."""
     sending = config(**{"public_addresses_only": False, **delivery})
-    smarthost = sending.delivery.smarthost
-    password = read_password(smarthost.password_file) if smarthost and smarthost.password_file else ""
-    agent = Sender(sending, StaticResolver(zone or {}), NextHops(sending, password))
+    agent = Sender(sending, StaticResolver(zone or {}), NextHops(sending, read_passwords(sending)))
     try:
         yield agent
     finally:

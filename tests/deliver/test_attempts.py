@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from relay.config.destinations import Destination
 from relay.config.model import Config
 from relay.deliver.attempts import RECIPIENTS, Attempt, Attempts, Batch
 from relay.deliver.host_failover import Job
@@ -24,8 +25,8 @@ from relay.mail.message import Message
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import QueueIds, id_text
 from relay.metrics import Metrics
-from relay.queue.change import own_hop
 from relay.queue.database import QueueUnavailable
+from relay.queue.hop_keys import own_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
@@ -57,6 +58,9 @@ class Hops:
         self.jobs: list[tuple[NextHop, Job]] = []
         self.answer: Callable[[Job, str], Outcome] = lambda job, recipient: DELIVERED
         self.gates: dict[str, asyncio.Event] = {}
+
+    async def destination(self, next_hop: NextHop) -> Destination | None:
+        return next_hop.destination
 
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
         self.jobs.append((next_hop, job))
@@ -94,9 +98,13 @@ class Ended:
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, Sequence[Outcome]]] = []
+        self.put_aside: list[tuple[str, str]] = []
 
     def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
         self.batches.append((batch.hop, outcomes))
+
+    def put_back(self, batch: Batch, table: Destination) -> None:
+        self.put_aside.append((batch.hop, table.name))
 
     def notification_queued(self) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from relay.deliver.concurrency import FIRST, LAGGING, REMEMBERED, SLOW, HopConcurrency
 from relay.deliver.places import Place
 from relay.mail.outcome import Outcome
-from relay.queue.change import own_hop
+from relay.queue.hop_keys import own_hop
 
 OK = (Outcome("delivered", 250, "2.0.0", "Ok", remote=True),)
 REFUSED = (Outcome("failed", 550, "5.1.1", "no", remote=True),)
@@ -17,7 +17,7 @@ HOP, NOW = "d.test", 1000.0
 
 
 def hops(total: int = 200) -> HopConcurrency:
-    return HopConcurrency(20, total, pause=10.0)
+    return HopConcurrency(lambda hop: 20, total, pause=10.0)
 
 
 def tried(

@@ -13,16 +13,20 @@ from pathlib import Path
 import pytest
 
 from relay.bounce.notifier import Notifier
+from relay.config.destinations import Destination
 from relay.config.model import Config
 from relay.deliver import attempts as attempt
 from relay.deliver import dispatcher as dispatch
 from relay.deliver import recorder
 from relay.deliver.attempts import Attempts
+from relay.deliver.current_hops import CurrentHops
+from relay.deliver.destination_limits import DestinationLimits, limited_tables
 from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shared_limits import SharedLimits
 from relay.dns import StaticResolver
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
@@ -52,8 +56,12 @@ class Hops:
 
     def __init__(self) -> None:
         self.jobs: list[tuple[str, Job]] = []
+        self.by_mx: dict[str, Destination] = {}
         self.answer: Callable[[str], Outcome] = lambda recipient: DELIVERED
         self.gates: dict[str, asyncio.Event] = {}
+
+    async def destination(self, next_hop: NextHop) -> Destination | None:
+        return next_hop.destination or self.by_mx.get(next_hop.domain)
 
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
         domain = next_hop.domain
@@ -71,7 +79,13 @@ async def store_author(author: str, token: str) -> str:
 
 
 class House:
-    def __init__(self, config: Config, store: Store) -> None:
+    """One worker.
+
+    Args:
+        shared, row: what the workers of a host count together; by default it is alone.
+    """
+
+    def __init__(self, config: Config, store: Store, shared: SharedLimits | None = None, row: int = 0) -> None:
         self.config, self.store, self.hops = config, store, Hops()
         self.ids = QueueIds(time.time)
         self.patience = RetrySchedule()
@@ -80,12 +94,21 @@ class House:
         own_key = partial(self.next_hops.key, own=True)
         self.notifier = Notifier("mx.test", "fwd.test", self.patience, self.ids, own_key, TokenBuckets(1, 10))
         scheme, metrics = Scheme("fwd.test", (b"secret",)), Metrics()
+        self.metrics = metrics
         from_decisions = FromDecisions(config, lambda domain: False)
         messages = OutgoingMessages(config, from_decisions, Signer(SigningTable((), ())), scheme, store_author)
         senders = Senders(config, scheme, store, StaticResolver({}))
         self.outcomes = outcomes = Recorder(store, self.notifier, self.patience, self.home, metrics)
         attempts = Attempts(self.hops, self.next_hops, messages, senders, outcomes, self.patience, metrics)
-        self.dispatcher = Dispatcher(config, store, attempts, outcomes, memory=10**7)
+        if shared is None:
+            shared = SharedLimits(1)
+            shared.adopt(limited_tables(config))
+        limits = DestinationLimits(config.destinations, shared, row, self.table_of)
+        current = CurrentHops(store, self.next_hops, time.time())
+        self.dispatcher = Dispatcher(config, store, attempts, outcomes, limits, current, metrics, memory=10**7)
+
+    async def table_of(self, domain: str) -> Destination | None:
+        return await self.hops.destination(NextHop(domain=domain))
 
     async def home(self, sender: str) -> tuple[Target, ...]:
         if self.away:

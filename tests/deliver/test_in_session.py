@@ -35,7 +35,7 @@ def offer() -> Offer:
 
 
 def ended(an_offer: Offer, outcome: Outcome) -> None:
-    an_offer.result.set_result(Result(an_offer.deliveries[0], outcome))
+    an_offer.result.set_result(Result(an_offer.batch.deliveries[0], outcome))
 
 
 @pytest.mark.parametrize(("outcome", "final"), [(TAKEN, TAKEN), (REFUSED, REFUSED), (PUT_OFF, None)])
@@ -48,7 +48,7 @@ async def test_a_final_outcome_ends_the_wait(outcome: Outcome, final: Outcome | 
 async def test_past_the_patience_the_attempt_goes_on() -> None:
     an_offer = offer()
     assert await an_offer.outcome(stays, patience=0.01) is None
-    assert an_offer.attempt.batches[0].bound.open and not an_offer.attempt.withdrawn
+    assert an_offer.batch.bound.open and not an_offer.batch.bound.withdrawn
 
 
 async def test_a_client_that_left_before_the_final_dot_ends_the_attempt() -> None:
@@ -56,23 +56,23 @@ async def test_a_client_that_left_before_the_final_dot_ends_the_attempt() -> Non
     asyncio.get_running_loop().call_later(0.01, ended, an_offer, PUT_OFF)
     with pytest.raises(ClientGone):
         await an_offer.outcome(leaves)
-    assert an_offer.attempt.batches[0].bound.over and an_offer.attempt.withdrawn
+    assert an_offer.batch.bound.over and an_offer.batch.bound.withdrawn
 
 
 @pytest.mark.parametrize("outcome", [TAKEN, PUT_OFF])
 async def test_after_the_final_dot_the_outcome_counts(outcome: Outcome) -> None:
     """The next hop may have it: an outcome that leaves that open is stored, never thrown away."""
     an_offer = offer()
-    an_offer.attempt.batches[0].bound.final_dot()
+    an_offer.batch.bound.final_dot()
     asyncio.get_running_loop().call_later(0.01, ended, an_offer, outcome)
     assert await an_offer.outcome(leaves) is (TAKEN if outcome is TAKEN else None)
-    assert not an_offer.attempt.batches[0].bound.over
+    assert not an_offer.batch.bound.over
 
 
 async def test_a_message_that_cannot_be_stored_is_given_up_unless_its_final_dot_is_out() -> None:
     early, late = offer(), offer()
-    late.attempt.batches[0].bound.final_dot()
+    late.batch.bound.final_dot()
     asyncio.get_running_loop().call_later(0.01, ended, early, PUT_OFF)
     asyncio.get_running_loop().call_later(0.01, ended, late, TAKEN)
-    assert await early.abandon("the disk is full") is None and early.attempt.batches[0].bound.over
-    assert await late.abandon("the disk is full") is TAKEN and not late.attempt.batches[0].bound.over
+    assert await early.abandon("the disk is full") is None and early.batch.bound.over
+    assert await late.abandon("the disk is full") is TAKEN and not late.batch.bound.over

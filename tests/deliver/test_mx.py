@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from relay.deliver.mx import HOSTS, HostFinder, Unroutable, by_preference, is_public, literal
-from relay.deliver.next_hop import NextHop
+from relay.deliver.next_hop import NextHop, NextHops
 from relay.dns import DnsFailure, StaticResolver
 from relay.network import endpoint
 from tests.deliver.sending import Zone, config
@@ -30,7 +30,7 @@ async def hosts_of(
 ) -> list[tuple[str, str]]:
     finder = HostFinder(config(**delivery), StaticResolver(zone), rng)
     hop = NextHop(domain=hop) if isinstance(hop, str) else hop
-    return [(host.name, host.address) for host in await finder.find(hop)]
+    return [(host.name, host.address) for host in (await finder.find(hop)).hosts]
 
 
 async def refused(zone: Zone, hop: NextHop | str, **delivery: Any) -> tuple[str, int, str]:
@@ -324,3 +324,51 @@ async def test_a_configured_next_hop_is_not_looked_up_by_mx() -> None:
 @pytest.mark.parametrize("zone", [{}, {("hub.test", "A"): FAILS}, {("hub.test", "TXT"): []}])
 async def test_a_slip_in_the_configuration_is_a_deferral(zone: Zone) -> None:
     assert (await refused(zone, NextHop(endpoint=endpoint("smtp://hub.test:25"))))[0] == "deferred"
+
+
+# destinations
+
+
+async def test_the_families_of_a_destination_decide_which_addresses_are_looked_up() -> None:
+    zone: Zone = {
+        ("a.test", "MX"): [(10, "mx.test")],
+        ("b.test", "MX"): [(10, "mx.test")],
+        ("mx.test", "A"): [ONE],
+        ("mx.test", "AAAA"): FAILS,
+    }
+    sending = config(destinations=[{"domains": ["a.test"], "families": ["ipv4"], "helo": "mx2.relay.test"}])
+    finder = HostFinder(sending, StaticResolver(zone))
+    found = await finder.find(NextHops(sending).of("x@a.test"))
+    assert [host.address for host in found.hosts] == [ONE] and found.leaving.helo == "mx2.relay.test"
+    assert found.destination is not None and found.destination.number == 0
+    found = await finder.find(NextHops(sending).of("x@b.test"))
+    assert (found.destination, found.leaving) == (None, sending.destinations.leaving)
+
+
+async def test_an_mx_table_holds_once_the_hosts_are_known() -> None:
+    zone: Zone = {
+        ("a.test", "MX"): [(10, "MX1.Mail.Test"), (20, "other.test")],
+        ("mx1.mail.test", "A"): [ONE],
+        ("mx1.mail.test", "AAAA"): [SIX],
+        ("other.test", "A"): [TWO],
+        ("self.test", "A"): [THREE],
+        ("down.test", "MX"): FAILS,
+    }
+    sending = config(
+        destinations=[{"domains": ["mx:*.mail.test"], "families": ["ipv4"]}, {"domains": ["mx:self.test"], "rate": 9}]
+    )
+    finder, hops = HostFinder(sending, StaticResolver(zone)), NextHops(sending)
+    for domain, number in (("a.test", 0), ("self.test", 1)):
+        found = await finder.find(hops.of(f"x@{domain}"))
+        assert found.destination is not None and found.destination.number == number
+        assert await finder.destination(hops.of(f"x@{domain}")) == found.destination
+    assert [host.address for host in (await finder.find(hops.of("x@a.test"))).hosts] == [ONE, TWO]
+    for address in ("x@down.test", "x@[192.0.2.1]", "x@nobody.test", "x@a_b!.test"):
+        assert await finder.destination(hops.of(address)) is None
+    assert await finder.destination(NextHop(endpoint=endpoint("smtp://mx1.mail.test"))) is None
+
+
+async def test_a_unix_socket_is_one_host_and_asks_no_dns() -> None:
+    finder = HostFinder(config(), StaticResolver({}))
+    [host] = (await finder.find(NextHop(endpoint=endpoint("lmtp:///run/dovecot/lmtp")))).hosts
+    assert (host.name, host.address, host.is_socket) == ("localhost", "/run/dovecot/lmtp", True)

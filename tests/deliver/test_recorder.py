@@ -249,7 +249,7 @@ async def test_deliveries_that_wait_for_a_dead_next_hop_are_deferred_without_rea
 ) -> None:
     _, deliveries = await house.leased(2)
     with capture_logs() as lines:
-        await house.recorder.suspend(deliveries, UNREACHABLE, house.told)
+        await house.recorder.share_outcome(deliveries, UNREACHABLE, house.told)
     assert [line["event"] for line in lines] == ["deferred", "deferred"]
     assert house.store.loaded == [] and house.asked == [] and house.told.calls == []
     found = await house.queued()
@@ -262,7 +262,7 @@ async def test_deliveries_that_wait_for_a_dead_next_hop_are_deferred_without_rea
 async def test_only_the_message_whose_sender_has_to_be_told_is_read(house: House) -> None:
     _, young = await house.leased(2)
     expired, old = await house.leased(2, age=PATIENCE.retry_for + 60)
-    await house.recorder.suspend([*young, *old], UNREACHABLE, house.told)
+    await house.recorder.share_outcome([*young, *old], UNREACHABLE, house.told)
     assert house.store.loaded == [expired.id]
     assert house.told.calls == ["notification_queued"]
     found = await house.queued()
@@ -272,7 +272,7 @@ async def test_only_the_message_whose_sender_has_to_be_told_is_read(house: House
 
 async def test_a_suspended_delivery_whose_warning_is_due_is_warned_of(house: House) -> None:
     _, deliveries = await house.leased(1, age=PATIENCE.warn_after + 60, notify="DELAY")
-    await house.recorder.suspend(deliveries, UNREACHABLE, house.told)
+    await house.recorder.share_outcome(deliveries, UNREACHABLE, house.told)
     assert house.told.calls == ["notification_queued"]
     by_recipient = {delivery.recipient: delivery for delivery in await house.queued()}
     assert by_recipient["r0@d.test"].warned and JOE in by_recipient
@@ -281,5 +281,5 @@ async def test_a_suspended_delivery_whose_warning_is_due_is_warned_of(house: Hou
 async def test_a_suspended_delivery_whose_message_is_damaged_is_dead(house: House) -> None:
     stored, old = await house.leased(1, age=PATIENCE.retry_for + 60)
     house.store.damaged = frozenset({stored.id})
-    await house.recorder.suspend(old, UNREACHABLE, house.told)
+    await house.recorder.share_outcome(old, UNREACHABLE, house.told)
     assert await house.store.counts() == {"dead": 1} and house.told.calls == []

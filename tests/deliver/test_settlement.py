@@ -13,12 +13,12 @@ from relay.deliver.settlement import (
     Settlement,
     concerns_sender,
     damaged,
+    defer,
     may_need_notification,
     needs_sender,
     recorded,
     settle,
     shared,
-    suspend,
 )
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
@@ -351,7 +351,7 @@ def test_suspended_deliveries_are_deferred_with_the_words_of_the_one_that_was_tr
     now = ARRIVED + 60
     outcome = shared(replace(DEFERRED, unreachable=True, words="later"))
     assert (outcome.text, outcome.words) == ("delivery temporarily suspended: later", "")
-    settlement = suspend([delivery(0), delivery(1, attempts=1)], outcome, PATIENCE, lambda: 0.5, now)
+    settlement = defer([delivery(0), delivery(1, attempts=1)], outcome, PATIENCE, lambda: 0.5, now)
     found = updates(settlement)
     assert [found[delivery(n).key]["next_attempt"] for n in (0, 1)] == [now + 100, now + 200]
     assert [found[delivery(n).key]["attempts"] for n in (0, 1)] == [1, 2]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +26,8 @@ from tests.peers import wait_for
 async def opened(server: ScriptedServer) -> AsyncIterator[Connection]:
     async with server():
         host = Host("mx.d.test", "127.0.0.1", server.port)
-        connection = await open_connection(host, NextHop(domain="d.test"), "relay.test", config().delivery)
+        leaving = config().destinations.leaving
+        connection = await open_connection(host, NextHop(domain="d.test"), leaving, config().delivery)
         try:
             yield connection
         finally:
@@ -89,7 +93,39 @@ async def test_quit_ends_whatever_the_server_says(answer: str, monkeypatch: pyte
 async def test_a_host_that_refuses_the_connection_is_a_deferral() -> None:
     connection = Connection(Host("mx.d.test", "127.0.0.1", 1), lmtp=False)
     with pytest.raises(HostFailed) as failed:
-        await connection.connect(None, config().delivery)
+        await connection.connect(None, config().destinations.leaving, 10.0)
     outcome = failed.value.outcome
     assert (outcome.status, outcome.enhanced, outcome.host) == ("deferred", "4.4.1", "mx.d.test")
     assert "refused" in outcome.text.lower()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text"),
+    [
+        (lambda path: None, "there is no such socket"),
+        (lambda path: path.write_text(""), "Connection refused"),
+        (lambda path: path.mkdir(), "Connection refused"),
+    ],
+    ids=["missing", "file", "folder"],
+)
+async def test_a_socket_that_cannot_be_used_is_a_deferral_that_says_why(
+    tmp_path: Path, prepare: Callable[[Path], object], text: str
+) -> None:
+    path = tmp_path / "lmtp"
+    prepare(path)
+    with pytest.raises(HostFailed) as failed:
+        await Connection(Host("localhost", str(path), 0), lmtp=True).connect(None, config().destinations.leaving, 10.0)
+    outcome = failed.value.outcome
+    assert (outcome.status, outcome.enhanced, outcome.address, outcome.text) == ("deferred", "4.4.1", str(path), text)
+
+
+async def test_a_socket_that_others_may_not_use_is_a_deferral_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may use every socket; so the kernel's answer is played."""
+
+    async def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refused, raising=False)
+    with pytest.raises(HostFailed) as failed:
+        await Connection(Host("localhost", "/run/x", 0), lmtp=True).connect(None, config().destinations.leaving, 10.0)
+    assert failed.value.outcome.text == "the relay's user may not connect to the socket"

@@ -77,7 +77,7 @@ async def test_credentials_are_never_sent_in_clear_whatever_the_level() -> None:
         clear = NextHop(endpoint=hop(server.port), tls="may", user="relay", password="secret")
         host = Host("127.0.0.1", "127.0.0.1", server.port)
         with pytest.raises(HostFailed) as raised:
-            await open_connection(host, clear, "relay.test", config().delivery)
+            await open_connection(host, clear, config().destinations.leaving, config().delivery)
     assert raised.value.outcome.enhanced == "4.7.4"
     assert server.commands == ["EHLO relay.test"]
     assert "secret" not in repr(clear)

@@ -26,6 +26,8 @@ from relay.mail.mailbox_list import read, text_of
 from relay.mail.message import Message
 from relay.mail.reply import Refused
 from relay.mail.tag_list import Unverified, field_tags, tag_list
+from relay.receive.chunk_decoder import ChunkDecoder
+from relay.receive.chunking import ABSURD, parse_bdat
 from relay.receive.command import parse_line, parse_mail, parse_rcpt
 from relay.receive.data_decoder import DataDecoder, has_bare_newline, normalize_newlines
 from relay.receive.proxy_protocol import BadProxyHeader, parse_v1, parse_v2
@@ -95,6 +97,20 @@ def content(octets: bytes) -> None:
             parts += cut.feed(octets[n : n + 1])
     assert taken == parts and whole.finished == cut.finished
     assert not has_bare_newline(normalize_newlines(taken))
+
+
+def chunks(octets: bytes) -> None:
+    """The argument of BDAT; and chunks, cut anywhere: the same content comes out, and no end of data leaves with it."""
+    with suppress(Refused):
+        chunk = parse_bdat(_text(octets), 1000)
+        assert 0 <= chunk.left == chunk.size <= ABSURD * 1000
+    whole, cut = ChunkDecoder(), ChunkDecoder()
+    taken = whole.feed(octets) + whole.end()
+    parts = b"".join([*(cut.feed(octets[n : n + 1]) for n in range(len(octets))), cut.end()])
+    assert taken == parts and whole.hides_end == cut.hides_end
+    for left in (taken, normalize_newlines(taken)):
+        on_the_wire = (b"\r\n" + left).replace(b"\r\n.", b"\r\n..").replace(b"\0", b"")
+        assert whole.hides_end or b"\r\n.\r\n" not in on_the_wire
 
 
 def headers(octets: bytes) -> None:
@@ -172,6 +188,7 @@ TARGETS: dict[str, Target] = {
     "addresses": addresses,
     "commands": commands,
     "content": content,
+    "chunks": chunks,
     "dns-records": dns_records,
     "headers": headers,
     "mta-sts-policies": mta_sts_policies,
@@ -186,6 +203,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "addresses": (b'"a b\\"c"@[IPv6:2001:db8::1]', "jörg@bücher.test".encode(), b"<@a,@b:c@d.test>"),
     "commands": (b"MAIL FROM:<a@b.test> SIZE=1 BODY=8BITMIME RET=HDRS ENVID=x+2B SMTPUTF8", b"BDAT 10 LAST"),
     "content": (b"a\r\n..b\r\n.\r\n", b"a\n.\nb\r\n.\r\n", b"\r\n\0.\r\n"),
+    "chunks": (b"10 LAST", b"a\r\n.\r\nb", b"a\r\n\0.", b".\r\0\n.\r"),
     "dns-records": (b"v=DKIM1; k=rsa; p=MIGf", b"v=DMARC1; p=reject; rua=mailto:a@b.test!10m", b"v=STSv1; id=1;"),
     "headers": (
         b"From: =?utf-8?q?a?= <a@b.test>, c:d@e;\r\n"

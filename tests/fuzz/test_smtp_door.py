@@ -32,6 +32,9 @@ DIALOGUE = (
     b"EHLO c.test\r\nMAIL FROM:<a@b.test> SIZE=100 BODY=8BITMIME RET=HDRS ENVID=x+2B\r\n"
     b"RCPT TO:<c@d.test> NOTIFY=DELAY,FAILURE ORCPT=rfc822;c@d.test\r\nRCPT TO:<no@d.test>\r\n"
     b"DATA\r\nFrom: a@b.test\r\nSubject: x\r\n\r\n..dot\r\n\xff\r\n.\r\n"
+    b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 7\r\nA: b\r\n\r"
+    b"BDAT 6\r\n\n.\r\n.\r"
+    b"BDAT 1 LAST\r\n\n"
     b"MAIL FROM:<j\xc3\xb6rg@b\xc3\xbccher.test> SMTPUTF8\r\nRSET\r\nVRFY x\r\nNOOP\r\n"
     b'MAIL FROM:<>\r\nRCPT TO:<"a b\\"c>"@[192.0.2.1]>\r\nDATA\r\n.\r\nQUIT\r\n'
 )
@@ -40,7 +43,19 @@ octets = st.binary(max_size=40)
 words = st.sampled_from(
     [
         *(b"EHLO", b"HELO", b"MAIL FROM:", b"RCPT TO:", b"DATA", b"RSET", b"NOOP", b"QUIT", b"STARTTLS", b"VRFY"),
-        *(b"HELP", b"EXPN", b"BDAT 10 LAST", b"AUTH PLAIN", b"<", b">", b"<>", b"<a@b.test>", b"<c@d.test>"),
+        *(
+            b"HELP",
+            b"EXPN",
+            b"BDAT 10 LAST\r\n",
+            b"BDAT 3\r\n",
+            b"BDAT ",
+            b"AUTH PLAIN",
+            b"<",
+            b">",
+            b"<>",
+            b"<a@b.test>",
+            b"<c@d.test>",
+        ),
         *(b'"', b"\\", b"@", b"[", b":", b"=", b";", b"+", b"SIZE=", b"BODY=8BITMIME", b"SMTPUTF8", b"NOTIFY=NEVER"),
         *(b"ORCPT=utf-8;", b"RET=FULL", b"ENVID=", b"postmaster", b"9" * 21, b"x" * 600, b"\xc3\xbc", b"\xe2\x80\xa8"),
         *(b" ", b"  ", b"\t", b"\0", b".", b"..", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n.\r\n", b"\n.\n"),
@@ -157,7 +172,11 @@ def house() -> Iterator[House]:
         yield house
         for door, header in ((house.plain, b""), (house.proxied, b"PROXY TCP4 192.0.2.7 127.0.0.1 1 25\r\n")):
             replies, taken = house.runner.run(_said(door, [header + DIALOGUE]))
-            assert taken == [b"From: a@b.test\r\nSubject: x\r\n\r\n.dot\r\n\xff\r\n", b""]
+            assert taken == [
+                b"From: a@b.test\r\nSubject: x\r\n\r\n.dot\r\n\xff\r\n",
+                b"A: b\r\n\r\n.\r\n.\r\n",
+                b"",
+            ]
             assert replies.endswith(b"221 2.0.0 Bye\r\n")
         house.close()
         gc.collect()  # a task that failed says so when it goes

@@ -132,10 +132,12 @@ def test_a_next_hop_makes_no_foreign_domain_ours(tmp_path: Path) -> None:
         "relay_domains = r.example\ntransport_maps = texthash:/etc/postfix/transport\n",
         transport="gmail.com smtp:[10.0.0.1]\n.r.example smtp:[10.0.0.1]\nann@r.example smtp:[10.0.0.2]\n",
     )
-    assert list(loaded(tmp_path, draft).routes.domains) == ["r.example"]
+    config = loaded(tmp_path, draft)
+    assert list(config.routes.domains) == ["r.example"]
+    assert [entry.domains for entry in config.delivery.destinations] == [("gmail.com", ".r.example")]
+    assert str(config.next_hop("gmail.com")) == "smtp://10.0.0.1:25"
     said = meanings(draft)
-    assert "from everybody" in said["transport_maps gmail.com"]
-    assert "name each domain below" in said["transport_maps .r.example"]
+    assert "transport_maps gmail.com" not in said
     assert "an alias" in said["transport_maps ann@r.example"]
 
 

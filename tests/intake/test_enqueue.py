@@ -32,6 +32,7 @@ class NotingDispatcher:
         self.has_room = True
         self.asked: list[tuple[Sequence[Delivery], int]] = []
         self.taken: list[tuple[StoredMessage, Sequence[Delivery]]] = []
+        self.left: list[int] = []
 
     def lease_at_once(self, deliveries: Sequence[Delivery], octets: int) -> list[Delivery]:
         self.asked.append((deliveries, octets))
@@ -40,6 +41,9 @@ class NotingDispatcher:
 
     def take(self, stored: StoredMessage, deliveries: Sequence[Delivery]) -> None:
         self.taken.append((stored, deliveries))
+
+    def leave(self, message_id: int) -> None:
+        self.left.append(message_id)
 
 
 def enqueuer(store: Store, dispatcher: NotingDispatcher) -> Enqueuer:
@@ -117,3 +121,4 @@ async def test_what_could_not_be_stored_is_neither_logged_nor_attempted(
     with capture_logs() as lines, pytest.raises(QueueUnavailable):
         await enqueuer(store, dispatcher).put(stored, [delivery(stored, 0)], Notice())
     assert dispatcher.taken == [] and lines == []
+    assert dispatcher.left == [stored.id]

@@ -36,6 +36,9 @@ service lmtp {{
     address = {address}
     port = {port}
   }}
+  unix_listener {folder}/lmtp {{
+    mode = 0666
+  }}
 }}
 """
 
@@ -71,6 +74,11 @@ class Dovecot:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(20)
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket of its LMTP."""
+        return self.folder / "lmtp"
 
     @property
     def log(self) -> str:

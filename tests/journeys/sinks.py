@@ -17,12 +17,15 @@ from tests.peers import answers, program, wait_until
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One transaction that a sink took: the envelope as it came, the content without dot stuffing."""
+    """One transaction that a sink took: the envelope as it came, the content without dot stuffing, and by which address
+    and EHLO name it came."""
 
     sender: str
     recipients: tuple[str, ...]
     options: tuple[str, ...]
     content: bytes
+    ip: str
+    helo: str
 
 
 class _AnyLine(SMTP):
@@ -95,8 +98,9 @@ class RecordingSink:
         sender = envelope.mail_from or ""
         content: Any = envelope.original_content
         options = tuple(envelope.mail_options)
+        ip, helo = str(session.peer[0]) if session.peer else "", str(session.host_name)
         self.received.append(
-            Received("" if sender == "<>" else sender, tuple(envelope.rcpt_tos), options, bytes(content))
+            Received("" if sender == "<>" else sender, tuple(envelope.rcpt_tos), options, bytes(content), ip, helo)
         )
         await asyncio.sleep(self.delay)
         return "250 2.0.0 taken"

@@ -74,7 +74,7 @@ def house() -> Iterator[House]:
         (b"MAIL FROM:<ann@sender.example> BODY=BINARY", {501, 555}),
         (b"RCPT TO:<alice@fwd.example>", {503}),
         (b"DATA", {503}),
-        (b"BDAT 10 LAST", {500, 502, 503}),
+        (b"BDAT 12 LAST\r\nHELO hello", {503}),
         (b"STARTTLS", {502, 503}),
         (b"AUTH PLAIN AGEAYg==", {500, 502, 503}),
         (b"EXPN all", {500, 502}),

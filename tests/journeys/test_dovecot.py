@@ -9,7 +9,7 @@ from tests.journeys.clients import Dialogue
 from tests.journeys.dovecot import Dovecot
 from tests.journeys.maildir import parse, return_path
 from tests.journeys.world import MAILBOX, World
-from tests.peers import free_port, needs
+from tests.peers import free_port, needs, wait_until
 
 pytestmark = [needs("dovecot", root=True), pytest.mark.slow]
 
@@ -58,5 +58,36 @@ def test_while_dovecot_is_down_users_are_deferred_and_accepted_mail_waits(world:
         assert client("DATA").code == 354
         client.send(MESSAGE + b".\r\n")
         assert client.reply().code == 250
+    world.start(dovecot)
+    assert len(dovecot.wait_for_mail(CAROL)) == 1
+
+
+def test_mail_reaches_a_dovecot_mailbox_through_its_socket(world: World) -> None:
+    dovecot = world.start(Dovecot(world.base / "dovecot", MAILBOX, free_port(), [CAROL]))
+    through = {"next_hop": f"lmtp://{dovecot.socket}", "recipients": "callout", "srs": False}
+    relay = world.relay(routes={"domains": {"mailbox.example": through}}, delivery={"tls": "verify"})
+    with Dialogue((relay.address, relay.port)) as client:
+        assert client.offer(ANN, "nobody@mailbox.example")[:2] == (550, "5.1.1")
+        assert client(f"RCPT TO:<{CAROL}>").code == 250
+        assert client("DATA").code == 354
+        client.send(MESSAGE + b".\r\n")
+        assert client.reply().code == 250
+    [arrived] = dovecot.wait_for_mail(CAROL)
+    assert return_path(arrived) == ANN and parse(arrived)["Delivered-To"] == CAROL
+    relay.wait_for_empty_queue()
+    [delivered] = relay.events("delivered")
+    assert (delivered["host"], delivered["address"]) == ("localhost", str(dovecot.socket)) and "tls" not in delivered
+    assert relay.events("attempt")[0]["hop"] == f"lmtp://{dovecot.socket}"
+
+
+def test_a_destination_may_be_a_socket_and_mail_waits_while_it_cannot_be_used(world: World) -> None:
+    dovecot = Dovecot(world.base / "dovecot", MAILBOX, free_port(), [CAROL])
+    destination = {"domains": ["mailbox.example"], "next_hop": f"lmtp://{dovecot.socket}"}
+    relay = world.relay(aliases=f"alice@fwd.example {CAROL}\n", delivery={"destinations": [destination]})
+    with Dialogue((relay.address, relay.port)) as client:
+        assert client.deliver(ANN, "alice@fwd.example", MESSAGE).code == 250
+    wait_until(lambda: relay.events("deferred"), "a deferral")
+    assert relay.events("deferred")[0]["text"] == "there is no such socket"
+    assert relay.events("deferred")[0]["address"] == str(dovecot.socket)
     world.start(dovecot)
     assert len(dovecot.wait_for_mail(CAROL)) == 1

@@ -24,7 +24,7 @@ import pytest
 from tests.peers import needs, wait_until
 
 ROOT = Path(__file__).parents[2]
-V4, V6, V6B = "11.22.33.5", "2a00:1:2::5", "2a00:1:2::6"
+V4, V4B, V6, V6B = "11.22.33.5", "11.22.33.6", "2a00:1:2::5", "2a00:1:2::6"
 FAR4, FAR6 = "11.22.33.1", "2a00:1:2::1"
 USER = ["setpriv", "--reuid", "2525", "--regid", "2525", "--clear-groups"]
 MAY_BIND = ["--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service"]
@@ -32,6 +32,7 @@ WORLD = f"""
 shop.example. 60 IN MX 10 mx.mailbox.example.
 shop.example. 60 IN TXT "v=spf1 ip4:{FAR4} ip6:{FAR6} -all"
 mailbox.example. 60 IN MX 10 mx.mailbox.example.
+bulk.example. 60 IN MX 10 mx.mailbox.example.
 mx.mailbox.example. 60 IN A {FAR4}
 mx.mailbox.example. 60 IN AAAA {FAR6}
 """
@@ -118,11 +119,10 @@ class Hosts:
         )
         self.far.run(sys.executable, "-c", code, recipient)
 
-    def arrived(self) -> dict[str, object]:
-        """The first message that reached the world."""
-        lines = wait_until(lambda: self.text("arrived").splitlines()[1:], f"mail: {self.text('log')}")
-        message: dict[str, object] = json.loads(lines[0])
-        return message
+    def arrived(self, count: int = 1) -> list[dict[str, object]]:
+        """What has reached the world, once it is so many messages."""
+        wait_until(lambda: len(self.text("arrived").splitlines()) > count, f"mail: {self.text('log')}")
+        return [json.loads(line) for line in self.text("arrived").splitlines()[1:]]
 
     def text(self, name: str) -> str:
         path = self.folder / name
@@ -179,13 +179,45 @@ def test_mail_of_the_first_day_passes_spf_behind_us(
     hosts.serve([*USER, *MAY_BIND] if user != "root" else [])
     hosts.send("alice@fwd.example")
 
-    seen = hosts.arrived()
+    [seen] = hosts.arrived()
 
     assert seen["ip"] in sources
     assert (seen["spf"], seen["recipients"], seen["helo"]) == ("pass", ["alice@mailbox.example"], "mx.fwd.example")
     assert str(seen["sender"]).startswith("SRS0=")
     again = hosts.relay("dns", "--config", f"{folder}/relay.toml")
     assert sorted(again.stdout.splitlines()) == sorted(printed.stdout.splitlines())
+
+
+def test_a_second_address_for_bulk_has_its_own_name_and_records(stack: ExitStack) -> None:
+    """What `dns` says to publish is what `check` asks for, and what makes SPF pass for both addresses."""
+    hosts = Hosts(stack, (V4, V4B))
+    folder = f"{hosts.folder}/relay"
+    names = ["--domain", "fwd.example", "--hostname", "mx.fwd.example", "--address", V4]
+    aliases = [["--alias", f"{name}@fwd.example", f"{name}@{name}.example"] for name in ("mailbox", "bulk")]
+    hosts.relay("init", folder, *names, *(word for alias in aliases for word in alias))
+    bulk = f'[[delivery.destinations]]\ndomains = ["bulk.example"]\nsource_ipv4 = "{V4B}"\nhelo = "bulk.fwd.example"\n'
+    with Path(folder, "relay.toml").open("a") as file:
+        file.write(bulk)
+    printed = hosts.relay("dns", "--config", f"{folder}/relay.toml").stdout
+    assert f"bulk.fwd.example. 3600 IN A {V4B}" in printed and f"ip4:{V4B}" in printed
+    hosts.publish(printed)
+    hosts.serve([])
+    for name in ("mailbox", "bulk"):
+        hosts.send(f"{name}@fwd.example")
+
+    seen = {str(one["recipients"]): (one["ip"], one["helo"], one["spf"]) for one in hosts.arrived(2)}
+
+    assert seen == {
+        "['mailbox@mailbox.example']": (V4, "mx.fwd.example", "pass"),
+        "['bulk@bulk.example']": (V4B, "bulk.fwd.example", "pass"),
+    }
+    environment = ["env", f'RELAY_DNS__NAMESERVERS=["{FAR4}:53"]']
+    only = ["check", "--config", f"{folder}/relay.toml", "--json", "--only", "spf,ptr,address,port25"]
+    checked = hosts.ours.run(*environment, sys.executable, "-m", "relay", *only)
+    findings = json.loads(checked.stdout)["findings"]
+    assert {finding["level"] for finding in findings} == {"ok"}, findings
+    subjects = {(finding["check"], finding["subject"]) for finding in findings}
+    assert subjects >= {("ptr", V4), ("ptr", V4B), ("address", "bulk.fwd.example"), ("spf", "bulk.fwd.example")}
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ DIALOGUES = [
     MAIL,
     MAIL + b"DATA\r\nFrom: a@sender.example\r\n",
     MAIL + b"DATA\r\nFrom: a@sender.example\r\n\r\nhi\r\n.\r\n" + MAIL + b"QUIT\r\n",
+    MAIL + b"BDAT 8\r\nA: b\r\n\r\n" + b"bdat 4 last\r\nhi\r\n" + b"BDAT 6 LAST\r\nQUIT\r\n" + b"QUIT\r\n",
+    MAIL + b"BDAT 8\r\nA: b\r\n\r\n" + b"DATA\r\nRCPT TO:<alice@fwd.example>\r\nRSET\r\nQUIT\r\n",
+    MAIL + b"BDAT x\r\nQUIT\r\n",
+    b"EHLO a\r\nBDAT 6 LAST\r\nQUIT\r\n" + b"MAIL FROM:<a@sender.example>\r\nBDAT 6\r\nNOOP\r\nRSET\r\nQUIT\r\n",
 ]
 
 

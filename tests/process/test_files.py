@@ -71,4 +71,4 @@ def test_opendkims_keys_sign_behind_our_own(tmp_path: Path) -> None:
 def test_the_password_is_the_line_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "srs.secret").write_text("secret\n")
     (tmp_path / "bad").write_text("pass word \n")
-    assert read_files(config(tmp_path, delivery=SMARTHOST)).password == "pass word "
+    assert read_files(config(tmp_path, delivery=SMARTHOST)).passwords == {"smarthost": "pass word "}

@@ -9,8 +9,8 @@ import pytest
 from relay.mail.queue_id import id_text
 from relay.queue import admin
 from relay.queue.admin import Selector
-from relay.queue.change import own_hop
 from relay.queue.database import Database
+from relay.queue.hop_keys import own_hop
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, bury, leased, sizes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 
-from relay.queue.change import is_own_hop, own_hop, shown_hop
 from relay.queue.connect import connect
 from relay.queue.database import Database
+from relay.queue.hop_keys import is_own_hop, is_url, limited_hop, limiting_table, own_hop, shown_hop
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, leased, sizes
@@ -64,6 +64,13 @@ def test_the_key_of_a_next_hop_for_own_messages_is_another_one_and_shown_as_the_
     for hop in ("d.example", "smtp://10.0.0.1:25"):
         assert is_own_hop(own_hop(hop)) and not is_own_hop(hop)
         assert shown_hop(own_hop(hop)) == shown_hop(hop) == hop
+
+
+def test_the_key_of_mail_that_a_table_limits_says_which_one_and_is_shown_as_the_url() -> None:
+    key = limited_hop("smtp://10.0.0.1:25", "d.example")
+    for each in (key, own_hop(key)):
+        assert limiting_table(each) == "d.example" and shown_hop(each) == "smtp://10.0.0.1:25" and is_url(each)
+    assert limiting_table("smtp://10.0.0.1:25") == "" and not is_url("d.example")
 
 
 def test_only_the_first_part_of_a_content_is_stored_in_the_transaction_of_its_row() -> None:

@@ -94,6 +94,8 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monke
         seen = await store.due(2000.0, 10)
         await store.due(2000.0, 10, after=seen[0])
         await store.due(2000.0, 10, hop="c.example")
+        assert len(await store.recipients(seen)) == 3
+        await store.rekey([due._replace(hop="other.example") for due in seen])
         first, second, third = await store.lease(seen, 2060.0)
         await store.load(first.message_id)
         await store.renew([first.key], 2070.0)

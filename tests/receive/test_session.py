@@ -58,7 +58,7 @@ async def test_a_whole_conversation_pipelined_in_one_segment(door: Callable[...,
         ("NOOP\r\n", "250 2.0.0"),
         ("HELP\r\n", "214 2.0.0"),
         ("X" * 100_000 + "\r\n", "500 5.5.2"),
-        ("BDAT 10 LAST\r\n", "502 5.5.1"),
+        ("BDAT 10 LAST\r\nHELO hello", "503 5.5.1"),
         ("AUTH PLAIN AGEAYg==\r\n", "502 5.5.1"),
         ("EXPN all\r\n", "502 5.5.1"),
         ("R\u017fET\r\n", "500 5.5.1"),  # a long s, whose capital is an S
@@ -338,5 +338,6 @@ async def test_a_message_is_logged_with_its_message_id(door: Callable[..., Door]
 async def test_help_lists_what_there_is(door: Callable[..., Door]) -> None:
     client = await door().client()
     assert (
-        await client.says("HELP\r\n") == "214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP, see RFC 5321\r\n"
+        await client.says("HELP\r\n")
+        == "214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP, see RFC 5321\r\n"
     )

@@ -31,8 +31,14 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tls(files: Path) -> Callable[[], ssl.SSLContext]:
-    return ServerTls(TlsSection(certificate=files / "cert.pem", private_key=files / "key.pem")).context
+def server_tls(files: Path, monkeypatch: pytest.MonkeyPatch) -> ServerTls:
+    monkeypatch.setattr("relay.receive.certificate_files.SETTLED", 0.0)
+    return ServerTls(TlsSection(certificate=files / "cert.pem", private_key=files / "key.pem"))
+
+
+@pytest.fixture
+def tls(server_tls: ServerTls) -> Callable[[], ssl.SSLContext]:
+    return server_tls.context
 
 
 @pytest.fixture
@@ -241,19 +247,23 @@ async def shown(server: Door, mode: str) -> str:
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 async def test_a_new_certificate_is_shown_without_a_restart(
     door: Callable[..., Door],
-    tls: Callable[[], ssl.SSLContext],
+    server_tls: ServerTls,
     files: Path,
     log: list[dict[str, Any]],
     mode: str,
 ) -> None:
-    server = door(tls=tls, listen={"tls": mode})
+    server = door(tls=server_tls.context, listen={"tls": mode})
     assert await shown(server, mode) == "first"
     write_certificate(files, "second")
+    server_tls.look()
     assert await shown(server, mode) == "second"
     (files / "key.pem").write_text("not a key\n")
-    assert await shown(server, mode) == "second"
+    for _ in range(2):
+        server_tls.look()
+        assert await shown(server, mode) == "second"
     assert [line for line in log if line.get("log_level") == "error"], "a broken file is worth a line"
     write_certificate(files, "third")
+    server_tls.look()
     assert await shown(server, mode) == "third"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relay.mail.envelope import Client
@@ -9,6 +11,7 @@ from relay.mail.message import Message
 from relay.rewrite.received_field import address_literal, received_field
 
 NOW = 1_750_000_000.9
+TLS: dict[str, Any] = {"tls": "TLSv1.3 TLS_AES_256_GCM_SHA384", "cipher_bits": (256, 256)}
 
 
 def received(client: Client, recipient: str = "", smtputf8: bool = False) -> str:
@@ -16,11 +19,23 @@ def received(client: Client, recipient: str = "", smtputf8: bool = False) -> str
 
 
 def test_the_whole_field() -> None:
-    client = Client("192.0.2.1", 25, "mail.a.example", "mx.a.example", protocol="ESMTPS", tls="TLSv1.3 with AES")
+    client = Client("192.0.2.1", 25, "mail.a.example", "mx.a.example", protocol="ESMTPS", **TLS)
     assert received(client, "alice@fwd.example") == (
         "Received: from mail.a.example (mx.a.example [192.0.2.1])\r\n"
+        "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
         "\tby mx.fwd.example with ESMTPS id q1\r\n"
-        "\t(TLSv1.3 with AES)\r\n"
+        "\tfor <alice@fwd.example>;\r\n"
+        "\tSun, 15 Jun 2025 15:06:40 +0000\r\n"
+    )
+
+
+def test_nothing_of_a_hidden_client_is_shown() -> None:
+    client = Client("2001:db8::1", 25, "laptop.home", "dsl-1.isp.example", protocol="ESMTPSA", user="ann", **TLS)
+    written = received_field(client, "mx.fwd.example", "q1", "alice@fwd.example", False, NOW, hidden=True).decode()
+    assert written == (
+        "Received: from mx.fwd.example\r\n"
+        "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
+        "\tby mx.fwd.example with ESMTPSA id q1\r\n"
         "\tfor <alice@fwd.example>;\r\n"
         "\tSun, 15 Jun 2025 15:06:40 +0000\r\n"
     )

@@ -85,7 +85,11 @@ def build(tmp_path: Path) -> BuildRouter:
             {
                 "hostname": "mx.fwd.example",
                 "listen": [{"address": "127.0.0.1:2525"}, {"address": "0.0.0.0:25"}],
-                "delivery": {"source_ipv4": "192.0.2.25", "source_ipv6": "2001:db8::25"},
+                "delivery": {
+                    "source_ipv4": "192.0.2.25",
+                    "source_ipv6": "2001:db8::25",
+                    "destinations": [{"domains": ["bulk.example"], "source_ipv4": "192.0.2.26"}],
+                },
                 "senders": {"local_domains": ["fwd.example", "company.example"]},
                 "srs": {"domain": "fwd.example", "secrets_file": "srs.secret", **(srs or {})},
                 "routes": {
@@ -193,6 +197,7 @@ EVERYONE = [
     ('"mailer-daemon"@fwd.example', f"postmaster: {ADMIN}"),
     # by an address of ours
     ("postmaster@[192.0.2.25]", f"postmaster: {ADMIN}"),
+    ("postmaster@[192.0.2.26]", f"postmaster: {ADMIN}"),
     ("Postmaster@[IPv6:2001:DB8:0::25]", f"postmaster: {ADMIN}"),
     ("postmaster@[IPv6:::ffff:192.0.2.25]", f"postmaster: {ADMIN}"),
     ("postmaster@[198.51.100.25]", f"postmaster: {ADMIN}"),

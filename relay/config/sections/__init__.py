@@ -13,7 +13,9 @@ from relay.config.sections.delivery import (
     BouncesTo,
     DeliverySection,
     DestinationSection,
+    Families,
     SmarthostSection,
+    TlsLevel,
 )
 from relay.config.sections.incoming import (
     AuthSection,
@@ -45,6 +47,7 @@ __all__ = [
     "DmarcSection",
     "DnsSection",
     "DomainRouteSection",
+    "Families",
     "HttpSection",
     "LimitsSection",
     "ListenSection",
@@ -61,6 +64,7 @@ __all__ = [
     "SrsMode",
     "SrsSection",
     "TablesSection",
+    "TlsLevel",
     "TlsSection",
     "Unforwardable",
 ]

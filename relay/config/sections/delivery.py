@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from relay.config.sections.base import Section
 from relay.config.values import DeliveryMode, Destination, Duration, File, HostName, NextHop, Timeout
+from relay.network import Endpoint
 
 BouncesTo = Literal["verified", "all"]
 TlsLevel = Literal["none", "may", "require", "verify"]
@@ -28,15 +29,16 @@ class BouncesSection(Section):
 
 
 class SmarthostSection(Section):
-    """The relay of a provider, for all mail without a next hop of its own. Without this table such mail goes to the MX
-    of its domain.
+    """The relay of a provider. `[delivery.smarthost]` takes all mail without a next hop of its own; without that table
+    such mail goes to the MX of its domain. `[delivery.smarthosts.NAME]` takes the mail of the destinations that name
+    it.
     """
 
     url: NextHop = Field(examples=["smtp://smtp.provider.example:587"])
     """The smarthost: `smtp://host:587` or `smtps://host:465`."""
 
     user: str = Field("", examples=["fwd"])
-    """The user name to log in with. It is set together with `delivery.smarthost.password_file`. Default: no login."""
+    """The user name to log in with. It is set together with `password_file`. Default: no login."""
 
     password_file: File | None = Field(None, examples=["smarthost.password"])
     """The file of the password. Default: no login."""
@@ -47,6 +49,13 @@ class SmarthostSection(Section):
 
     null_sender: str = Field("", examples=["bounces@fwd.example"])
     """The sender to use in place of `<>`, for providers that refuse bounces. Default: `<>`."""
+
+    @field_validator("url")
+    @classmethod
+    def _no_socket(cls, url: Endpoint) -> Endpoint:
+        if url.path:
+            raise ValueError("a smarthost is a host: smtp://host:587 or smtps://host:465")
+        return url
 
     @field_validator("password_file", mode="before")
     @classmethod
@@ -75,25 +84,28 @@ def _at_least_one_family(value: Families | None) -> Families | None:
 
 class DestinationSection(Section):
     """How mail to some domains leaves, where that differs from `[delivery]`. Each group of domains has a table of its
-    own. For a domain the table counts that names it; if none does, the one with the longest ending; and then the first
-    with a matching `mx:`. `concurrency` and `rate` count for all domains of a table together, over all processes of a
-    host."""
+    own. For a domain the table holds that names it; if none does, the one with the longest suffix; and only if there is
+    none of these, and its mail goes to its MX, the first with a matching `mx:`. `concurrency` and `rate` count for all
+    domains of a table together, over all processes of a host."""
 
     domains: tuple[Destination, ...] = Field(min_length=1, examples=[["example.net", ".example.org"]])
     """The domains: "example.net" is that domain, ".example.org" all below that one. "mx:mx1.mail.example" and
-    "mx:*.mail.example" stand for every domain whose mail goes to such a host; as it is the owner of the domain who
-    chooses the host, a table with `mx:` has no other keys than `concurrency`, `rate`, `source_ipv4`, `source_ipv6`,
-    `families` and `helo`."""
+    "mx:*.mail.example" (all hosts below) stand for every domain whose most preferred MX is such a host; as it is the
+    owner of the domain who chooses the host, a table with `mx:` has no other keys than `concurrency`, `rate`,
+    `source_ipv4`, `source_ipv6`, `families` and `helo`."""
 
     next_hop: NextHop | None = Field(None, examples=["smtp://10.0.0.7:25"])
     """Where the mail goes instead of the MX: `smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, or
-    `lmtp:///path/of/the/socket`. Default: the smarthost, or the MX of the domain."""
+    `lmtp:///path/of/the/socket`. The `next_hop` of a domain route goes before it. Default: the smarthost, or the MX of
+    the domain."""
 
     smarthost: str | None = Field(None, examples=["backup"])
     """The smarthost that the mail goes to, by its name in `[delivery.smarthosts]`. Default: as for `next_hop`."""
 
     tls: TlsLevel | None = Field(None, examples=["verify"])
-    """TLS towards these domains, with the values of `delivery.tls`. Default: as `delivery.tls`."""
+    """TLS towards these domains, with the values of `delivery.tls`. Where their mail leaves by a smarthost, its table
+    counts, and this can only ask for more. Through a Unix socket every value counts as met. Default: as
+    `delivery.tls`."""
 
     mta_sts: bool | None = Field(None, examples=[False])
     """As `delivery.mta_sts`, for a domain whose policy is known to be wrong. Default: as `delivery.mta_sts`."""
@@ -105,10 +117,14 @@ class DestinationSection(Section):
     """When mail is delivered, with the values of `delivery.mode`. Default: as `delivery.mode`."""
 
     concurrency: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
-    """Transactions at a time. Default: `delivery.concurrency` with each next hop and in each process."""
+    """Transactions at a time, over all domains of the table and all processes of the host. With `mx:` a single domain
+    has no more than `delivery.concurrency` of them in each process. Default: `delivery.concurrency` with each next hop
+    and in each process."""
 
     rate: Annotated[int, Field(ge=1)] | None = Field(None, examples=[60])
-    """Messages a minute. Mail past it waits in the queue. Default: no limit."""
+    """Messages a minute, counted as `concurrency` is. A message to several recipients at one domain counts once for
+    each hundred of them, each attempt counts anew. What a second brings may leave at once, and always one message. Mail
+    past it waits in the queue, without an attempt. Default: no limit."""
 
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.26"])
     """The IPv4 address to send from. Default: as `delivery.source_ipv4`."""
@@ -120,7 +136,8 @@ class DestinationSection(Section):
     """The address families to use, the preferred one first. Default: as `delivery.families`."""
 
     helo: HostName | None = Field(None, examples=["mx2.fwd.example"])
-    """The name that EHLO says. It should lead to the source address, and back. Default: `hostname`."""
+    """The name that EHLO says. It should lead to the source address, and back; `srs-relay dns` prints the records.
+    Default: `hostname`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DestinationSection:
@@ -216,3 +233,9 @@ class DeliverySection(Section):
         {}, examples=["backup"]
     )
     destinations: tuple[DestinationSection, ...] = ()
+
+    @property
+    def smarthost_tables(self) -> dict[str, SmarthostSection]:
+        """All smarthosts by their tables: "smarthost", and "smarthosts.NAME" for those that destinations name."""
+        tables = {} if self.smarthost is None else {"smarthost": self.smarthost}
+        return tables | {f"smarthosts.{name}": section for name, section in self.smarthosts.items()}

@@ -38,7 +38,8 @@ class ListenSection(Section):
 
 class CertificateSection(Section):
     """A certificate that listeners show, where there are several: each has a table of its own, and the first is shown
-    to clients that name no host or one that no certificate is for."""
+    to clients that name no host or one that no certificate is for. Two for the same name are both used if one has an
+    RSA key and the other an elliptic one; of two with keys of the same kind the first is shown."""
 
     certificate: File = Field(examples=["mx.fwd.example.pem"])
     """The certificate and its chain, in PEM."""
@@ -47,12 +48,13 @@ class CertificateSection(Section):
     """The private key of the certificate, in PEM."""
 
     hosts: tuple[DomainPattern, ...] = Field((), examples=[["mx.fwd.example", "*.mail.example"]])
-    """The names of hosts (SNI) for which it is shown. "*.mail.example" stands for one more label. Default: the names in
-    the certificate."""
+    """The names of hosts (SNI) for which it is shown. "*.mail.example" stands for one more label, and "*" for every
+    name; the exact name goes first. Default: the names in the certificate."""
 
 
 class TlsSection(Section):
-    """The certificate that the listeners show to clients. Its files are read again when they change."""
+    """The certificates that the listeners show to clients. Their files are read again when they change; one that cannot
+    be used keeps its old one."""
 
     certificate: File | None = Field(None, examples=["fullchain.pem"])
     """The certificate and its chain, in PEM. Default: the first of `[[tls.certificates]]`."""
@@ -71,11 +73,17 @@ class TlsSection(Section):
         return self
 
     @property
+    def named_pairs(self) -> list[tuple[str, CertificateSection]]:
+        """All certificates with their keys, each with the name of its table; the first is the default."""
+        named = [(f"tls.certificates.{number}", pair) for number, pair in enumerate(self.certificates)]
+        if self.certificate is None or self.private_key is None:
+            return named
+        return [("tls", CertificateSection(certificate=self.certificate, private_key=self.private_key)), *named]
+
+    @property
     def pairs(self) -> tuple[CertificateSection, ...]:
         """All certificates with their keys; the first is the default."""
-        if self.certificate is None or self.private_key is None:
-            return self.certificates
-        return CertificateSection(certificate=self.certificate, private_key=self.private_key), *self.certificates
+        return tuple(pair for _, pair in self.named_pairs)
 
 
 class AuthSection(Section):
@@ -124,8 +132,8 @@ class ReceiveSection(Section):
     """How many Received fields a message may have. A message with more is in a loop and gets 554 5.4.6."""
 
     hide_clients: bool = False
-    """Whether our Received field leaves out the address and the name of clients that have logged in, so that
-    recipients do not learn from where a user writes. The log has them."""
+    """Whether our Received field leaves out the address and the names of clients that have logged in, so that
+    recipients do not learn from where a user writes. It names this host in their place. The log has them."""
 
 
 class LimitsSection(Section):
@@ -151,7 +159,8 @@ class LimitsSection(Section):
     """How long the relay waits for the next command (RFC 5321 section 4.5.3.2.7)."""
 
     data_timeout: Timeout = 300.0
-    """How long the relay waits for the next block of DATA (RFC 5321 section 4.5.3.2.7)."""
+    """How long the relay waits for the next block of DATA or of a chunk (RFC 5321 section 4.5.3.2.7). A whole message
+    may take twice that time, and a second more for each 1000 octets of it."""
 
     message_memory: Size = 512 * 10**6
     """Octets of messages in memory, over all processes. When they are used up, clients get 452 4.3.1 and come again.

@@ -18,8 +18,8 @@ class DomainRouteSection(Section):
     """A whole domain that goes to a mailbox host."""
 
     next_hop: NextHop | None = Field(None, examples=["lmtp://10.0.0.5:24"])
-    """The mailbox host: `smtp://host:25`, `smtps://host:465` or `lmtp://host:24`. Default: the smarthost, or the MX of
-    the domain."""
+    """The mailbox host: `smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, or `lmtp:///path/of/the/socket`.
+    Default: that of the destination, the smarthost, or the MX of the domain."""
 
     recipients: str = Field(examples=["callout"])
     """Which users exist, so that all others are refused in the session: "callout" asks `next_hop`; a file lists one
@@ -29,9 +29,9 @@ class DomainRouteSection(Section):
 
     srs: SrsMode | None = Field(None, examples=[False])
     """Whether senders are rewritten: false never, for a mailbox host that trusts us; "when-needed" leaves a sender
-    alone whose SPF passes for every address that our mail leaves from (`delivery.source_ipv4` and
-    `delivery.source_ipv6`, or the kernel's choice and those of the host name), and rewrites it in any doubt and behind
-    a smarthost; "always", or true, rewrites every sender that is not ours. Default: "always"."""
+    alone whose SPF passes for every address that our mail leaves from (`source_ipv4` and `source_ipv6` of the
+    destination or of `[delivery]`, or the kernel's choice and those of the host name), and rewrites it in any doubt and
+    behind a smarthost; "always", or true, rewrites every sender that is not ours. Default: "always"."""
 
     mode: DeliveryMode | None = Field(None, examples=["in-session"])
     """When mail for this domain is delivered, with the values of `delivery.mode`. "in-session" lets the mailbox host

@@ -1,0 +1,161 @@
+"""Finds the deliveries that are due and have room, leases them, and hands them over to be attempted.
+
+A next hop without room is passed over: its deliveries are fetched by its key once there is room again. Those that were
+due before a try that failed their next hop as a whole share its outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from relay.deliver.attempts import RECIPIENTS
+from relay.deliver.current_hops import CurrentHops
+from relay.deliver.destination_limits import DestinationLimits, Kept
+from relay.deliver.held_leases import HeldLeases
+from relay.deliver.queue_reader import PAGE, QueueReader
+from relay.deliver.recorder import Observer, Recorder
+from relay.deliver.rooms import Choice, Rooms
+from relay.deliver.underway import Underway
+from relay.queue.store import Delivery, Due, Store, StoredMessage
+
+SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
+
+
+class Attempter(Observer, Protocol):
+    """Attempts what was leased (`deliver.dispatcher`)."""
+
+    def take(self, stored: StoredMessage, deliveries: Sequence[Delivery], kept: Kept | None = None) -> None: ...
+
+
+class DueDeliveries:
+    """The deliveries of the queue that are due, for one worker.
+
+    Attributes:
+        starved: whether one is due that there is no room for, whatever its next hop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rooms: Rooms,
+        underway: Underway,
+        leases: HeldLeases,
+        limits: DestinationLimits,
+        current_hops: CurrentHops,
+        recorder: Recorder,
+        attempter: Attempter,
+    ) -> None:
+        self.starved = False
+        self._store = store
+        self._rooms = rooms
+        self._waiting = rooms.waiting
+        self._underway = underway
+        self._leases = leases
+        self._limits = limits
+        self._current_hops = current_hops
+        self._recorder = recorder
+        self._attempter = attempter
+        self._reader = QueueReader(store)
+
+    def begin_anew(self) -> None:
+        """Begin the next look at the beginning of the queue."""
+        self._reader.begin_anew()
+
+    async def look(self) -> bool:
+        """Look at the queue once. Returns whether another look right away may find more."""
+        more = False
+        for hop in self._waiting.take_turns():
+            more = await self._share_failure(hop) or more
+            await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
+        for table in self._waiting.tables:
+            for hop, room in self._rooms.in_turn(table, time.time()):
+                await self._begin_waiting(hop, room)
+        self.starved = not self._has_space
+        if self.starved:
+            return more
+        page = await self._reader.page(time.time())
+        await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
+        await self._begin(await self._current_hops.of(page))
+        return more or (len(page) == PAGE and not self.starved)
+
+    @property
+    def _has_space(self) -> bool:
+        return self._rooms.free > 0 and not self._underway.full
+
+    async def _share_failure(self, hop: str) -> bool:
+        """Defer the deliveries that were due before a try that has failed their next hop as a whole. Returns whether
+        there are more."""
+        failure = self._rooms.failure(hop)
+        if failure is None or failure.began <= self._waiting.deferred_up_to(hop):
+            return False
+        found = await self._store.due(failure.began, SHARED, hop=hop)
+        if due := await self._still_for(hop, found):
+            leased = await self._leases.lease(due)
+            try:
+                await self._recorder.share_outcome(leased, failure.outcome, self._attempter)
+            finally:
+                self._leases.let_go(leased)
+        if len(found) == SHARED:
+            return True
+        self._waiting.was_deferred(hop, failure.began)
+        return False
+
+    async def _still_for(self, hop: str, found: Sequence[Due]) -> list[Due]:
+        """Those of the deliveries that still go to the next hop for which they were stored; the others wait for
+        theirs."""
+        current = await self._current_hops.of(found)
+        for due in current:
+            if due.hop != hop:
+                self._rooms.let_wait(due.hop)
+        return [due for due in current if due.hop == hop]
+
+    async def _begin_waiting(self, hop: str, room: int) -> None:
+        """Attempt up to `room` deliveries to a next hop that waits."""
+        if not room or not self._has_space:
+            return
+        now = time.time()
+        limit = room + RECIPIENTS  # those of one message may share a transaction
+        found = await self._store.due(now, limit, hop=hop)
+        choice = Choice()
+        for due in await self._still_for(hop, found):
+            if choice.transactions == room and not choice.shares_transaction(due):
+                break
+            if not self._rooms.choose(due, choice, now, has_turn=True):
+                break
+        else:
+            if len(found) < limit:
+                self._waiting.remove(hop)
+        await self._claim(choice)
+
+    async def _begin(self, page: Sequence[Due]) -> None:
+        """Attempt the deliveries of a page that there is room for. The next look goes on behind the page, or where the
+        room ended."""
+        choice, now = Choice(), time.time()
+        for due in page:
+            if self._rooms.free <= 0 and due.hop not in self._waiting:
+                self.starved = True
+                break
+            self._rooms.choose(due, choice, now)
+            self._reader.passed(due)
+        await self._claim(choice)
+
+    async def _claim(self, choice: Choice) -> None:
+        """Lease the chosen deliveries and attempt them; some may be gone."""
+        if not choice.due:
+            return
+        try:
+            by_message: dict[int, list[Delivery]] = {}
+            for delivery in await self._leases.lease(choice.due):
+                by_message.setdefault(delivery.message_id, []).append(delivery)
+            for message_id, deliveries in by_message.items():
+                await self._underway.wait_for_memory()
+                stored = await self._recorder.load(message_id, deliveries)
+                self._rooms.give_back(choice, message_id)
+                if stored is not None:
+                    self._attempter.take(stored, deliveries, choice.kept)
+                else:
+                    self._leases.let_go(deliveries)
+        finally:
+            self._rooms.give_all_back(choice)

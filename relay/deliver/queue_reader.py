@@ -1,0 +1,46 @@
+"""Reads the due deliveries of the queue page by page, and goes back for what became due behind its back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relay.queue.store import Due, Store
+
+PAGE = 500  # due deliveries looked at in one go
+RESCAN = 60.0  # seconds after which the look goes back, for what other processes made due behind its back
+OVERLAP = 120.0  # seconds that it goes back: longer than any transaction waits for its lock
+FULL_SCAN = 3600.0  # seconds after which it begins at the beginning, whatever the clocks of other hosts say
+
+
+class QueueReader:
+    """Where one worker is in the queue."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._position: Due | None = None
+        self._rescan_at = 0.0
+        self._full_scan_at = 0.0
+
+    def begin_anew(self) -> None:
+        """Begin the next page at the beginning of the queue."""
+        self._full_scan_at = 0.0
+
+    async def page(self, now: float) -> Sequence[Due]:
+        """The next deliveries that are due; fewer than `PAGE` at the end of the queue.
+
+        Raises:
+            QueueUnavailable
+        """
+        if now >= self._full_scan_at:
+            self._position = None
+            self._full_scan_at, self._rescan_at = now + FULL_SCAN, now + RESCAN
+        elif now >= self._rescan_at:
+            since = now - OVERLAP
+            if self._position is not None and self._position.next_attempt > since:
+                self._position = Due(0, 0, "", since)
+            self._rescan_at = now + RESCAN
+        return await self._store.due(now, PAGE, after=self._position)
+
+    def passed(self, due: Due) -> None:
+        """The next page begins behind this delivery."""
+        self._position = due

@@ -1,0 +1,184 @@
+"""Which next hop may have one more transaction now: by its places, and by the table that limits it.
+
+A next hop without room waits. Domains that share a table go in turn, and none of them goes before those that wait.
+Pure: the clock is passed in, in seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+
+from relay.deliver.attempts import RECIPIENTS
+from relay.deliver.concurrency import HopConcurrency
+from relay.deliver.destination_limits import DestinationLimits, Kept
+from relay.deliver.next_hop_health import Failure, Resumed, Suspended
+from relay.deliver.places import Place
+from relay.deliver.waiting_hops import WaitingHops
+from relay.mail.outcome import Outcome
+from relay.queue.store import Due
+
+
+class Choice:
+    """Deliveries to lease. Those of one message to one next hop share a transaction.
+
+    Attributes:
+        due: the deliveries.
+        transactions: how many they are.
+        places: the places of their transactions, by message.
+        kept: a share for each transaction that a table limits.
+    """
+
+    def __init__(self) -> None:
+        self.due: list[Due] = []
+        self.transactions = 0
+        self.places: dict[int, list[Place]] = {}
+        self.kept = Kept()
+        self._recipients: Counter[tuple[int, str]] = Counter()
+
+    def shares_transaction(self, due: Due) -> bool:
+        """Whether a transaction was begun that a delivery can share."""
+        return self._recipients[due.message_id, due.hop] % RECIPIENTS > 0
+
+    def add(self, due: Due, place: Place | None = None) -> None:
+        """Add a delivery, with the place of its transaction where it begins one."""
+        self._recipients[due.message_id, due.hop] += 1
+        self.due.append(due)
+        if place is not None:
+            self.transactions += 1
+            self.places.setdefault(due.message_id, []).append(place)
+
+
+class Rooms:
+    """The room of one worker.
+
+    Args:
+        hops: the places of every next hop.
+        limits: the numbers of `[[delivery.destinations]]`.
+
+    Attributes:
+        waiting: the next hops that have none.
+    """
+
+    def __init__(self, hops: HopConcurrency, limits: DestinationLimits) -> None:
+        self._hops = hops
+        self._limits = limits
+        self.waiting = WaitingHops()
+
+    @property
+    def free(self) -> int:
+        """Free places, for all next hops together."""
+        return self._hops.free
+
+    def failure(self, hop: str) -> Failure | None:
+        """The try that failed a next hop as a whole; None while it is well."""
+        return self._hops.failure(hop)
+
+    def at_once(self, hops: Collection[str], now: float) -> Kept | None:
+        """The shares for a transaction with each of these next hops; None where one of them has no room. It waits."""
+        kept, everywhere = Kept(), True
+        for hop in hops:
+            # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
+            is_well = self._hops.failure(hop) is None
+            if not (is_well and self._has_room(hop, now) and self._keep_share(hop, kept, now)):
+                self.let_wait(hop)
+                everywhere = False
+        if everywhere:
+            return kept
+        kept.refund()
+        return None
+
+    def choose(self, due: Due, choice: Choice, now: float, *, has_turn: bool = False) -> bool:
+        """Choose a delivery, where there is room for its transaction; otherwise its next hop waits.
+
+        Args:
+            has_turn: whether its next hop waits, and it is its turn.
+        """
+        if choice.shares_transaction(due):
+            choice.add(due)
+        elif (has_turn or self._has_room(due.hop, now)) and self._keep_share(due.hop, choice.kept, now):
+            choice.add(due, self._hops.started(due.hop, now))
+        else:
+            self.let_wait(due.hop)
+            return False
+        return True
+
+    def give_back(self, choice: Choice, message_id: int) -> None:
+        """Give back the places that were kept for a message: its attempt takes its own now."""
+        for place in choice.places.pop(message_id, ()):
+            self._hops.released(place)
+
+    def give_all_back(self, choice: Choice) -> None:
+        """Give back the places and shares of a choice that nobody has used."""
+        for message_id in tuple(choice.places):
+            self.give_back(choice, message_id)
+        choice.kept.refund()
+
+    def _has_room(self, hop: str, now: float) -> bool:
+        if hop in self.waiting or not self._hops.room(hop, now):
+            return False
+        table = self._limits.of(hop)
+        return table is None or not self.waiting.count(table.name)
+
+    def _keep_share(self, hop: str, kept: Kept, now: float) -> bool:
+        table = self._limits.of(hop)
+        if table is None:
+            return True
+        share = self._limits.take(table, now)
+        if share is not None:
+            kept.add(hop, share)
+        return share is not None
+
+    def let_wait(self, hop: str) -> None:
+        """Let a next hop wait for room."""
+        table = self._limits.of(hop)
+        self.waiting.add(hop, "" if table is None else table.name)
+
+    def for_waiting(self, hop: str, now: float) -> int:
+        """How many transactions with a next hop that waits may begin in one go; 0 where its table says whose turn it
+        is."""
+        if self._limits.of(hop) is None:
+            return self._hops.refill(hop, now)
+        self.let_wait(hop)  # the table may not have been known when it began to wait
+        return 0
+
+    def in_turn(self, table: str, now: float) -> Iterator[tuple[str, int]]:
+        """The next hops that wait for a table and how many transactions each may begin, while the table has room."""
+        each = 0
+        for hop in self.waiting.turns(table):
+            destination = self._limits.of(hop)
+            if destination is None or destination.name != table:
+                self.let_wait(hop)  # its MX hosts have changed
+                continue
+            room = self._limits.room(destination, now)
+            if not room:
+                return
+            each = each or max(1, room // self.waiting.count(table))
+            yield hop, min(each, room, self._hops.room(hop, now))
+
+    def ended(
+        self, place: Place, began: float, now: float, outcomes: Sequence[Outcome], sender: str
+    ) -> Suspended | Resumed | None:
+        """Give the place of a transaction back: see `HopConcurrency.ended`."""
+        return self._hops.ended(place, began, now, outcomes, sender)
+
+    def has_open_table(self, hops: Collection[str], now: float) -> bool:
+        """Whether the table of one of these next hops has room, although they have to wait for their turn."""
+        tables = (self._limits.of(hop) for hop in hops)
+        return any(table is not None and self._limits.room(table, now) > 0 for table in tables)
+
+    def may_begin_waiting(self, hop: str, now: float) -> bool:
+        """Whether a transaction that is over leaves room for one that waits: for the same next hop, or the same
+        table."""
+        table = self._limits.of(hop)
+        if table is not None:
+            return self.waiting.count(table.name) > 0
+        if hop in self.waiting and self._hops.refill(hop, now):
+            self.waiting.has_room(hop)
+            return True
+        return False
+
+    def opens(self, now: float) -> float | None:
+        """When the rate of a table allows a message that waits for that; None where none does."""
+        times = (self._limits.opens(table, now) for table in self.waiting.tables)
+        return min((when for when in times if when is not None), default=None)
