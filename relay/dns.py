@@ -35,6 +35,7 @@ EDNS_PAYLOAD = 1232  # octets that are not fragmented on any path (dnsflagday.ne
 TCP_OCTETS = 16384  # of one answer: twice the longest useful one; parsing takes 0.2 s at worst
 AD_FLAGS = dns.flags.RD | dns.flags.AD  # AD asks whether DNSSEC proves the answer (RFC 6840 section 5.7)
 CHAIN_LENGTH = 8  # answers followed from CNAME to CNAME; within an answer the server has followed them
+DOCKER = ipaddress.ip_address("127.0.0.11")  # the name server that containers see
 ROUNDS = 2  # times that each server is asked within the timeout, because datagrams get lost
 ENTRY_OCTETS = 512  # mean size of an answer: the cache may take entries x this
 
@@ -73,13 +74,15 @@ class Answer:
             a record that cannot be read. Octets that host names do not have are escaped in names as in a zone file
             (RFC 1035 section 5.1). Other types are text as in a zone file.
         exists: False for NXDOMAIN; True with no records for NODATA.
-        secure: the name server says that DNSSEC proves the answer, or that there is none (RFC 4035 section 3.2.3).
-            Whoever relies on this has to trust the server, and the way to it.
+        secure: DNSSEC proves the answer with all its CNAMEs, or that there is none: a name server that the resolver
+            believes says so (RFC 4035 section 3.2.3).
+        canonical: the name that the CNAMEs lead to, written as in `records`; empty where the name has no CNAME.
     """
 
     records: tuple[Any, ...] = ()
     exists: bool = True
     secure: bool = False
+    canonical: str = ""
 
 
 class Resolver(Protocol):
@@ -98,10 +101,13 @@ class StaticResolver:
     """Answers from `{(name, type): records}`; an exception as value is raised. Other names are NXDOMAIN.
 
     Args:
-        secure: every answer is.
+        zone: an `Answer` in the place of records is returned as it is.
+        secure: every other answer is.
     """
 
-    def __init__(self, zone: Mapping[tuple[str, str], Sequence[Any] | Exception], secure: bool = False) -> None:
+    def __init__(
+        self, zone: Mapping[tuple[str, str], Sequence[Any] | Answer | Exception], secure: bool = False
+    ) -> None:
         self._zone = {(normal_domain(name), rdtype): records for (name, rdtype), records in zone.items()}
         self._names = {name for name, _ in self._zone}
         self._secure = secure
@@ -111,6 +117,8 @@ class StaticResolver:
         records = self._zone.get((name, rdtype))
         if isinstance(records, Exception):
             raise records
+        if isinstance(records, Answer):
+            return records
         return Answer(tuple(records or ()), exists=name in self._names, secure=self._secure)
 
 
@@ -136,6 +144,8 @@ class CachingResolver:
         cache_entries: answers in the cache, from which the least recently used are dropped; 0 for no cache.
         clock: monotonic seconds.
         validated: False asks for answers also where DNSSEC proves them wrong (CD, RFC 4035 section 3.2.2).
+        trust_ad: whether servers are believed that do not run on this host, where they say that DNSSEC proves an
+            answer (`dns.trust_ad`). Those on this host always are. No answer of another one is `secure`.
         report: is told of each question without an answer: name, type, and what was wrong with each server.
     """
 
@@ -146,10 +156,12 @@ class CachingResolver:
         cache_entries: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
         validated: bool = True,
+        trust_ad: bool = False,
         report: Callable[[str, str, Mapping[str, str]], None] | None = None,
     ) -> None:
         self._servers = [_server(text) for text in nameservers or system_nameservers()]
         self._flags = AD_FLAGS if validated else AD_FLAGS | dns.flags.CD
+        self._trust_ad = trust_ad
         self._timeout = timeout
         self._entries = cache_entries
         self._clock = clock
@@ -207,10 +219,11 @@ class CachingResolver:
     async def _resolve(self, name: dns.name.Name, rdtype: str) -> tuple[Answer, float, int]:
         """The answer, its TTL in seconds, and its size in octets."""
         ttl, octets, secure = MAX_TTL, 0, True
+        asked = name
         for _ in range(CHAIN_LENGTH):
-            response = await self._exchange(name, rdtype)
+            response, believed = await self._exchange(name, rdtype)
             octets += len(response.wire or b"")
-            secure = secure and bool(response.flags & dns.flags.AD)
+            secure = secure and believed and bool(response.flags & dns.flags.AD)
             chain = response.resolve_chaining()
             ttl = min(ttl, chain.minimum_ttl)
             exists = response.rcode() == dns.rcode.NOERROR
@@ -219,11 +232,13 @@ class CachingResolver:
             if not unfinished:
                 decode = _DECODE.get(rdtype, str)
                 records = *map(decode, chain.answer or ()), *(UNREADABLE_TLSA for _ in response.errors)
-                return Answer(records, exists, secure), ttl, octets
+                canonical = "" if chain.canonical_name == asked else _name(chain.canonical_name)
+                return Answer(records, exists, secure, canonical), ttl, octets
             name = chain.canonical_name
         raise DnsFailure(f"{name} {rdtype}: more than {CHAIN_LENGTH} CNAMEs")
 
-    async def _exchange(self, name: dns.name.Name, rdtype: str) -> dns.message.QueryMessage:
+    async def _exchange(self, name: dns.name.Name, rdtype: str) -> tuple[dns.message.QueryMessage, bool]:
+        """The response, and whether its server is believed about DNSSEC."""
         servers = list(self._servers)
         patience = self._timeout / (ROUNDS * len(servers))
         problem, problems = "no answer", dict[str, str]()
@@ -244,7 +259,7 @@ class CachingResolver:
                 elif response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                     problem = problems[host] = dns.rcode.to_text(response.rcode())
                 elif isinstance(response, dns.message.QueryMessage):
-                    return response
+                    return response, self._trust_ad or is_on_this_host(host)
                 servers.remove(server)
         text = name.to_text(omit_final_dot=True)
         self._report(text, rdtype, problems)
@@ -321,6 +336,15 @@ def system_nameservers() -> Sequence[str]:
         return [str(server) for server in dns.resolver.Resolver().nameservers]
     except dns.resolver.NoResolverConfiguration:
         return ("127.0.0.1",)  # the default of resolv.conf(5)
+
+
+def is_on_this_host(nameserver: str) -> bool:
+    """Whether a name server of this address runs on this host, so that nobody changes its answers on their way.
+
+    Docker's, which only passes questions on to servers elsewhere, does not count.
+    """
+    address = ipaddress.ip_address(nameserver)
+    return address.is_loopback and address != DOCKER
 
 
 def _wire_name(name: str) -> dns.name.Name | None:

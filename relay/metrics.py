@@ -35,6 +35,30 @@ TABLE_LOOKUPS = tuple(
     for name in ("forward", "reverse")
     for result in ("ok", "notfound", "forged", "expired", "malformed", "too-long", "unavailable")
 )
+STS_FETCHES = (
+    "fetched",
+    "sts-policy-invalid",
+    "sts-webpki-invalid",
+    "sts-policy-fetch-error",
+)  # RFC 8460 section 4.3.2.2
+TLS_POLICIES = ("dane", "sts", "verify", "require", "may", "none")
+TLS_FAILURES = tuple(
+    (policy, result)
+    for policy in TLS_POLICIES
+    for result in (  # RFC 8460 section 4.3
+        "starttls-not-supported",
+        "certificate-host-mismatch",
+        "certificate-expired",
+        "certificate-not-trusted",
+        "tlsa-invalid",
+        "dnssec-invalid",
+        "dane-required",
+        "sts-policy-fetch-error",
+        "sts-policy-invalid",
+        "sts-webpki-invalid",
+        "validation-failure",
+    )
+)
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -191,6 +215,9 @@ class Metrics:
         self.table_lookups = Counter(
             "table_lookups", "Lookups of Postfix in SRS tables", ("map", "result"), TABLE_LOOKUPS
         )
+        self.mta_sts_fetches = Counter(
+            "mta_sts_fetches", "MTA-STS policies fetched from their hosts", "result", STS_FETCHES
+        )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
         )
@@ -199,6 +226,15 @@ class Metrics:
             "Messages offered to the next hop while the client waits, by what became of them",
             "result",
             OFFERS,
+        )
+        self.tls_deliveries = Counter(
+            "tls_deliveries", "Deliveries, by the TLS policy that held", "policy", TLS_POLICIES
+        )
+        self.tls_failures = Counter(
+            "tls_failures",
+            "Connections to next hops with less TLS than the policy asks for, or none",
+            ("policy", "result"),
+            TLS_FAILURES,
         )
         self.suspended = Gauge(
             "destinations_suspended", "Next hops that refuse us and are tried once a minute, in each process"

@@ -21,7 +21,7 @@ import pytest
 import uvloop
 
 from relay.cli.zone import ZoneServer
-from relay.dns import UNREADABLE_TLSA, Answer, CachingResolver, DnsFailure, StaticResolver, Tlsa
+from relay.dns import UNREADABLE_TLSA, Answer, CachingResolver, DnsFailure, StaticResolver, Tlsa, is_on_this_host
 
 DAY = 86400
 ZONE = {
@@ -162,7 +162,7 @@ async def test_an_answer_that_is_cut_off_is_none() -> None:
 async def test_cnames_are_followed(zone: CountingZone) -> None:
     resolver = await ask(zone)
     assert set((await resolver.query("alias.example", "A")).records) == {"192.0.2.1", "192.0.2.2"}
-    assert await resolver.query("alias.example", "TXT") == Answer()
+    assert await resolver.query("alias.example", "TXT") == Answer(canonical="mail.example")
     assert (await resolver.query("alias.example", "CNAME")).records == ("other.example",)
     with pytest.raises(DnsFailure):
         await resolver.query("round.example", "A")
@@ -378,6 +378,50 @@ async def test_an_answer_is_secure_where_all_of_it_is(name: str, rdtype: str, se
     resolver = await ask(server)
     for _ in range(2):  # the second one is from the cache
         assert (await resolver.query(name, rdtype)).secure == secure
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "rdtype", "canonical"),
+    [
+        ("mail.example", "A", ""),
+        ("signed.example", "A", "mail.example"),
+        ("signed.example", "NS", "mail.example"),
+        ("signed.example", "CNAME", ""),
+        ("nowhere.example", "A", ""),
+    ],
+)
+async def test_an_answer_says_where_its_cnames_lead(name: str, rdtype: str, canonical: str) -> None:
+    server = Signed()
+    resolver = await ask(server)
+    assert (await resolver.query(name, rdtype)).canonical == canonical
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.53", True),
+        ("::1", True),
+        ("127.0.0.11", False),  # Docker's
+        ("192.0.2.53", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+async def test_only_name_servers_on_this_host_are_believed(address: str, here: bool) -> None:
+    assert is_on_this_host(address) == here
+
+
+@pytest.mark.parametrize("trust_ad", [False, True])
+async def test_a_name_server_elsewhere_is_believed_where_that_is_configured(
+    trust_ad: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.dns.is_on_this_host", lambda address: False)
+    server = Signed()
+    host, port = await server.start()
+    resolver = CachingResolver([f"{host}:{port}"], trust_ad=trust_ad)
+    assert (await resolver.query("signed.example", "A")).secure == trust_ad
     await server.close()
 
 

@@ -29,7 +29,9 @@ def importers(library: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
+        ("aiohttp", {"relay/https.py"}),
         ("aiosmtpd", {"relay/cli/demo_servers.py"}),
+        ("OpenSSL", {"relay/transport_security/dane.py"}),
         ("dkim", {"relay/cli/dkimpy_opinion.py"}),
         ("spf", {"relay/authenticate/spf_evaluation.py", "relay/cli/pyspf_opinion.py"}),
     ],

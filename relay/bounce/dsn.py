@@ -46,6 +46,7 @@ def build(report: Report) -> bytes:
         f"Date: {date_text(report.now)}",
         f"Message-ID: <{report.unique}@{report.hostname}>",
         *_thread(report.original),
+        *([f"TLS-Required: {report.tls_required}"] if report.tls_required else []),
         "Auto-Submitted: auto-replied",  # RFC 3834 section 5
         "MIME-Version: 1.0",
         "Content-Type: multipart/report; report-type=delivery-status;",

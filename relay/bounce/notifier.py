@@ -14,6 +14,7 @@ from relay.bounce.dsn import Action, RecipientReport, Report, build, names_a_mai
 from relay.bounce.whom_to_tell import whom_to_tell
 from relay.config.sections import BouncesTo
 from relay.mail.address import domain_of
+from relay.mail.envelope import TlsWish
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds, id_text
 from relay.queue.retry_schedule import RetrySchedule
@@ -135,6 +136,8 @@ class Notifier:
             by_address.setdefault(happening.delivery.original, happening)
         # Under our signature a stranger gets no text of his own back but the header of his message.
         known = stored.verdict.trusted
+        # RFC 8689 section 5: what the message asked of TLS holds for its bounce, and with REQUIRETLS as if RET=HDRS.
+        tls: TlsWish = "prefer" if stored.tls == "require" else stored.tls
         content = build(
             Report(
                 hostname=self._hostname,
@@ -146,12 +149,13 @@ class Notifier:
                 original=stored.message,
                 unique=id_text(number),
                 recipients=tuple(_recipient(action, happening, now, known) for happening in by_address.values()),
-                ret=stored.ret if known else "HDRS",
+                ret=stored.ret if known and tls != "prefer" else "HDRS",
                 envid=stored.envid,
+                tls_required="No" if tls == "no" else "",
             )
         )
         message = Message(content)
-        report = StoredMessage(number, now, "", b"", message, OWN_MESSAGE, smtputf8=message.has_utf8_header)
+        report = StoredMessage(number, now, "", b"", message, OWN_MESSAGE, smtputf8=message.has_utf8_header, tls=tls)
         deliveries = tuple(
             Delivery(
                 number,

@@ -26,6 +26,15 @@ _NOT_ASCII = Reason(
     "A receiving system does not support addresses or headers with characters beyond ASCII.",
     "Please use an address made of plain ASCII characters, if the recipient has one.",
 )
+_INSECURE = Reason(
+    "No connection to the receiving system could be made that is as safe as it has to be: its encryption or its "
+    "certificate is at fault.",
+    _LATER,
+)
+_NO_TLS_ALL_THE_WAY = Reason(
+    "The message asks for encryption all the way (REQUIRETLS), and a mail system on the way does not promise that.",
+    "Please send it without that demand, or reach the recipient in another way.",
+)
 
 # By subject, or subject and detail, of RFC 3463 section 3 and the registry of RFC 5248; the more specific counts.
 _REASONS = {
@@ -61,6 +70,10 @@ _REASONS = {
     ),
     "6.7": _NOT_ASCII,
     "6.9": _NOT_ASCII,
+    "7.4": _INSECURE,
+    "7.5": _INSECURE,
+    "7.10": _NO_TLS_ALL_THE_WAY,
+    "7.30": _NO_TLS_ALL_THE_WAY,
     "7": Reason(
         "The receiving system refused the message by its own rules, for example as unwanted mail or because it could "
         "not confirm where it came from.",

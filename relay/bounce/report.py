@@ -77,6 +77,8 @@ class Report:
         original: the message as it was received.
         unique: the unique part of the Message-ID, of letters, digits and dots.
         ret, envid: the parameters of MAIL (RFC 3461 sections 4.3 and 4.4), as received.
+        tls_required: the value of TLS-Required in the message (RFC 8689 section 3), which its notification repeats
+            (section 6); empty where it has none.
     """
 
     hostname: str
@@ -90,6 +92,7 @@ class Report:
     recipients: tuple[RecipientReport, ...]
     ret: str = ""
     envid: str = ""
+    tls_required: str = ""
 
     def with_action(self, action: Action) -> list[RecipientReport]:
         """The recipients with this action."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,10 @@ from relay.check.look_ups import for_each, results
 from relay.check.mail_hosts import mail_hosts
 from relay.check.site import Site
 from relay.dns import Answer, DnsFailure, Tlsa
-from relay.transport_security.tlsa import data, is_usable, match, text
+from relay.transport_security.dane import match
+from relay.transport_security.tlsa import data, is_usable, strongest, text
+
+_HIDDEN = "\nand remove those with SHA-512 that do not fit: beside them SHA-256 does not count (RFC 7671 section 9)"
 
 
 async def check(site: Site) -> list[Finding]:
@@ -86,7 +90,9 @@ class _Host:
 
     def _matching(self, certificate: ListenerCertificate, records: Iterable[Tlsa]) -> list[Tlsa]:
         chain = certificate.chain
-        return [record for record in records if chain and match(record, chain, self.host) == "matches"]
+        now = datetime.datetime.fromtimestamp(self.site.now, datetime.UTC)
+        # Senders do not look at a digest beside a stronger one of the same thing, be that right or not.
+        return [each for each in strongest(records) if chain and match(each, chain, self.host, now) == "matches"]
 
     def _judged(self, answer: Answer) -> list[Finding]:
         records: list[Tlsa] = list(answer.records)
@@ -94,12 +100,12 @@ class _Host:
         without = [certificate for certificate in self.shown if not self._matching(certificate, records)]
         found = []
         if without and len(useless) < len(records):
-            differing = ", ".join(_short(record) for record in records if record not in useless)
+            differing = ", ".join(_short(record) for record in strongest(records))
             which = "our certificate" if len(self.shown) == 1 else f"the certificate {without[0].path}"
             what = f"no TLSA record fits {which}, so that senders that follow DANE do not deliver"
-            found.append(
-                Finding("dane", self.host, "error", f"{what}: {differing}", f"publish\n{self._lines(without)}")
-            )
+            hidden = "" if len(strongest(records)) + len(useless) == len(records) else _HIDDEN
+            mend = f"publish\n{self._lines(without)}{hidden}"
+            found.append(Finding("dane", self.host, "error", f"{what}: {differing}", mend))
         if useless:
             which = ", ".join(map(_short, useless))
             what = f"useless for mail (RFC 7672 section 3.1.3 has usages 2 and 3 only): {which}"

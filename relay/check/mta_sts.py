@@ -7,12 +7,11 @@ from relay.check.finding import Finding, Level
 from relay.check.look_ups import addresses, for_each, malformed, texts
 from relay.check.site import Site
 from relay.mail.reply import printable
-from relay.mail.tag_list import Unverified, tag_list
 from relay.sign.keys import zone_line
-from relay.transport_security.https_get import NotFetched, get
-from relay.transport_security.mta_sts_policy import BadPolicy, Policy, is_policy_id, parse
+from relay.transport_security.mta_sts_policy import BadPolicy, Policy, parse
+from relay.transport_security.mta_sts_record import BadRecord, policy_id
+from relay.transport_security.policy_host import PATH, NotFetched, fetch, host_of
 
-PATH = "/.well-known/mta-sts.txt"
 SHORT = 86400  # seconds of max_age; RFC 8461 section 3.2 expects weeks
 
 
@@ -26,7 +25,7 @@ async def check(site: Site) -> list[Finding]:
 
 
 async def _findings(site: Site, domain: str) -> list[Finding]:
-    name, host = f"_mta-sts.{domain}", f"mta-sts.{domain}"
+    name, host = f"_mta-sts.{domain}", host_of(domain)
     records = await texts(site.resolver, name, "v=STSv1")
     fault = _fault_of(records)
     if not records and (record := await malformed(site.resolver, name, "v=STSv1")):
@@ -39,7 +38,7 @@ async def _findings(site: Site, domain: str) -> list[Finding]:
         mend = f"publish one record, with another id after each change of the policy, such as\n{line}"
         return [Finding("mta-sts", domain, "warning", f"{fault}, so that senders ignore the policy", mend)]
     try:
-        policy = parse(await get(host, await addresses(site.resolver, host), PATH))
+        policy = parse(await fetch(host, await addresses(site.resolver, host)))
     except NotFetched as error:
         text = f"the record is there, and the policy cannot be fetched: {error}"
         mend = f"serve it at https://{host}{PATH}, without a redirect, or remove the record {name}"
@@ -77,15 +76,13 @@ async def _judged(site: Site, domain: str, policy: Policy) -> list[Finding]:
 
 
 def _fault_of(records: list[str]) -> str:
+    """What is wrong with records that begin like one of MTA-STS."""
     if not records:
         return ""
-    if len(records) > 1:
-        return f"there are {len(records)} MTA-STS records, and more than one count as none"
     try:
-        tags = tag_list(records[0])
-    except Unverified as error:
-        return f"the MTA-STS record cannot be read ({error})"
-    return "" if is_policy_id(tags.get("id", "")) else "the MTA-STS record has no id= of 1 to 32 letters and digits"
+        return "" if policy_id(records) else "the record does not begin with v=STSv1;"
+    except BadRecord as error:
+        return str(error)
 
 
 def _example(site: Site) -> str:

@@ -8,7 +8,8 @@ import time
 
 from relay.check.finding import Finding
 from relay.check.site import Site
-from relay.dns import CachingResolver, DnsFailure, system_nameservers
+from relay.dns import CachingResolver, DnsFailure, is_on_this_host, system_nameservers
+from relay.network import host_port
 
 SLOW = 0.5  # seconds for an answer that the name server has in its cache; a message takes ten or twenty answers
 _SIGNED = "org"  # a zone that is signed, and that every resolver of the world knows
@@ -58,25 +59,38 @@ async def check(site: Site) -> list[Finding]:
             text = f"takes {seconds:.1f} s for an answer that it has in its cache"
             faults.append(Finding("resolver", server, "warning", text, _OWN))
         if not secure:
-            text = "does not seem to validate DNSSEC, so that forged answers are believed"
+            text = "does not seem to validate DNSSEC, so that forged answers are believed, and DANE is not followed"
             faults.append(Finding("resolver", server, "warning", text, _OWN))
-        found += faults or [Finding("resolver", server, "ok", f"validates, and answers in {seconds * 1000:.0f} ms")]
+        text = f"validates, and answers in {seconds * 1000:.0f} ms"
+        found += faults or [Finding("resolver", server, "ok", text, _hint(site, server))]
     return found
+
+
+def _hint(site: Site, server: str) -> str:
+    """What DANE towards others (RFC 7672) needs of a server that validates."""
+    dns, delivery = site.config.dns, site.config.delivery
+    if dns.trust_ad or delivery.dane == "off" or is_on_this_host(_address(server)):
+        return ""
+    return f"it is not on this host, so that DANE is not followed: {_OWN}; or dns.trust_ad, if the way to it is safe"
 
 
 def public_owner(server: str) -> str:
     """Who runs a public resolver with this address (with or without a port); empty for any other."""
-    for text in (server, server.rpartition(":")[0].strip("[]")):
-        try:
-            return _OWNERS.get(ipaddress.ip_address(text), "")
-        except ValueError:
-            pass
-    return ""
+    return _OWNERS.get(ipaddress.ip_address(_address(server)), "")
+
+
+def _address(server: str) -> str:
+    """The address of a server with or without a port."""
+    try:
+        ipaddress.ip_address(server)
+    except ValueError:
+        return host_port(server)[0]
+    return server
 
 
 async def _answers(site: Site, server: str) -> tuple[str, float, bool]:
     """Why a name server has no answer; the seconds for one that it was asked for before; whether it validates."""
-    resolver = CachingResolver([server], site.config.dns.timeout, cache_entries=0)
+    resolver = CachingResolver([server], site.config.dns.timeout, cache_entries=0, trust_ad=True)
     names = dict.fromkeys((site.config.srs.domain, site.config.hostname, _SIGNED))
     try:
         answers = await asyncio.gather(*(resolver.query(name, "SOA") for name in names), return_exceptions=True)

@@ -99,7 +99,8 @@ def _round(path: Path | None, names: Iterable[CheckName]) -> list[Finding]:
 
 
 async def _findings(config: Config, path: str, names: Iterable[CheckName]) -> list[Finding]:
-    resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
+    # What the servers say about DNSSEC is shown, whether it is believed for deliveries (`dns.trust_ad`) or not.
+    resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries, trust_ad=True)
     site = Site(
         config,
         read_files(config.model_copy(update={"tls": None})),  # a certificate that cannot be used is a finding

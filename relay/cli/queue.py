@@ -89,6 +89,8 @@ def show(
         sender = visible(first["sender"])
         print(f"{first['id']}  from <{sender}>  {first['size']} octets  received {_date(first['received'])}")
         print(f"checks: {visible(_checks(first['verdict']))}")
+        if wish := _WISHES.get(first["tls_wish"]):
+            print(f"asks for: {wish}")
     for row in rows:
         print("\n".join(_reasons(row)))
 
@@ -233,6 +235,13 @@ async def _print_json_list(rows: AsyncIterator[dict[str, Any]]) -> None:
     sys.stdout.write("]\n" if separator != "[" else "[]\n")
 
 
+_WISHES = {
+    "require": "TLS all the way (REQUIRETLS)",
+    "prefer": "TLS all the way, where the hosts can (REQUIRETLS of a bounce)",
+    "no": "delivery without TLS, where it does not work (TLS-Required: No)",
+}
+
+
 def _deliveries(count: int) -> str:
     return f"{count} {'delivery' if count == 1 else 'deliveries'}"
 
@@ -264,7 +273,8 @@ def _reasons(row: dict[str, Any]) -> list[str]:
         lines.append(f"  last try {_date(last['at'])}: {_reply(last)}")
         where = " ".join(part for part in (last["host"], f"[{last['address']}]" if last["address"] else "") if part)
         if where:
-            lines.append(visible(f"  at {where}, {_connection(last)}"))
+            policy = f", policy {last['policy']}" if last.get("policy") else ""
+            lines.append(visible(f"  at {where}, {_connection(last)}{policy}"))
     if row["next_attempt"] is not None:
         wait = max(0.0, row["next_attempt"] - time.time())
         lines.append(f"  next try {_date(row['next_attempt'])} (in {_span(wait)}), attempt {row['attempts'] + 1}")

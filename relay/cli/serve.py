@@ -124,7 +124,11 @@ async def _work(setup: WorkerSetup) -> int:
     way_home = None
     if config.takes_mail:
         resolver = CachingResolver(
-            config.dns.nameservers, config.dns.timeout, config.dns.cache_entries, report=_log_dns_failure
+            config.dns.nameservers,
+            config.dns.timeout,
+            config.dns.cache_entries,
+            trust_ad=config.dns.trust_ad,
+            report=_log_dns_failure,
         )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
         worker = Worker(

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from relay.config.sections import DeliverySection
 from relay.deliver.next_hop import NextHop
 from relay.deliver.smtp_connection import Connection
+from relay.mail.envelope import TlsWish
 from relay.mail.outcome import Outcome
 
 
@@ -107,15 +108,20 @@ class Pool:
 
     def __init__(self, delivery: DeliverySection) -> None:
         self._delivery = delivery
-        self._lanes: dict[NextHop, Lane] = {}
+        self._lanes: dict[tuple[NextHop, TlsWish], Lane] = {}
 
-    def lane(self, hop: NextHop) -> Lane:
-        """The lane of a next hop. The caller takes its turn at once, before the lane can become empty."""
-        lane = self._lanes.get(hop)
+    def lane(self, hop: NextHop, wish: TlsWish = "") -> Lane:
+        """The lane of a next hop. The caller takes its turn at once, before the lane can become empty.
+
+        Messages that ask for something of TLS have one of their own: they need other connections, and when they cannot
+        have them, that says nothing about the next hop.
+        """
+        key = (hop, "" if wish == "prefer" else wish)
+        lane = self._lanes.get(key)
         if lane is None:
             own_width = None if hop.destination is None else hop.destination.concurrency
             width = own_width or self._delivery.concurrency
-            lane = self._lanes[hop] = Lane(self._delivery, width, lambda: self._lanes.pop(hop))
+            lane = self._lanes[key] = Lane(self._delivery, width, lambda: self._lanes.pop(key))
         return lane
 
     async def close(self) -> None:

@@ -30,8 +30,12 @@ def needs_smtputf8(address: str) -> bool:
     return not _ascii_form(address).isascii()
 
 
-def mail_command(job: Job, offers: Offers, *, utf8: bool) -> bytes:
-    """MAIL with SIZE, BODY, SMTPUTF8 and the DSN parameters."""
+def mail_command(job: Job, offers: Offers, *, utf8: bool, require_tls: bool = False) -> bytes:
+    """MAIL with SIZE, BODY, SMTPUTF8, REQUIRETLS and the DSN parameters.
+
+    Args:
+        require_tls: whether REQUIRETLS is given (RFC 8689 section 2).
+    """
     command = [b"MAIL FROM:" + _path(job.sender, utf8)]
     if job.size and offers("size"):
         command.append(b"SIZE=%d" % job.size)
@@ -39,6 +43,8 @@ def mail_command(job: Job, offers: Offers, *, utf8: bool) -> bytes:
         command.append(b"BODY=8BITMIME")
     if utf8:
         command.append(b"SMTPUTF8")
+    if require_tls:
+        command.append(b"REQUIRETLS")
     return b" ".join(command + _dsn_parameters(offers, RET=job.ret, ENVID=job.envid))
 
 

@@ -5,26 +5,34 @@ The rest of the relay knows `DeliveryAgent` and `Job`, and neither MX nor socket
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
-from relay.config.destinations import Destination
+import structlog
+
+from relay.config.destinations import Destination, Leaving
 from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
+from relay.deliver.host_policy import HostPolicy, Untrusted
 from relay.deliver.job import Job
-from relay.deliver.mx import HostFinder, Unroutable
+from relay.deliver.mx import Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
 from relay.deliver.smtp_transaction import probe, transact
-from relay.deliver.tls_policy import TlsPolicies, Untrusted
+from relay.deliver.tls_policy import DomainPolicy, TlsPolicies
+from relay.deliver.tls_results import TlsResults
 from relay.dns import Resolver
 from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
+from relay.metrics import Metrics
 from relay.network import Endpoint
 
 __all__ = ["DeliveryAgent", "Job"]
+
+log = structlog.get_logger()
 
 _UNTRIED = deferral("4.4.1", "no host was tried")
 _Action = Callable[[Connection, Job, DeliverySection], Awaitable[tuple[Outcome, ...]]]
@@ -34,13 +42,19 @@ class DeliveryAgent:
     """Delivers for one worker."""
 
     def __init__(
-        self, config: Config, resolver: Resolver, next_hops: NextHops, policies: TlsPolicies | None = None
+        self,
+        config: Config,
+        resolver: Resolver,
+        next_hops: NextHops,
+        policies: TlsPolicies | None = None,
+        results: TlsResults | None = None,
     ) -> None:
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._pool = Pool(config.delivery)
         self._next_hops = next_hops
-        self._policies = policies or TlsPolicies()
+        self._policies = policies or TlsPolicies(config.delivery)
+        self._results = results or TlsResults(Metrics())
 
     async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
         """Deliver a job to the first host of a next hop that takes it.
@@ -77,7 +91,7 @@ class DeliveryAgent:
         progress = _Progress(job)
         if not job.bound.over:
             with job.bound:
-                lane = self._pool.lane(next_hop)
+                lane = self._pool.lane(next_hop, job.tls)
                 async with lane.turn() as unreachable:
                     if unreachable is not None:
                         return (unreachable,) * len(job.recipients)
@@ -93,12 +107,18 @@ class DeliveryAgent:
 
     async def _try_hosts(self, next_hop: NextHop, lane: Lane, progress: _Progress, action: _Action) -> None:
         """Try the hosts of a next hop in their order, until every recipient has an outcome."""
+        progress.try_again()
+        asked = asyncio.create_task(self._policies.of_domain(next_hop, progress.job.tls))
         try:
             found = await self._finder.find(next_hop)
-            policy = await self._policies.of_domain(next_hop, progress.job.tls)
+            policies = await asked
         except Unroutable as unroutable:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
+        finally:
+            asked.cancel()
+        if policies.problem is not None:
+            self._results.count(policies.announced, "sts", policies.problem)
         reached = False
         bound = progress.job.bound
         for number, host in enumerate(found.hosts):
@@ -107,18 +127,13 @@ class DeliveryAgent:
                 return
             patience = bound.left / (len(found.hosts) - number)  # a host that says nothing leaves the others their time
             try:
-                connection = await open_connection(
-                    host,
-                    next_hop,
-                    found.leaving,
-                    self._delivery,
-                    policy=await policy.of_host(host),
-                    for_id=progress.job.id,
-                    bound=bound,
-                    patience=patience,
-                )
-            except (HostFailed, Untrusted) as failed:
-                progress.last = replace(failed.outcome, unreachable=not reached)
+                connection = await self._open(host, next_hop, found.leaving, policies, progress.job, patience)
+            except Untrusted as untrusted:
+                outcome = untrusted.outcome
+                progress.passed_over(replace(outcome, unreachable=outcome.unreachable and not reached))
+                continue
+            except HostFailed as failed:
+                progress.failed(replace(failed.outcome, unreachable=not reached))
                 continue
             reached = True
             lane.reachable()
@@ -128,12 +143,73 @@ class DeliveryAgent:
         if not (reached or bound.withdrawn):
             lane.unreachable(progress.last)
 
+    async def _open(
+        self, host: Host, next_hop: NextHop, leaving: Leaving, policies: DomainPolicy, job: Job, patience: float
+    ) -> Connection:
+        """A connection to a host, counted by how it is protected.
+
+        Raises:
+            HostFailed, Untrusted: see `open_connection`.
+        """
+        policy = HostPolicy("none", "none")
+        try:
+            policy = await policies.of_host(host)
+            connection = await open_connection(
+                host,
+                next_hop,
+                leaving,
+                self._delivery,
+                policy=policy,
+                for_id=job.id,
+                bound=job.bound,
+                patience=patience,
+            )
+        except Untrusted as untrusted:
+            policy = untrusted.policy or policy
+            untrusted.outcome = replace(
+                untrusted.outcome,
+                host=host.name,
+                address=host.address,
+                policy=policy.name,
+                # What the domain demands does not hold for `TLS-Required: No`, and REQUIRETLS for no other message.
+                unreachable=not policy.demand and job.tls != "require",
+            )
+            if untrusted.shortfall is not None:
+                self._results.count(
+                    policy.published,
+                    policy.name,
+                    untrusted.shortfall,
+                    mx=host.name,
+                    address=host.address,
+                    source=untrusted.source,
+                )
+            log.info(
+                "tls_failed",
+                id=job.id,
+                host=host.name,
+                address=host.address,
+                problem=untrusted.outcome.text,
+                policy=policy.name,
+                effect="passed over",
+            )
+            raise
+        if policy.published is not None:
+            self._results.count(
+                policy.published,
+                policy.name,
+                connection.shortfall,
+                mx=host.name,
+                address=host.address,
+                source=connection.source,
+            )
+        return connection
+
     async def _use(self, lane: Lane, connection: Connection, progress: _Progress, action: _Action) -> None:
         try:
             outcomes = await action(connection, progress.job, self._delivery)
         except HostFailed as failed:
             connection.abort()
-            progress.last = replace(failed.outcome, unreachable=not failed.outcome.remote)  # silent, or gone
+            progress.failed(replace(failed.outcome, unreachable=not failed.outcome.remote))  # silent, or gone
             progress.note(failed.settled)
         except BaseException:
             connection.abort()
@@ -150,6 +226,7 @@ class _Progress:
         self._outcomes: list[Outcome | None] = [None] * len(job.recipients)
         self._recipients = job.recipients
         self._open: Sequence[int] = range(len(job.recipients))  # those without an outcome
+        self._telling = 0
         self.job = job
         self.last = _UNTRIED
 
@@ -160,6 +237,24 @@ class _Progress:
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         return tuple(outcome if outcome is not None else self.last for outcome in self._outcomes)
+
+    def try_again(self) -> None:
+        """Forget why a connection that was kept failed: the hosts are tried from the first one on."""
+        self._telling = 0
+
+    def failed(self, outcome: Outcome) -> None:
+        """A host failed."""
+        self._note(outcome, telling=2 if outcome.remote else 1)
+
+    def passed_over(self, outcome: Outcome) -> None:
+        """A policy forbids to use a host. That is about the policy, not about the next hop, and says more than the
+        silence of another host. Where a later attempt may succeed, it is a deferral whatever the other hosts lack."""
+        self._note(outcome, telling=0 if outcome.status == "failed" else 2)
+
+    def _note(self, outcome: Outcome, *, telling: int) -> None:
+        """Keep the most telling reason, and the last one of equals."""
+        if telling >= self._telling:
+            self.last, self._telling = outcome, telling
 
     def given_up(self, why: str) -> None:
         """Those without an outcome get the last one, with the reason why it is the last."""

@@ -43,11 +43,13 @@ class Host:
     Attributes:
         address: an IP address, or the path of a Unix socket on this host.
         port: 0 for a Unix socket.
+        domain: the domain whose mail host it is; empty for a configured host.
     """
 
     name: str
     address: str
     port: int
+    domain: str = ""
 
     @property
     def is_socket(self) -> bool:
@@ -227,7 +229,7 @@ class HostFinder:
             hosts = [host for host in hosts if host[0] < min(ours)]
             if not any(addresses for _, _, addresses in hosts):
                 raise Unroutable(failure(554, "5.4.6", f"mail for {domain} loops back to this host"))
-        usable = [Host(name, address, self._port) for _, name, addresses in hosts for address in addresses]
+        usable = [Host(name, address, self._port, domain) for _, name, addresses in hosts for address in addresses]
         if self._public_only:
             usable = [host for host in usable if is_public(ipaddress.ip_address(host.address))]
         if not usable:

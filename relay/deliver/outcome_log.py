@@ -30,6 +30,7 @@ def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
         to=[delivery.recipient for delivery in deliveries if delivery.message_id == stored.id],
         size=len(stored.message.content),
         message_id=shown_message_id(stored.message),
+        tls_wish=stored.tls or None,
     )
 
 
@@ -98,6 +99,7 @@ def log_outcome(event: Event, metrics: Metrics, now: float) -> None:
     match event.name:
         case "delivered":
             metrics.transit.observe(age)
+            metrics.tls_deliveries.add(outcome.policy)
         case "bounced":
             metrics.bounces.add("sent")
         case "dead":
@@ -112,6 +114,7 @@ def log_outcome(event: Event, metrics: Metrics, now: float) -> None:
         host=outcome.host,
         address=outcome.address,
         tls=outcome.tls or None,
+        policy=outcome.policy or None,
         signed_by=event.result.signed_by or None,
         delay=round(age, 3),
         report=event.report or None,

@@ -263,6 +263,8 @@ def recorded(outcome: Outcome, now: float) -> LastAttempt:
         "address": outcome.address,
         "tls": outcome.tls,
     }
+    if outcome.policy:
+        last["policy"] = outcome.policy
     if outcome.enhanced == NO_CONNECTION:
         last["connected"] = outcome.remote  # some hosts say that of the next one
     return last

@@ -17,9 +17,11 @@ from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from relay.config.destinations import Leaving
 from relay.deliver.classify import silence
+from relay.deliver.client_tls import peer_chain
+from relay.deliver.host_policy import HostPolicy
 from relay.deliver.mx import Host
 from relay.deliver.reply_parser import ClientProtocol, NoReply, ServerReply
-from relay.mail.outcome import Outcome, deferral
+from relay.mail.outcome import Outcome
 from relay.tls import describe
 
 QUIT_TIMEOUT = 5.0  # seconds; the mail is delivered by then
@@ -52,10 +54,15 @@ class Connection:
         used: how many transactions were begun.
         in_transaction: whether the next transaction has to begin with RSET.
         auth_methods: the AUTH methods that the server offers, in lower case.
+        policy: the TLS policy under which it was opened.
+        shortfall: what TLS lacks in the light of what the domain publishes, where that is not enforced; None for
+            nothing.
     """
 
-    def __init__(self, host: Host, *, lmtp: bool, fallback: str = "") -> None:
+    def __init__(self, host: Host, policy: HostPolicy, *, lmtp: bool, fallback: str = "") -> None:
         self.host = host
+        self.policy = policy
+        self.shortfall = policy.shortfall
         self.tls = ""
         self.fallback = fallback
         self.lmtp = lmtp
@@ -69,13 +76,14 @@ class Connection:
         """Open the connection, with TLS from the start where a context is given.
 
         Raises:
-            HostFailed: no connection within `timeout` seconds, or the TLS handshake failed.
+            HostFailed: no connection within `timeout` seconds.
+            SSLError: the TLS handshake failed.
         """
         try:
             async with asyncio.timeout(timeout):
                 await self._connect(tls, leaving)
-        except ssl.SSLError as error:
-            raise self.failed(deferral("4.7.5", f"TLS handshake failed: {error}")) from error
+        except ssl.SSLError:
+            raise
         except TimeoutError as error:
             raise self.failed(silence("connect", "timeout")) from error
         except OSError as error:
@@ -97,14 +105,19 @@ class Connection:
             local_addr=(source, 0) if source else None,
         )
 
-    async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
-        """STARTTLS and the handshake.
+    async def start_tls(self, context: ssl.SSLContext, timeout: float, name: str = "") -> None:
+        """STARTTLS and the handshake, in which we say that we want `name` (SNI), or else the host's.
 
         Raises:
             SMTPResponseException, OSError, NoReply: see `ClientProtocol.start_tls`.
         """
-        await self._wire.start_tls(context, self.host.name, timeout)
+        await self._wire.start_tls(context, name or self.host.name, timeout)
         self._note_tls()
+
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The certificates that the server has shown inside TLS, see `client_tls.peer_chain`."""
+        tls = self._wire.transport.get_extra_info("ssl_object") if self._wire.transport else None
+        return peer_chain(tls) if tls else ()
 
     def _note_tls(self) -> None:
         tls = self._wire.transport.get_extra_info("ssl_object") if self._wire.transport else None
@@ -124,12 +137,30 @@ class Connection:
         if self.fallback and outcome.status == "deferred":
             text = f"{text} (in clear, since TLS failed: {self.fallback})"
         return dataclasses.replace(
-            outcome, text=text, host=self.host.name, address=self.host.address, tls=self.tls, dsn=self.offers("dsn")
+            outcome,
+            text=text,
+            host=self.host.name,
+            address=self.host.address,
+            tls=self.tls,
+            policy=self.policy.name,
+            dsn=self.offers("dsn"),
         )
 
     def offers(self, extension: str) -> bool:
         """Whether the EHLO reply names the extension (lower case)."""
         return extension in self._offers
+
+    @property
+    def takes_requiretls(self) -> bool:
+        """Whether REQUIRETLS may be given to the server: its name and certificate are proven, and inside TLS it offers
+        the extension (RFC 8689 section 2)."""
+        return bool(self.tls) and self.policy.authenticates and self.offers("requiretls")
+
+    @property
+    def source(self) -> str:
+        """Our IP address; empty without a connection, and for a Unix socket."""
+        name = self._wire.transport.get_extra_info("sockname") if self._wire.transport else None
+        return str(name[0]) if isinstance(name, tuple) else ""
 
     def size_limit(self) -> int:
         """The largest message that the server takes, in octets; 0 where it gives no limit (RFC 1870 section 4)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import math
+import ssl
 
 import aiosmtplib
 import structlog
@@ -14,25 +16,29 @@ from relay.config.sections import DeliverySection
 from relay.deliver.classify import CLOSING, Phase, classify, is_negative, silence
 from relay.deliver.client_tls import Level, client_context
 from relay.deliver.deadline import Deadline
+from relay.deliver.host_policy import HostPolicy, Untrusted, unsupported
 from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply, ServerReply
 from relay.deliver.smtp_connection import Connection, HostFailed
-from relay.deliver.tls_policy import HostPolicy
-from relay.mail.outcome import deferral
+from relay.deliver.tls_results import Shortfall, shortfall_of
+from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import printable
+from relay.transport_security.dane import Mismatch, authenticate
 
 _READY = 220
 _COMPLETED = 250
 _AUTHENTICATED = 235
 _CONTINUE = 334
+_UNSUPPORTED = "starttls-not-supported"  # RFC 8460 section 4.3.1
 _NO_MAIL_HERE = (521, 554)  # a 5xx to EHLO that HELO would not change (RFC 7504 section 4, RFC 5321 section 3.1)
 
 log = structlog.get_logger()
 
 
-class _HandshakeFailed(HostFailed):
-    """The TLS handshake failed; under `may` the same host is tried again in clear."""
+class _NoTls(Untrusted):
+    """There is no TLS, or not as much as the level asks for. Where the level is not a must, the same host is tried
+    again with less."""
 
 
 async def open_connection(
@@ -56,20 +62,31 @@ async def open_connection(
         patience: seconds for each reply, where that is less than `delivery.helo_timeout`.
 
     Raises:
-        HostFailed: no connection, a refusal before MAIL, less TLS than `policy` asks for, or the attempt was given up.
+        HostFailed: no connection, a refusal before MAIL, or the attempt was given up.
+        Untrusted: less TLS than `policy` asks for.
     """
     bound = bound or Deadline()
     policy = policy or HostPolicy(hop.tls, hop.tls)
-    opening = _Opening(hop, leaving, delivery, bound, min(delivery.helo_timeout, patience))
+    opening = _Opening(hop, policy, leaving, delivery, bound, min(delivery.helo_timeout, patience))
+    shortfall = policy.shortfall
+    if policy.testing:
+        try:
+            return await opening.open(host, "verify")
+        except _NoTls as failed:
+            shortfall = shortfall or failed.shortfall
+            _log_failure(for_id, host, failed.outcome.text, "not enforced")
     try:
         connection = await opening.open(host, policy.level)
-    except _HandshakeFailed as failed:
+    except _NoTls as failed:
         if policy.level != "may":
             raise
-        _log_fallback(for_id, host, failed.outcome.text)
-        return await opening.open(host, "none", fallback=failed.outcome.text)
-    if connection.fallback:
-        _log_fallback(for_id, host, connection.fallback)
+        shortfall = shortfall or failed.shortfall
+        _log_failure(for_id, host, failed.outcome.text, "in clear")
+        connection = await opening.open(host, "none", fallback=failed.outcome.text)
+    else:
+        if connection.fallback:
+            _log_failure(for_id, host, connection.fallback, "in clear")
+    connection.shortfall = shortfall or connection.shortfall
     return connection
 
 
@@ -77,9 +94,16 @@ class _Opening:
     """The steps before MAIL; `_phase` is that of the reply that is awaited."""
 
     def __init__(
-        self, hop: NextHop, leaving: Leaving, delivery: DeliverySection, bound: Deadline, patience: float
+        self,
+        hop: NextHop,
+        policy: HostPolicy,
+        leaving: Leaving,
+        delivery: DeliverySection,
+        bound: Deadline,
+        patience: float,
     ) -> None:
         self._hop = hop
+        self._policy = policy
         self._leaving = leaving
         self._delivery = delivery
         self._bound = bound
@@ -87,17 +111,17 @@ class _Opening:
         self._phase: Phase = "connect"
 
     async def open(self, host: Host, level: Level, *, fallback: str = "") -> Connection:
-        """A connection with this level of TLS. Raises HostFailed."""
+        """A connection with this level of TLS. Raises HostFailed, Untrusted."""
         scheme = self._hop.endpoint.scheme if self._hop.endpoint else "smtp"
-        connection = Connection(host, lmtp=scheme == "lmtp", fallback=fallback)
+        connection = Connection(host, self._policy, lmtp=scheme == "lmtp", fallback=fallback)
         self._phase = "connect"
         try:
-            tls = client_context(level == "verify") if scheme == "smtps" else None
-            await connection.connect(tls, self._leaving, self._delivery.connect_timeout)
+            await self._connect(connection, client_context(level == "verify") if scheme == "smtps" else None)
             await self._greeting(connection)
             await self._hello(connection)
             if scheme != "smtps" and await self._starttls(connection, level):
                 await self._hello(connection)
+            await self._check_requiretls(connection)
             if self._hop.user:
                 await self._login(connection)
         except asyncio.CancelledError as cancelled:
@@ -109,6 +133,15 @@ class _Opening:
             connection.abort()
             raise
         return connection
+
+    async def _connect(self, connection: Connection, context: ssl.SSLContext | None) -> None:
+        try:
+            await connection.connect(context, self._leaving, self._delivery.connect_timeout)
+        except ssl.SSLError as error:
+            failed = self._no_tls(connection, deferral("4.7.5", f"TLS handshake failed: {error}"), shortfall_of(error))
+            raise Untrusted(
+                failed.outcome, failed.result, failed.reason, source=failed.source
+            ) from error  # no way back
 
     async def _greeting(self, connection: Connection) -> None:
         self._phase = "greeting"
@@ -138,26 +171,67 @@ class _Opening:
 
     async def _starttls(self, connection: Connection, level: Level) -> bool:
         """STARTTLS, where `level` asks for it. Returns whether the connection is encrypted now."""
-        if level == "none" or (level == "may" and not connection.offers("starttls")):
+        if level == "none":
             return False
         if not connection.offers("starttls"):
-            raise connection.failed(deferral("4.7.4", "TLS is required, but the server does not offer it"))
+            shortfall = Shortfall(_UNSUPPORTED)
+            if level != "may":
+                raise self._no_tls(connection, self._not_offered(connection), shortfall)
+            connection.shortfall = shortfall
+            return False
         self._phase = "starttls"
+        wanted = "" if level == "verify" else self._policy.base  # RFC 7672 section 8.1
         try:
-            await connection.start_tls(client_context(level == "verify"), self._patience)
+            await connection.start_tls(client_context(level == "verify"), self._patience, wanted)
         except aiosmtplib.SMTPResponseException as error:
+            if error.code == CLOSING:
+                raise self._refused(connection, ServerReply(error.code, error.message)) from error
+            shortfall = Shortfall(_UNSUPPORTED, f"refused: {error.code}")
             if not is_negative(error.code):
-                raise _HandshakeFailed(connection.stamp(silence("starttls", "garbage"))) from error
-            if level == "may" and error.code != CLOSING:
-                connection.fallback = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
-                return False
-            raise self._refused(connection, ServerReply(error.code, error.message)) from error
+                raise self._no_tls(connection, silence("starttls", "garbage"), shortfall) from error
+            if level != "may":
+                raise self._no_tls(connection, classify("starttls", error.code, error.message), shortfall) from error
+            connection.fallback = f"STARTTLS was refused: {error.code} {printable(' '.join(error.message.split()))}"
+            connection.shortfall = shortfall
+            return False
         except NoReply as problem:
-            raise _HandshakeFailed(connection.stamp(silence("starttls", problem.kind))) from problem
+            shortfall = Shortfall("validation-failure", "no answer to STARTTLS")
+            raise self._no_tls(connection, silence("starttls", problem.kind), shortfall) from problem
         except OSError as error:
             outcome = deferral("4.7.5", f"TLS handshake failed: {error}")
-            raise _HandshakeFailed(connection.stamp(outcome)) from error
+            raise self._no_tls(connection, outcome, shortfall_of(error)) from error
+        if self._policy.tlsa:
+            await self._authenticate(connection)
         return True
+
+    async def _authenticate(self, connection: Connection) -> None:
+        """Check the server's certificate against its TLSA records. Raises Untrusted."""
+        policy, now = self._policy, datetime.datetime.now(datetime.UTC)
+        names = policy.names or (policy.base,)
+        try:
+            await asyncio.to_thread(authenticate, policy.tlsa, connection.peer_chain(), names, now)
+        except Mismatch as problem:
+            outcome = deferral("4.7.5", f"DANE: {problem} (TLSA records of {policy.base})")
+            raise Untrusted(connection.stamp(outcome), problem.result, source=connection.source) from problem
+
+    def _not_offered(self, connection: Connection) -> Outcome:
+        if self._policy.require_tls and not self._policy.demand:
+            return unsupported(f"{connection.host.name} offers no TLS")
+        return deferral("4.7.4", "TLS is required, but the server does not offer it")
+
+    def _no_tls(self, connection: Connection, outcome: Outcome, shortfall: Shortfall) -> _NoTls:
+        """The failure of TLS; what the owner of the domain demands is named as the reason to pass the host over."""
+        if demand := self._policy.demand:
+            reply = f"{outcome.code} " if outcome.remote else ""
+            outcome = deferral("4.7.5", f"{demand} forbids mail to {connection.host.name}: {reply}{outcome.text}")
+        return _NoTls(connection.stamp(outcome), *shortfall, source=connection.source)
+
+    async def _check_requiretls(self, connection: Connection) -> None:
+        """Check that the server keeps REQUIRETLS (RFC 8689 section 4.2.1, step 5). Raises Untrusted."""
+        if self._policy.require_tls and not connection.offers("requiretls"):
+            outcome = connection.stamp(unsupported(f"{connection.host.name} does not offer it"))
+            await connection.quit()
+            raise Untrusted(outcome)
 
     async def _login(self, connection: Connection) -> None:
         """AUTH PLAIN (RFC 4616) or LOGIN; both show the password to the server, so TLS is required."""
@@ -189,5 +263,5 @@ class _Opening:
         return connection.failed(classify(self._phase, reply.code, reply.message))
 
 
-def _log_fallback(for_id: str, host: Host, problem: str) -> None:
-    log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect="in clear")
+def _log_failure(for_id: str, host: Host, problem: str, effect: str) -> None:
+    log.info("tls_failed", id=for_id, host=host.name, address=host.address, problem=problem, effect=effect)

@@ -138,7 +138,8 @@ class _OutgoingTransaction:
         addresses = [job.sender, *(job.recipients[index].address for index in recipients)]
         utf8 = job.needs_smtputf8 or any(needs_smtputf8(address) for address in addresses)
         rset = [b"RSET"] if connection.in_transaction else []
-        mail = mail_command(job, connection.offers, utf8=utf8)
+        require_tls = job.tls in ("require", "prefer") and connection.takes_requiretls
+        mail = mail_command(job, connection.offers, utf8=utf8, require_tls=require_tls)
         rcpt = [rcpt_command(job.recipients[index], connection.offers, utf8=utf8) for index in recipients]
         data = [] if self._probing else [b"DATA"]
         connection.in_transaction = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -128,7 +129,8 @@ class Intake:
         returned = routes[0].returned
         if arrival.sender or returned is None or not self.rebuilds_bounces(routes):
             return None
-        return await self._returns.rebuilt(arrival.message, arrival.id, returned.address, arrival.received)
+        stored = await self._returns.rebuilt(arrival.message, arrival.id, returned.address, arrival.received)
+        return None if stored is None else replace(stored, tls=arrival.tls_wish)
 
     def completed(self, examination: Examination, routes: Sequence[Routed]) -> StoredMessage:
         """The message as it is stored: with our trace fields, and with what is kept of its examination.
@@ -161,6 +163,7 @@ class Intake:
             smtputf8=mail.smtputf8,
             ret=mail.ret,
             envid=mail.envid,
+            tls=arrival.tls_wish,
         )
 
     def _treat_unforwardable(self, examination: Examination, routes: Iterable[Routed]) -> bool:

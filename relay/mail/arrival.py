@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.mail.envelope import Client, MailFrom, RcptTo
+from relay.mail.envelope import Client, MailFrom, RcptTo, TlsWish
 from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 
@@ -35,3 +35,12 @@ class Arrival:
     def sender(self) -> str:
         """The envelope sender; empty for the null sender."""
         return self.mail.sender
+
+    @property
+    def tls_wish(self) -> TlsWish:
+        """What the message asks of TLS. REQUIRETLS counts for more than the field (RFC 8689 section 4.1), and a field
+        that is there twice for nothing (section 3)."""
+        if self.mail.require_tls:
+            return "require" if self.mail.sender else "prefer"
+        fields = self.message.all("tls-required")
+        return "no" if len(fields) == 1 and fields[0].value.strip().lower() == b"no" else ""

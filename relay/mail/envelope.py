@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
-TlsWish = Literal["", "require", "no"]
-"""What a sender asks of TLS on the way (RFC 8689): nothing, REQUIRETLS, or `TLS-Required: No`."""
+TlsWish = Literal["", "require", "prefer", "no"]
+"""What a message asks of TLS on its way (RFC 8689): nothing; REQUIRETLS; REQUIRETLS where the next hop can, which is
+what it means for a bounce (section 5); or `TLS-Required: No`."""
 
 
 @dataclass(frozen=True, slots=True)

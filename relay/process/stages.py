@@ -19,10 +19,14 @@ from relay.deliver.current_hops import CurrentHops
 from relay.deliver.destination_limits import DestinationLimits, limited_tables
 from relay.deliver.dispatcher import Dispatcher
 from relay.deliver.host_failover import DeliveryAgent
+from relay.deliver.mx import is_public
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
 from relay.deliver.shared_limits import SharedLimits
+from relay.deliver.tls_policy import TlsPolicies
+from relay.deliver.tls_results import TlsResults
+from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
@@ -38,6 +42,9 @@ from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.senders import Senders, TokenStore
 from relay.route.router import Router
 from relay.srs.reply_address import STORED_FOR
+from relay.transport_security.mta_sts import MtaStsPolicies
+from relay.transport_security.policy_host import PolicyHosts
+from relay.transport_security.stored_policy import PolicyStore
 
 
 class Tokens(TokenStore, Protocol):
@@ -66,6 +73,8 @@ class Stages:
     messages: OutgoingMessages
     next_hops: NextHops
     agent: DeliveryAgent
+    mta_sts: MtaStsPolicies | None
+    tls_results: TlsResults
     secrets: tuple[bytes, ...]
 
     def intake(self, space: Space, queue: Queue) -> Intake:
@@ -94,17 +103,22 @@ def build_stages(
     files: Files,
     rates: Rates,
     watch: Watch | None = None,
+    policies: PolicyStore | None = None,
 ) -> Stages:
     """Build the stages.
 
     Args:
         files: what the configuration names, read.
         watch: see `Examiner`.
+        policies: keeps MTA-STS policies; without it no policy is looked for.
     """
     scheme, signer = files.scheme, files.signer
     ids = QueueIds(time.time)
     next_hops = NextHops(config, files.passwords)
-    agent = DeliveryAgent(config, resolver, next_hops)
+    mta_sts = _mta_sts(config, resolver, policies, metrics) if policies is not None else None
+    tls_results = TlsResults(metrics)
+    tls_policies = TlsPolicies(config.delivery, TlsaLookup(resolver), mta_sts)
+    agent = DeliveryAgent(config, resolver, next_hops, tls_policies, tls_results)
 
     async def addresses_of_our_name() -> list[str]:
         """What DNS has for our host name: behind a NAT no listener knows that. Raises DnsFailure."""
@@ -153,8 +167,20 @@ def build_stages(
         ),
         next_hops=next_hops,
         agent=agent,
+        mta_sts=mta_sts,
+        tls_results=tls_results,
         secrets=tuple(scheme.secrets),
     )
+
+
+def _mta_sts(config: Config, resolver: Resolver, policies: PolicyStore, metrics: Metrics) -> MtaStsPolicies | None:
+    """The MTA-STS policies; None where they are switched off for all domains."""
+    delivery = config.delivery
+    if not (delivery.mta_sts or any(destination.mta_sts for destination in delivery.destinations)):
+        return None
+    sources = [source for source in (delivery.source_ipv4, delivery.source_ipv6) if source is not None]
+    is_allowed = is_public if delivery.public_addresses_only else None
+    return MtaStsPolicies(resolver, PolicyHosts(resolver, delivery.families, sources, is_allowed), policies, metrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Worker:
             watch_memory=metrics.message_memory.add,
             watch_disk=metrics.message_spool.add,
         )
-        stages = build_stages(config, store, resolver, metrics, files, rates)
+        stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
         self._relay = build_relay(stages, store, limits, number, memory_is_short=lambda: self._limits.memory.excess > 0)
         self._tls = files.tls
         self._tables = files.tables
@@ -105,9 +105,12 @@ class Worker:
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
             asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
+            asyncio.create_task(self._relay.stages.tls_results.run(self._store.tls_results), name="tls-results"),
         ]
         if self._tls is not None:
             self._background.append(asyncio.create_task(self._tls.follow(quiet=True), name="certificates"))
+        if (mta_sts := self._relay.stages.mta_sts) is not None:
+            self._background.append(asyncio.create_task(mta_sts.run(), name="mta-sts"))
 
     async def problem(self) -> str:
         """Why this host should get no mail for now; empty where it should."""
@@ -152,4 +155,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._relay.stages.agent.close()
+        if self._relay.stages.mta_sts is not None:
+            await self._relay.stages.mta_sts.close()
+        await self._relay.stages.tls_results.flush(self._store.tls_results)
         await self._store.close()

@@ -72,7 +72,7 @@ async def rows(database: Database, state: ShownState | None = None) -> AsyncIter
 
 def _page(after: _Place, state: ShownState | None, connection: Connection) -> Sequence[Row[Any]]:
     statement = (
-        select(delivery, message.c.sender, message.c.received, message.c.size)
+        select(delivery, message.c.sender, message.c.received, message.c.size, message.c.tls)
         .join(message, message.c.id == delivery.c.message_id)
         .where(tuple_(*_KEY) > tuple_(*after))
         .order_by(*_KEY)
@@ -88,7 +88,7 @@ async def show(database: Database, selector: Selector) -> list[dict[str, Any]]:
         QueueUnavailable
     """
     statement = (
-        select(delivery, message.c.sender, message.c.received, message.c.size, message.c.verdict)
+        select(delivery, message.c.sender, message.c.received, message.c.size, message.c.tls, message.c.verdict)
         .join(message, message.c.id == delivery.c.message_id)
         .where(selector.condition)
         .order_by(delivery.c.n)
@@ -113,6 +113,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "by_hand": row.by_hand,
         "next_attempt": None if active or row.state != "queued" else row.next_attempt,
         "expires": row.expires,
+        "tls_wish": row.tls,
         "last": row.last,
     }
     if "verdict" in row._mapping:

@@ -57,7 +57,8 @@ class LastAttempt(TypedDict):
     """The outcome of a delivery's last attempt, as the queue stores it: see `mail.outcome.Outcome`.
 
     `at` is the time, in seconds since 1970; `status` is the enhanced status code. Where that is 4.4.1, `connected` says
-    whether the host said so itself, or there was no connection to it.
+    whether the host said so itself, or there was no connection to it. `policy` is the TLS policy that held, where a
+    host was tried.
     """
 
     at: float
@@ -68,6 +69,7 @@ class LastAttempt(TypedDict):
     address: str
     tls: str
     connected: NotRequired[bool]
+    policy: NotRequired[str]
 
 
 class DeliveryUpdate(TypedDict, total=False):

@@ -60,13 +60,17 @@ def _transport_security(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE message ADD COLUMN tls TEXT NOT NULL DEFAULT ''")
     connection.exec_driver_sql(
         "CREATE TABLE mta_sts (domain TEXT NOT NULL, policy_id TEXT NOT NULL, policy TEXT NOT NULL, "
-        "fetched FLOAT NOT NULL, expires FLOAT NOT NULL, PRIMARY KEY (domain))"
+        "fetched FLOAT NOT NULL, expires FLOAT NOT NULL, refresh FLOAT NOT NULL, used FLOAT NOT NULL, "
+        "PRIMARY KEY (domain))"
     )
     connection.exec_driver_sql("CREATE INDEX mta_sts_expires ON mta_sts (expires)")
+    connection.exec_driver_sql("CREATE INDEX mta_sts_refresh ON mta_sts (refresh)")
     connection.exec_driver_sql(
-        "CREATE TABLE tls_result (day INTEGER NOT NULL, domain TEXT NOT NULL, policy VARCHAR(8) NOT NULL, "
-        "mx TEXT NOT NULL, result VARCHAR(40) NOT NULL, sessions INTEGER NOT NULL, "
-        "PRIMARY KEY (day, domain, policy, mx, result))"
+        "CREATE TABLE tls_result (day INTEGER NOT NULL, domain TEXT NOT NULL, policy VARCHAR(16) NOT NULL, "
+        "policy_id VARCHAR(16) NOT NULL, mx TEXT NOT NULL, result VARCHAR(40) NOT NULL, reason TEXT NOT NULL, "
+        "address TEXT NOT NULL, source TEXT NOT NULL, policy_domain TEXT NOT NULL, policy_text TEXT NOT NULL, "
+        "sessions INTEGER NOT NULL, "
+        "PRIMARY KEY (day, domain, policy, policy_id, mx, result, reason, address, source))"
     )
 
 

@@ -113,7 +113,10 @@ mta_sts = Table(
     Column("policy", Text, nullable=False),
     Column("fetched", Float, nullable=False),
     Column("expires", Float, nullable=False),
+    Column("refresh", Float, nullable=False),
+    Column("used", Float, nullable=False),
     Index("mta_sts_expires", "expires"),
+    Index("mta_sts_refresh", "refresh"),
 )
 
 tls_result = Table(
@@ -121,9 +124,15 @@ tls_result = Table(
     metadata,
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("domain", Text, primary_key=True),
-    Column("policy", String(8), primary_key=True),
+    Column("policy", String(16), primary_key=True),
+    Column("policy_id", String(16), primary_key=True),
     Column("mx", Text, primary_key=True),
     Column("result", String(40), primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("policy_domain", Text, nullable=False),
+    Column("policy_text", Text, nullable=False),
     Column("sessions", Integer, nullable=False),
 )
 

@@ -40,7 +40,9 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.leases import Leases
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
+from relay.queue.stored_policies import StoredPolicies
 from relay.queue.stored_verdict import StoredVerdict
+from relay.queue.tls_results import TlsResults
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
@@ -74,6 +76,8 @@ class Store:
     Attributes:
         dead: the dead letters.
         audit: what queue commands have done.
+        mta_sts: the MTA-STS policies that were fetched.
+        tls_results: what TLS reports count.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
@@ -81,6 +85,8 @@ class Store:
         self.owner = owner
         self.dead = DeadLetters(database)
         self.audit = AuditTrail(database)
+        self.mta_sts = StoredPolicies(database)
+        self.tls_results = TlsResults(database)
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -324,12 +330,13 @@ class Store:
     # upkeep
 
     async def sweep(self, now: float) -> None:
-        """Delete expired sender tokens, and content without a message.
+        """Delete expired sender tokens and MTA-STS policies, and content without a message.
 
         Raises:
             QueueUnavailable
         """
         await repeat_until_done(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
+        await repeat_until_done(partial(self.mta_sts.sweep, now, SWEEP_AT_ONCE))
         await self._sweep_content(first_at(now - ORPHAN_AGE))
 
     async def _sweep_content(self, before: int) -> None:

@@ -17,6 +17,7 @@ from relay.config.sections import QueueSection
 from relay.queue.audit import Record
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
+from relay.queue.tls_results import KEEP_DAYS
 
 log = structlog.get_logger()
 
@@ -48,6 +49,7 @@ class Upkeep:
     async def _tidy_up(self) -> None:
         await self._drop_dead("queue.keep_dead", time.time() - self._limits.keep_dead)
         await self._drop_dead("queue.max_dead", await self._store.dead.beyond(self._limits.max_dead))
+        await self._store.tls_results.drop(int(time.time() // 86400) + 1 - KEEP_DAYS)
         await self._store.sweep(time.time())
 
     async def _drop_dead(self, limit: str, before: float) -> None:

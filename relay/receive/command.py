@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.mail.address import BadAddress, Mailbox, normal_domain, parse
-from relay.mail.envelope import MailFrom, RcptTo
+from relay.mail.envelope import BodyType, MailFrom, RcptTo
 from relay.mail.reply import Refused
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # Unicode's too: other programs end lines there
@@ -19,7 +19,7 @@ _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
 _SPACE = " \t"
 _BLANKS = re.compile("[ \t]+")
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^">]++)*+)>', re.DOTALL)
-_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "REQUIRETLS"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\s=\x00-\x1f][^\s\x00-\x1f]*))?\Z")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")  # RFC 5322 section 3.2.3
@@ -65,11 +65,12 @@ def _divided(text: str) -> Command:
     return Command(verb.upper() if verb.isascii() else verb, "".join(argument))
 
 
-def parse_mail(argument: str) -> MailFrom:
-    """Parses the argument of MAIL.
+def parse_mail(argument: str, *, encrypted: bool = False) -> MailFrom:
+    """Parses the argument of MAIL. `encrypted` says whether the session has TLS.
 
     Raises:
-        Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
+        Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address, 530 for
+            REQUIRETLS in clear (RFC 8689 section 2).
     """
     path, parameters = _path(argument, "FROM", "MAIL FROM:<address>")
     values = _parameters(parameters, _MAIL_PARAMETERS)
@@ -81,6 +82,11 @@ def parse_mail(argument: str) -> MailFrom:
         raise Refused(501, "5.5.4", "BODY takes 7BIT or 8BITMIME")
     if values.get("SMTPUTF8"):
         raise Refused(501, "5.5.4", "SMTPUTF8 takes no value")
+    require_tls = "REQUIRETLS" in values
+    if values.get("REQUIRETLS"):
+        raise Refused(501, "5.5.4", "REQUIRETLS takes no value")
+    if require_tls and not encrypted:
+        raise Refused(530, "5.7.10", "REQUIRETLS is for a session with TLS, issue a STARTTLS command first")
     ret = values.get("RET", "").upper()
     if "RET" in values and ret not in ("FULL", "HDRS"):
         raise Refused(501, "5.5.4", "RET takes FULL or HDRS")
@@ -89,7 +95,8 @@ def parse_mail(argument: str) -> MailFrom:
         raise Refused(501, "5.5.4", "ENVID takes at most 100 characters of xtext")
     smtputf8 = "SMTPUTF8" in values
     sender = str(_address(path, smtputf8, "sender", "5.1.7")) if path else ""
-    return MailFrom(sender, int(size), "8BITMIME" if body == "8BITMIME" else "7BIT", smtputf8, ret, envid)
+    body_type: BodyType = "8BITMIME" if body == "8BITMIME" else "7BIT"
+    return MailFrom(sender, int(size), body_type, smtputf8, ret, envid, require_tls)
 
 
 def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:

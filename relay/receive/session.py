@@ -226,6 +226,7 @@ class Session:
             "PIPELINING",
             f"SIZE {self._config.receive.max_message_size}",
             *(["STARTTLS"] if self._offers_tls else []),
+            *(["REQUIRETLS"] if self._client.tls else []),  # RFC 8689 section 2
             "ENHANCEDSTATUSCODES",
             "8BITMIME",
             "DSN",
@@ -279,7 +280,7 @@ class Session:
         queue_id, mail = self._ids.new(), None
         bound = self._log.bind(id=id_text(queue_id))
         try:
-            mail = parse_mail(argument)
+            mail = parse_mail(argument, encrypted=bool(self._client.tls))
             if mail.size > self._config.receive.max_message_size:
                 raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
             self._account.check(mail.size)

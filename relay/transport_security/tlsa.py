@@ -1,60 +1,71 @@
-"""TLSA records (RFC 6698) against a certificate chain, as SMTP uses them (RFC 7672).
+"""TLSA records (RFC 6698): which of them SMTP can use (RFC 7672), and which certificate a record names.
 
-Usage 3 names our certificate or its key, whatever names and dates it has. Usage 2 names an authority above it, and then
-the certificate has to be good for the host. Usages 0 and 1 are useless in SMTP (RFC 7672 section 3.1.3).
+Whether a server is who its records say is decided in `dane`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
+from collections.abc import Iterable
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from relay.dns import Tlsa
 
-Match = Literal["matches", "differs", "useless"]
+AUTHORITY, HOST = 2, 3  # usages DANE-TA and DANE-EE; the others are of no use in SMTP (RFC 7672 section 3.1.3)
+CERTIFICATE, KEY = 0, 1  # selectors
+FULL = 0  # the matching type without a digest
 
-_DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}
-
-
-def match(record: Tlsa, chain: Sequence[x509.Certificate], host: str) -> Match:
-    """Whether a sender that follows the record accepts a host with this chain.
-
-    Args:
-        chain: ours first, each one issued by the next.
-        host: the base domain of the record: the name of the mail host.
-    """
-    if not is_usable(record):
-        return "useless"
-    if record.usage == 3:
-        return "matches" if _names(record, chain[0]) else "differs"
-    return "matches" if _names_authority(record, chain) and covers(chain[0], host) else "differs"
+_DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}  # from the weakest to the strongest
 
 
 def is_usable(record: Tlsa) -> bool:
     """Whether senders can do anything with the record (RFC 7671 section 4)."""
-    if record.usage not in (2, 3) or record.selector not in (0, 1) or record.matching not in (0, 1, 2):
+    if record.usage not in (AUTHORITY, HOST) or record.selector not in (CERTIFICATE, KEY):
         return False
-    if record.matching:
+    if record.matching in _DIGESTS:
         return len(record.data) == _DIGESTS[record.matching]().digest_size
+    if record.matching != FULL:
+        return False
     try:
-        _ = x509.load_der_x509_certificate(record.data) if not record.selector else load_der_public_key(record.data)
-    except (ValueError, UnsupportedAlgorithm):
+        if record.selector == KEY:
+            load_der_public_key(record.data)
+        else:
+            x509.load_der_x509_certificate(record.data).public_key()
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
         return False
     return True
 
 
+def strongest(records: Iterable[Tlsa]) -> list[Tlsa]:
+    """Usable records without digests weaker than another of the same usage and selector (RFC 7671 section 9)."""
+    usable = [record for record in records if is_usable(record)]
+    best = {(usage, selector): matching for usage, selector, matching, _ in sorted(usable, key=lambda r: r.matching)}
+    return [record for record in usable if record.matching in (FULL, best[record.usage, record.selector])]
+
+
+def names(record: Tlsa, certificate: bytes) -> bool:
+    """Whether a record names a certificate (DER); the octets on the wire count, whatever is wrong with them."""
+    try:
+        return association(certificate, record.selector, record.matching) == record.data
+    except ValueError:
+        return False
+
+
 def data(certificate: x509.Certificate, selector: int, matching: int) -> bytes:
     """The data of a record for a certificate (selector 0) or its key (1)."""
-    if selector == 0:
-        octets = certificate.public_bytes(Encoding.DER)
-    else:
-        octets = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return association(certificate.public_bytes(Encoding.DER), selector, matching)
+
+
+def association(certificate: bytes, selector: int, matching: int) -> bytes:
+    """The data of a record for a certificate (DER).
+
+    Raises:
+        ValueError: no key can be found in it.
+    """
+    octets = certificate if selector == CERTIFICATE else _key(certificate)
     return _DIGESTS[matching](octets).digest() if matching else octets
 
 
@@ -63,35 +74,28 @@ def text(record: Tlsa) -> str:
     return f"{record.usage} {record.selector} {record.matching} {record.data.hex()}"
 
 
-def covers(certificate: x509.Certificate, host: str) -> bool:
-    """Whether a certificate is for a host name (RFC 7672 section 3.2.2): by name, or by `*.` for one label."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return False
-    names = {name.lower() for name in extension.value.get_values_for_type(x509.DNSName)}
-    return host in names or f"*.{host.partition('.')[2]}" in names
+def _key(certificate: bytes) -> bytes:
+    """The SubjectPublicKeyInfo of a certificate, as it stands there (RFC 5280 section 4.1).
+
+    It is cut out: a library that knows the kind of key writes some kinds in another way than it has read them.
+    """
+    at, _ = _element(certificate, 0)  # Certificate
+    at, _ = _element(certificate, at)  # TBSCertificate
+    if certificate[at : at + 1] == b"\xa0":  # version
+        _, at = _element(certificate, at)
+    for _ in ("serialNumber", "signature", "issuer", "validity", "subject"):
+        _, at = _element(certificate, at)
+    _, end = _element(certificate, at)
+    return certificate[at:end]
 
 
-def _names(record: Tlsa, certificate: x509.Certificate) -> bool:
-    return data(certificate, record.selector, record.matching) == record.data
-
-
-def _names_authority(record: Tlsa, chain: Sequence[x509.Certificate]) -> bool:
-    """Whether one above the first is named, or the last is issued by a certificate that the record has in full."""
-    for issued, issuer in pairwise(chain):
-        if not _issued(issued, issuer):
-            return False
-        if _names(record, issuer):
-            return True
-    if record.matching or record.selector:
-        return False
-    return _issued(chain[-1], x509.load_der_x509_certificate(record.data))
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+def _element(octets: bytes, at: int) -> tuple[int, int]:
+    """Where the content of a DER element begins, and where it ends (X.690 section 8.1)."""
+    length = int.from_bytes(octets[at + 1 : at + 2], "big")
+    begin = at + 2
+    if length & 0x80:
+        begin += length & 0x7F
+        length = int.from_bytes(octets[at + 2 : begin], "big")
+    if begin + length > len(octets) or at + 2 > len(octets):
+        raise ValueError("an element is longer than the certificate")
+    return begin, begin + length

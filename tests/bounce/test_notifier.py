@@ -169,3 +169,12 @@ def test_mailer_daemon_lives_at_a_domain_that_we_sign_for(signing: Sequence[str]
 def test_words_are_not_quoted_where_a_host_before_us_had_an_alias(orcpt: str, shown: bool) -> None:
     refused = replace(happening(orcpt=orcpt), words="nobody of that name")
     assert (b"nobody of that name" in text(noticed(refused, verdict=StoredVerdict(trusted=True)))) is shown
+
+
+@pytest.mark.parametrize(("asked", "asks"), [("", ""), ("require", "prefer"), ("prefer", "prefer"), ("no", "no")])
+def test_a_notification_asks_of_tls_what_its_message_asked(asked: str, asks: str) -> None:
+    notice = noticed(happening(), verdict=StoredVerdict(trusted=True), ret="FULL", tls=asked)
+    assert notice.report is not None
+    assert notice.report.tls == asks
+    assert (b"\r\nTLS-Required: No\r\n" in text(notice)) == (asks == "no")
+    assert (b"A secret." in text(notice)) == (asks != "prefer")  # RFC 8689 section 5: as if RET=HDRS

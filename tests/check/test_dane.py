@@ -51,6 +51,11 @@ async def test_records_that_do_not_fit(tmp_path: Path, right: Tlsa) -> None:
     assert finding.level == "error" and right.data.hex() in finding.mend
 
 
+async def test_a_stronger_digest_that_was_forgotten(tmp_path: Path, right: Tlsa) -> None:
+    [finding] = await dane.check(site(tmp_path, with_records(right, Tlsa(3, 1, 2, b"x" * 64)), **TLS))
+    assert finding.level == "error" and "SHA-512" in finding.mend
+
+
 async def test_records_that_nobody_uses(tmp_path: Path, right: Tlsa) -> None:
     [finding] = await dane.check(site(tmp_path, with_records(right._replace(usage=1)), **TLS))
     assert (finding.level, "useless" in finding.text) == ("warning", True)

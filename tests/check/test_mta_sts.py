@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from relay import https
 from relay.check import mta_sts
 from relay.check.finding import Finding
 from relay.dns import DnsFailure
-from relay.transport_security import https_get
 from tests.check.policy_host import serving
 from tests.check.sites import HOST, OTHER, Zone, green, levels, only, site, txt
 
@@ -25,7 +25,7 @@ RECORD: Zone = {
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[int, bytes]]]:
     answers: dict[str, tuple[int, bytes]] = {}
     with serving(tmp_path, "mta-sts.fwd.example", answers) as (port, certificate):
-        monkeypatch.setattr(https_get, "PORT", port)
+        monkeypatch.setattr(https, "PORT", port)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         yield answers
 

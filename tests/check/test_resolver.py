@@ -25,6 +25,22 @@ async def test_all_is_well(tmp_path: Path) -> None:
     assert "validates" in finding.text and " ms" in finding.text
 
 
+@pytest.mark.parametrize(
+    ("config", "hint"),
+    [({}, True), ({"dns": {"trust_ad": True}}, False), ({"delivery": {"dane": "off"}}, False)],
+)
+async def test_dane_needs_one_on_this_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, dict[str, object]], hint: bool
+) -> None:
+    async with running(Validating()) as server:
+        assert not (await asked(tmp_path, server))[0].mend
+        monkeypatch.setattr(resolver, "is_on_this_host", lambda address: False)
+        dns = {"nameservers": [server], "timeout": "1s", **config.get("dns", {})}
+        found = await resolver.check(site(tmp_path, {}, dns=dns, delivery=config.get("delivery", {})))
+    assert levels(found) == [(server, "ok")]
+    assert ("DANE is not followed" in found[0].mend) == hint
+
+
 async def test_one_that_does_not_validate(tmp_path: Path) -> None:
     async with running(ZoneServer(ZONE)) as server:
         [finding] = await asked(tmp_path, server)

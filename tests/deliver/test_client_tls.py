@@ -54,7 +54,7 @@ class Authority:
         self.file = folder / "ca.pem"
         self.file.write_bytes(self._signed(certificate))
 
-    def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, ends: int = 1) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -62,8 +62,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=ends))
             # RFC 5280 wants these (sections 4.2.1.1 and 4.2.1.2), and Python from 3.13 on
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
@@ -72,12 +72,13 @@ class Authority:
     def _signed(self, builder: x509.CertificateBuilder) -> bytes:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def files(self, *names: str) -> TlsSection:
+    def files(self, *names: str, expired: bool = False) -> TlsSection:
         """A fresh certificate for DNS names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = [x509.IPAddress(ip_address(n)) if n[0].isdigit() else x509.DNSName(n) for n in names]
-        builder = self._builder(subject, key).add_extension(x509.SubjectAlternativeName(alternatives), False)
+        builder = self._builder(subject, key, ends=-1 if expired else 1)
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), False)
         tls = TlsSection(certificate=self.folder / f"{names[0]}.pem", private_key=self.folder / f"{names[0]}.key")
         tls.pairs[0].certificate.write_bytes(self._signed(builder))
         tls.pairs[0].private_key.write_bytes(

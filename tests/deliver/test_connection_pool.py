@@ -24,6 +24,14 @@ async def until(condition: Callable[[], bool]) -> None:
 # reuse
 
 
+async def test_messages_that_ask_for_the_same_of_tls_share_their_connections() -> None:
+    server = ScriptedServer()
+    async with server(), agent() as sender:
+        for wish in ("", "prefer", "no", "", "prefer"):
+            await sender.deliver_to("d.test", hop(server.port), job(tls=wish))
+    assert sorted(session.verbs().count("MAIL") for session in server.sessions) == [1, 4]
+
+
 async def test_one_connection_carries_many_messages_and_is_left_politely() -> None:
     server = ScriptedServer()
     async with server(), agent() as sender:

@@ -19,7 +19,7 @@ from relay.queue.stored_verdict import StoredVerdict
 
 ARRIVED = 1_790_000_000.0
 NUMBER = QueueIds(lambda: ARRIVED).new()
-TAKEN = Outcome("delivered", 250, "2.0.0", "Ok", "mx.d.test", "192.0.2.1", "TLSv1.3", remote=True)
+TAKEN = Outcome("delivered", 250, "2.0.0", "Ok", "mx.d.test", "192.0.2.1", "TLSv1.3", policy="sts", remote=True)
 DELIVERY = Delivery(NUMBER, 0, recipient="carol@d.test", original="alias@fwd.test")
 
 
@@ -47,6 +47,7 @@ def test_the_line_that_says_delivered() -> None:
         "host": "mx.d.test",
         "address": "192.0.2.1",
         "tls": "TLSv1.3",
+        "policy": "sts",
         "signed_by": None,
         "delay": 1.5,
         "report": None,
@@ -88,7 +89,9 @@ def test_the_transit_is_counted_from_the_arrival() -> None:
 
 def test_the_line_that_says_queued_names_the_deliveries_of_this_message_only() -> None:
     content = b"Subject: hello\r\nMessage-ID: <one@origin.test>\r\n\r\nHi.\r\n"
-    stored = StoredMessage(NUMBER, ARRIVED, "joe@origin.test", b"Received: x\r\n", Message(content), StoredVerdict())
+    stored = StoredMessage(
+        NUMBER, ARRIVED, "joe@origin.test", b"Received: x\r\n", Message(content), StoredVerdict(), tls="require"
+    )
     others = replace(DELIVERY, message_id=NUMBER + 1, recipient="else@d.test")
     with capture_logs() as lines:
         log_queued(stored, [DELIVERY, others, replace(DELIVERY, n=1, recipient="dan@d.test")])
@@ -101,5 +104,6 @@ def test_the_line_that_says_queued_names_the_deliveries_of_this_message_only() -
             "to": ["carol@d.test", "dan@d.test"],
             "size": len(content),
             "message_id": "<one@origin.test>",
+            "tls_wish": "require",
         }
     ]

@@ -16,6 +16,7 @@ from relay.deliver.next_hop import NextHop
 from relay.deliver.reply_parser import NoReply
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
+from relay.deliver.tls_policy import HostPolicy
 from relay.mail.outcome import Outcome
 from tests.deliver.scripted import HANG_UP, STALL, ScriptedServer
 from tests.deliver.sending import config
@@ -91,7 +92,7 @@ async def test_quit_ends_whatever_the_server_says(answer: str, monkeypatch: pyte
 
 
 async def test_a_host_that_refuses_the_connection_is_a_deferral() -> None:
-    connection = Connection(Host("mx.d.test", "127.0.0.1", 1), lmtp=False)
+    connection = Connection(Host("mx.d.test", "127.0.0.1", 1), HostPolicy("may", "may"), lmtp=False)
     with pytest.raises(HostFailed) as failed:
         await connection.connect(None, config().destinations.leaving, 10.0)
     outcome = failed.value.outcome
@@ -114,7 +115,9 @@ async def test_a_socket_that_cannot_be_used_is_a_deferral_that_says_why(
     path = tmp_path / "lmtp"
     prepare(path)
     with pytest.raises(HostFailed) as failed:
-        await Connection(Host("localhost", str(path), 0), lmtp=True).connect(None, config().destinations.leaving, 10.0)
+        await Connection(Host("localhost", str(path), 0), HostPolicy("none", "none"), lmtp=True).connect(
+            None, config().destinations.leaving, 10.0
+        )
     outcome = failed.value.outcome
     assert (outcome.status, outcome.enhanced, outcome.address, outcome.text) == ("deferred", "4.4.1", str(path), text)
 
@@ -127,5 +130,7 @@ async def test_a_socket_that_others_may_not_use_is_a_deferral_that_says_so(monke
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refused, raising=False)
     with pytest.raises(HostFailed) as failed:
-        await Connection(Host("localhost", "/run/x", 0), lmtp=True).connect(None, config().destinations.leaving, 10.0)
+        await Connection(Host("localhost", "/run/x", 0), HostPolicy("none", "none"), lmtp=True).connect(
+            None, config().destinations.leaving, 10.0
+        )
     assert failed.value.outcome.text == "the relay's user may not connect to the socket"

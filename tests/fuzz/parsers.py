@@ -7,6 +7,9 @@ parser raises anything else, or where what it accepted breaks a rule that its ca
 from __future__ import annotations
 
 import asyncio
+import base64
+import datetime
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -34,8 +37,10 @@ from relay.receive.proxy_protocol import BadProxyHeader, parse_v1, parse_v2
 from relay.srs import address as srs
 from relay.srs import reply_address
 from relay.transport_security import tlsa
-from relay.transport_security.mta_sts_policy import BadPolicy, is_policy_id
+from relay.transport_security.dane import Mismatch, authenticate
+from relay.transport_security.mta_sts_policy import BadPolicy
 from relay.transport_security.mta_sts_policy import parse as parse_policy
+from relay.transport_security.mta_sts_record import BadRecord, policy_id
 
 Target = Callable[[bytes], object]
 
@@ -136,7 +141,9 @@ def dns_records(octets: bytes) -> None:
     """Records of DMARC, DKIM and MTA-STS, and the answers that they come in."""
     text = _text(octets)
     policy_record([(octets,), (b"v=DMARC1; " + octets,)])
-    is_policy_id(text)
+    for record in (text, f"v=STSv1; {text}"):
+        with suppress(BadRecord):
+            assert policy_id([record]).isalnum() or not record.startswith("v=STSv1;")
     with suppress(Unverified):
         tag_list(text)
     for algorithm in ("rsa-sha256", "ed25519-sha256"):
@@ -184,8 +191,19 @@ def tlsa_records(octets: bytes) -> None:
         tlsa.is_usable(Tlsa(octets[0] % 5, octets[1] % 3, octets[2] % 4, octets[3:]))
 
 
+def certificates(octets: bytes) -> None:
+    """What a server shows as its certificate and as an authority above it, half of the octets for each."""
+    records = Tlsa(3, 1, 1, bytes(32)), Tlsa(2, 1, 2, bytes(64)), Tlsa(2, 0, 0, octets[::2]), Tlsa(2, 1, 0, octets[::2])
+    half = len(octets) // 2
+    for chain in ([octets], [octets[:half], octets[half:]]):
+        with suppress(Mismatch), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cryptography finds much of it odd
+            authenticate(records, chain, ["mx.b.test"], datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+
+
 TARGETS: dict[str, Target] = {
     "addresses": addresses,
+    "certificates": certificates,
     "commands": commands,
     "content": content,
     "chunks": chunks,
@@ -199,8 +217,16 @@ TARGETS: dict[str, Target] = {
 }
 """Every parser, by the name that the command takes."""
 
+_CERTIFICATE = base64.b64decode(  # of an authority that is a mail host too
+    "MIHvMIGioAMCAQICAQEwBQYDK2VwMAwxCjAIBgNVBAMMAWEwHhcNMjUwMTAxMDAwMDAwWhcNNDUwMTAxMDAwMDAwWjAMMQowCAYD"
+    "VQQDDAFhMCowBQYDK2VwAyEAhio0xgUwZfUIEBUQc8Nnz8LzdUTE+Sf4NIsCW2Vk+CujKTAnMA8GA1UdEwEB/wQFMAMBAf8wFAYD"
+    "VR0RBA0wC4IJbXguYi50ZXN0MAUGAytlcANBAIzv2zTYNdlhz6inffGW4bXR7dOm5WKuKtR3tHcLdh2SgfiQq+Q4PPrz5AHDCwW9"
+    "PTgojhOI2o+4NJBApi5CJgk="
+)
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "addresses": (b'"a b\\"c"@[IPv6:2001:db8::1]', "jörg@bücher.test".encode(), b"<@a,@b:c@d.test>"),
+    "certificates": (_CERTIFICATE, _CERTIFICATE * 2),
     "commands": (b"MAIL FROM:<a@b.test> SIZE=1 BODY=8BITMIME RET=HDRS ENVID=x+2B SMTPUTF8", b"BDAT 10 LAST"),
     "content": (b"a\r\n..b\r\n.\r\n", b"a\n.\nb\r\n.\r\n", b"\r\n\0.\r\n"),
     "chunks": (b"10 LAST", b"a\r\n.\r\nb", b"a\r\n\0.", b".\r\0\n.\r"),

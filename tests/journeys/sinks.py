@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class RecordingSink:
         refused: recipient → the reply it gets at RCPT.
         delay: seconds between the final dot and the 250.
         smtputf8: whether it offers SMTPUTF8.
+        tls: offers STARTTLS with this certificate.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RecordingSink:
         refused: Mapping[str, str] | None = None,
         delay: float = 0.0,
         smtputf8: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address, self.port = address, port
         self.refused = dict(refused or {})
@@ -76,6 +79,7 @@ class RecordingSink:
             server_hostname="sink.example",
             enable_SMTPUTF8=smtputf8,
             data_size_limit=0,
+            tls_context=tls,
         )
 
     def start(self) -> RecordingSink:

@@ -186,6 +186,10 @@ class Nameserver:
         self._loop = LoopThread()
         self.endpoint = ""
 
+    def put(self, name: str, rdtype: str, *rdata: str) -> None:
+        """Replace records from now on; without rdata they are removed."""
+        self._server.put(name, rdtype, *rdata)
+
     def start(self) -> None:
         self._loop.start()
         host, port = self._loop.run(self._server.start())

@@ -35,6 +35,14 @@ def test_mail(argument: str, expected: MailFrom) -> None:
     assert parse_mail(argument) == expected
 
 
+def test_requiretls_is_for_sessions_with_tls() -> None:
+    for argument in ("FROM:<a@b.example> requiretls SIZE=7", "FROM:<a@b.example> SIZE=7 REQUIRETLS"):
+        assert parse_mail(argument, encrypted=True) == MailFrom("a@b.example", 7, require_tls=True)
+    assert parse_mail("FROM:<> REQUIRETLS", encrypted=True) == MailFrom("", require_tls=True)
+    with pytest.raises(Refused, match=r"^501 5\.5\.4 "):
+        parse_mail("FROM:<a@b.example> REQUIRETLS=1", encrypted=True)
+
+
 @pytest.mark.parametrize(
     ("argument", "reply"),
     [
@@ -65,6 +73,9 @@ def test_mail(argument: str, expected: MailFrom) -> None:
         ("FROM:<a@b.example> SIZE", "501 5.5.4"),
         ("FROM:<a@b.example> SIZE=\u0661", "501 5.5.4"),
         ("FROM:<a@b.example> SMTPUTF8=yes", "501 5.5.4"),
+        ("FROM:<a@b.example> REQUIRETLS", "530 5.7.10"),
+        ("FROM:<a@b.example> REQUIRETLS=yes", "501 5.5.4"),
+        ("FROM:<a@b.example> REQUIRETLS REQUIRETLS", "501 5.5.4"),
         ("FROM:<a@b.example> ENVID=a+2", "501 5.5.4"),
         ("FROM:<a@b.example> SIZE=1\u00a0RET=HDRS", "501 5.5.4"),
         ("FROM:<@a.example:>", "553 5.1.7"),

@@ -296,3 +296,17 @@ async def test_swaks(door: Callable[..., Door], tls: Callable[[], ssl.SSLContext
     assert swaks.returncode == 0, said.decode()
     assert b"~> QUIT" in said
     assert server.taker.taken[0][0].protocol == "ESMTPS"
+
+
+async def test_requiretls_is_offered_and_taken_inside_tls_only(
+    door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], context: ssl.SSLContext
+) -> None:
+    server = door(tls=tls)
+    talk = await server.client(greet=False)
+    await talk.reply()
+    assert "REQUIRETLS" not in await talk.says("EHLO client.test\r\n")
+    assert (await talk.says("MAIL FROM:<joe@origin.test> REQUIRETLS\r\n")).startswith("530 5.7.10 ")
+    await started(talk, context)
+    assert "250-REQUIRETLS\r\n" in await talk.says("EHLO client.test\r\n")
+    assert (await talk.says("MAIL FROM:<joe@origin.test> REQUIRETLS=1\r\n")).startswith("501 5.5.4 ")
+    assert (await talk.says("MAIL FROM:<joe@origin.test> REQUIRETLS\r\n")).startswith("250 ")

@@ -1,89 +1,48 @@
-"""TLSA records against a chain of certificates, as RFC 7671 and RFC 7672 have it."""
+"""TLSA records: which of them are of use, and which certificate they name."""
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.dns import UNREADABLE_TLSA, Tlsa
-from relay.transport_security.tlsa import Match, data, is_usable, match, text
+from relay.transport_security.tlsa import association, data, is_usable, names, strongest, text
 from tests.check.chains import Authority
 
 HOST = "mx.fwd.example"
 
 
-class Chain(NamedTuple):
-    host: x509.Certificate
-    between: x509.Certificate
-    root: x509.Certificate
-    other: x509.Certificate
-
-
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    root, other = Authority("root"), Authority("other")
-    between = Authority("between", root)
-    host = between.host(tmp_path_factory.mktemp("key"), HOST)
-    return Chain(host, between.certificate, root.certificate, other.certificate)
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> x509.Certificate:
+    return Authority("root").host(tmp_path_factory.mktemp("key"), HOST)
 
 
-EVERY_FORM = [(selector, matching) for selector in (0, 1) for matching in (0, 1, 2)]
-
-
-@pytest.mark.parametrize(("selector", "matching"), EVERY_FORM)
-def test_every_form_of_record_finds_its_certificate(chain: Chain, selector: int, matching: int) -> None:
-    shown = chain.host, chain.between
-    for usage, certificate, found in (
-        (3, chain.host, "matches"),
-        (3, chain.between, "differs"),
-        (3, chain.other, "differs"),
-        (2, chain.between, "matches"),
-        (2, chain.host, "differs"),
-        (2, chain.other, "differs"),
-        (0, chain.between, "useless"),
-        (1, chain.host, "useless"),
-    ):
-        record = Tlsa(usage, selector, matching, data(certificate, selector, matching))
-        assert match(record, shown, HOST) == found, (usage, certificate.subject)
-
-
-@pytest.mark.parametrize(("selector", "matching"), EVERY_FORM)
-def test_an_authority_that_is_not_shown_has_to_be_in_the_record(chain: Chain, selector: int, matching: int) -> None:
-    record = Tlsa(2, selector, matching, data(chain.root, selector, matching))
-    whole: Match = "matches" if (selector, matching) == (0, 0) else "differs"
-    assert match(record, (chain.host, chain.between), HOST) == whole
-    assert match(record, (chain.host, chain.between, chain.root), HOST) == "matches"
-
-
-def test_below_an_authority_the_name_counts(chain: Chain) -> None:
-    shown = chain.host, chain.between
-    assert match(Tlsa(2, 1, 1, data(chain.between, 1, 1)), shown, "mx.other.example") == "differs"
-    assert match(Tlsa(3, 1, 1, data(chain.host, 1, 1)), shown, "mx.other.example") == "matches"
-
-
-def test_a_name_may_stand_for_one_label(tmp_path: Path) -> None:
-    root = Authority("root")
-    shown = root.host(tmp_path, "*.fwd.example"), root.certificate
-    record = Tlsa(2, 0, 1, data(root.certificate, 0, 1))
-    assert [match(record, shown, host) for host in (HOST, "a.mx.fwd.example", "fwd.example")] == [
-        "matches",
-        "differs",
-        "differs",
-    ]
-
-
-def test_a_chain_that_is_none_leads_nowhere(chain: Chain) -> None:
-    record = Tlsa(2, 1, 1, data(chain.root, 1, 1))
-    assert match(record, (chain.host, chain.root), HOST) == "differs"
+@pytest.mark.parametrize("matching", [0, 1, 2])
+@pytest.mark.parametrize("selector", [0, 1])
+def test_every_form_of_record_names_its_certificate(
+    certificate: x509.Certificate, selector: int, matching: int, tmp_path: Path
+) -> None:
+    other = Authority("other").host(tmp_path, HOST)
+    record = Tlsa(3, selector, matching, data(certificate, selector, matching))
+    assert is_usable(record)
+    assert names(record, certificate.public_bytes(Encoding.DER))
+    assert not names(record, other.public_bytes(Encoding.DER))
 
 
 @pytest.mark.parametrize(
     "record",
     [
         UNREADABLE_TLSA,
+        Tlsa(0, 1, 1, b"x" * 32),
+        Tlsa(1, 1, 1, b"x" * 32),
         Tlsa(3, 1, 1, b"x" * 31),
         Tlsa(3, 1, 2, b"x" * 32),
         Tlsa(3, 2, 1, b"x" * 32),
@@ -94,10 +53,63 @@ def test_a_chain_that_is_none_leads_nowhere(chain: Chain) -> None:
         Tlsa(2, 1, 0, b"no key"),
     ],
 )
-def test_what_nobody_can_use(chain: Chain, record: Tlsa) -> None:
+def test_what_nobody_can_use(record: Tlsa) -> None:
     assert not is_usable(record)
-    assert match(record, (chain.host,), HOST) == "useless"
 
 
 def test_as_in_a_zone_file() -> None:
     assert text(Tlsa(3, 1, 1, b"\x01\xff")) == "3 1 1 01ff"
+
+
+def test_the_stronger_digest_hides_the_weaker_one() -> None:
+    """RFC 7671 section 9; whole certificates and keys always count."""
+    weak, strong = Tlsa(3, 1, 1, b"w" * 32), Tlsa(3, 1, 2, b"s" * 64)
+    others = Tlsa(3, 0, 1, b"w" * 32), Tlsa(2, 1, 1, b"w" * 32)
+    useless = Tlsa(2, 1, 2, b"too short"), Tlsa(1, 1, 2, b"s" * 64), Tlsa(3, 0, 3, b"w" * 32)
+    key = Tlsa(3, 1, 0, ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(*SPKI))
+    assert strongest([weak, strong, *others, *useless, key]) == [strong, *others, key]
+    assert strongest([weak, *useless]) == [weak]
+
+
+SPKI = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+
+
+def test_the_key_is_cut_out_of_the_certificate(certificate: x509.Certificate) -> None:
+    octets = certificate.public_bytes(Encoding.DER)
+    assert association(octets, 1, 0) == certificate.public_key().public_bytes(*SPKI)
+
+
+def test_a_certificate_of_the_first_version_has_no_field_for_its_version(certificate: x509.Certificate) -> None:
+    signed = certificate.tbs_certificate_bytes
+    begin = signed.index(b"\xa0\x03\x02\x01\x02")
+    fields = signed[begin + 5 :]
+    old = b"\x30\x82" + len(fields).to_bytes(2, "big") + fields
+    old = b"\x30\x82" + len(old).to_bytes(2, "big") + old
+    assert association(old, 1, 0) == certificate.public_key().public_bytes(*SPKI)
+
+
+def test_the_key_stays_as_it_was_written() -> None:
+    """A key that says that it is for PSS only (RFC 4055) would be written without that by cryptography."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256(), rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), 32))
+    )
+    plain = bytes.fromhex("300d06092a864886f70d0101010500")
+    pss_only = bytes.fromhex("300d06092a864886f70d01010a0500")
+    octets = certificate.public_bytes(Encoding.DER).replace(plain, pss_only)
+    assert association(octets, 1, 0) == key.public_key().public_bytes(*SPKI).replace(plain, pss_only)
+
+
+@given(st.binary(max_size=80), st.sampled_from([0, 1]), st.sampled_from([0, 1, 2]))
+def test_arbitrary_octets_are_no_certificate(octets: bytes, selector: int, matching: int) -> None:
+    assert not names(Tlsa(3, selector, matching, b"x" * 100), octets)
+    is_usable(Tlsa(2, selector, matching, octets))

@@ -179,7 +179,8 @@ class DeliverySection(Section):
 
     tls: TlsLevel = "may"
     """TLS towards MX hosts: "may" uses it where it is offered, with any certificate; "require" sends nothing without
-    TLS; "verify" also demands a certificate that matches; "none" does not use it."""
+    TLS; "verify" also demands a certificate that matches; "none" does not use it, whatever a domain publishes. DANE and
+    MTA-STS may ask for more than this level, and never for less."""
 
     concurrency: Annotated[int, Field(ge=1)] = 20
     """Transactions at a time with one next hop, in each process. A next hop begins with five places and gets one more
@@ -220,13 +221,13 @@ class DeliverySection(Section):
 
     mta_sts: bool = True
     """Whether policies of domains that publish MTA-STS (RFC 8461) are followed: mail goes only to the hosts that an
-    enforced policy names, and only with a certificate that is good for them. The log and `queue show` name the policy
-    that held."""
+    enforced policy names, and only with a certificate that is good for them. Policies are fetched over HTTPS (port 443
+    outwards) and kept in the queue until they end. The log and `queue show` name the policy that held."""
 
     dane: Literal["auto", "off"] = "auto"
     """Whether TLSA records of MX hosts are followed (DANE, RFC 7672): "auto" does so where DNSSEC proves them. That
     takes a resolver that validates, on this host, or `dns.trust_ad`. Where a host has usable records, they alone decide
-    about its certificate."""
+    about its certificate. If it shows another one, the next host is tried, and after the last one the mail waits."""
 
     smarthost: SmarthostSection | None = None
     smarthosts: dict[Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")], SmarthostSection] = Field(

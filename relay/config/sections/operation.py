@@ -28,7 +28,8 @@ class DnsSection(Section):
 
     trust_ad: bool = False
     """Whether to believe the resolvers where they say that DNSSEC proves an answer (the AD bit), although they are not
-    on this host: only where nobody can change what is on the way to them. Resolvers on loopback are always believed."""
+    on this host: only where nobody can change what is on the way to them. Resolvers on loopback are always believed,
+    but for Docker's (127.0.0.11), which passes questions on. What DNSSEC proves is needed for `delivery.dane`."""
 
     @field_validator("nameservers")
     @classmethod

@@ -1,0 +1,106 @@
+"""MTA-STS policies (RFC 8461) in the queue's database, where they survive restarts and all workers find them.
+
+They are a cache, so nobody waits for them to be on disk, and a database that is away is no error for those who ask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import structlog
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from relay.queue.database import Database, QueueUnavailable
+from relay.queue.schema import mta_sts
+from relay.transport_security.stored_policy import StoredPolicy
+
+log = structlog.get_logger()
+
+MAX_POLICIES = 50_000  # a policy has up to 64 KiB, a usual one 200 octets
+
+
+class StoredPolicies:
+    """The stored policies of one queue."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def policy_of(self, domain: str) -> StoredPolicy | None:
+        """See `PolicyStore.policy_of`."""
+        statement = select(mta_sts).where(mta_sts.c.domain == domain)
+        try:
+            row = await self._database.read(lambda c: c.execute(statement).first())
+        except QueueUnavailable as error:
+            _log_unavailable(error)
+            return None
+        return StoredPolicy(**row._mapping) if row is not None else None
+
+    async def keep_policy(self, policy: StoredPolicy) -> None:
+        """See `PolicyStore.keep_policy`."""
+        values = asdict(policy)
+
+        def work(connection: Connection) -> None:
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            statement = dialect.insert(mta_sts).values(values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["domain"], set_=values))
+
+        try:
+            await self._database.write(work, durable=False)
+        except QueueUnavailable as error:
+            _log_unavailable(error)
+
+    async def policy_used(self, domain: str, now: float) -> None:
+        """See `PolicyStore.policy_used`."""
+        statement = update(mta_sts).where(mta_sts.c.domain == domain, mta_sts.c.used < now).values(used=now)
+        try:
+            await self._database.write(lambda c: c.execute(statement), durable=False)
+        except QueueUnavailable as error:
+            _log_unavailable(error)
+
+    async def policies_to_refresh(
+        self, now: float, unused_since: float, again: float, limit: int
+    ) -> list[StoredPolicy]:
+        """See `PolicyStore.policies_to_refresh`."""
+        wanted = (
+            select(mta_sts.c.domain)
+            .where(mta_sts.c.refresh <= now, mta_sts.c.expires > now, mta_sts.c.used >= unused_since)
+            .order_by(mta_sts.c.refresh)
+            .limit(limit)
+        )
+        claimed = wanted.with_for_update(skip_locked=True)  # SQLite has one writer at a time, and ignores this
+        claim = update(mta_sts).where(mta_sts.c.domain.in_(claimed)).values(refresh=again).returning(*mta_sts.c)
+        try:
+            if await self._database.read(lambda c: c.execute(wanted.limit(1)).first()) is None:
+                return []
+            rows = await self._database.write(lambda c: c.execute(claim).all(), durable=False)
+        except QueueUnavailable as error:
+            _log_unavailable(error)
+            return []
+        return [StoredPolicy(**row._mapping) for row in rows]
+
+    async def sweep(self, now: float, limit: int) -> int:
+        """Delete up to `limit` policies: those that have expired, and then those longest unused beyond `MAX_POLICIES`.
+
+        Returns how many there were.
+
+        Raises:
+            QueueUnavailable
+        """
+        expired = select(mta_sts.c.domain).where(mta_sts.c.expires <= now).limit(limit)
+        deleted = await self._delete(expired)
+        if deleted:
+            return deleted
+        count = select(func.count()).select_from(mta_sts)
+        surplus = await self._database.read(lambda c: c.execute(count).scalar_one(), long=True) - MAX_POLICIES
+        if surplus <= 0:
+            return 0
+        return await self._delete(select(mta_sts.c.domain).order_by(mta_sts.c.used).limit(min(surplus, limit)))
+
+    async def _delete(self, domains: object) -> int:
+        statement = delete(mta_sts).where(mta_sts.c.domain.in_(domains))  # type: ignore[arg-type]
+        return await self._database.write(lambda c: c.execute(statement).rowcount, durable=False)
+
+
+def _log_unavailable(error: QueueUnavailable) -> None:
+    log.error("queue_unavailable", problem=str(error))
