@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import smtplib
 import socket
+import ssl
+import struct
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from tests.certificates import write_certificate
+from tests.deliver.scripted import STALL, ScriptedServer
+from tests.journeys.loop_thread import LoopThread
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, NEXT, SENDER, World
+from tests.journeys.world import FWD, MAILBOX, NEXT, SENDER, World
 from tests.peers import wait_until
 
 ALIASES = """
@@ -79,6 +89,7 @@ def test_what_the_next_hop_takes_is_never_stored(world: World, sink: Sink) -> No
     relay = relay_in_session(world)
     assert b"250 2.0.0 Ok: delivered as" in send(relay, "alice@fwd.example", subject="second")
     assert b"Subject: second" in sink.wait(2)[1].content
+    wait_until(lambda: relay.has_events("delivered", 2), "the second delivery in the log")
     (second,) = relay.events("delivered")[1:]
     assert [line["id"] for line in relay.events("queued")] == [relay.events("delivered")[0]["id"]] != [second["id"]]
     assert second["to"] == ["carol@mailbox.example"] and second["code"] == 250
@@ -89,6 +100,7 @@ def test_what_the_next_hop_refuses_for_good_is_refused_and_never_bounced(world: 
     relay = relay_in_session(world)
     said = send(relay, "gone@fwd.example")
     assert said.startswith(b"550 5.1.1 ") and b"nobody" not in said  # the mailbox is behind an alias
+    wait_until(lambda: relay.has_events("refused_by_next_hop", 1), "the refusal in the log")
     (refused,) = relay.events("refused_by_next_hop")
     assert refused["text"] == "nobody@mailbox.example is unknown here"
     assert not relay.queue() and not relay.events("bounced") and len(relay.events("queued")) == 1
@@ -119,18 +131,126 @@ def test_a_slow_next_hop_gets_the_message_once(world: World, sink: Sink) -> None
     assert len(sink.received) == 2
 
 
-def test_a_client_that_leaves_takes_its_message_along(world: World, sink: Sink) -> None:
-    relay = relay_in_session(world)
+WHOLE = (
+    b"EHLO mx.sender.example\r\nMAIL FROM:<ann@sender.example>\r\nRCPT TO:<slow@fwd.example>\r\nDATA\r\n"
+    b"Subject: gone\r\n\r\nHello\r\n.\r\n"
+)
+
+
+def close(raw: socket.socket) -> None:
+    raw.close()
+
+
+def reset(raw: socket.socket) -> None:
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.close()
+
+
+@pytest.mark.parametrize("leave", [close, reset, lambda raw: raw.shutdown(socket.SHUT_WR)], ids=["FIN", "RST", "half"])
+@pytest.mark.parametrize("encrypted", [False, True], ids=["clear", "tls"])
+def test_a_client_that_leaves_takes_its_message_along(
+    world: World, sink: Sink, leave: Callable[[socket.socket], None], encrypted: bool
+) -> None:
+    tables: dict[str, Any] = {}
+    if encrypted:
+        write_certificate(world.base, "fwd", "mx.fwd.example")
+        tables = {
+            "tls": {"certificate": str(world.base / "cert.pem"), "private_key": str(world.base / "key.pem")},
+            "listen": [{"address": f"{FWD}:{world.port}", "tls": "starttls"}],
+        }
+    relay = relay_in_session(world, **tables)
     send(relay, "alice@fwd.example")
     with socket.create_connection((relay.address, relay.port), 10, (SENDER, 0)) as raw:
-        raw.sendall(
-            b"EHLO mx.sender.example\r\nMAIL FROM:<ann@sender.example>\r\nRCPT TO:<slow@fwd.example>\r\nDATA\r\n"
-            b"Subject: gone\r\n\r\nHello\r\n.\r\n"
-        )
+        if encrypted:
+            raw.sendall(b"EHLO mx.sender.example\r\nSTARTTLS\r\n")
+            wait_until(lambda: b"220 2.0.0" in raw.recv(4096, socket.MSG_PEEK), "STARTTLS")
+            raw.recv(4096)
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            raw = context.wrap_socket(raw)
+        raw.sendall(WHOLE)
         wait_until(lambda: "slow@mailbox.example" in sink.asked, "the next hop to be asked")
-    wait_until(lambda: relay.has_events("client_gone", 1), "the relay to notice")
+        leave(raw)
+        wait_until(lambda: relay.has_events("client_gone", 1), "the relay to notice")
+        raw.close()
     assert not relay.queue() and len(sink.received) == 2
     assert b"Ok: delivered as" in send(relay, "alice@fwd.example")
+
+
+def test_a_client_that_closes_its_side_behind_quit_gets_its_reply(world: World, sink: Sink) -> None:
+    sink.hold = 1.0
+    relay = relay_in_session(world)
+    with socket.create_connection((relay.address, relay.port), 30, (SENDER, 0)) as raw:
+        raw.sendall(WHOLE + b"QUIT\r\n")
+        raw.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert b"\r\n250 2.0.0 Ok: delivered as" in said and b"\r\n221 " in said
+
+
+def test_pipelined_transactions_each_get_their_reply(world: World, sink: Sink) -> None:
+    sink.hold = 1.0
+    relay = relay_in_session(world)
+    one = WHOLE.partition(b"\r\n")[2]
+    with socket.create_connection((relay.address, relay.port), 30, (SENDER, 0)) as raw:
+        raw.sendall(WHOLE + one.replace(b"slow@", b"gone@") + one.replace(b"slow@", b"later@") + one + b"QUIT\r\n")
+        said = b"".join(iter(lambda: raw.recv(4096), b""))
+    ends = [line for line in said.split(b"\r\n") if b"Ok: " in line or line.startswith(b"550")]
+    words = [b"delivered as", b"550 5.1.1", b"queued as", b"delivered as"]
+    assert len(ends) == 4 and all(word in line for word, line in zip(words, ends, strict=True))
+
+
+def test_a_client_that_leaves_early_does_not_make_a_next_hop_look_out_of_reach(world: World) -> None:
+    """It takes its time to greet; while one client leaves, another one waits for the only connection there may be."""
+    sink = Sink(MAILBOX, world.port)
+    sink.start()
+    relay = relay_in_session(world, delivery={"mode": "in-session", "concurrency": 1})
+    sink.stop()
+    scripted = ScriptedServer(greeting=[STALL, "220 scripted.test ESMTP"])
+    loop, stack = LoopThread(), AsyncExitStack()
+    loop.start()
+    try:
+        loop.run(stack.enter_async_context(scripted(MAILBOX, world.port)))
+        with socket.create_connection((relay.address, relay.port), 30, (SENDER, 0)) as leaving:
+            leaving.sendall(WHOLE.replace(b"slow@", b"alice@"))
+            wait_until(lambda: scripted.sessions, "the next hop to be asked")
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(send, relay, "alice@fwd.example", subject="stays")
+                wait_until(lambda: relay.has_events("attempt", 3), "the second to be offered")
+                leaving.close()
+                assert b"delivered as" in waiting.result(40)
+    finally:
+        loop.run(stack.aclose())
+        loop.stop()
+    assert len(relay.events("client_gone")) == 1 and not relay.events("deferred")
+
+
+def said_to_the_dot(relay: RelayProcess, octets: bytes) -> bytes:
+    with socket.create_connection((relay.address, relay.port), 30, (SENDER, 0)) as raw:
+        raw.sendall(octets)
+        said = b""
+        while b"354 " not in said or said.rpartition(b"354 ")[2].count(b"\r\n") < 2:
+            more = raw.recv(4096)
+            assert more, said
+            said += more
+        return said
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP"])
+def test_a_relay_that_stops_stores_what_is_not_settled(world: World, sink: Sink, signal_name: str) -> None:
+    sink.hold = 5.0
+    relay = relay_in_session(world)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(said_to_the_dot, relay, WHOLE)
+        wait_until(lambda: "slow@mailbox.example" in sink.asked, "the next hop to be asked")
+        os.kill(relay.pid, getattr(signal, signal_name))
+        began = time.monotonic()
+        assert b"250 2.0.0 Ok: queued as" in waiting.result(20)
+        assert time.monotonic() - began < 4, "the client is not kept waiting"
+    if signal_name == "SIGTERM":
+        relay.terminate()
+        relay.start()
+    assert b"Subject: gone" in sink.wait(2)[1].content
+    relay.wait_for_empty_queue()
 
 
 def test_a_next_hop_that_dies_costs_nothing(world: World) -> None:
