@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-Answer = bytes | Callable[[ssl.SSLSocket], None]
+Answer = bytes | Callable[[ssl.SSLSocket], object]
 
 
 def plain(text: str | bytes, status: str = "200 OK", media_type: str = "text/plain", more: str = "") -> bytes:

@@ -65,6 +65,7 @@ def _transport_security(connection: Connection) -> None:
     )
     connection.exec_driver_sql("CREATE INDEX mta_sts_expires ON mta_sts (expires)")
     connection.exec_driver_sql("CREATE INDEX mta_sts_refresh ON mta_sts (refresh)")
+    connection.exec_driver_sql("CREATE INDEX mta_sts_used ON mta_sts (used)")
     connection.exec_driver_sql(
         "CREATE TABLE tls_result (day INTEGER NOT NULL, domain TEXT NOT NULL, policy VARCHAR(16) NOT NULL, "
         "policy_id VARCHAR(16) NOT NULL, mx TEXT NOT NULL, result VARCHAR(40) NOT NULL, reason TEXT NOT NULL, "

@@ -117,6 +117,7 @@ mta_sts = Table(
     Column("used", Float, nullable=False),
     Index("mta_sts_expires", "expires"),
     Index("mta_sts_refresh", "refresh"),
+    Index("mta_sts_used", "used"),
 )
 
 tls_result = Table(

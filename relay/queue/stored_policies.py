@@ -18,6 +18,7 @@ from relay.transport_security.stored_policy import StoredPolicy
 log = structlog.get_logger()
 
 MAX_POLICIES = 50_000  # a policy has up to 64 KiB, a usual one 200 octets
+DROPPED_AT_ONCE = 100  # rows dropped in one transaction
 
 
 class StoredPolicies:
@@ -25,6 +26,7 @@ class StoredPolicies:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._count: int | None = None  # an estimate: other workers add rows, too, and a count reads them all
 
     async def policy_of(self, domain: str) -> StoredPolicy | None:
         """See `PolicyStore.policy_of`."""
@@ -37,18 +39,39 @@ class StoredPolicies:
         return StoredPolicy(**row._mapping) if row is not None else None
 
     async def keep_policy(self, policy: StoredPolicy) -> None:
-        """See `PolicyStore.keep_policy`."""
+        """See `PolicyStore.keep_policy`. Past `MAX_POLICIES` those that no mail has needed for longest are dropped."""
         values = asdict(policy)
+        stored = select(mta_sts.c.domain).where(mta_sts.c.domain == policy.domain)
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
+            """Store it; returns how many policies there are more."""
+            added = 0
+            if connection.execute(stored).first() is None:
+                added = 1 - (_drop_unused(connection, surplus) if surplus > 0 else 0)
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             statement = dialect.insert(mta_sts).values(values)
             connection.execute(statement.on_conflict_do_update(index_elements=["domain"], set_=values))
+            return added
 
         try:
-            await self._database.write(work, durable=False)
+            surplus = min(await self._stored() + 1 - MAX_POLICIES, DROPPED_AT_ONCE)
+            added = await self._database.write(work, durable=False)
         except QueueUnavailable as error:
             _log_unavailable(error)
+            return
+        if self._count is not None:  # no sweep came between
+            self._count += added
+
+    async def _stored(self) -> int:
+        """About how many policies there are.
+
+        Raises:
+            QueueUnavailable
+        """
+        if self._count is None:
+            statement = select(func.count()).select_from(mta_sts)
+            self._count = await self._database.read(lambda c: c.execute(statement).scalar_one(), long=True)
+        return self._count
 
     async def policy_used(self, domain: str, now: float) -> None:
         """See `PolicyStore.policy_used`."""
@@ -80,26 +103,20 @@ class StoredPolicies:
         return [StoredPolicy(**row._mapping) for row in rows]
 
     async def sweep(self, now: float, limit: int) -> int:
-        """Delete up to `limit` policies: those that have expired, and then those longest unused beyond `MAX_POLICIES`.
-
-        Returns how many there were.
+        """Delete up to `limit` expired policies; returns how many there were.
 
         Raises:
             QueueUnavailable
         """
+        self._count = None
         expired = select(mta_sts.c.domain).where(mta_sts.c.expires <= now).limit(limit)
-        deleted = await self._delete(expired)
-        if deleted:
-            return deleted
-        count = select(func.count()).select_from(mta_sts)
-        surplus = await self._database.read(lambda c: c.execute(count).scalar_one(), long=True) - MAX_POLICIES
-        if surplus <= 0:
-            return 0
-        return await self._delete(select(mta_sts.c.domain).order_by(mta_sts.c.used).limit(min(surplus, limit)))
-
-    async def _delete(self, domains: object) -> int:
-        statement = delete(mta_sts).where(mta_sts.c.domain.in_(domains))  # type: ignore[arg-type]
+        statement = delete(mta_sts).where(mta_sts.c.domain.in_(expired))
         return await self._database.write(lambda c: c.execute(statement).rowcount, durable=False)
+
+
+def _drop_unused(connection: Connection, count: int) -> int:
+    unused = select(mta_sts.c.domain).where(mta_sts.c.used > 0).order_by(mta_sts.c.used).limit(count)
+    return connection.execute(delete(mta_sts).where(mta_sts.c.domain.in_(unused))).rowcount
 
 
 def _log_unavailable(error: QueueUnavailable) -> None:

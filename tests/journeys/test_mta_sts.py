@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,17 @@ def test_private_policy_hosts_are_not_asked(domain: Domain) -> None:
     domain.send()
     assert "no public address" in domain.line("mta_sts_not_fetched")["problem"]
     assert domain.policy_host.names == []
+
+
+def test_a_relay_stops_while_a_policy_host_is_silent(domain: Domain) -> None:
+    released = threading.Event()
+    domain.answers[HOST] = lambda _: released.wait(60)
+    domain.send()
+    wait_until(lambda: domain.policy_host.requests, "the relay at the policy host", 20)
+    started = time.monotonic()
+    assert domain.relay.terminate() == 0
+    assert time.monotonic() - started < 20
+    released.set()
+    domain.answers[HOST] = policy()
+    domain.relay.start()
+    domain.named.wait()

@@ -9,22 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, Executable, event
 
-from relay.queue import admin, change, prepared
+from relay.queue import admin, change, prepared, stored_policies
 from relay.queue import sender_tokens as tokens
 from relay.queue.admin import Selector
 from relay.queue.change import LastAttempt
 from relay.queue.database import Database
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
+from relay.transport_security.stored_policy import StoredPolicy
 from tests.queue.changes import arrival, bury
 
-OF_THE_MAIL = re.compile(r"(FROM|INTO|UPDATE) (message|chunk|delivery|srs_token)\b")
+OF_THE_MAIL = re.compile(r"(FROM|INTO|UPDATE) (message|chunk|delivery|srs_token|mta_sts)\b")
 INDEXES_ONLY = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off")
 WHOLE_TABLE = ("SCAN ", "Seq Scan")
 SORTED = ("TEMP B-TREE", "Sort")
@@ -113,6 +114,21 @@ async def test_the_way_of_a_message_reads_and_sorts_no_table(store: Store, monke
         monkeypatch.setattr(tokens, "MAX_AUTHORS", 1)
         await store.keep_author("long@x.example", "b2", 0.0, 1.0)
     assert len(plans.by_statement) > 20
+    assert not plans.bad(*WHOLE_TABLE, *SORTED)
+
+
+async def test_policies_are_found_and_dropped_without_reading_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_policies, "MAX_POLICIES", 1)
+    policy = StoredPolicy("a.test", "1", "", 0.0, 9.0, 0.0, 1.0)
+    await store.mta_sts.keep_policy(policy)  # counts all, once
+    with watched() as plans:
+        await store.mta_sts.keep_policy(replace(policy, domain="b.test"))
+        assert await store.mta_sts.policy_of("b.test") and not await store.mta_sts.policy_of("a.test")
+        await store.mta_sts.policy_used("b.test", 2.0)
+        assert len(await store.mta_sts.policies_to_refresh(1.0, 0.0, 5.0, 10)) == 1
+    assert len(plans.by_statement) > 5
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
 

@@ -6,9 +6,11 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.queue import stored_policies
 from relay.queue.connect import connect
+from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.transport_security.stored_policy import StoredPolicy
 
@@ -65,16 +67,26 @@ async def test_expired_policies_are_swept_away(store: Store) -> None:
 
 async def test_the_longest_unused_give_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_policies, "MAX_POLICIES", 3)
-    for n in range(5):
-        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", used=1000.0 - n))
+    for n, used in enumerate((1003.0, 1001.0, 1002.0, 1004.0, 1000.0)):
+        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", used=used))
+    assert [n for n in range(5) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 3, 4]
     await store.sweep(1001.0)
-    assert [n for n in range(5) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 1, 2]
+    monkeypatch.setattr(stored_policies, "MAX_POLICIES", 4)
+    for _ in range(3):
+        await store.mta_sts.keep_policy(replace(POLICY, domain="5.test", used=1005.0))
+        await store.sweep(1001.0)
+    assert [n for n in range(6) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 3, 4, 5]
 
 
-async def test_a_database_that_is_away_is_no_error(url: str) -> None:
-    store = Store(await connect(url), "worker-1/")
-    await store.close()
-    assert await store.mta_sts.policy_of("a.test") is None
-    assert await store.mta_sts.policies_to_refresh(1060.0, 900.0, 1080.0, 4) == []
-    await store.mta_sts.keep_policy(POLICY)
-    await store.mta_sts.policy_used("a.test", 1.0)
+async def test_a_database_that_is_away_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise QueueUnavailable("away")
+
+    for name in ("read", "write"):
+        monkeypatch.setattr(store.mta_sts._database, name, fail)
+    with capture_logs() as logs:
+        assert await store.mta_sts.policy_of("a.test") is None
+        assert await store.mta_sts.policies_to_refresh(1060.0, 900.0, 1080.0, 4) == []
+        await store.mta_sts.keep_policy(POLICY)
+        await store.mta_sts.policy_used("a.test", 1.0)
+    assert [(line["event"], line["problem"]) for line in logs] == [("queue_unavailable", "away")] * 4
