@@ -293,8 +293,17 @@ def test_what_leads_to_several_addresses_is_queued(world: World, sink: Sink) -> 
             SENDER,
             b"delivered as",
         ),
+        ({"delivery": {"destinations": [{"domains": [".example"], "mode": "in-session"}]}}, SENDER, b"delivered as"),
+        (
+            {
+                "delivery": {"destinations": [{"domains": ["mailbox.example"], "mode": "queue"}], "mode": "in-session"},
+                "routes": {"domains": {"mailbox.example": {"recipients": "any", "mode": "in-session"}}},
+            },
+            SENDER,
+            b"queued as",
+        ),
     ],
-    ids=["auto", "auto-trusted", "auto-own-domain", "route"],
+    ids=["auto", "auto-trusted", "auto-own-domain", "route", "destination", "destination-before-route"],
 )
 def test_modes(world: World, sink: Sink, tables: dict[str, Any], source: str, word: bytes) -> None:
     relay = relay_in_session(world, **tables)

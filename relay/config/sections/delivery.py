@@ -114,7 +114,8 @@ class DestinationSection(Section):
     """As `delivery.dane`, for a domain whose TLSA records are known to be wrong. Default: as `delivery.dane`."""
 
     mode: DeliveryMode | None = Field(None, examples=["in-session"])
-    """When mail is delivered, with the values of `delivery.mode`. Default: as `delivery.mode`."""
+    """When mail is delivered, with the values of `delivery.mode`. It goes before the `mode` of a route. Default: as the
+    route of the domain, or `delivery.mode`."""
 
     concurrency: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
     """Transactions at a time, over all domains of the table and all processes of the host. With `mx:` a single domain
