@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from relay.check import dovecot_socket
 from relay.check.finding import Finding, Level
 from relay.check.service_user import Access, ServiceUser, refused, service_user
 from relay.check.site import Site
@@ -18,8 +19,9 @@ LINES = 3  # bad lines of one table that are named
 
 
 async def check(site: Site) -> list[Finding]:
-    """A finding for each file and folder with a fault; otherwise one for the folder of the configuration."""
-    return await asyncio.to_thread(_look, site)
+    """A finding for each file and folder with a fault; otherwise one for the folder of the configuration. Then one for
+    the socket of Dovecot, where it checks logins."""
+    return [*await asyncio.to_thread(_look, site), *await dovecot_socket.look(site)]
 
 
 def _look(site: Site) -> list[Finding]:

@@ -149,7 +149,7 @@ class Transactions:
 
     async def _take(self, incoming: Incoming, transaction: Transaction) -> Reply:
         """The reply of the handler to a message that has come to its end."""
-        log = self._log(transaction)
+        connection, log = self._connection, self._log(transaction)
         try:
             message = await incoming.message()
             await read_header(message)
@@ -157,7 +157,7 @@ class Transactions:
             log.info("data", size=incoming.size, reply=str(refused.reply))
             return refused.reply
         log.info("data", size=len(message.content), message_id=shown_message_id(message))
-        return await self._connection.handler.data(self._connection.client, transaction, message)
+        return await connection.handler.data(connection.client, transaction, message, connection.stream.ended)
 
     # the message in chunks (RFC 3030)
 

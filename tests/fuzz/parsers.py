@@ -16,6 +16,7 @@ from contextlib import suppress
 import dns.exception
 import dns.message
 
+from relay.accounts import dovecot_protocol as dovecot
 from relay.accounts.names import check_name, name_key
 from relay.accounts.password_hash import prepared
 from relay.accounts.plain_and_login import claimed_user
@@ -148,6 +149,23 @@ def headers(octets: bytes) -> None:
             require_usable(tags, NOW)
 
 
+def dovecot_answers(octets: bytes) -> None:
+    """What a server on Dovecot's socket says: only an OK with a name lets somebody in."""
+    handshake = dovecot.Handshake()
+    with suppress(dovecot.BadLine):
+        handshake.take(b"VERSION\t1\t2")
+        for line in octets.split(b"\n"):
+            handshake.take(line)
+            handshake.take(b"MECH\t" + line)
+    assert len(" ".join(handshake.mechanisms)) < 500 and not {"ANONYMOUS", "EXTERNAL"} & set(handshake.mechanisms)
+    for line in octets.split(b"\n"):
+        assert dovecot.unescape(dovecot.escape(line)) == line
+        with suppress(dovecot.BadLine):
+            answer = dovecot.parse_answer(line)
+            if isinstance(answer, dovecot.Accepted):
+                assert dovecot.unescape(line.split(b"\t")[0]) == b"OK" and answer.user.isprintable() and answer.user
+
+
 def dns_records(octets: bytes) -> None:
     """Records of DMARC, DKIM and MTA-STS, and the answers that they come in."""
     text = _text(octets)
@@ -258,6 +276,7 @@ TARGETS: dict[str, Target] = {
     "content": content,
     "chunks": chunks,
     "dns-records": dns_records,
+    "dovecot-answers": dovecot_answers,
     "headers": headers,
     "logins": logins,
     "mta-sts-policies": mta_sts_policies,
@@ -283,6 +302,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "content": (b"a\r\n..b\r\n.\r\n", b"a\n.\nb\r\n.\r\n", b"\r\n\0.\r\n"),
     "chunks": (b"10 LAST", b"a\r\n.\r\nb", b"a\r\n\0.", b".\r\0\n.\r"),
     "dns-records": (b"v=DKIM1; k=rsa; p=MIGf", b"v=DMARC1; p=reject; rua=mailto:a@b.test!10m", b"v=STSv1; id=1;"),
+    "dovecot-answers": (
+        b"MECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n",
+        b"CONT\t1\tYQ==\nOK\t1\tuser=a\x01tb\tresp=YQ==\tnologin\nFAIL\t1\tuser=a\tcode=temp_fail\treason=b\ttemp\n",
+    ),
     "headers": (
         b"From: =?utf-8?q?a?= <a@b.test>, c:d@e;\r\n"
         b"DKIM-Signature: v=1; a=rsa-sha256; d=b.test; s=s; h=from; bh=; b=\r\n"

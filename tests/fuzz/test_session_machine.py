@@ -45,6 +45,7 @@ from relay.mail.reply import Refused, Reply
 from relay.metrics import Metrics
 from relay.receive.authenticator import Login
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 from relay.receive.server_tls import ServerTls
 from relay.receive.shared_counts import ALL, CONNECTIONS, DISK, MEMORY, bucket
 from relay.table_files.reloaded_file import ReloadedFile
@@ -109,11 +110,11 @@ class Witness(Taker):
         self._check(client, True)
         await super().rcpt(client, transaction, rcpt)
 
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
+    async def data(self, client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
         self._check(client, True)
         if b"UNWANTED" in message.content:
             return Reply(554, "5.7.1", "not this")
-        return await super().data(client, transaction, message)
+        return await super().data(client, transaction, message, gone)
 
     def reset(self) -> None:
         self._open = False

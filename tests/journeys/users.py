@@ -62,8 +62,10 @@ class TlsDialogue(Dialogue):
         return self("AUTH PLAIN " + base64.b64encode(f"\0{name}\0{password}".encode()).decode()).code
 
 
-def submission(world: World, *, files: Mapping[str, str] | None = None, **tables: Any) -> Submission:
-    """A started relay with the users alice and bob@two.example, who share a password."""
+def submission(
+    world: World, *, files: Mapping[str, str] | None = None, auth: Mapping[str, str] | None = None, **tables: Any
+) -> Submission:
+    """A started relay with the users alice and bob@two.example, who share a password; `auth` replaces them."""
     folder = world.base / "tls"
     folder.mkdir()
     folder.chmod(0o755)
@@ -79,7 +81,7 @@ def submission(world: World, *, files: Mapping[str, str] | None = None, **tables
             {"address": f"{FWD}:{implicit}", "tls": "implicit", "auth": "required"},
         ],
         tls={"certificate": str(folder / "cert.pem"), "private_key": str(folder / "key.pem")},
-        auth={"users": "users", "senders": "senders"},
+        auth=auth or {"users": "users", "senders": "senders"},
         **tables,
     )
     return Submission(relay, sink, starttls, implicit, folder / "cert.pem")

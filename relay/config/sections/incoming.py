@@ -96,8 +96,9 @@ class AuthSection(Section):
     file is read again when it changes. Default: `auth.dovecot` checks them."""
 
     dovecot: File | None = Field(None, examples=["/run/dovecot/auth-client"])
-    """The socket of a Dovecot that checks logins. Its mechanisms are offered, but for ANONYMOUS and EXTERNAL.
-    Default: `auth.users` checks them."""
+    """The socket of a Dovecot that checks logins (`service auth { unix_listener auth-client … }`). Its mechanisms are
+    offered, OAUTHBEARER, XOAUTH2 and SCRAM included, but never ANONYMOUS, EXTERNAL, or one with channel binding
+    (-PLUS). Where Dovecot is not there yet, the relay starts without it. Default: `auth.users` checks them."""
 
     senders: File | None = Field(None, examples=["senders"])
     """The file of the senders that users may use besides their own: lines `name address-or-@domain…`, of which several
