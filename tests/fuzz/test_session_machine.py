@@ -233,7 +233,7 @@ pieces = st.sampled_from(
             b"\xff\xfc\r\n",
         ),
         *(b"\r\n\0.\r\n", b"\n", b"\r", b"\n.\n", b"\r.\r", b"UNWANTED\r\n", b"X-Long: " + b"x" * 2500 + b"\r\n"),
-        *(b"y" * 1500 + b"\r\n", b"z" * 3500 + b"\r\n", b"MAIL FROM:<x@y.test>\r\n", b"BDAT 5 LAST\r\n"),
+        *(b"y" * 1500 + b"\r\n", b"z" * 3500 + b"\r\n", b"no end", b"MAIL FROM:<x@y.test>\r\n", b"BDAT 5 LAST\r\n"),
     ]
 )
 GOOD_PARAMETERS = [parameter for parameter, refused in MAIL_PARAMETERS.items() if not refused] * 2
@@ -462,6 +462,9 @@ class Sessions(RuleBasedStateMachine):
             for c, t, message in self.door.taker.taken
         ]
         assert taken == self.taken
+        for session in self.door.listener._sessions:
+            connection = session._connection
+            assert connection.account.trusted == connection.client.trusted == self.model.trusted
 
     @invariant()
     def fails_nowhere(self) -> None:
@@ -845,6 +848,7 @@ class Sessions(RuleBasedStateMachine):
     def mails(self, sender: str, content: bytes, sizes: list[int], chunks: int) -> None:
         steps: list[Callable[[], None]] = [lambda: self.mail(sender, []), lambda: self.rcpt("<c@d.test>")]
         if chunks:
+            content = content.removesuffix(b"\r\n") if chunks == 2 else content
             size = len(content) // chunks + 1
             pieces_of_it = [content[at : at + size] for at in range(0, len(content), size)]
             steps += [partial(self.bdat, piece, False, False) for piece in pieces_of_it]
