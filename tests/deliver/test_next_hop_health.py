@@ -77,6 +77,8 @@ def test_a_host_that_takes_mail_between_is_never_suspended(success: Outcome) -> 
         NO_SUCH_USER,
         classify("mail", 552, "5.3.4 too large"),
         classify("mail", 452, "4.3.4 too large now"),
+        classify("mail", 550, "5.7.30 REQUIRETLS support required"),
+        classify("mail", 553, "5.6.7 SMTPUTF8 needed"),
         replace(classify("starttls", 454, "no TLS now"), unreachable=True),
         replace(classify("auth", 535, "5.7.8 who are you"), unreachable=True),
         silence("mail", "timeout"),
