@@ -128,6 +128,10 @@ class Destinations:
         """Whether there is an `mx:` table, so that MX hosts have to be known before `behind` can answer."""
         return bool(self._mx)
 
+    def has_host(self, table: Destination, host: str) -> bool:
+        """Whether an `mx:` of this table names a host."""
+        return table.number in self._mx.matches(normal_domain(host))
+
     def behind(self, domain: str, records: Sequence[tuple[int, str]]) -> Destination | None:
         """The `mx:` table of a domain that `of` has none for; None where there is none.
 
