@@ -149,10 +149,9 @@ class DeliveryAgent:
     def _goes_on_with(self, host: Host, next_hop: NextHop, job: Job) -> None:
         """Give the place under an `mx:` table back before a host that the table does not name: the owner of a domain,
         who chooses such hosts, must not fill the places of others with them."""
-        share = job.admission.share
-        if share is not None and next_hop.destination is None:
-            if not self._destinations.has_host(share.destination, host.name):
-                job.admission.end()
+        share = job.admission.share if next_hop.destination is None else None
+        if share is not None and not self._destinations.has_host(share.destination, host.name):
+            job.admission.end()
 
     async def _open(
         self, host: Host, next_hop: NextHop, leaving: Leaving, policies: DomainPolicy, job: Job, patience: float

@@ -121,7 +121,7 @@ class NextHopHealth:
         if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
             verdict: Verdict = "refuses" if refusal is not None else "answers"
         elif outcomes and outcomes[0].unreachable:
-            verdict = "is busy" if self._answered > began else "fails"
+            verdict = "is busy" if began < self._answered <= now else "fails"  # not ahead: the clock was put back
         else:
             verdict = ""
         if self.is_suspended:
