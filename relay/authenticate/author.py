@@ -13,8 +13,9 @@ from functools import lru_cache
 from itertools import islice
 
 from relay.authenticate.lenient_from import further_domains, lenient_name
-from relay.mail.address import domain_of, split
-from relay.mail.mailbox_list import IN_COMMENT, read, text_of
+from relay.mail.address import domain_of, normal_address, split
+from relay.mail.mailbox_list import AUTHORS as MAILBOXES
+from relay.mail.mailbox_list import IN_COMMENT, READ_CHARACTERS, read, text_of
 from relay.mail.message import HeaderField, Message
 
 FROM_OCTETS = 16384  # of all From fields: 200 long addresses
@@ -23,6 +24,7 @@ _LENIENT_NAME = lenient_name("from")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
 _DOT = re.compile(r"(?<!\s)\s*+\.\s*+")  # RFC 5322 section 4.4: white space may stand around the dots of a domain
 _DOMAIN = re.compile(r"@[\s\x00-\x1f]*([^\s\x00-,/:-@\[-^`{-\x7f]+)")  # to the first octet that no domain has
+_ADDRESS = re.compile(r"""(?<![^][\s<>,;:()"\\@])[^][\s<>,;:()"\\@]++@[^\s\x00-,/:-@\[-^`{-\x7f]+""")
 _MAILBOX_END = re.compile("[,;]")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]++\?([bq])\?([^?\s]*+)\?=", re.IGNORECASE)  # RFC 2047 section 2
 _NOT_BASE64 = re.compile("[^A-Za-z0-9+/]+")
@@ -63,6 +65,30 @@ def doubtful_domains(message: Message) -> list[str]:
     if _is_too_long(fields):
         return []  # `author_domains` already says that there are too many
     return list(_doubtful_domains_of(tuple([field.value for field in fields])))
+
+
+def possible_authors(message: Message) -> frozenset[str] | None:
+    """Every address that From names, whichever way it is read, in normal form; empty without From.
+
+    Returns None where it cannot be told: a field is too long, it names nobody, or a reader may find another domain.
+    """
+    fields = from_fields(message)
+    if _is_too_long(fields):
+        return None
+    addresses = set[str]()
+    for field in fields:
+        text = text_of(field.value)
+        mailboxes = read(text)
+        if len(text) > READ_CHARACTERS or not 0 < len(mailboxes) < MAILBOXES:
+            return None
+        addresses.update(mailbox.address for mailbox in mailboxes)
+        # Not only what `read` takes for the mailbox: of `ceo@a.example alice@a.example` it takes the second.
+        bare = _ADDRESS.findall(_DOT.sub(".", _without_comments_and_quotes(text)))
+        if len(bare) + len(addresses) > AUTHORS:
+            return None
+        addresses.update(map(normal_address, bare))
+    domains = {domain_of(address) for address in addresses}
+    return frozenset(addresses) if domains.issuperset(author_domains(message) + doubtful_domains(message)) else None
 
 
 def _is_too_long(fields: Sequence[HeaderField]) -> bool:

@@ -116,7 +116,7 @@ class Examiner:
                 if not override:
                     self._apply_policies(arrival, verdict)
                 refusals.defer_unknown_owner(verdict, names.authors, names.unknown)
-            message, forged = await self._without_forged_results(arrival.message, verdict)
+            message, forged = await self._without_forged_results(arrival, verdict)
         except Refused as refused:
             refusal = refused.reply
         finally:
@@ -131,7 +131,8 @@ class Examiner:
     ) -> Verdict:
         now = time.time()
         if arrival.client.trusted or spf_verdict is None:
-            authserv_ids = self._config.clients.authserv_ids
+            # A user is no MTA: nobody has removed what he may have forged.
+            authserv_ids = () if arrival.client.user else self._config.clients.authserv_ids
             return await read_trusted_results(self._resolver, arrival.message, arrival.sender, authserv_ids, now)
         refusals.refuse_many_authors(author_domains(arrival.message), doubtful_domains(arrival.message))
         return await check_stranger(budget, arrival.message, arrival.sender, spf_verdict, iprev, now)
@@ -171,15 +172,22 @@ class Examiner:
             refusals.apply_dmarc(config.dmarc, verdict.dmarc, ip, doubt)
 
     async def _without_forged_results(
-        self, message: Message, verdict: Verdict
+        self, arrival: Arrival, verdict: Verdict
     ) -> tuple[Message, tuple[HeaderField, ...]]:
         believed = verdict.trusted_results.fields if verdict.trusted_results is not None else ()
-        other_ids = () if verdict.trusted else self._config.clients.authserv_ids
+        is_mta = arrival.client.trusted and not arrival.client.user
+        other_ids = () if is_mta else self._config.clients.authserv_ids
+        message = arrival.message
         return await run_off_loop(message, partial(strip_forged, message, self._config.authserv, believed, other_ids))
 
     def results_field(self, examination: Examination) -> bytes:
-        """Our Authentication-Results with its CRLF; empty for a trusted client, whose own MTA writes one."""
+        """Our Authentication-Results with its CRLF; empty for a trusted client, whose own MTA writes one.
+
+        For a user it says that he has logged in.
+        """
         arrival = examination.arrival
+        if arrival.client.user:
+            return results_field(self._config.authserv, [results.auth_result(arrival.client.user)])
         if arrival.client.trusted:
             return b""
         values = results.all_results(

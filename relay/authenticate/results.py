@@ -100,6 +100,11 @@ def dmarc_result(verdict: DmarcVerdict, override: str = "") -> MethodResult:
     return MethodResult("dmarc", verdict.result, ", ".join(parts), (("header.from", verdict.domain), *policy))
 
 
+def auth_result(user: str) -> MethodResult:
+    """A login (RFC 8601 section 2.7.4). A name that is not ASCII is left out: a header without UTF-8 cannot hold it."""
+    return MethodResult("auth", "pass", "", (("smtp.auth", user),) if user.isascii() else ())
+
+
 def iprev_result(verdict: Iprev, *, ip: str) -> MethodResult:
     """The client's name (RFC 8601 section 2.7.3)."""
     return MethodResult("iprev", verdict.result, verdict.name or verdict.problem, (("policy.iprev", ip),))

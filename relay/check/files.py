@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from relay.check import dovecot_socket
 from relay.check.finding import Finding, Level
 from relay.check.service_user import Access, ServiceUser, refused, service_user
 from relay.check.site import Site
@@ -18,13 +19,14 @@ LINES = 3  # bad lines of one table that are named
 
 
 async def check(site: Site) -> list[Finding]:
-    """A finding for each file and folder with a fault; otherwise one for the folder of the configuration."""
-    return await asyncio.to_thread(_look, site)
+    """A finding for each file and folder with a fault; otherwise one for the folder of the configuration. Then one for
+    the socket of Dovecot, where it checks logins."""
+    return [*await asyncio.to_thread(_look, site), *await dovecot_socket.look(site)]
 
 
 def _look(site: Site) -> list[Finding]:
     user = service_user(site.config)
-    findings = [*_open_to_others(site, user), *_closed_to_service(site, user), *_bad_lines(site)]
+    findings = [*_open_to_others(site, user), *_closed_to_service(site, user), *_bad_lines(site), *_no_users(site)]
     if findings:
         return findings
     count = len(named_files(site.config))
@@ -41,7 +43,7 @@ def _open_to_others(site: Site, user: ServiceUser | None) -> Iterable[Finding]:
         text = f"others than its owner may read or write it (mode {file.stat().st_mode & 0o777:03o})"
         mend = f"chmod {mode_for(file, reader):o} {shlex.quote(str(file))}"
         yield Finding("files", str(file), "warning", text, mend)
-    tables = [file.path for file in site.files.tables.files]
+    tables = [file.path for file in site.files.followed]
     for file in dict.fromkeys([*([path] if path else []), *tables]):
         if file.stat().st_mode & 0o002:
             text = "everybody may change what the relay does with mail in this file"
@@ -77,7 +79,8 @@ _VERBS: dict[Access, str] = {"r": "read", "w": "write"}
 
 def _bad_lines(site: Site) -> Iterable[Finding]:
     seen = set()
-    for file in site.files.tables.files:
+    accounts = [file.path for file in site.files.accounts.files]
+    for file in site.files.followed:
         bad: BadLines = file.value.bad
         if not bad.lines or file.path in seen:  # domains may share a file
             continue
@@ -86,4 +89,15 @@ def _bad_lines(site: Site) -> Iterable[Finding]:
         more = f", and {len(bad.lines) - LINES} more" if len(bad.lines) > LINES else ""
         text = f"lines that cannot be used: {'; '.join(lines)}{more}"
         mend = "correct these lines; until then their addresses get 451 4.3.5, and their mail waits"
+        if file.path in accounts:
+            mend = "correct these lines; until then they count for nobody"
         yield Finding("files", str(file.path), "warning", text, mend)
+
+
+def _no_users(site: Site) -> Iterable[Finding]:
+    """Listeners where clients could log in if there were a user."""
+    users = site.files.accounts.users
+    takers = [listener.address for listener in site.config.listen if listener.auth != "none"]
+    if takers and users is not None and not users.value.by_key:
+        text = f"clients can log in at {', '.join(takers)}, and there is no user"
+        yield Finding("files", str(users.path), "warning", text, "srs-relay users add NAME")

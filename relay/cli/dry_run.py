@@ -157,6 +157,7 @@ async def dry_run(
     sender: str,
     recipients: Sequence[str],
     next_hop_view: bool,
+    user: str = "",
 ) -> DryRun:
     """What would become of a message.
 
@@ -165,6 +166,7 @@ async def dry_run(
         sender: MAIL FROM, empty for the null sender.
         recipients: one at least, valid addresses.
         next_hop_view: look at what would leave with the next hop's eyes, too.
+        user: who has logged in; empty where nobody has.
 
     Raises:
         ConfigError: a file that the configuration names cannot be used.
@@ -173,6 +175,8 @@ async def dry_run(
     """
     noting, queue = NotingResolver(resolver), _NoQueue()
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
+    if user:
+        client = replace(client, protocol="ESMTPSA", trusted=True, user=user)
     result, examinations = DryRun(client), list[Examination]()
     senders = _StoredSenders(config.queue.url)
     stages = build_stages(

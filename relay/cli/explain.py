@@ -47,6 +47,7 @@ def explain(
     to: Annotated[
         list[str] | None, typer.Option("--to", metavar="ADDRESS", help="RCPT TO, as often as needed (default: To).")
     ] = None,
+    user: Annotated[str, typer.Option(metavar="NAME", help="The user who has logged in (default: nobody has).")] = "",
     next_hop_view: Annotated[
         bool, typer.Option("--next-hop-view", help="Also what the next hop will see: SPF, DKIM, DMARC, ARC.")
     ] = False,
@@ -74,7 +75,7 @@ def explain(
         raise typer.BadParameter("the message has no To field; say --to", param_hint="--to")
     sender, recipients = _normal(sender) if sender else "", [_normal(address) for address in recipients]
     logging.configure("json", "error", sys.stderr)
-    result = uvloop.run(_dry_run(loaded, content, _ip(ip), helo, sender, recipients, next_hop_view))
+    result = uvloop.run(_dry_run(loaded, content, _ip(ip), helo, user, sender, recipients, next_hop_view))
     if as_json:
         print(json.dumps(as_dict(result), indent=2))
     else:
@@ -82,7 +83,14 @@ def explain(
 
 
 async def _dry_run(
-    config: Config, message: Message, ip: str, helo: str, sender: str, recipients: list[str], next_hop_view: bool
+    config: Config,
+    message: Message,
+    ip: str,
+    helo: str,
+    user: str,
+    sender: str,
+    recipients: list[str],
+    next_hop_view: bool,
 ) -> DryRun:
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     try:
@@ -92,6 +100,7 @@ async def _dry_run(
             message,
             ip=ip,
             helo=helo or sender.rpartition("@")[2] or "unknown.invalid",
+            user=user,
             sender=sender,
             recipients=recipients,
             next_hop_view=next_hop_view,

@@ -16,7 +16,12 @@ from relay.mail.message import Message
 def as_dict(result: DryRun) -> dict[str, Any]:
     """The whole result in plain values."""
     return {
-        "client": {"ip": result.client.ip, "helo": result.client.helo, "trusted": result.client.trusted},
+        "client": {
+            "ip": result.client.ip,
+            "helo": result.client.helo,
+            "trusted": result.client.trusted,
+            "user": result.client.user,
+        },
         "session": [{"command": step.command, "reply": step.reply} for step in result.steps],
         "accepted": result.accepted,
         "checks": _checks(result.verdict) if result.verdict is not None else None,

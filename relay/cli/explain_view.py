@@ -80,7 +80,8 @@ def _outcome(result: DryRun) -> Iterator[str]:
 
 def _show_session(result: DryRun, console: Console) -> None:
     client = result.client
-    who = f"{client.ip}, EHLO {client.helo}{', a trusted client' if client.trusted else ''}"
+    standing = f", logged in as {client.user}" if client.user else ", a trusted client" if client.trusted else ""
+    who = f"{client.ip}, EHLO {client.helo}{standing}"
     print_heading(console, f"The session of {who}")
     for step in result.steps:
         text = Text(visible(step.command) + "  ")

@@ -80,6 +80,9 @@ def serve(config: ConfigFile = None) -> None:
             log.warning(
                 "srs_secret_short", file=str(path), number=place, octets=octets, problem=SHORT_SECRET, mend=NEW_SECRET
             )
+        users = files.accounts.users
+        if users is not None and not users.value.by_key and any(listener.auth != "none" for listener in loaded.listen):
+            log.warning("no_users", path=str(users.path), mend="srs-relay users add NAME")
         if loaded.arc.seal and files.signer.keys and files.signer.sealing_key(time.time()) is None:
             log.warning("not_sealed", mend="ARC takes RSA keys only: name one in [arc], or set arc.seal = false")
         return files
@@ -132,7 +135,16 @@ async def _work(setup: WorkerSetup) -> int:
         )
         store = Store(await connect(config.queue.url, owner=setup.owner), setup.owner)
         worker = Worker(
-            config, store, setup.counts, setup.row, resolver, setup.metrics, setup.files, setup.rates, setup.limits
+            config,
+            store,
+            setup.counts,
+            setup.row,
+            resolver,
+            setup.metrics,
+            setup.files,
+            setup.rates,
+            setup.limits,
+            setup.failures,
         )
         way_home = watch_way_home(setup, resolver, store)
     else:

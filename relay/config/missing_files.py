@@ -19,6 +19,10 @@ def missing_file_mend(key: str, path: Path, source: Path | None) -> str:
         return f"; `srs-relay keys new{f' --config {source}' if source is not None else ''}` makes it"
     if key.startswith("tls."):
         return "; get a certificate for the host name, or remove [tls] and do without STARTTLS"
+    if key == "auth.users":
+        return f"; `srs-relay users add NAME{f' --config {source}' if source is not None else ''}` makes it"
+    if key == "auth.senders":
+        return f"; `touch {path}` makes it, with nothing but everybody's own senders"
     if key == "routes.aliases":
         return f"; `touch {path}` makes it, without aliases"
     return ""

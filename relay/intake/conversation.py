@@ -18,6 +18,7 @@ from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev, iprev
 from relay.authenticate.refusals import apply_spf
 from relay.intake.intake import Intake
+from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
@@ -81,6 +82,9 @@ class Conversation:
     # MAIL
 
     async def mail(self, client: Client, transaction: Transaction) -> None:
+        """Refuses the sender of another user here, and not at RCPT: it is wrong for every recipient."""
+        if client.user:
+            refuse_sender(self._intake.user_senders, client.user, transaction.mail.sender)
         if not await self._intake.space.enough():
             raise Refused(452, "4.3.1", "Insufficient system storage, try again later")
 
@@ -178,8 +182,23 @@ class Conversation:
             octets = len(message.content) - len(whole.content)
             log.info("mbox_lines_removed", id=id_text(transaction.id), octets=octets)
         await read_header(whole)
+        if client.user:
+            whole = await self._submitted(client, transaction, whole, received)
         recipients = tuple(transaction.recipients)
         return Arrival(transaction.id, received, client, transaction.mail, recipients, whole)
+
+    async def _submitted(self, client: Client, transaction: Transaction, message: Message, now: float) -> Message:
+        """The message of a user, with the fields that it lacks. Raises Refused, as `refuse_authors`."""
+        refuse_authors(self._intake.user_senders, client.user, message)
+        queue_id = id_text(transaction.id)
+        fields = missing_fields(message, self._intake.config.hostname, queue_id, now)
+        if not fields:
+            return message
+        names = [field.name for field in Message(fields).fields]
+        log.info("fields_added", id=queue_id, fields=names)
+        message = await run_off_loop(message, partial(with_fields_on_top, message, fields))
+        await read_header(message)
+        return message
 
     async def _accept(self, arrival: Arrival) -> None:
         """Take a message in: examine it, complete it, and make it safe in the queue.

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from relay.accounts.user_senders import UserSenders
 from relay.authenticate.examination import Examination
 from relay.authenticate.examiner import Examiner
 from relay.bounce.notifier import Happening, Notice, Notifier
@@ -57,6 +58,7 @@ class Intake:
 
     Args:
         secrets: with which loop marks are made.
+        user_senders: the senders that users may use.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Intake:
         next_hops: NextHops,
         space: Space,
         queue: Queue,
+        user_senders: UserSenders,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -81,6 +84,7 @@ class Intake:
         self.examiner = examiner
         self.space = space
         self.queue = queue
+        self.user_senders = user_senders
         self._from_decisions = from_decisions
         self._returns = returns
         self._notifier = notifier

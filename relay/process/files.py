@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from relay.accounts.account_files import AccountFiles, read_account_files
 from relay.config.model import Config, ConfigError
 from relay.receive.server_tls import ServerTls
 from relay.route.tables import Tables, read_tables
@@ -22,7 +24,7 @@ from relay.sign.signer import Signer
 from relay.sign.signing_table import SigningTable
 from relay.srs.address import Scheme
 from relay.srs.configured_scheme import scheme_from_config
-from relay.table_files.reloaded_file import look
+from relay.table_files.reloaded_file import ReloadedFile, look
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Files:
         signer: has the keys, and chooses among them.
         tls: the certificates for clients; None without a section [tls].
         passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
+        accounts: the users and their senders.
     """
 
     scheme: Scheme
@@ -41,10 +44,21 @@ class Files:
     tables: Tables
     tls: ServerTls | None
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
+    accounts: AccountFiles = field(default_factory=AccountFiles)
+
+    @property
+    def followed(self) -> tuple[ReloadedFile[Any], ...]:
+        """The files that are read again when they change, but for the certificates."""
+        return (*self.tables.files, *self.accounts.files)
+
+    @property
+    def bad_lines(self) -> Mapping[str, int]:
+        """How many lines of each of them cannot be used, by its path."""
+        return {**self.tables.bad_lines, **self.accounts.bad_lines}
 
     def look(self) -> None:
         """Take over the tables and the certificates that have changed, as far as they are good."""
-        look(self.tables.files)
+        look(self.followed)
         if self.tls is not None:
             self.tls.look()
 
@@ -61,7 +75,9 @@ def read_files(config: Config) -> Files:
     with _named("routes"):
         tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
     tls = ServerTls(config.tls) if config.tls is not None else None
-    return Files(scheme, signer, tables, tls, read_passwords(config))
+    with _named("auth"):
+        accounts = read_account_files(config.auth)
+    return Files(scheme, signer, tables, tls, read_passwords(config), accounts)
 
 
 def read_signer(config: Config) -> Signer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from relay.accounts.user_senders import UserSenders
 from relay.authenticate.examination import Watch
 from relay.authenticate.examiner import Examiner
 from relay.bounce.notifier import Notifier, from_domain
@@ -76,6 +77,7 @@ class Stages:
     mta_sts: MtaStsPolicies | None
     tls_results: TlsResults
     secrets: tuple[bytes, ...]
+    user_senders: UserSenders
 
     def intake(self, space: Space, queue: Queue) -> Intake:
         """The intake, in front of a queue."""
@@ -92,6 +94,7 @@ class Stages:
             next_hops=self.next_hops,
             space=space,
             queue=queue,
+            user_senders=self.user_senders,
         )
 
 
@@ -171,6 +174,7 @@ def build_stages(
         mta_sts=mta_sts,
         tls_results=tls_results,
         secrets=tuple(scheme.secrets),
+        user_senders=UserSenders(config.senders.local_domains, files.accounts.senders),
     )
 
 

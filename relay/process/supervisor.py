@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from relay.accounts.failures import LoginFailures
 from relay.config.model import Config, ConfigError
 from relay.config.sections import ListenSection, TablesSection
 from relay.deliver.destination_limits import limited_tables
@@ -53,6 +54,7 @@ class WorkerSetup:
         parent_gone: a descriptor that becomes readable when the supervisor has ended.
         http: the socket of the monitoring endpoint; None without a section [http].
         tables: the lookup tables with their sockets, which all workers share.
+        failures: of logins, for all workers.
         index: its number among the workers, from 0 on; it stays the same over replacements and reloads.
     """
 
@@ -66,6 +68,7 @@ class WorkerSetup:
     files: Files
     rates: Rates
     limits: SharedLimits
+    failures: LoginFailures
     http: socket.socket | None = None
     tables: Sequence[tuple[TablesSection, socket.socket]] = ()
     index: int = 0
@@ -110,6 +113,7 @@ class Supervisor:
         self._rates = Rates(self._config.srs)
         self._limits = SharedLimits(rows)
         self._limits.adopt(limited_tables(self._config))
+        self._failures = LoginFailures()  # kept over a reload, which must not give anybody new tries
         self._workers = WorkerProcesses(rows, self._be_worker)
         _raise_file_limit()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -170,6 +174,7 @@ class Supervisor:
                 self._files,
                 self._rates,
                 self._limits,
+                self._failures,
                 self._ports.by_address[http.address][index] if http is not None else None,
                 [(table, self._ports.by_address[table.address][0]) for table in self._config.tables],
                 index,

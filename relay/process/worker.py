@@ -9,6 +9,8 @@ from functools import partial
 
 import structlog
 
+from relay.accounts.authenticators import authenticator
+from relay.accounts.failures import LoginFailures
 from relay.config.model import Config
 from relay.config.sections import ListenSection, TablesSection
 from relay.deliver.shared_limits import SharedLimits
@@ -39,6 +41,7 @@ class Worker:
         counts, number: where it counts what its clients take, see `receive.shared_counts`.
         limits: where all workers count what `[[delivery.destinations]]` limits; by default it is alone.
         files: what the configuration names, read.
+        failures: of logins, counted by all workers.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Worker:
         files: Files,
         rates: Rates,
         limits: SharedLimits | None = None,
+        failures: LoginFailures | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -71,7 +75,10 @@ class Worker:
             watch_disk=metrics.message_spool.add,
         )
         self._tls = files.tls
-        self._tables = files.tables
+        self._files = files
+        self._authenticator = authenticator(
+            config, files.accounts, failures or LoginFailures(), metrics, quiet=number > 0
+        )
         self._lookups = Lookups(config, files.scheme, rates, metrics, store)
         self._table_servers: list[TableServer] = []
         self._listeners: list[Listener] = []
@@ -94,16 +101,19 @@ class Worker:
                 self._relay.stages.ids,
                 partial(Conversation, self._relay.intake),
                 tls,
+                self._authenticator,
             )
             listener.start()
             self._listeners.append(listener)
         self._table_servers = [TableServer(sock, table, self._lookups) for table, sock in tables]
         for server in self._table_servers:
             server.start()
+        logins = [self._authenticator.run()] if self._authenticator is not None else []
         self._background = [
+            *(asyncio.create_task(run, name="logins") for run in logins),
             asyncio.create_task(self._relay.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(Upkeep(self._store, self._config.queue).run(), name="upkeep"),
-            asyncio.create_task(follow(self._tables.files, quiet=True), name="tables"),
+            asyncio.create_task(follow(self._files.followed, quiet=True), name="tables"),
             asyncio.create_task(self._limits.monitor.run(), name="transfer-monitor"),
             asyncio.create_task(self._relay.stages.tls_results.run(self._store.tls_results), name="tls-results"),
         ]
@@ -135,7 +145,7 @@ class Worker:
 
     def bad_lines(self) -> Mapping[str, int]:
         """How many lines of each table cannot be used."""
-        return self._tables.bad_lines
+        return self._files.bad_lines
 
     async def stop(self, patience: float) -> None:
         """Accept nothing more, finish what is under way within `patience` seconds, and close."""

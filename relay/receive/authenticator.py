@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relay.mail.envelope import Client
+from relay.mail.reply import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,31 @@ class LoggedIn:
     last: bytes | None = None
 
 
+WRONG = 535
+"""The code of the refusal of a login that is wrong (RFC 4954 section 6), which counts as a failure."""
+
+
+class LoginFailed(Refused):
+    """The refusal of a login that is wrong, 535 5.7.8, with the user whom it counts for.
+
+    Attributes:
+        user: the name that was tried, in normal form; empty where it is not known.
+        known: whether there is an account of this name. Any other name is not logged: it may be a password in the wrong
+            place.
+    """
+
+    def __init__(
+        self,
+        user: str = "",
+        text: str = "Error: authentication failed: wrong user name or password",
+        *,
+        known: bool = False,
+    ) -> None:
+        super().__init__(WRONG, "5.7.8", text)
+        self.user = user
+        self.known = known
+
+
 class Login(Protocol):
     """One try to log in. `close` ends it at any step."""
 
@@ -39,8 +65,9 @@ class Login(Protocol):
         """Take the client's response, decoded; None where AUTH came without an initial response.
 
         Raises:
-            Refused: 535 5.7.8 the login is wrong, 454 4.7.0 it cannot be checked now, 501 5.5.2 the response is none
-                of the mechanism.
+            LoginFailed: 535 5.7.8, the login is wrong, and its user is known.
+            Refused: 535 5.7.8 likewise, of nobody in particular, 454 4.7.0 it cannot be checked now, 501 5.5.2 the
+                response is none of the mechanism.
         """
         ...
 

@@ -20,6 +20,7 @@ _SPACE = " \t"
 _BLANKS = re.compile("[ \t]+")
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^">]++)*+)>', re.DOTALL)
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "REQUIRETLS"})
+_AUTH_PARAMETER = frozenset({"AUTH"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\s=\x00-\x1f][^\s\x00-\x1f]*))?\Z")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")  # RFC 5322 section 3.2.3
@@ -65,15 +66,21 @@ def _divided(text: str) -> Command:
     return Command(verb.upper() if verb.isascii() else verb, "".join(argument))
 
 
-def parse_mail(argument: str, *, encrypted: bool = False) -> MailFrom:
+def parse_mail(argument: str, *, encrypted: bool = False, auth: bool = False) -> MailFrom:
     """Parses the argument of MAIL. `encrypted` says whether the session has TLS.
+
+    Args:
+        auth: whether EHLO has offered AUTH, and with it a parameter of that name (RFC 4954 section 5). It is the
+            sender's own word for who wrote the message; nothing here believes it.
 
     Raises:
         Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address, 530 for
             REQUIRETLS in clear (RFC 8689 section 2).
     """
     path, parameters = _path(argument, "FROM", "MAIL FROM:<address>")
-    values = _parameters(parameters, _MAIL_PARAMETERS)
+    values = _parameters(parameters, _MAIL_PARAMETERS | _AUTH_PARAMETER if auth else _MAIL_PARAMETERS)
+    if "AUTH" in values and not _XTEXT.match(values["AUTH"].replace("<>", "", 1)):
+        raise Refused(501, "5.5.4", "AUTH takes <> or an address in xtext")
     size = values.get("SIZE", "0")
     if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 section 4
         raise Refused(501, "5.5.4", "SIZE takes a number of octets")

@@ -98,10 +98,24 @@ class Account:
         self._count(-1)
 
     def _count(self, connections: int) -> None:
-        for client in (ALL, self._client):
-            self._limits.count(CONNECTIONS + client, connections)
+        self._limits.count(CONNECTIONS + ALL, connections)
+        self._count_stranger(connections)
+
+    def _count_stranger(self, connections: int) -> None:
+        """Counts the connection with those of its client and networks, which have limits for strangers."""
+        if not self.trusted:
+            self._limits.count(CONNECTIONS + self._client, connections)
         for _, counter, _ in self._networks:
             self._limits.count(counter, connections)
+
+    def trust(self) -> None:
+        """From now on the client is a trusted one: it has logged in. No message may be under way."""
+        if self.trusted:
+            return
+        self._count_stranger(-1)
+        self.trusted, self._networks = True, []
+        self.memory = Reservation(self._limits.memory, self._client, trusted=True)
+        self.disk = Reservation(self._limits.disk, self._client, trusted=True)
 
     @property
     def refusal(self) -> str:

@@ -23,6 +23,7 @@ from relay.mail.envelope import Client
 from relay.mail.queue_id import QueueIds
 from relay.network import host_port, plain_ip, within
 from relay.receive import proxy_protocol as proxy
+from relay.receive.authenticator import Authenticator
 from relay.receive.handler import Handler
 from relay.receive.limits import Account, Limits
 from relay.receive.session import HANDSHAKE_TIMEOUT, Session
@@ -65,6 +66,7 @@ class Listener:
     Args:
         handler: makes the handler of a connection, for the time of a `with`.
         tls: returns the TLS context of the next handshake; None without a certificate.
+        authenticator: checks logins, where the listener takes them.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Listener:
         ids: QueueIds,
         handler: Callable[[Client], AbstractContextManager[Handler]],
         tls: Callable[[], ssl.SSLContext] | None,
+        authenticator: Authenticator | None = None,
     ) -> None:
         self._socket = sock
         self._listen = listen
@@ -85,6 +88,7 @@ class Listener:
         self._handler = handler
         self._mode = config.listener_tls(listen)
         self._tls = tls
+        self._authenticator = authenticator if listen.auth != "none" else None
         self._loop = asyncio.get_running_loop()
         self._stopping = False
         self._connections: set[asyncio.Task[None]] = set()
@@ -198,6 +202,8 @@ class Listener:
             self._ids,
             tls=self._tls if self._mode != "none" else None,
             require_tls=self._mode == "require",
+            authenticator=self._authenticator,
+            require_login=self._listen.auth == "required",
         )
         self._sessions.add(session)
         if self._stopping:

@@ -7,7 +7,7 @@ the answer to the client. It never raises: any input ends in a reply or in a clo
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -19,6 +19,9 @@ from relay.mail.message_id import shown_message_id
 from relay.mail.off_loop import read_header
 from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
+from relay.receive.auth_exchange import LINE as AUTH_LINE
+from relay.receive.auth_exchange import log_in
+from relay.receive.authenticator import Authenticator, LoginFailed
 from relay.receive.chunk_decoder import ChunkDecoder
 from relay.receive.chunking import Chunk, parse_bdat
 from relay.receive.command import Command, Transaction, beginning_of, parse_line, parse_mail, parse_rcpt
@@ -29,7 +32,7 @@ from relay.receive.incoming import Incoming
 from relay.receive.limits import Account
 from relay.receive.min_rate import TooSlow
 from relay.receive.sasl_mechanism import sasl_mechanism
-from relay.receive.stream import Disconnected, LineTooLong, Stream, TimedOut
+from relay.receive.stream import BEGINNING, Disconnected, LineTooLong, Stream, TimedOut
 
 log = structlog.get_logger()
 
@@ -37,8 +40,10 @@ COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUT
 HANDSHAKE_TIMEOUT = 60.0  # seconds
 IDLE_COMMANDS = 100  # commands without a message, after which each counts as an error
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
-NOT_IMPLEMENTED = frozenset({"AUTH", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
-IN_CLEAR = frozenset({"EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})  # where TLS is required (RFC 3207 section 4)
+NOT_IMPLEMENTED = frozenset({"ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
+WITHOUT_LOGIN = frozenset({"AUTH", "EHLO", "HELO", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS"})  # RFC 4954 section 4
+# Where TLS is required (RFC 3207 section 4). AUTH has a refusal of its own there.
+IN_CLEAR = frozenset({"AUTH", "EHLO", "HELO", "HELP", "NOOP", "QUIT", "STARTTLS"})
 
 OK = Reply(250, "2.0.0", "Ok")
 SENDER_OK = Reply(250, "2.1.0", "Ok")
@@ -64,6 +69,8 @@ class Session:
         account: the connection, memory and disk space that the client takes.
         tls: returns the context for STARTTLS; None where it is not offered.
         require_tls: whether mail without TLS is refused (RFC 3207 section 4).
+        authenticator: checks logins; None where the listener takes none.
+        require_login: whether mail without a login is refused (RFC 4954 section 6).
     """
 
     def __init__(
@@ -77,6 +84,8 @@ class Session:
         *,
         tls: Callable[[], ssl.SSLContext] | None = None,
         require_tls: bool = False,
+        authenticator: Authenticator | None = None,
+        require_login: bool = False,
     ) -> None:
         self._stream = stream
         self._client = client
@@ -86,6 +95,8 @@ class Session:
         self._ids = ids
         self._tls = tls
         self._require_tls = require_tls
+        self._authenticator = authenticator
+        self._require_login = require_login
         self._transaction: Transaction | None = None
         self._chunk: Chunk | None = None  # of the last command, if that was BDAT, until it is read
         self._incoming: Incoming | None = None  # the message of the transaction, once it has begun to come
@@ -148,7 +159,10 @@ class Session:
         """The next command, counted. Raises: Refused, for a line that is none."""
         self._at_rest = self._transaction is None
         try:
-            line = await self._stream.read_line(COMMAND_LINE, self._command_timeout)
+            longest = AUTH_LINE if self._takes_logins else COMMAND_LINE
+            line = await self._stream.read_line(longest, self._command_timeout)
+            if len(line) > COMMAND_LINE and beginning_of(line[:BEGINNING]).verb != "AUTH":
+                raise LineTooLong(line[:BEGINNING])
         except LineTooLong as too_long:
             refused = Refused(500, "5.5.2", "Error: command line too long")
             self._note_refused_line(too_long.beginning, refused)
@@ -182,7 +196,8 @@ class Session:
         self._counts.came(self._last)
 
     def _log_auth(self, argument: str, refused: Refused) -> None:
-        self._log.info("auth", mechanism=sasl_mechanism(argument), reply=str(refused.reply))
+        user = refused.user if isinstance(refused, LoginFailed) and refused.known else None
+        self._log.info("auth", mechanism=sasl_mechanism(argument), user=user, reply=str(refused.reply))
 
     async def _dispatch(self, command: Command) -> None:
         verb = command.verb
@@ -192,14 +207,13 @@ class Session:
         action = self._ACTIONS.get(verb)
         if action is None:
             if verb in NOT_IMPLEMENTED:
-                refused = Refused(502, "5.5.1", "Error: command not implemented")
-                if verb == "AUTH":
-                    self._log_auth(command.argument, refused)
-                raise refused
+                raise Refused(502, "5.5.1", "Error: command not implemented")
             raise Refused(500, "5.5.1", "Error: command not recognized")
         if self._require_tls and not self._client.tls and verb not in IN_CLEAR:
             raise Refused(530, "5.7.0", "Must issue a STARTTLS command first")
-        if not command.argument.isascii() and verb not in ("MAIL", "RCPT", "VRFY"):
+        if self._require_login and not self._client.user and verb not in WITHOUT_LOGIN:
+            raise Refused(530, "5.7.0", "Authentication required")
+        if not command.argument.isascii() and verb not in ("AUTH", "MAIL", "RCPT", "VRFY"):
             raise Refused(501, "5.5.4", "Error: only ASCII is allowed here")
         ends = verb == "DATA" or (self._chunk is not None and self._chunk.last)
         serves = verb in ("MAIL", "RCPT") or (self._chunk is not None and self._chunk.size > 0)
@@ -232,6 +246,7 @@ class Session:
             "DSN",
             "SMTPUTF8",
             "CHUNKING",
+            *([f"AUTH {' '.join(mechanisms)}"] if (mechanisms := self._mechanisms()) else []),
         ]
         lines = [f"250-{offer}\r\n" for offer in offers[:-1]] + [f"250 {offers[-1]}\r\n"]
         self._stream.write("".join(lines).encode())
@@ -245,9 +260,14 @@ class Session:
         if not name:
             raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
         self._forget_transaction()
-        if protocol == "ESMTP" and self._client.tls:
-            protocol = "ESMTPS"
         self._client = replace(self._client, helo=name, protocol=protocol)
+        self._name_protocol()
+
+    def _name_protocol(self) -> None:
+        """Tells in the name of the protocol that the client uses TLS, and that it has logged in (RFC 3848)."""
+        if self._client.protocol.startswith("ESMTP"):
+            protocol = "ESMTP" + "S" * bool(self._client.tls) + "A" * bool(self._client.user)
+            self._client = replace(self._client, protocol=protocol)
 
     async def _starttls(self, argument: str) -> None:
         if self._client.tls:
@@ -270,6 +290,33 @@ class Session:
         self._client = replace(self._client, helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
         self._log.info("starttls", tls=self._client.tls)
 
+    # logins
+
+    @property
+    def _takes_logins(self) -> bool:
+        """Whether the client can log in now: RFC 4954 section 4 lets PLAIN be used inside TLS only."""
+        return self._authenticator is not None and bool(self._client.tls)
+
+    def _mechanisms(self) -> Sequence[str]:
+        """The mechanisms that EHLO offers."""
+        return self._authenticator.mechanisms() if self._authenticator is not None and self._client.tls else ()
+
+    async def _auth(self, argument: str) -> None:
+        try:
+            if self._transaction is not None:
+                raise Refused(503, "5.5.1", "Error: AUTH is not permitted during a mail transaction")
+            timeout = self._config.limits.command_timeout
+            login = await log_in(self._stream, self._authenticator, self._client, argument, timeout)
+        except Refused as refused:
+            self._log_auth(argument, refused)
+            raise
+        self._client = replace(self._client, trusted=True, user=login.user)
+        self._name_protocol()
+        self._account.trust()
+        reply = Reply(235, "2.7.0", "Authentication successful")
+        self._log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
+        self._reply(reply)
+
     # transactions
 
     async def _mail(self, argument: str) -> None:
@@ -280,7 +327,7 @@ class Session:
         queue_id, mail = self._ids.new(), None
         bound = self._log.bind(id=id_text(queue_id))
         try:
-            mail = parse_mail(argument, encrypted=bool(self._client.tls))
+            mail = parse_mail(argument, encrypted=bool(self._client.tls), auth=self._takes_logins)
             if mail.size > self._config.receive.max_message_size:
                 raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
             self._account.check(mail.size)
@@ -439,7 +486,8 @@ class Session:
         self._reply(Reply(252, "2.5.2", "Cannot VRFY a user, send mail and see"))
 
     async def _help(self, argument: str) -> None:
-        commands = (verb for verb in self._ACTIONS if verb != "STARTTLS" or self._offers_tls)
+        hidden = {"STARTTLS": not self._offers_tls, "AUTH": not self._takes_logins}
+        commands = (verb for verb in self._ACTIONS if not hidden.get(verb))
         self._reply(Reply(214, "2.0.0", f"{' '.join(commands)}, see RFC 5321"))
 
     async def _quit(self, argument: str) -> None:
@@ -460,6 +508,7 @@ class Session:
         "VRFY": _vrfy,
         "HELP": _help,
         "STARTTLS": _starttls,
+        "AUTH": _auth,
     }
 
     def _forget_transaction(self) -> None:

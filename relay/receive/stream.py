@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import cast
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
 
 from relay.tls import cipher_bits, describe
 
@@ -19,6 +20,9 @@ BEGINNING = 128  # octets that are kept of a command line that is too long: they
 LINES_IN_A_ROW = 16  # pipelined commands after which other sessions run
 WRITE_PATIENCE = 60.0  # seconds that a client may leave our replies unread
 CLOSE_PATIENCE = 5.0  # seconds that a client may take to receive the last replies
+
+
+T = TypeVar("T")
 
 
 class Disconnected(Exception):
@@ -200,6 +204,23 @@ class Stream(asyncio.Protocol):
         block = bytes(self._buffer[:most])
         del self._buffer[:most]
         return block
+
+    async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is cancelled as soon as the connection is lost.
+
+        Raises:
+            Disconnected: the connection is lost.
+        """
+        task = self._loop.create_task(work)
+        try:
+            await asyncio.wait((task, self._closed), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Disconnected
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     def unread(self, rest: bytes) -> None:
         """Puts octets that were read past the end of DATA back into the buffer."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.authenticate import author
-from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains, from_fields
+from relay.authenticate.author import AUTHORS, author_domains, doubtful_domains, from_fields, possible_authors
 from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.rewrite.from_field import author_addresses
@@ -134,3 +134,36 @@ PIECES = ["(", ")", '"', "\\", "<", ">", "@", ",", ";", ":", ".", " ", "a", "b.e
 def test_whoever_is_written_to_is_an_author(value: str) -> None:
     message = Message(f"From: {value}\r\n\r\n".encode())
     assert {domain_of(address) for address in author_addresses(message)} <= {*author_domains(message)}
+
+
+@pytest.mark.parametrize(
+    ("header", "addresses"),
+    [
+        ("From: ann@a.example", {"ann@a.example"}),
+        ('From: "ceo@a.example" <ann@a.example> (boss@b.example)', {"ann@a.example"}),
+        ("From: ann@a.example <ann@a.example>", {"ann@a.example"}),
+        (
+            "From: Ann <ann@a.example>, Team: bob@b.example, <cy@c.example>;",
+            {"ann@a.example", "bob@b.example", "cy@c.example"},
+        ),
+        ('From: "odd name"@a.example', {'"odd name"@a.example'}),
+        ("From: =?utf-8?q?J=C3=B6rg?= <j\u00f6rg@b\u00fccher.example>", {"j\u00f6rg@xn--bcher-kva.example"}),
+        ("From: ann@a.example\r\nFrom: bob@b.example", {"ann@a.example", "bob@b.example"}),
+        # what some readers show beside the one mailbox that RFC 5322 knows
+        ("From: ceo@a.example ann@a.example", {"ceo@a.example", "ann@a.example"}),
+        ("From: ceo@a.example <ann@a.example>", {"ceo@a.example", "ann@a.example"}),
+        ("From: ann@a.example <ceo@a.example", {"ceo@a.example", "ann@a.example"}),
+        ("Subject: no author", set()),
+        ("Sender: ceo@a.example", set()),
+        ("From:", None),
+        ("From: undisclosed", None),
+        ("From: =?utf-8?q?ceo=40a.example?=", None),
+        ("From: ann@a.example, =?utf-8?q?ceo=40b.example?=", None),
+        ("From: ann@a.example\r\nFrom\t: nobody", None),
+        ("From: " + "x" * 5000 + " <ann@a.example>", None),
+        ("From: " + ", ".join(["ann@a.example"] * 30), None),
+        ("From: ann@a.example\r\n" * 200, None),
+    ],
+)
+def test_whom_from_may_name(header: str, addresses: set[str] | None) -> None:
+    assert possible_authors(Message(f"{header}\r\n\r\nFrom: ceo@body.example\r\n".encode())) == addresses

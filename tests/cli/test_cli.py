@@ -31,13 +31,13 @@ def test_the_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     listed = done.stdout.partition("Commands:\n")[2].splitlines()
-    commands = ["demo", "init", "import", "serve", "check", "explain", "queue", "keys", "dns", "srs"]
+    commands = ["demo", "init", "import", "serve", "check", "explain", "queue", "keys", "users", "dns", "srs"]
     assert [line.split()[0] for line in listed] == commands
     assert not [line for line in listed if line.endswith("...")]
     assert done.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("group", [[], ["queue"], ["keys"], ["srs"]])
+@pytest.mark.parametrize("group", [[], ["queue"], ["keys"], ["users"], ["srs"]])
 def test_a_group_without_a_command_shows_its_help(group: list[str]) -> None:
     done = srs_relay(*group)
     assert (done.returncode, done.stdout) == (2, "")
@@ -58,7 +58,7 @@ def test_every_command_has_its_help(name: str) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["sevre"], "srs-relay: No such command 'sevre'. Did you mean 'serve'? (see srs-relay --help)\n"),
+        (["servee"], "srs-relay: No such command 'servee'. Did you mean 'serve'? (see srs-relay --help)\n"),
         (["--bogus"], "srs-relay: No such option: --bogus (see srs-relay --help)\n"),
         (["serve", "--bogus"], "srs-relay serve: No such option: --bogus (see srs-relay serve --help)\n"),
     ],

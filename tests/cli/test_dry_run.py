@@ -70,6 +70,16 @@ async def test_a_trusted_client_is_known_by_its_address(tmp_path: Path) -> None:
     assert result.accepted and result.client.trusted
 
 
+async def test_a_user_is_shown_the_rules_for_users(tmp_path: Path) -> None:
+    house = House(tmp_path, senders={"local_domains": ["fwd.test"]})
+    refused = await run_dry(house, "anyone@d.test", user="ann")
+    assert [step.reply for step in refused.steps] == [f"550 5.7.1 <{JOE}>: user ann may not send as this address"]
+    content = b"From: ann@fwd.test\r\n\r\nhi\r\n"
+    taken = await run_dry(house, "anyone@d.test", user="ann", sender="ann@fwd.test", content=content)
+    assert taken.accepted and b"auth=pass smtp.auth=ann" in taken.ways[0].on_top
+    assert b"Message-ID: <" in taken.ways[0].message.content
+
+
 async def test_forged_results_and_overrides_are_shown(tmp_path: Path) -> None:
     house = House(tmp_path, dmarc={"skip": ["192.0.2.66/32"]})
     forged = b"Authentication-Results: mx.fwd.test; spf=pass\r\n"

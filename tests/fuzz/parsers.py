@@ -16,8 +16,15 @@ from contextlib import suppress
 import dns.exception
 import dns.message
 
+from relay.accounts import dovecot_protocol as dovecot
+from relay.accounts.names import check_name, name_key
+from relay.accounts.password_hash import prepared
+from relay.accounts.plain_and_login import claimed_user
+from relay.accounts.user_senders import parse_senders
+from relay.accounts.users_authenticator import MECHANISMS
+from relay.accounts.users_file import parse_users
 from relay.authenticate.arc_chain import arc_sets
-from relay.authenticate.author import author_domains, doubtful_domains, from_fields
+from relay.authenticate.author import author_domains, doubtful_domains, from_fields, possible_authors
 from relay.authenticate.dmarc_record import policy_record
 from relay.authenticate.public_key import parse_record
 from relay.authenticate.results_field import read_results, without_comments
@@ -29,6 +36,8 @@ from relay.mail.mailbox_list import read, text_of
 from relay.mail.message import Message
 from relay.mail.reply import Refused
 from relay.mail.tag_list import Unverified, field_tags, tag_list
+from relay.receive.auth_exchange import parse_auth
+from relay.receive.authenticator import LoggedIn
 from relay.receive.chunk_decoder import ChunkDecoder
 from relay.receive.chunking import ABSURD, parse_bdat
 from relay.receive.command import parse_line, parse_mail, parse_rcpt
@@ -125,6 +134,9 @@ def headers(octets: bytes) -> None:
     from_fields(message)
     author_domains(message)
     doubtful_domains(message)
+    authors = possible_authors(message)
+    if authors is not None:
+        assert {domain_of(author) for author in authors} >= {*author_domains(message), *doubtful_domains(message)}
     message.without_mbox_lines()
     with suppress(Unverified):
         arc_sets(message)
@@ -135,6 +147,23 @@ def headers(octets: bytes) -> None:
             tags = field_tags(field)
             signed_content(tags)
             require_usable(tags, NOW)
+
+
+def dovecot_answers(octets: bytes) -> None:
+    """What a server on Dovecot's socket says: only an OK with a name lets somebody in."""
+    handshake = dovecot.Handshake()
+    with suppress(dovecot.BadLine):
+        handshake.take(b"VERSION\t1\t2")
+        for line in octets.split(b"\n"):
+            handshake.take(line)
+            handshake.take(b"MECH\t" + line)
+    assert len(" ".join(handshake.mechanisms)) < 500 and not {"ANONYMOUS", "EXTERNAL"} & set(handshake.mechanisms)
+    for line in octets.split(b"\n"):
+        assert dovecot.unescape(dovecot.escape(line)) == line
+        with suppress(dovecot.BadLine):
+            answer = dovecot.parse_answer(line)
+            if isinstance(answer, dovecot.Accepted):
+                assert dovecot.unescape(line.split(b"\t")[0]) == b"OK" and answer.user.isprintable() and answer.user
 
 
 def dns_records(octets: bytes) -> None:
@@ -177,6 +206,44 @@ async def _replies(octets: bytes) -> None:
                 assert 100 <= (await protocol.read_response()).code <= 999
 
 
+def logins(octets: bytes) -> None:
+    """What clients say in AUTH, and the responses of PLAIN and LOGIN behind it."""
+    with suppress(Refused):
+        mechanism, initial = parse_auth(octets.decode("utf-8", "replace"))
+        assert mechanism and not {" ", "\t"}.intersection(mechanism + initial)
+    with asyncio.Runner() as runner:
+        runner.run(_log_in(octets))
+
+
+async def _log_in(octets: bytes) -> None:
+    async def check(name: str, password: str) -> LoggedIn:
+        with suppress(ValueError):
+            check_name(name)
+            assert name_key(name_key(name)) == name_key(name)
+        with suppress(ValueError):
+            assert prepared(prepared(password)) == prepared(password)
+        return LoggedIn(name)
+
+    for mechanism, begin in MECHANISMS.items():
+        user = claimed_user(mechanism, octets)
+        login = begin(check)
+        with suppress(Refused):
+            step = await login.step(octets)
+            if not isinstance(step, LoggedIn):
+                step = await login.step(octets)
+            assert isinstance(step, LoggedIn) and name_key(step.user) == user
+
+
+def account_files(octets: bytes) -> None:
+    """The files of users and of their senders."""
+    text = _text(octets)
+    with suppress(ValueError):
+        users = parse_users(text, "users")
+        assert all(users.find(user.name) is user for user in users.by_key.values())
+    with suppress(ValueError):
+        parse_senders(text, "senders")
+
+
 def mta_sts_policies(octets: bytes) -> None:
     """Policies of MTA-STS."""
     with suppress(BadPolicy):
@@ -202,13 +269,16 @@ def certificates(octets: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
+    "account-files": account_files,
     "addresses": addresses,
     "certificates": certificates,
     "commands": commands,
     "content": content,
     "chunks": chunks,
     "dns-records": dns_records,
+    "dovecot-answers": dovecot_answers,
     "headers": headers,
+    "logins": logins,
     "mta-sts-policies": mta_sts_policies,
     "proxy-headers": proxy_headers,
     "replies": replies,
@@ -225,17 +295,23 @@ _CERTIFICATE = base64.b64decode(  # of an authority that is a mail host too
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "account-files": (b"a:$argon2id$v=19$m=16,t=1,p=1$c2FsdHNhbHQ$l7rFdTQFzVX1gpWWUG5Y5w\n#x\nb a@b.test @c.test\n",),
     "addresses": (b'"a b\\"c"@[IPv6:2001:db8::1]', "jörg@bücher.test".encode(), b"<@a,@b:c@d.test>"),
     "certificates": (_CERTIFICATE, _CERTIFICATE * 2),
     "commands": (b"MAIL FROM:<a@b.test> SIZE=1 BODY=8BITMIME RET=HDRS ENVID=x+2B SMTPUTF8", b"BDAT 10 LAST"),
     "content": (b"a\r\n..b\r\n.\r\n", b"a\n.\nb\r\n.\r\n", b"\r\n\0.\r\n"),
     "chunks": (b"10 LAST", b"a\r\n.\r\nb", b"a\r\n\0.", b".\r\0\n.\r"),
     "dns-records": (b"v=DKIM1; k=rsa; p=MIGf", b"v=DMARC1; p=reject; rua=mailto:a@b.test!10m", b"v=STSv1; id=1;"),
+    "dovecot-answers": (
+        b"MECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n",
+        b"CONT\t1\tYQ==\nOK\t1\tuser=a\x01tb\tresp=YQ==\tnologin\nFAIL\t1\tuser=a\tcode=temp_fail\treason=b\ttemp\n",
+    ),
     "headers": (
         b"From: =?utf-8?q?a?= <a@b.test>, c:d@e;\r\n"
         b"DKIM-Signature: v=1; a=rsa-sha256; d=b.test; s=s; h=from; bh=; b=\r\n"
         b"ARC-Seal: i=1; cv=none; a=rsa-sha256; d=b.test; s=s; b=\r\nAuthentication-Results: x; spf=pass\r\n\r\nx\r\n",
     ),
+    "logins": (b"PLAIN AGEAYg==", b"a\0a\0p\xc3\xa4ss", b"LOGIN ="),
     "mta-sts-policies": (b"version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\n",),
     "proxy-headers": (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", b"\x21\x11" + bytes(12)),
     "replies": (b"250-a\r\n250 b\r\n", b"421 4.3.2 x\r\n"),

@@ -138,10 +138,10 @@ class RelayProcess:
         """Tells whether the log has at least `count` lines of one step."""
         return len(self.events(name)) >= count
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a `srs-relay` command with this relay's configuration."""
         command = [sys.executable, "-m", "relay", *arguments, "--config", str(self.config_file)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
     def http(self, path: str) -> tuple[int, str]:
         """Status and body of what the monitoring endpoint answers; the configuration has `http.address`."""

@@ -13,6 +13,7 @@ from relay.srs import address as srs
 from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import ROOT, RelayProcess
 from tests.journeys.sinks import RecordingSink
+from tests.journeys.users import PASSWORD, submission
 from tests.journeys.world import MAILBOX, SENDER, opened
 from tests.peers import needs, program, wait_until
 
@@ -154,3 +155,27 @@ def test_the_example_of_a_jail_is_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     started = [line for line in done.stdout.splitlines() if line.startswith("['start', 'srs-relay")]
     assert started == ["['start', 'srs-relay']", "['start', 'srs-relay-guess']"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_failed_logins_count_and_good_ones_do_not(tmp_path: Path, form: str) -> None:
+    with opened() as world:
+        ours = submission(world, log={"format": form})
+        for source, name, password, code in (
+            (LOGIN, "alice", "hunter2", 535),  # a user, who is named
+            (DENIED, "hunter2", "hunter2", 535),  # nobody
+            (SENDER, "alice", PASSWORD, 235),
+        ):
+            with ours.client(source) as client:
+                assert client.log_in(name, password) == code
+                assert client("AUTH PLAIN x").code in (501, 503)  # a program's fault, and no try of a password
+        with Dialogue((ours.relay.address, ours.starttls), source=USERS) as talk:
+            talk("EHLO pc.example")
+            assert talk("AUTH LOGIN").code == 538
+        wait_until(lambda: ours.relay.log_text.count("disconnect") >= 4, "the ends of all sessions")
+        ours.relay.stop()
+        log = tmp_path / "log"
+        log.write_text(ours.relay.log_text)
+        (ours.relay.folder / "log").write_text("")  # `opened` reads it as JSON
+    assert banned(log, "auth") == banned(log, "normal") == {LOGIN, DENIED, USERS}
+    assert "hunter2" not in log.read_text()

@@ -15,6 +15,7 @@ from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
 from relay.mail.reply import Refused, Reply
+from relay.receive.authenticator import Authenticator
 from relay.receive.command import Transaction
 from relay.receive.limits import Limits
 from relay.receive.listener import Listener, bind
@@ -57,6 +58,7 @@ class Door:
         counts: where it counts, if others count there too.
         tls: what makes its TLS contexts.
         spool: where large messages wait; without it they wait in memory.
+        authenticator: checks logins.
         known: the clients that had mail accepted, if others know them, too.
         listen, settings: over the defaults of the configuration.
     """
@@ -69,6 +71,7 @@ class Door:
         tls: Callable[[], ssl.SSLContext] | None = None,
         spool: Spool | None = None,
         known: KnownClients | None = None,
+        authenticator: Authenticator | None = None,
         listen: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -77,6 +80,8 @@ class Door:
             "listen": [{"address": "127.0.0.1:0", **(listen or {})}],
             "srs": {"domain": "x.test", "secrets_file": "/dev/null"},
         }
+        if authenticator is not None:
+            defaults["auth"] = {"users": "/dev/null"}
         if tls is not None:
             defaults["tls"] = {"certificate": "/dev/null", "private_key": "/dev/null"}
         self.config = Config.model_validate(defaults | settings)
@@ -104,6 +109,7 @@ class Door:
             QueueIds(time.time),
             lambda client: nullcontext(self.taker),
             tls,
+            authenticator,
         )
         self.listener.start()
 

@@ -25,7 +25,8 @@ class ListenSection(Section):
     auth: Literal["none", "offered", "required"] = "none"
     """Whether clients can log in on this port (AUTH, RFC 4954), which they can inside TLS only: "none" offers no login;
     "offered" lets clients log in, and takes mail from others as on any port; "required" takes mail only from clients
-    that have logged in, trusted clients included. It needs `[auth]`."""
+    that have logged in, trusted clients included. It needs `[auth]`. A port where other hosts bring mail (25, as MX)
+    must not require it."""
 
     proxy_protocol: bool = False
     """Whether a proxy in front (HAProxy, PROXY protocol version 1 or 2) tells us the client's address. The relay
@@ -91,16 +92,20 @@ class AuthSection(Section):
 
     users: File | None = Field(None, examples=["users"])
     """The file of users and the hashes of their passwords, which `srs-relay users add` writes: lines
-    `name:$argon2id$…`. It is read again when it changes. Default: `auth.dovecot` checks them."""
+    `name:$argon2id$…`, comments with `#`. The case of names does not matter. Clients log in with PLAIN or LOGIN. The
+    file is read again when it changes. Default: `auth.dovecot` checks them."""
 
     dovecot: File | None = Field(None, examples=["/run/dovecot/auth-client"])
-    """The socket of a Dovecot that checks logins. Its mechanisms are offered, but for ANONYMOUS and EXTERNAL.
-    Default: `auth.users` checks them."""
+    """The socket of a Dovecot that checks logins (`service auth { unix_listener auth-client … }`). Its mechanisms are
+    offered, OAUTHBEARER, XOAUTH2 and SCRAM included, but never ANONYMOUS, EXTERNAL, or one with channel binding
+    (-PLUS). Where Dovecot is not there yet, the relay starts without it. Default: `auth.users` checks them."""
 
     senders: File | None = Field(None, examples=["senders"])
-    """The file of the senders that users may use besides their own: lines `name address-or-@domain…`. A user has the
-    address that is his name; one whose name has no `@` has it in each of `senders.local_domains`. Everyone may use the
-    null sender. It is read again when it changes. Default: their own senders only."""
+    """The file of the senders that users may use besides their own: lines `name address-or-@domain…`, of which several
+    for a name add up. `@domain` is all of that domain, without those below it. A user has the address that is his name;
+    one whose name has no `@` has it in each of `senders.local_domains`. `user+detail` is `user`. Everyone may use the
+    null sender. A user's mail with another sender, or another author in From, gets 550 5.7.1. The file is read again
+    when it changes. Default: their own senders only."""
 
     @model_validator(mode="after")
     def _one_source(self) -> AuthSection:
