@@ -23,9 +23,9 @@ PROBE = 60.0  # seconds between two tries of a suspended next hop
 
 _BEFORE_RCPT = ("greeting", "hello", "mail")
 _BEHIND_MAIL = ("rcpt", "data", "message")
-# What a reply to MAIL can say of the message alone: its size (RFC 1870 section 6.1), that it needs SMTPUTF8 (RFC 6531
-# section 3.5), or REQUIRETLS (RFC 8689 section 4.2.1).
-_OF_MESSAGE = ("3.4", "6.7", "6.9", "7.30")
+# What a reply to MAIL can say of this sender (RFC 3463 section 3.2) or this message alone: its size (RFC 1870 section
+# 6.1), that it needs SMTPUTF8 (RFC 6531 section 3.5), or REQUIRETLS (RFC 8689 section 4.2.1).
+_OF_MESSAGE = ("1.7", "1.8", "3.4", "6.7", "6.9", "7.30")
 _TOO_LARGE = 552
 
 
@@ -161,7 +161,7 @@ class NextHopHealth:
 
 
 def refuses_us(outcome: Outcome) -> bool:
-    """Whether a server has refused a transaction before it knew of a recipient, and not for what the message is."""
+    """Whether a server has refused a transaction before it knew of a recipient, and not for its sender or message alone."""
     if not outcome.remote or outcome.phase not in _BEFORE_RCPT or outcome.status == "delivered":
         return False
     is_of_message = outcome.code == _TOO_LARGE or outcome.enhanced[2:] in _OF_MESSAGE

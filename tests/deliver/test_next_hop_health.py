@@ -79,6 +79,8 @@ def test_a_host_that_takes_mail_between_is_never_suspended(success: Outcome) -> 
         classify("mail", 452, "4.3.4 too large now"),
         classify("mail", 550, "5.7.30 REQUIRETLS support required"),
         classify("mail", 553, "5.6.7 SMTPUTF8 needed"),
+        classify("mail", 451, "4.1.8 Domain of sender address does not resolve"),
+        classify("mail", 553, "this sender is not wanted"),
         replace(classify("starttls", 454, "no TLS now"), unreachable=True),
         replace(classify("auth", 535, "5.7.8 who are you"), unreachable=True),
         silence("mail", "timeout"),
