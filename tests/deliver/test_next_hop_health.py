@@ -101,6 +101,13 @@ def test_other_failures_between_neither_count_nor_end_the_count() -> None:
     assert len(hop.tried(MAIL_550, "a.test").events) == 1
 
 
+def test_an_answer_from_before_the_clock_was_put_back_makes_no_host_busy() -> None:
+    health = NextHopHealth()
+    assert health.note(NOW - 1, NOW, (TAKEN,), "a.test", PAUSE)[0] == "answers"
+    assert health.note(NOW - 2, NOW + 1, (NO_CONNECTION,), "a.test", PAUSE)[0] == "is busy"
+    assert health.note(NOW - 3601, NOW - 3600, (NO_CONNECTION,), "a.test", PAUSE)[0] == "fails"
+
+
 def test_one_try_a_minute_and_not_before_the_last_one_is_over() -> None:
     hop = Hop().by_three(MAIL_550)
     assert hop.health.tries(hop.now) == hop.health.tries(hop.now + PROBE - 1) == 0
