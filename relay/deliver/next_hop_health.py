@@ -161,7 +161,7 @@ class NextHopHealth:
 
 
 def refuses_us(outcome: Outcome) -> bool:
-    """Whether a server has refused a transaction before it knew of a recipient, and for more than its sender or message."""
+    """Whether a server has refused a transaction before RCPT, and for more than its sender or message."""
     if not outcome.remote or outcome.phase not in _BEFORE_RCPT or outcome.status == "delivered":
         return False
     is_of_message = outcome.code == _TOO_LARGE or outcome.enhanced[2:] in _OF_MESSAGE
