@@ -91,9 +91,9 @@ def _add_transport(
             draft.no_counterpart(origin, f"{hop.problem}.", matters=True)
         if hop.url:
             _set_next_hop(draft, main_cf, row, hop)
-        elif not hop.problem and draft.value(_SMARTHOST, "url") is not None:
-            meaning = f"{entry.value}: it goes to the smarthost, too; name a host for it with next_hop."
-            draft.no_counterpart(origin, meaning, matters=True)
+        elif name and not hop.problem and draft.value(_SMARTHOST, "url") is not None:
+            # A transport alone goes to the domain itself, whatever relayhost says; no transport changes nothing.
+            row.keys["next_hop"] = Key("mx", str(origin))
     for where, problem in settings.problems:
         draft.no_counterpart(where, problem, matters=True)
     if row.keys:

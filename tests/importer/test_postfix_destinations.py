@@ -124,17 +124,28 @@ def test_a_policy_belongs_to_the_next_hop(tmp_path: Path) -> None:
     ]
 
 
+def test_a_transport_alone_goes_to_the_mx_past_the_relayhost(tmp_path: Path) -> None:
+    transport = "direct.example smtp:\n.below.example relay:\nsame.example :\n"
+    maps = f"relayhost = [h.example]:587\n{MAPS}"
+    draft = site(tmp_path, maps, transport=transport, policy="direct.example verify\n")
+    config = loaded(tmp_path, draft)
+    assert [shown(entry) for entry in config.delivery.destinations] == [
+        {"domains": "direct.example", "next_hop": "mx", "tls": "verify"},
+        {"domains": ".below.example", "next_hop": "mx"},
+    ]
+    assert config.smarthost("same.example") == "smarthost"
+    assert config.smarthost("direct.example") == config.smarthost("a.below.example") == ""
+
+
 def test_with_a_relayhost_its_policy_counts_for_all(tmp_path: Path) -> None:
     draft = site(
         tmp_path,
         f"relayhost = [h.example]:587\n{MAPS}",
-        transport="direct.example smtp:\n",
         policy="[h.example]:587 secure\nd.example verify\n",
     )
     delivery = loaded(tmp_path, draft).delivery
     assert delivery.smarthost is not None and delivery.smarthost.tls == "verify" and not delivery.destinations
     said = meanings(draft)
-    assert "goes to the smarthost, too" in said["transport_maps direct.example"]
     assert "another host" in said["smtp_tls_policy_maps d.example"]
 
 
