@@ -85,7 +85,9 @@ _MILTERS = (  # what stands in the address of a milter, and what to do about it
     (r"clam|amavis|spam|:11333\b", "it is not asked: the relay looks neither for spam nor for viruses."),
 )
 _NOT_READ = "the import does not read this parameter. See postconf(5) whether your mail depends on it."
-_CLEANUP = "header fields are not removed by patterns; receive.hide_clients = true leaves the addresses of users out of Received."
+_CLEANUP = (
+    "header fields are not removed by patterns; receive.hide_clients = true leaves users' addresses out of Received."
+)
 _NO_DIFFERENCE = re.compile(  # for mail: files and processes of Postfix itself, logs, and what the program names itself
     r"alias_database|anvil_\w+|append_\w+|biff|broken_sasl_auth_clients|debug\w*|default_database_type|default_privs"
     r"|delay_logging_resolution_limit|disable_vrfy_command|\w+_directory|enable_long_queue_ids|(?:im|ex)port_environment"

@@ -82,7 +82,7 @@ def log_lines(logs: list[Any], event: str) -> list[Any]:
 async def test_a_right_password(talk: Talk, authenticator: DovecotAuthenticator) -> None:
     task = step(authenticator.login("PLAIN", CLIENT))
     assert await talk.line() == (
-        "AUTH\t1\tPLAIN\tservice=smtp\tfinal-resp-ok\tsecured=tls\tlip=192.0.2.1\trip=192.0.2.7\trport=40123"
+        "AUTH\t1\tPLAIN\tservice=smtp\tfinal-resp-ok\tsecured=tls\tlip=192.0.2.1\tlport=587\trip=192.0.2.7\trport=40123"
         f"\tresp={IN_BASE64}"
     )
     talk.say("OK\t1\tuser=Joe@example.org\toriginal_user=joe")

@@ -83,7 +83,8 @@ def test_a_milter_of_both_lists_is_named_once(tmp_path: Path) -> None:
 def test_what_master_cf_sets_for_a_port_is_named_if_nothing_reads_it(tmp_path: Path) -> None:
     master = (
         "smtp inet n - y - - smtpd\n  -o content_filter=scan:[127.0.0.1]:10024 -o cleanup_service_name=sub\n"
-        "  -o smtpd_etrn_restrictions=reject -o smtpd_sender_restrictions=reject_rbl_client,zen.example\n127.0.0.1:10025 inet n - y - - smtpd\n"
+        "  -o smtpd_etrn_restrictions=reject -o smtpd_sender_restrictions=reject_rbl_client,zen.example\n"
+        "127.0.0.1:10025 inet n - y - - smtpd\n"
     )
     said = meanings(site(tmp_path, "", **{"master.cf": master}))
     assert "does not read" in said["content_filter"]
