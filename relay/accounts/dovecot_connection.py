@@ -157,10 +157,10 @@ class DovecotConnection:
         """
         if self._last_number == LARGEST_ID:
             self.end("its numbers are used up")
+        if self.ended or self._writer.is_closing():
+            raise Disconnected(self.ended or "it is broken")
         if self._writer.transport.get_write_buffer_size() > UNSENT:
             raise Disconnected("it does not read")
-        if self.ended:
-            raise Disconnected(self.ended)
         self._last_number += 1
         self._logins[self._last_number] = None
         return self._last_number
@@ -176,7 +176,7 @@ class DovecotConnection:
         answer = self._logins[number]
         if answer is None:
             answer = self._logins[number] = self._loop.create_future()
-            self._writer.write(line)
+            self._write(line)
         sent = self._loop.time()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -197,8 +197,13 @@ class DovecotConnection:
         """Ends a login that the client has given up; nothing, where it is over."""
         if number in self._logins:
             del self._logins[number]
-            self._writer.write(cancel_line(number))
+            self._write(cancel_line(number))
             self._end_if_over()
+
+    def _write(self, line: bytes) -> None:
+        """Sends a line; where the connection is broken, `read` is about to end it."""
+        if not self._writer.is_closing():  # uvloop raises RuntimeError
+            self._writer.write(line)
 
 
 _OTHER_SOCKET = "name the socket that Dovecot has for clients, usually auth-client"

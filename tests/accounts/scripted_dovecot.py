@@ -47,7 +47,8 @@ class Talk:
         self.send("".join(f"{line}\n" for line in lines).encode())
 
     def send(self, octets: bytes) -> None:
-        self._writer.write(octets)
+        if not self._writer.is_closing():  # uvloop raises RuntimeError where the relay has hung up
+            self._writer.write(octets)
 
     def hang_up(self) -> None:
         self._writer.close()
