@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from relay.accounts.dovecot_connection import listener
+from relay.accounts.dovecot_unreachable import unix_listener
 from relay.accounts.names import check_name
 from relay.accounts.user_senders import sender_key
 from relay.importer.draft import Draft, ImportFailed, Origin
@@ -16,7 +16,7 @@ from relay.importer.postfix_smtpd import Smtpd
 
 _AUTH = ("auth",)
 _SOCKET = "/run/dovecot/auth-client"
-_OTHER_SOCKET = f"{listener(Path(_SOCKET), 'srs-relay')} makes one for the relay (docs/operating.md)"
+_OTHER_SOCKET = f"{unix_listener(Path(_SOCKET), 'srs-relay')} makes one for the relay (docs/operating.md)"
 _OWN_SENDERS = (
     "a user writes as himself alone, in the envelope and in From (550 5.7.1); auth.senders adds other addresses."
 )

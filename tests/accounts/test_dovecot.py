@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from relay.accounts import dovecot_connection, dovecot_link
 from relay.accounts.dovecot import DovecotAuthenticator
 from relay.accounts.dovecot_connection import Disconnected, DovecotConnection
+from relay.accounts.dovecot_unreachable import Unreachable
 from relay.mail.reply import Refused
 from relay.receive.authenticator import Challenge, LoggedIn, Login, LoginFailed
 from tests.accounts.scripted_dovecot import CLIENT, GREETING, ScriptedDovecot, Talk, ready, running
@@ -415,7 +416,7 @@ async def test_another_worker_speaks_for_a_quiet_one(tmp_path: Path, monkeypatch
     async def count(*args: object) -> Any:
         nonlocal tries
         tries += 1
-        raise dovecot_connection.Unreachable("x", "y")
+        raise Unreachable("x", "y")
 
     monkeypatch.setattr(dovecot_connection.DovecotConnection, "connect", count)
     with structlog.testing.capture_logs() as logs:
