@@ -13,6 +13,7 @@ PAPERS = [
     ROOT / "SECURITY.md",
     ROOT / "docs" / "glossary.md",
     ROOT / "docs" / "standards.md",
+    ROOT / "docs" / "transport.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
 
@@ -51,6 +52,17 @@ def test_links_of_the_site_stay_within_it() -> None:
         if docs in paper.parents:
             for target in _LINK.findall(paper.read_text()):
                 assert docs in (paper.parent / target).resolve().parents, f"{paper.name}: {target}"
+
+
+def test_every_standard_names_what_does_it_and_a_test() -> None:
+    page = (ROOT / "docs" / "standards.md").read_text()
+    rows = [line.strip("|").split("|") for line in re.findall(r"^\| .*$", page, re.MULTILINE)]
+    rows = [row for row in rows if row[0].strip() != "document"]
+    assert {len(row) for row in rows} == {5}, "document, what, file, test, left out"
+    without_file = [row[0] for row in rows if not re.search(r"`relay/[\w/]+\.py`", row[2])]
+    without_test = [row[0] for row in rows if not re.search(r"`tests/[\w/]*test_\w+\.py`", row[3])]
+    assert (without_file, without_test) == ([], [])
+    assert len(rows) > 40
 
 
 def test_every_decision_is_listed() -> None:

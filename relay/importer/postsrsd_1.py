@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getopt
 import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from relay.importer.postsrsd_srs import (
     SRS,
     add_table,
     address,
+    port_number,
     set_hash_lengths,
     set_local_domains,
     set_scheme,
@@ -181,7 +181,7 @@ def _fill(result: Draft, settings: Mapping[str, _Setting]) -> None:
 
 def _table(result: Draft, settings: Mapping[str, _Setting], name: str, direction: str) -> None:
     port_setting, host_setting = _or_default(settings, name), _or_default(settings, "SRS_LISTEN_ADDR")
-    port = _port(port_setting.value or "")
+    port = port_number(port_setting.value or "")
     if port is None:
         meaning = f"{port_setting.value!r} is no port, so there is no table for {direction} lookups."
         result.no_counterpart(port_setting.origin, meaning, matters=True)
@@ -194,15 +194,6 @@ def _table(result: Draft, settings: Mapping[str, _Setting], name: str, direction
     canonical = "sender_canonical_maps" if direction == "forward" else "recipient_canonical_maps"
     comment = f"Postfix asks here ({canonical} = tcp:…) in the place of PostSRSd. One of the two programs has the port."
     add_table(result, listening, "tcp", direction, port_setting.origin, comment)
-
-
-def _port(text: str) -> int | None:
-    if text.isdecimal():
-        return int(text) if 0 < int(text) < 65536 else None
-    try:
-        return socket.getservbyname(text, "tcp")
-    except OSError:
-        return None
 
 
 def _or_default(settings: Mapping[str, _Setting], name: str) -> _Setting:

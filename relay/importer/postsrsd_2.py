@@ -14,6 +14,7 @@ from relay.importer.postsrsd_srs import (
     SRS,
     add_table,
     address,
+    port_number,
     set_hash_lengths,
     set_local_domains,
     set_scheme,
@@ -162,8 +163,9 @@ def _socketmap(result: Draft, value: str, origin: str) -> None:
         add_table(result, f"unix:{rest}", "socketmap", "", origin, comment)
         return
     host, _, port = rest.rpartition(":")
-    is_inet = kind in ("inet", "inet4", "inet6") and port.isdecimal()
-    listening = address("::1" if (kind, host) == ("inet6", "localhost") else host, int(port)) if is_inet else ""
+    number = port_number(port) if kind in ("inet", "inet4", "inet6") else None
+    name = "::1" if (kind, host) == ("inet6", "localhost") else host
+    listening = "" if number is None else address(name, number)
     if not listening:
         meaning = f"{value} cannot be taken over; the table listens on {_NEW_TABLE[0]}."
         result.no_counterpart(Origin(origin, ""), meaning, matters=True)

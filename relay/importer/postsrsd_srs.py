@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -118,3 +119,13 @@ def address(host: str, port: int) -> str:
     except ValueError:
         return ""
     return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def port_number(text: str) -> int | None:
+    """The number of a port; None for a text that is none."""
+    if text.isdecimal():
+        return int(text) if len(text) <= 5 and 0 < int(text) < 65536 else None
+    try:
+        return socket.getservbyname(text, "tcp")
+    except (OSError, ValueError):  # ValueError: NUL in the name
+        return None

@@ -12,7 +12,7 @@ from relay.deliver.mx import Host
 from relay.deliver.next_hop import NextHops
 from relay.dns import DnsFailure, StaticResolver
 
-FOUR, SIX = Host("mx.d.test", "8.8.8.8", 25), Host("mx.d.test", "2a01:4f8::8", 25)
+FOUR, SIX = Host("mx.d.test", "8.8.8.8", 25, "d.test"), Host("mx.d.test", "2a01:4f8::8", 25, "d.test")
 LAN = Host("10.0.0.7", "10.0.0.7", 24)
 ZONE: dict[tuple[str, str], Any] = {
     ("d.test", "MX"): [(10, "mx.d.test")],
