@@ -28,6 +28,7 @@ DKIM_RESULTS = ("pass", "fail", "policy", "neutral", "temperror", "permerror")  
 DMARC_RESULTS = ("none", "pass", "fail", "temperror", "permerror")
 ARC_RESULTS = ("none", "pass", "fail")  # RFC 8617 section 10.1
 WAY_HOME = ("ok", "unproven", "broken")
+OFFERS = ("delivered", "refused", "queued", "withdrawn")
 TREATMENTS = ("rewrite-from", "reject", "pass")
 TABLE_LOOKUPS = tuple(
     (name, result)
@@ -221,6 +222,12 @@ class Metrics:
         )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
+        )
+        self.in_session = Counter(
+            "in_session",
+            "Messages offered to the next hop while the client waits, by what became of them",
+            "result",
+            OFFERS,
         )
         self.tls_deliveries = Counter(
             "tls_deliveries", "Deliveries, by the TLS policy that held", "policy", TLS_POLICIES

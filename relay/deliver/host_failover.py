@@ -99,7 +99,7 @@ class DeliveryAgent:
                     connection = lane.take()
                     if connection is not None:  # what fails here may only have been closed while it was idle
                         await self._use(lane, connection, progress, action)
-                    if not progress.complete:
+                    if not (progress.complete or job.bound.over):
                         await self._try_hosts(next_hop, lane, progress, action)
         if job.bound.over:
             progress.given_up(job.bound.over)
@@ -140,7 +140,7 @@ class DeliveryAgent:
             await self._use(lane, connection, progress, action)
             if progress.complete:
                 return
-        if not reached:
+        if not (reached or bound.withdrawn):
             lane.unreachable(progress.last)
 
     async def _open(
