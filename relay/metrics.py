@@ -59,6 +59,7 @@ TLS_FAILURES = tuple(
         "validation-failure",
     )
 )
+LOGINS = ("passed", "failed", "limited", "unchecked")
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -201,7 +202,7 @@ class Metrics:
         )
         self.accepted = Counter("messages_accepted", "Messages that got their 250")
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
-        self.logins = Counter("logins", "Logins of clients, by result", "result", ("passed", "failed", "limited"))
+        self.logins = Counter("logins", "Logins of clients, by result", "result", LOGINS)
         self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)
         self.dkim = Counter("dkim_results", "Results of DKIM signatures of incoming mail", "result", DKIM_RESULTS)
         self.arc = Counter("arc_results", "Results of ARC chains of incoming mail", "result", ARC_RESULTS)

@@ -45,7 +45,8 @@ def _ways(config: Config) -> dict[Leaving, bool]:
 def _of_destinations(config: Config) -> Iterator[tuple[Leaving, bool]]:
     for destination in config.destinations:
         if destination.next_hop is None:
-            yield destination.leaving, bool(destination.smarthost or config.delivery.smarthost)
+            to_smarthost = not destination.by_mx and bool(destination.smarthost or config.delivery.smarthost)
+            yield destination.leaving, to_smarthost
         elif destination.leaving != config.destinations.leaving:
             # A configured host needs no SPF; where an address is chosen for it, that is for a host outside.
             yield destination.leaving, False

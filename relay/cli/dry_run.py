@@ -7,6 +7,7 @@ resolver that notes what is asked, a queue that keeps nothing, and a watch on th
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,14 @@ from relay.authenticate.examination import Examination
 from relay.authenticate.verdict import Verdict
 from relay.bounce.notifier import Notice
 from relay.cli.address_seen import addresses_seen
+from relay.cli.host_tls import HostTls, NothingStored, tls_of_hosts
 from relay.cli.next_hop_view import NextHopView, look
 from relay.cli.noting_resolver import Asked, NotingResolver
 from relay.config.model import Config
 from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
-from relay.mail.envelope import Client, MailFrom, RcptTo
+from relay.mail.envelope import Client, MailFrom, RcptTo, TlsWish
 from relay.mail.message import Message
 from relay.mail.reply import Refused
 from relay.mail.tag_list import field_tags
@@ -63,6 +65,7 @@ class Way:
         sender_reason: why the sender is what it is.
         on_top: the header fields that we add.
         signatures: the DKIM signatures and ARC seals among them, in their order.
+        tls: which policy holds for each host of the next hop; none for a Unix socket.
         views: of the next hop, one for each address under which it may see us, that of its first host first.
         address_problem: why these are not the addresses towards the hosts of this next hop.
         asked: in DNS, to decide on the sender, and to find the hosts and addresses.
@@ -78,6 +81,7 @@ class Way:
     on_top: bytes
     message: Message
     signatures: tuple[OurSignature, ...] = ()
+    tls: tuple[HostTls, ...] = ()
     views: tuple[NextHopView, ...] = ()
     address_problem: str = ""
     asked: tuple[Asked, ...] = ()
@@ -185,7 +189,14 @@ async def dry_run(
     result, examinations = DryRun(client), list[Examination]()
     senders = _StoredSenders(config.queue.url)
     stages = build_stages(
-        config, senders, noting, Metrics(), read_files(config), Rates(config.srs), watch=examinations.append
+        config,
+        senders,
+        noting,
+        Metrics(),
+        read_files(config),
+        Rates(config.srs),
+        watch=examinations.append,
+        policies=NothingStored() if next_hop_view else None,
     )
     try:
         await _converse(stages, queue, result, message, sender, recipients)
@@ -195,8 +206,11 @@ async def dry_run(
         if queue.stored is not None:
             result.ways = [await _way(stages, noting, queue.stored, delivery) for delivery in queue.deliveries]
             if next_hop_view:
-                result.ways = [await _seen_by_next_hop(stages, noting, way) for way in result.ways]
+                wish = queue.stored.tls
+                result.ways = [await _seen_by_next_hop(stages, noting, way, wish) for way in result.ways]
     finally:
+        if stages.mta_sts is not None:
+            await stages.mta_sts.close()
         await stages.agent.close()
     return result
 
@@ -272,13 +286,14 @@ def _signatures(added: Message) -> Iterator[OurSignature]:
             yield OurSignature(name, tags["d"], tags["s"], tags["a"])
 
 
-async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way) -> Way:
+async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way, wish: TlsWish) -> Way:
     hop = stages.next_hops.of(way.recipient)
     seen = await addresses_seen(stages.config, resolver, hop)
+    tls = await tls_of_hosts(HostFinder(stages.config, resolver, random.Random(0)), stages.tls_policies, hop, wish)
     asked = *way.asked, *resolver.noted()
     wire = b"".join(way.message.wire(way.on_top))
     views = await asyncio.gather(
         *(look(NotingResolver(resolver), seen.leaving.helo, address, way.sender, wire) for address in seen.addresses)
     )
     resolver.noted()  # each view has its own
-    return replace(way, views=tuple(views), address_problem=seen.problem, asked=asked)
+    return replace(way, tls=tls, views=tuple(views), address_problem=seen.problem, asked=asked)

@@ -96,6 +96,10 @@ def _way(way: Way) -> dict[str, Any]:
             for signature in way.signatures
         ],
         "dns": _dns(way.asked),
+        "tls": [
+            {"host": each.host.name, "address": each.host.address, "policy": each.policy, "problem": each.problem}
+            for each in way.tls
+        ],
         "address_problem": way.address_problem,
         "next_hop_view": [_view(view) for view in way.views],
     }

@@ -47,6 +47,10 @@ def show(result: DryRun, console: Console, *, headers: bool = False, dns: bool =
         print_entry(console, "", Text(visible(line)), -2)
     for way in result.ways:
         _show_way(way, console)
+        for each in way.tls:
+            problem = f": gets no mail now, for {each.problem}" if each.problem else ""
+            text = f"{each.host.name} [{each.host.address}], policy {each.policy or 'unknown'}{problem}"
+            print_entry(console, "TLS", Text(visible(text)), _LABELS)
         for view in way.views:
             show_next_hop_view(view, way.address_problem, console)
         if not way.views and way.address_problem:

@@ -49,6 +49,8 @@ class Destination:
         name: the first of its `domains`, which stands for it in the log.
         concurrency: transactions at a time over all its domains and all processes; None for no limit of its own.
         rate: messages a minute over all its domains and all processes; None for no limit.
+        next_hop: the configured host; None for the MX of the domain, or a smarthost.
+        by_mx: whether the mail goes to the MX of its domain although there is a smarthost for all other mail.
         tls: the level that it names; None where that is `delivery.tls`, or what the smarthost has.
         mode: when its mail is delivered; None where its route says so, or `delivery.mode`.
     """
@@ -59,6 +61,7 @@ class Destination:
     rate: int | None
     leaving: Leaving
     next_hop: Endpoint | None
+    by_mx: bool
     smarthost: str | None
     tls: TlsLevel | None
     mta_sts: bool
@@ -105,7 +108,8 @@ class Destinations:
             concurrency=section.concurrency,
             rate=section.rate,
             leaving=leaving,
-            next_hop=section.next_hop,
+            next_hop=None if section.next_hop == "mx" else section.next_hop,
+            by_mx=section.next_hop == "mx",
             smarthost=section.smarthost,
             tls=section.tls,
             mta_sts=delivery.mta_sts if section.mta_sts is None else section.mta_sts,
@@ -127,6 +131,10 @@ class Destinations:
     def has_mx(self) -> bool:
         """Whether there is an `mx:` table, so that MX hosts have to be known before `behind` can answer."""
         return bool(self._mx)
+
+    def has_host(self, table: Destination, host: str) -> bool:
+        """Whether an `mx:` of this table names a host."""
+        return table.number in self._mx.matches(normal_domain(host))
 
     def behind(self, domain: str, records: Sequence[tuple[int, str]]) -> Destination | None:
         """The `mx:` table of a domain that `of` has none for; None where there is none.

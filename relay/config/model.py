@@ -176,6 +176,8 @@ class Config(Section):
         if self.next_hop(domain) is not None:
             return ""
         destination = self.destinations.of(domain)
+        if destination is not None and destination.by_mx:
+            return ""
         if destination is not None and destination.smarthost is not None:
             return f"smarthosts.{destination.smarthost}"
         return "" if self.delivery.smarthost is None else "smarthost"

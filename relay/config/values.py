@@ -175,6 +175,14 @@ def table_address(value: str, info: ValidationInfo) -> str:
     return f"unix:{path}"
 
 
+def endpoint_or_mx(value: object) -> object:
+    """The URL of a next hop, or `mx`. Raises ValueError: anything else."""
+    try:
+        return value if value == "mx" else endpoint(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "mx"') from None
+
+
 Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
@@ -188,6 +196,7 @@ HostPattern = Annotated[IPNetwork | str, BeforeValidator(host_pattern)]
 AuthservId = Annotated[str, AfterValidator(authserv_id)]
 File = Annotated[Path, AfterValidator(resolve_path)]
 NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
+NextHopOrMx = Annotated[Endpoint | Literal["mx"], BeforeValidator(endpoint_or_mx)]
 SocketAddress = Annotated[str, AfterValidator(socket_address)]
 AccessMode = Annotated[str, BeforeValidator(access_mode)]
 TableAddress = Annotated[str, AfterValidator(table_address)]

@@ -306,6 +306,7 @@ def _job(stored: StoredMessage, outgoing: OutgoingMessage, batch: Batch, sender:
         id=id_text(stored.id),
         bound=batch.bound,
         tls=stored.tls,
+        admission=batch.admission,
     )
 
 

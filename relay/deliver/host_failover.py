@@ -51,6 +51,7 @@ class DeliveryAgent:
     ) -> None:
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
+        self._destinations = config.destinations
         self._pool = Pool(config.delivery)
         self._next_hops = next_hops
         self._policies = policies or TlsPolicies(config.delivery)
@@ -98,6 +99,7 @@ class DeliveryAgent:
                     job.bound.begin(self._delivery.attempt_timeout)
                     connection = lane.take()
                     if connection is not None:  # what fails here may only have been closed while it was idle
+                        self._goes_on_with(connection.host, next_hop, job)
                         await self._use(lane, connection, progress, action)
                     if not (progress.complete or job.bound.over):
                         await self._try_hosts(next_hop, lane, progress, action)
@@ -125,6 +127,7 @@ class DeliveryAgent:
             bound.resume()
             if bound.over:
                 return
+            self._goes_on_with(host, next_hop, progress.job)
             patience = bound.left / (len(found.hosts) - number)  # a host that says nothing leaves the others their time
             try:
                 connection = await self._open(host, next_hop, found.leaving, policies, progress.job, patience)
@@ -142,6 +145,13 @@ class DeliveryAgent:
                 return
         if not (reached or bound.withdrawn):
             lane.unreachable(progress.last)
+
+    def _goes_on_with(self, host: Host, next_hop: NextHop, job: Job) -> None:
+        """Give the place under an `mx:` table back before a host that the table does not name: the owner of a domain,
+        who chooses such hosts, must not fill the places of others with them."""
+        share = job.admission.share if next_hop.destination is None else None
+        if share is not None and not self._destinations.has_host(share.destination, host.name):
+            job.admission.end()
 
     async def _open(
         self, host: Host, next_hop: NextHop, leaving: Leaving, policies: DomainPolicy, job: Job, patience: float

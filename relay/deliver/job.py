@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from relay.deliver.deadline import Deadline
+from relay.deliver.destination_limits import Admission
 from relay.mail.envelope import Recipient, TlsWish
 
 
@@ -23,6 +24,7 @@ class Job:
             deferred.
         bound: the time limit of the attempt, which can also give it up.
         tls: what the sender asks of TLS (RFC 8689).
+        admission: its place under the table of `[[delivery.destinations]]` that limits it.
     """
 
     sender: str
@@ -36,3 +38,4 @@ class Job:
     id: str = ""
     bound: Deadline = field(default_factory=Deadline)
     tls: TlsWish = ""
+    admission: Admission = field(default_factory=Admission)

@@ -23,7 +23,10 @@ PROBE = 60.0  # seconds between two tries of a suspended next hop
 
 _BEFORE_RCPT = ("greeting", "hello", "mail")
 _BEHIND_MAIL = ("rcpt", "data", "message")
-_TOO_LARGE = (552, "3.4")  # MAIL with SIZE (RFC 1870 section 6.1): this is about the message
+# What a reply to MAIL can say of this sender (RFC 3463 section 3.2) or this message alone: its size (RFC 1870 section
+# 6.1), that it needs SMTPUTF8 (RFC 6531 section 3.5), or REQUIRETLS (RFC 8689 section 4.2.1).
+_OF_MESSAGE = ("1.7", "1.8", "3.4", "6.7", "6.9", "7.30")
+_TOO_LARGE = 552
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class NextHopHealth:
         if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
             verdict: Verdict = "refuses" if refusal is not None else "answers"
         elif outcomes and outcomes[0].unreachable:
-            verdict = "is busy" if self._answered > began else "fails"
+            verdict = "is busy" if began < self._answered <= now else "fails"  # not ahead: the clock was put back
         else:
             verdict = ""
         if self.is_suspended:
@@ -162,9 +165,11 @@ class NextHopHealth:
 
 
 def refuses_us(outcome: Outcome) -> bool:
-    """Whether a server has refused a transaction before it knew of a recipient, and not for the size of the message."""
-    is_about_size = outcome.phase == "mail" and (outcome.code == _TOO_LARGE[0] or outcome.enhanced[2:] == _TOO_LARGE[1])
-    return outcome.remote and outcome.phase in _BEFORE_RCPT and outcome.status != "delivered" and not is_about_size
+    """Whether a server has refused a transaction before RCPT, and for more than its sender or message."""
+    if not outcome.remote or outcome.phase not in _BEFORE_RCPT or outcome.status == "delivered":
+        return False
+    is_of_message = outcome.code == _TOO_LARGE or outcome.enhanced[2:] in _OF_MESSAGE
+    return not (outcome.phase == "mail" and is_of_message)
 
 
 def takes_mail(outcome: Outcome) -> bool:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-TABLES = 4096  # with a number of their own
+TABLES = 16384  # with a number of their own
 BURST = 1.0  # seconds: as many messages as this brings may leave at once, but always one
 TRIES = 100  # to get the lock; it is held for some microseconds
 

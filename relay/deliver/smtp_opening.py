@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import math
 import ssl
+from dataclasses import replace
 
 import aiosmtplib
 import structlog
@@ -220,10 +221,14 @@ class _Opening:
         return deferral("4.7.4", "TLS is required, but the server does not offer it")
 
     def _no_tls(self, connection: Connection, outcome: Outcome, shortfall: Shortfall) -> _NoTls:
-        """The failure of TLS; what the owner of the domain demands is named as the reason to pass the host over."""
-        if demand := self._policy.demand:
+        """The failure of TLS; its text names the policy that forbids to use the host without it."""
+        policy = self._policy
+        if demand := policy.demand:
             reply = f"{outcome.code} " if outcome.remote else ""
             outcome = deferral("4.7.5", f"{demand} forbids mail to {connection.host.name}: {reply}{outcome.text}")
+        elif policy.level in ("require", "verify"):
+            name = "REQUIRETLS" if policy.require_tls else f'tls = "{policy.level}"'
+            outcome = replace(outcome, text=f"{outcome.text} ({name})")
         return _NoTls(connection.stamp(outcome), *shortfall, source=connection.source)
 
     async def _check_requiretls(self, connection: Connection) -> None:

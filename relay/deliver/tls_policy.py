@@ -164,10 +164,11 @@ class DomainPolicy:
         if sts is not None and sts.mode == "testing":
             policy = _tested(policy, sts, host, domain)
         if answer.encrypts:  # RFC 7672 section 2.2
+            level = "require" if hop.tls == "may" else hop.tls
             policy = replace(
                 policy,
-                name="require" if hop.tls == "may" else hop.tls,
-                level="require" if hop.tls == "may" else hop.tls,
+                name=level,
+                level=level,
                 demand=f"DANE (TLSA records of {answer.base or host.name})",
                 published=Published("tlsa", domain, answer.base or host.name),
                 testing=False,

@@ -196,6 +196,7 @@ class Conversation:
         """The message of a user, with the fields that it lacks. Raises Refused, as `refuse_authors`."""
         refuse_authors(self._intake.user_senders, client.user, message)
         queue_id = id_text(transaction.id)
+        log.info("submitted", id=queue_id, user=client.user)
         fields = missing_fields(message, self._intake.config.hostname, queue_id, now)
         if not fields:
             return message

@@ -74,6 +74,7 @@ class Stages:
     messages: OutgoingMessages
     next_hops: NextHops
     agent: DeliveryAgent
+    tls_policies: TlsPolicies
     mta_sts: MtaStsPolicies | None
     tls_results: TlsResults
     secrets: tuple[bytes, ...]
@@ -170,6 +171,7 @@ def build_stages(
         ),
         next_hops=next_hops,
         agent=agent,
+        tls_policies=tls_policies,
         mta_sts=mta_sts,
         tls_results=tls_results,
         secrets=tuple(scheme.secrets),

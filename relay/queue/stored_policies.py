@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import structlog
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Integer, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.queue.database import Database, QueueUnavailable
@@ -17,8 +17,11 @@ from relay.transport_security.stored_policy import StoredPolicy
 
 log = structlog.get_logger()
 
-MAX_POLICIES = 50_000  # a policy has up to 64 KiB, a usual one 200 octets
+MAX_POLICIES = 50_000  # of a usual size, 200 octets
+SHARE = 8192  # octets after which a policy counts once more, so that strangers with long ones (64 KiB) fill no disk
 DROPPED_AT_ONCE = 100  # rows dropped in one transaction
+
+_WEIGHT = 1 + func.length(mta_sts.c.policy, type_=Integer) // SHARE
 
 
 class StoredPolicies:
@@ -26,7 +29,7 @@ class StoredPolicies:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._count: int | None = None  # an estimate: other workers add rows, too, and a count reads them all
+        self._weight: int | None = None  # an estimate: other workers add rows, too, and a sum reads them all
 
     async def policy_of(self, domain: str) -> StoredPolicy | None:
         """See `PolicyStore.policy_of`."""
@@ -41,37 +44,38 @@ class StoredPolicies:
     async def keep_policy(self, policy: StoredPolicy) -> None:
         """See `PolicyStore.keep_policy`. Past `MAX_POLICIES` those that no mail has needed for longest are dropped."""
         values = asdict(policy)
-        stored = select(mta_sts.c.domain).where(mta_sts.c.domain == policy.domain)
+        before = select(_WEIGHT).where(mta_sts.c.domain == policy.domain)
 
         def work(connection: Connection) -> int:
-            """Store it; returns how many policies there are more."""
-            added = 0
-            if connection.execute(stored).first() is None:
-                added = 1 - (_drop_unused(connection, surplus) if surplus > 0 else 0)
+            """Store it; returns how much more there is."""
+            added = 1 + len(policy.policy) // SHARE - (connection.execute(before).scalar() or 0)
+            surplus = weight + added - MAX_POLICIES
+            if added > 0 and surplus > 0:
+                added -= _drop_unused(connection, surplus)
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             statement = dialect.insert(mta_sts).values(values)
             connection.execute(statement.on_conflict_do_update(index_elements=["domain"], set_=values))
             return added
 
         try:
-            surplus = min(await self._stored() + 1 - MAX_POLICIES, DROPPED_AT_ONCE)
+            weight = await self._stored()
             added = await self._database.write(work, durable=False)
         except QueueUnavailable as error:
             _log_unavailable(error)
             return
-        if self._count is not None:  # no sweep came between
-            self._count += added
+        if self._weight is not None:  # no sweep came between
+            self._weight += added
 
     async def _stored(self) -> int:
-        """About how many policies there are.
+        """About how many policies there are, as `MAX_POLICIES` counts them.
 
         Raises:
             QueueUnavailable
         """
-        if self._count is None:
-            statement = select(func.count()).select_from(mta_sts)
-            self._count = await self._database.read(lambda c: c.execute(statement).scalar_one(), long=True)
-        return self._count
+        if self._weight is None:
+            statement = select(func.coalesce(func.sum(_WEIGHT), 0))
+            self._weight = int(await self._database.read(lambda c: c.execute(statement).scalar_one(), long=True))
+        return self._weight
 
     async def policy_used(self, domain: str, now: float) -> None:
         """See `PolicyStore.policy_used`."""
@@ -108,15 +112,23 @@ class StoredPolicies:
         Raises:
             QueueUnavailable
         """
-        self._count = None
+        self._weight = None
         expired = select(mta_sts.c.domain).where(mta_sts.c.expires <= now).limit(limit)
         statement = delete(mta_sts).where(mta_sts.c.domain.in_(expired))
         return await self._database.write(lambda c: c.execute(statement).rowcount, durable=False)
 
 
-def _drop_unused(connection: Connection, count: int) -> int:
-    unused = select(mta_sts.c.domain).where(mta_sts.c.used > 0).order_by(mta_sts.c.used).limit(count)
-    return connection.execute(delete(mta_sts).where(mta_sts.c.domain.in_(unused))).rowcount
+def _drop_unused(connection: Connection, surplus: int) -> int:
+    """Drop the policies that no mail has needed for longest, no more than it takes; returns how much less there is."""
+    columns = select(mta_sts.c.domain, _WEIGHT).where(mta_sts.c.used > 0)
+    unused = connection.execute(columns.order_by(mta_sts.c.used).limit(min(surplus, DROPPED_AT_ONCE)))
+    domains, dropped = [], 0
+    for domain, weight in unused:
+        if dropped < surplus:
+            domains.append(domain)
+            dropped += weight
+    connection.execute(delete(mta_sts).where(mta_sts.c.domain.in_(domains)))
+    return dropped
 
 
 def _log_unavailable(error: QueueUnavailable) -> None:

@@ -99,8 +99,8 @@ class MtaStsPolicies:
     def problem(self, domain: str) -> tuple[Fault, str] | None:
         """Why the policy that a domain announces could not be had, in the words of TLS reports (RFC 8460 section
         4.3.2.2) and of people. None where it could be, or nobody has tried for `RETRY_AFTER` seconds."""
-        failure = self._failures.get(normal_domain(domain))
-        return (failure.fault, failure.problem) if failure is not None and failure.until > self._clock() else None
+        failure = self._last_failure(normal_domain(domain))
+        return (failure.fault, failure.problem) if failure is not None else None
 
     async def run(self) -> None:
         """Refresh stored policies before they end, until the task is cancelled.
@@ -173,14 +173,19 @@ class MtaStsPolicies:
 
         Deliveries that ask for the policy of one domain at the same time share one fetch.
         """
-        failure = self._failures.get(domain)
-        if failure is not None and failure.policy_id == version and failure.until > self._clock():
+        failure = self._last_failure(domain)
+        if failure is not None and failure.policy_id == version:
             return None
         task = self._fetching.get(domain)
         if task is None:
             task = self._start(domain, self._fetch(domain, version))
         done, _ = await asyncio.wait({task}, timeout=PATIENCE)
         return task.result() if done and not task.cancelled() else None
+
+    def _last_failure(self, domain: str) -> _Failure | None:
+        """The last fetch that failed, for `RETRY_AFTER` seconds, also where the clock was put back since."""
+        failure = self._failures.get(domain)
+        return failure if failure is not None and 0 < failure.until - self._clock() <= RETRY_AFTER else None
 
     async def _refresh(self, domain: str, version: str) -> None:
         version = await self._published(domain) or version

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.cli.dry_run import DryRun, OurSignature, dry_run
-from relay.dns import DnsFailure
+from relay.dns import Answer, DnsFailure, Tlsa
 from relay.mail.message import Message
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
@@ -119,6 +119,28 @@ async def test_the_next_hops_view_is_of_what_leaves(tmp_path: Path) -> None:
     assert view.verdict.dmarc is not None and view.verdict.dmarc.domain == "fwd.test"
     assert ("fwd.test", "TXT") in [(asked.name, asked.rdtype) for asked in view.asked]
     assert ("mailbox.test", "MX") in [(asked.name, asked.rdtype) for asked in way.asked]
+
+
+async def test_the_tls_policy_of_each_host_is_shown(tmp_path: Path) -> None:
+    right = Tlsa(3, 1, 1, bytes(32))
+    mailbox: dict[tuple[str, str], Any] = {
+        ("mailbox.test", "MX"): Answer(((10, "mx1.test"), (20, "mx2.test"), (30, "mx3.test")), secure=True),
+        ("mx1.test", "A"): Answer(("8.8.8.8",), secure=True),
+        ("mx2.test", "A"): Answer(("8.8.4.4",), secure=True),
+        ("mx3.test", "A"): ["9.9.9.9"],
+        ("_25._tcp.mx1.test", "TLSA"): Answer((right,), secure=True),
+        ("_25._tcp.mx2.test", "TLSA"): DnsFailure("SERVFAIL"),
+    }
+    zone = {**ZONE, **OURS, **mailbox}
+    (way,) = (await run_dry(House(tmp_path, zone=zone), next_hop_view=True)).ways
+    assert [(each.host.name, each.policy) for each in way.tls] == [
+        ("mx1.test", "dane"),
+        ("mx2.test", "dane"),
+        ("mx3.test", "may"),
+    ]
+    assert ["SERVFAIL" in each.problem for each in way.tls] == [False, True, False]
+    (way,) = (await run_dry(House(tmp_path, zone=zone))).ways
+    assert way.tls == ()
 
 
 async def test_each_address_that_the_kernel_chooses_for_a_host_has_a_view(

@@ -47,6 +47,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "added",
         "signatures",
         "dns",
+        "tls",
         "address_problem",
         "next_hop_view",
     }

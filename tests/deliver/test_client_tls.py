@@ -298,6 +298,7 @@ async def test_a_server_without_tls_gets_nothing(level: str) -> None:
     async with server(), agent(ZONE, port=server.port, tls=level) as sender:
         (outcome,) = await sender.deliver_to("alone.test", None, job())
     assert (outcome.status, outcome.enhanced) == ("deferred", "4.7.4")
+    assert f'tls = "{level}"' in outcome.text
     assert server.commands == ["EHLO relay.test"]
 
 

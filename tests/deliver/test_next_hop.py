@@ -53,6 +53,15 @@ def test_the_smarthost_takes_all_that_has_no_next_hop_of_its_own(recipient: str)
     assert (hop.user, hop.password, hop.tls, hop.null_sender) == ("relay", "secret", "verify", "b@fwd.test")
 
 
+def test_a_destination_goes_to_its_mx_past_the_smarthost() -> None:
+    hops = next_hops(
+        smarthost=SMARTHOST, destinations=[{"domains": [".direct.test"], "next_hop": "mx", "tls": "require"}]
+    )
+    hop = hops.of("carol@a.direct.test")
+    assert (hop.key, hop.endpoint, hop.user, hop.tls) == ("a.direct.test", None, "", "require")
+    assert hops.of("carol@direct.test").key == "smtp://hub.test:587"
+
+
 def test_a_smarthost_without_credentials_gets_none() -> None:
     hop = next_hops("", smarthost={"url": "smtp://hub.test"}, tls="require").of("carol@d.test")
     assert (hop.user, hop.password, hop.tls, hop.null_sender) == ("", "", "may", "")

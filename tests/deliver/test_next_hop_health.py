@@ -77,6 +77,10 @@ def test_a_host_that_takes_mail_between_is_never_suspended(success: Outcome) -> 
         NO_SUCH_USER,
         classify("mail", 552, "5.3.4 too large"),
         classify("mail", 452, "4.3.4 too large now"),
+        classify("mail", 550, "5.7.30 REQUIRETLS support required"),
+        classify("mail", 553, "5.6.7 SMTPUTF8 needed"),
+        classify("mail", 451, "4.1.8 Domain of sender address does not resolve"),
+        classify("mail", 553, "this sender is not wanted"),
         replace(classify("starttls", 454, "no TLS now"), unreachable=True),
         replace(classify("auth", 535, "5.7.8 who are you"), unreachable=True),
         silence("mail", "timeout"),
@@ -95,6 +99,13 @@ def test_other_failures_between_neither_count_nor_end_the_count() -> None:
         hop.tried(MAIL_550, sender).tried(NO_CONNECTION, "x.test").tried(OURS, "y.test")
     assert not hop.events
     assert len(hop.tried(MAIL_550, "a.test").events) == 1
+
+
+def test_an_answer_from_before_the_clock_was_put_back_makes_no_host_busy() -> None:
+    health = NextHopHealth()
+    assert health.note(NOW - 1, NOW, (TAKEN,), "a.test", PAUSE)[0] == "answers"
+    assert health.note(NOW - 2, NOW + 1, (NO_CONNECTION,), "a.test", PAUSE)[0] == "is busy"
+    assert health.note(NOW - 3601, NOW - 3600, (NO_CONNECTION,), "a.test", PAUSE)[0] == "fails"
 
 
 def test_one_try_a_minute_and_not_before_the_last_one_is_over() -> None:

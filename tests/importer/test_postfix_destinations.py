@@ -97,8 +97,8 @@ def test_what_a_transport_does_that_has_no_counterpart_is_named(tmp_path: Path) 
         ("may", "may", ""),
         ("encrypt protocols=>=TLSv1.2", "require", ""),
         ("verify", "verify", ""),
-        ("secure match=nexthop:dot-nexthop", "verify", ""),
-        ("secure match=other.example", "verify", "that of the host itself"),
+        ("secure match=nexthop:dot-nexthop", "verify", "that of the MX host"),
+        ("verify match=other.example", "verify", "that of the host itself"),
         ("dane", "may", ""),
         ("dane-only", "require", "without usable TLSA records"),
         ("fingerprint match=AB:CD", "require", "no fingerprints"),
@@ -114,6 +114,13 @@ def test_tls_policies(tmp_path: Path, policy: str, tls: str | None, said: str) -
     assert said in told and bool(said) is bool(told)
 
 
+def test_a_program_that_looks_up_published_policies_is_not_needed(tmp_path: Path) -> None:
+    draft = site(tmp_path, "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix\n")
+    found = next(setting for setting in draft.unmapped if setting.name.startswith("smtp_tls_policy_maps"))
+    assert "delivery.mta_sts" in found.meaning and not found.matters
+    assert loaded(tmp_path, draft).delivery.mta_sts
+
+
 def test_a_policy_belongs_to_the_next_hop(tmp_path: Path) -> None:
     transport = "a.example smtp:[10.0.0.7]:26\nb.example smtp:[10.0.0.7]:26\nc.example smtp:[10.0.0.8]\n"
     policy = "[10.0.0.7]:26 verify\nc.example encrypt\n[nobody.example] encrypt\n.d.example encrypt\n"
@@ -124,17 +131,28 @@ def test_a_policy_belongs_to_the_next_hop(tmp_path: Path) -> None:
     ]
 
 
+def test_a_transport_alone_goes_to_the_mx_past_the_relayhost(tmp_path: Path) -> None:
+    transport = "direct.example smtp:\n.below.example relay:\nsame.example :\n"
+    maps = f"relayhost = [h.example]:587\n{MAPS}"
+    draft = site(tmp_path, maps, transport=transport, policy="direct.example verify\n")
+    config = loaded(tmp_path, draft)
+    assert [shown(entry) for entry in config.delivery.destinations] == [
+        {"domains": "direct.example", "next_hop": "mx", "tls": "verify"},
+        {"domains": ".below.example", "next_hop": "mx"},
+    ]
+    assert config.smarthost("same.example") == "smarthost"
+    assert config.smarthost("direct.example") == config.smarthost("a.below.example") == ""
+
+
 def test_with_a_relayhost_its_policy_counts_for_all(tmp_path: Path) -> None:
     draft = site(
         tmp_path,
         f"relayhost = [h.example]:587\n{MAPS}",
-        transport="direct.example smtp:\n",
         policy="[h.example]:587 secure\nd.example verify\n",
     )
     delivery = loaded(tmp_path, draft).delivery
     assert delivery.smarthost is not None and delivery.smarthost.tls == "verify" and not delivery.destinations
     said = meanings(draft)
-    assert "goes to the smarthost, too" in said["transport_maps direct.example"]
     assert "another host" in said["smtp_tls_policy_maps d.example"]
 
 

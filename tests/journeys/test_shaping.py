@@ -95,6 +95,24 @@ def test_a_rate_holds_for_all_domains_behind_an_mx_host(world: World) -> None:
     assert len(house.events("attempt")) == 120, "nothing was tried in vain"
 
 
+def test_a_slow_host_of_a_stranger_takes_no_place_of_the_hosts_before_it(world: World) -> None:
+    """Whoever owns a domain can have it stand behind the MX hosts of a provider, and wait at a host of his own."""
+    with_domains(world, HOP, "a.example")
+    world.zone["a.example", "MX"] = ["10 in1.big.example."]
+    world.zone["in1.big.example", "A"] = [HOP]
+    world.zone["in2.big.example", "A"] = ["127.0.1.3"]  # takes no mail
+    world.zone["stranger.example", "MX"] = ["10 in2.big.example.", "20 mx.stranger.example."]
+    world.zone["mx.stranger.example", "A"] = [OTHER]
+    hop = world.start(CountingHop(HOP, world.port))
+    slow = world.start(CountingHop(OTHER, world.port, seconds=600))
+    house = relay(world, delivery={"destinations": [{"domains": ["mx:*.big.example"], "concurrency": 1}]})
+    send(house, ["u@stranger.example"])
+    wait_until(lambda: slow.under_way, "the message of the stranger")
+    send(house, (f"r{n}@a.example" for n in range(10)))
+    wait_until(lambda: len(hop.taken) == 10, "the mail of the others", 10)
+    assert slow.under_way == 1 and hop.most == 1
+
+
 def test_mail_that_waited_for_a_next_hop_of_yesterday_leaves_by_todays(world: World) -> None:
     with_domains(world, HOP, "a.example")
     hop = world.start(CountingHop(HOP, world.port))

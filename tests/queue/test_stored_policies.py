@@ -78,6 +78,19 @@ async def test_the_longest_unused_give_way(store: Store, monkeypatch: pytest.Mon
     assert [n for n in range(6) if await store.mta_sts.policy_of(f"{n}.test")] == [0, 3, 4, 5]
 
 
+async def test_long_policies_take_the_room_of_several(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_policies, "MAX_POLICIES", 20)
+    long = "x" * (8 * stored_policies.SHARE - 1)
+    for n in range(5):
+        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", policy=long, used=1000.0 + n))
+    assert [n for n in range(5) if await store.mta_sts.policy_of(f"{n}.test")] == [3, 4]
+    for n in range(5, 9):  # what is dropped for them has made room for all
+        await store.mta_sts.keep_policy(replace(POLICY, domain=f"{n}.test", used=1000.0 + n))
+    assert [n for n in range(9) if await store.mta_sts.policy_of(f"{n}.test")] == list(range(3, 9))
+    await store.mta_sts.keep_policy(replace(POLICY, domain="8.test", policy=long, used=1009.0))
+    assert [n for n in range(9) if await store.mta_sts.policy_of(f"{n}.test")] != list(range(3, 9))
+
+
 async def test_a_database_that_is_away_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise QueueUnavailable("away")

@@ -255,6 +255,16 @@ async def test_another_version_is_tried_at_once(world: World) -> None:
     assert await worker.policy(DOMAIN)
 
 
+async def test_a_clock_that_is_put_back_keeps_no_failure(world: World) -> None:
+    worker = world.worker()
+    world.answers[HOST] = plain("", "404 Not Found")
+    assert await worker.policy(DOMAIN) is None
+    world.answers[HOST] = text()
+    world.now -= 3600
+    assert worker.problem(DOMAIN) is None
+    assert await worker.policy(DOMAIN)
+
+
 async def test_a_certificate_that_is_not_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     worker = world.worker()

@@ -31,6 +31,7 @@ _READ_BY = {
     values.table_address: ("address with a port, or unix:PATH", "addresses with ports, or unix:PATH"),
     network.network: ("address or network", "addresses and networks"),
     network.endpoint: ("URL of a host", "URLs of hosts"),
+    values.endpoint_or_mx: ('URL of a host, or "mx"', 'URLs of hosts, or "mx"'),
 }
 _TYPES = {
     bool: ("true or false", "true or false"),

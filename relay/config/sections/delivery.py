@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from relay.config.sections.base import Section
-from relay.config.values import DeliveryMode, Destination, Duration, File, HostName, NextHop, Timeout
+from relay.config.values import (
+    DeliveryMode,
+    Destination,
+    Duration,
+    File,
+    HostName,
+    NextHop,
+    NextHopOrMx,
+    Timeout,
+)
 from relay.network import Endpoint
 
 BouncesTo = Literal["verified", "all"]
@@ -94,10 +103,10 @@ class DestinationSection(Section):
     owner of the domain who chooses the host, a table with `mx:` has no other keys than `concurrency`, `rate`,
     `source_ipv4`, `source_ipv6`, `families` and `helo`."""
 
-    next_hop: NextHop | None = Field(None, examples=["smtp://10.0.0.7:25"])
-    """Where the mail goes instead of the MX: `smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, or
-    `lmtp:///path/of/the/socket`. The `next_hop` of a domain route goes before it. Default: the smarthost, or the MX of
-    the domain."""
+    next_hop: NextHopOrMx | None = Field(None, examples=["smtp://10.0.0.7:25"])
+    """Where the mail goes: `smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, `lmtp:///path/of/the/socket`, or
+    "mx" for the MX of the domain, although there is a smarthost for all other mail. The `next_hop` of a domain route
+    goes before it. Default: the smarthost, or the MX of the domain."""
 
     smarthost: str | None = Field(None, examples=["backup"])
     """The smarthost that the mail goes to, by its name in `[delivery.smarthosts]`. Default: as for `next_hop`."""
