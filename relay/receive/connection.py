@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-
-import structlog
+from dataclasses import dataclass, replace
 
 from relay.config.model import Config
 from relay.mail.envelope import Client
@@ -44,10 +42,6 @@ class Connection:
     require_tls: bool = False
     authenticator: Authenticator | None = None
     require_login: bool = False
-    log: structlog.stdlib.BoundLogger = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.log = structlog.get_logger().bind(ip=self.client.ip)
 
     @property
     def offers_tls(self) -> bool:

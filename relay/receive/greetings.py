@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import structlog
+
 from relay.mail.reply import Refused, Reply
 from relay.receive.connection import Connection, SessionOver
 from relay.receive.transactions import Transactions
+
+log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT = 60.0  # seconds
 
@@ -20,6 +24,7 @@ class Greetings:
 
     def __init__(self, connection: Connection, transactions: Transactions) -> None:
         self._connection = connection
+        self._log = log.bind(ip=connection.client.ip)
         self._transactions = transactions
 
     async def ehlo(self, argument: str) -> None:
@@ -78,9 +83,9 @@ class Greetings:
         try:
             await connection.stream.start_tls(connection.tls(), HANDSHAKE_TIMEOUT)
         except OSError as error:  # ssl.SSLError is one
-            connection.log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
+            self._log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
             raise SessionOver from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
         tls, bits = connection.stream.tls, connection.stream.cipher_bits
         connection.client = replace(connection.client, helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
-        connection.log.info("starttls", tls=tls)
+        self._log.info("starttls", tls=tls)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import structlog
+
 from relay.mail.reply import Refused, Reply
 from relay.receive.auth_exchange import log_in
 from relay.receive.authenticator import LoginFailed
@@ -11,12 +13,15 @@ from relay.receive.connection import Connection
 from relay.receive.sasl_mechanism import sasl_mechanism
 from relay.receive.transactions import Transactions
 
+log = structlog.get_logger()
+
 
 class Logins:
     """The logins of one session, of which one at most is good."""
 
     def __init__(self, connection: Connection, transactions: Transactions) -> None:
         self._connection = connection
+        self._log = log.bind(ip=connection.client.ip)
         self._transactions = transactions
 
     async def auth(self, argument: str) -> Reply:
@@ -39,10 +44,10 @@ class Logins:
         connection.name_protocol()
         connection.account.trust()
         reply = Reply(235, "2.7.0", "Authentication successful")
-        connection.log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
+        self._log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
         return reply
 
     def log_refused(self, argument: str, refused: Refused) -> None:
         """Logs a try to log in that is refused; `argument` is that of AUTH."""
         user = refused.user if isinstance(refused, LoginFailed) and refused.known else None
-        self._connection.log.info("auth", mechanism=sasl_mechanism(argument), user=user, reply=str(refused.reply))
+        self._log.info("auth", mechanism=sasl_mechanism(argument), user=user, reply=str(refused.reply))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, NoReturn
 
+import structlog
+
 from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
 from relay.receive.auth_exchange import LINE as AUTH_LINE
@@ -20,6 +22,8 @@ from relay.receive.logins import Logins
 from relay.receive.min_rate import TooSlow
 from relay.receive.stream import BEGINNING, Disconnected, LineTooLong, TimedOut
 from relay.receive.transactions import Transactions
+
+log = structlog.get_logger()
 
 COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUTF8 and DSN parameters add
 IDLE_COMMANDS = 100  # commands without a message, after which each counts as an error
@@ -40,7 +44,7 @@ class Session:
     def __init__(self, connection: Connection, ids: QueueIds) -> None:
         self._connection = connection
         self._stream = connection.stream
-        self._log = connection.log
+        self._log = log.bind(ip=connection.client.ip)
         self._transactions = Transactions(connection, ids)
         self._greetings = Greetings(connection, self._transactions)
         self._logins = Logins(connection, self._transactions)

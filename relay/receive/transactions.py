@@ -18,6 +18,8 @@ from relay.receive.connection import Connection
 from relay.receive.data_decoder import DataDecoder
 from relay.receive.incoming import Incoming
 
+log = structlog.get_logger()
+
 SENDER_OK = Reply(250, "2.1.0", "Ok")
 RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -37,6 +39,7 @@ class Transactions:
         self.incoming: Incoming | None = None
         self.chunk: Chunk | None = None
         self._connection = connection
+        self._log = log.bind(ip=connection.client.ip)
         self._ids = ids
 
     def forget(self) -> None:
@@ -58,8 +61,8 @@ class Transactions:
         if self.current is not None:
             raise Refused(503, "5.5.1", "Error: nested MAIL command")
         queue_id, mail = self._ids.new(), None
-        log, client = connection.log.bind(id=id_text(queue_id)), connection.client
-        helo, tls = client.helo, client.tls or None
+        bound = self._log.bind(id=id_text(queue_id))
+        client, helo, tls = connection.client, connection.client.helo, connection.client.tls or None
         try:
             mail = parse_mail(argument, encrypted=bool(client.tls), auth=connection.takes_logins)
             if mail.size > connection.config.receive.max_message_size:
@@ -70,10 +73,10 @@ class Transactions:
         except Refused as refused:
             connection.handler.reset()
             sender = argument if mail is None else mail.sender
-            log.info("mail", sender=sender, helo=helo, tls=tls, reply=str(refused.reply))
+            bound.info("mail", sender=sender, helo=helo, tls=tls, reply=str(refused.reply))
             raise
         self.current = transaction
-        log.info("mail", sender=mail.sender, helo=helo, tls=tls)
+        bound.info("mail", sender=mail.sender, helo=helo, tls=tls)
         return SENDER_OK
 
     async def rcpt(self, argument: str) -> Reply:
@@ -82,7 +85,8 @@ class Transactions:
         if transaction is None:
             raise Refused(503, "5.5.1", "Error: need MAIL command")
         self.refuse_between_chunks("RCPT")
-        log, rcpt = self._log(transaction), None
+        bound = self._log.bind(id=id_text(transaction.id))
+        rcpt = None
         try:
             rcpt = parse_rcpt(argument, transaction.mail.smtputf8)
             if len(transaction.recipients) >= connection.config.limits.recipients:
@@ -90,14 +94,11 @@ class Transactions:
             await connection.handler.rcpt(connection.client, transaction, rcpt)
         except Refused as refused:
             transaction.refused += 1
-            log.info("rcpt", rcpt=argument if rcpt is None else rcpt.recipient, reply=str(refused.reply))
+            bound.info("rcpt", rcpt=argument if rcpt is None else rcpt.recipient, reply=str(refused.reply))
             raise
         transaction.recipients.append(rcpt)
-        log.info("rcpt", rcpt=rcpt.recipient)
+        bound.info("rcpt", rcpt=rcpt.recipient)
         return RECIPIENT_OK
-
-    def _log(self, transaction: Transaction) -> structlog.stdlib.BoundLogger:
-        return self._connection.log.bind(id=id_text(transaction.id))
 
     # the message
 
@@ -149,14 +150,15 @@ class Transactions:
 
     async def _take(self, incoming: Incoming, transaction: Transaction) -> Reply:
         """The reply of the handler to a message that has come to its end."""
-        connection, log = self._connection, self._log(transaction)
+        connection = self._connection
+        bound = self._log.bind(id=id_text(transaction.id))
         try:
             message = await incoming.message()
             await read_header(message)
         except Refused as refused:
-            log.info("data", size=incoming.size, reply=str(refused.reply))
+            bound.info("data", size=incoming.size, reply=str(refused.reply))
             return refused.reply
-        log.info("data", size=len(message.content), message_id=shown_message_id(message))
+        bound.info("data", size=len(message.content), message_id=shown_message_id(message))
         return await connection.handler.data(connection.client, transaction, message, connection.stream.ended)
 
     # the message in chunks (RFC 3030)
@@ -187,7 +189,8 @@ class Transactions:
         if chunk.last:
             return await self._complete(incoming, transaction)
         if incoming.refusal is not None:
-            self._log(transaction).info("data", size=incoming.size, reply=str(incoming.refusal.reply))
+            bound = self._log.bind(id=id_text(transaction.id))
+            bound.info("data", size=incoming.size, reply=str(incoming.refusal.reply))
             raise incoming.refusal
         return Reply(250, "2.0.0", f"{chunk.size} octets received")
 
