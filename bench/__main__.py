@@ -26,10 +26,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--messages", type=int, default=3000, help="of each workload (default: 3000)")
     parser.add_argument("--workload", choices=[*WORKLOADS, *OTHERS], action="append", help="default: all")
+    parser.add_argument("--mode", choices=["queue", "in-session"], default="queue", help="delivery.mode")
     options = parser.parse_args()
     for name in options.workload or [*WORKLOADS, *OTHERS]:
         if name == "LAT":
-            times = await latency.run(10, 10_240, min(options.messages, 300))
+            times = await latency.run(10, 10_240, min(options.messages, 300), options.mode)
             print(f"LAT  10 messages/s of 10 KiB: p50 {times.p50:.1f} ms, p99 {times.p99:.1f} ms", flush=True)
             continue
         if name == "STALL":
@@ -38,7 +39,7 @@ async def main() -> None:
             print(f"STALL 10 MB mixed into 10 KiB: longest turns of the loop {wall} ms, of CPU {cpu} ms", flush=True)
             continue
         sessions, octets, signed = WORKLOADS[name]
-        figures = await load.run(sessions, octets, options.messages, signed=signed)
+        figures = await load.run(sessions, octets, options.messages, signed=signed, mode=options.mode)
         messages = f"{octets // 1024} KiB{', signed' if signed else ''}"
         print(
             f"{name:<4} {sessions} sessions, {messages}: {figures.rate:.0f} messages/s, "

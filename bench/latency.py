@@ -43,13 +43,13 @@ class _Sink:
         writer.close()
 
 
-async def run(rate: float, octets: int, messages: int) -> Latency:
-    """Send `messages` of `octets` each, `rate` a second, each over its own connection."""
+async def run(rate: float, octets: int, messages: int, mode: str = "queue") -> Latency:
+    """Send `messages` of `octets` each, `rate` a second, each over its own connection; `mode` is `delivery.mode`."""
     sink = _Sink()
     server = await asyncio.start_server(sink.serve, "127.0.0.1", 0, limit=1 << 22)
     port = server.sockets[0].getsockname()[1]
     started: dict[int, float] = {}
-    async with relay(port) as running, asyncio.timeout(messages / rate + 60):
+    async with relay(port, mode=mode) as running, asyncio.timeout(messages / rate + 60):
         sending = []
         for number in range(messages):
             started[number] = time.monotonic()

@@ -64,17 +64,18 @@ class Sink:
         await self._reading
 
 
-async def run(sessions: int, octets: int, messages: int, *, signed: bool) -> Load:
+async def run(sessions: int, octets: int, messages: int, *, signed: bool, mode: str = "queue") -> Load:
     """Send `messages` of `octets` each over `sessions` connections at a time, one message a connection.
 
     Args:
         signed: whether the sender signs, so that there are a signature and a policy to check.
+        mode: `delivery.mode`.
     """
     port = free_port()
     sink = await Sink.start(port)
     content = mail.signed(octets) if signed else b""
     try:
-        async with relay(port, signed=signed) as running, asyncio.timeout(PATIENCE):
+        async with relay(port, signed=signed, mode=mode) as running, asyncio.timeout(PATIENCE):
             await source(running.port, sessions, octets, 100, content)
             await until(sink, 100)
             cpu, started, memory = running.cpu(), time.monotonic(), [running.memory()]

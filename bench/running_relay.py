@@ -46,6 +46,8 @@ selector = "s1"
 private_key = "s1.pem"
 [routes]
 aliases = "aliases"
+[delivery]
+mode = "{mode}"
 [delivery.smarthost]
 url = "smtp://127.0.0.1:{sink}"
 [queue]
@@ -107,18 +109,21 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def relay(sink_port: int, *, signed: bool = False, connections: int = 1000) -> AsyncIterator[RunningRelay]:
+async def relay(
+    sink_port: int, *, signed: bool = False, connections: int = 1000, mode: str = "queue"
+) -> AsyncIterator[RunningRelay]:
     """A relay with an empty queue that forwards to a sink on loopback.
 
     Args:
         signed: the sender publishes a DKIM key and a DMARC policy, besides SPF.
+        mode: `delivery.mode`.
         connections: how many it takes at a time; nine in ten of them from one client that is not trusted.
     """
     zone = ZoneServer(mail.records() if signed else {("sender.test", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"']})
     host, dns_port = await zone.start()
     with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp") as folder:
         port = free_port()
-        write_files(Path(folder), port, f"{host}:{dns_port}", sink_port, connections)
+        write_files(Path(folder), port, f"{host}:{dns_port}", sink_port, connections, mode)
         with Path(folder, "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "relay", "serve", "--config", f"{folder}/relay.toml", stdout=log
@@ -132,9 +137,13 @@ async def relay(sink_port: int, *, signed: bool = False, connections: int = 1000
     await zone.close()
 
 
-def write_files(folder: Path, port: int, dns: str, sink_port: int, connections: int = 1000) -> None:
+def write_files(
+    folder: Path, port: int, dns: str, sink_port: int, connections: int = 1000, mode: str = "queue"
+) -> None:
     """Write the configuration of a relay on a port of loopback, and the files that it names."""
-    (folder / "relay.toml").write_text(_CONFIG.format(port=port, dns=dns, sink=sink_port, connections=connections))
+    (folder / "relay.toml").write_text(
+        _CONFIG.format(port=port, dns=dns, sink=sink_port, connections=connections, mode=mode)
+    )
     (folder / "aliases").write_text(f"{ALIAS} {MAILBOX}\n")
     for name, content in (("srs.secret", b"bench secret\n"), ("s1.pem", generate("rsa2048"))):
         (folder / name).touch(mode=0o600)

@@ -27,6 +27,7 @@ from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds
 from relay.mail.reply import Reply
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 from relay.receive.limits import Limits
 from relay.receive.listener import Listener, bind
 from relay.receive.shared_counts import SharedCounts
@@ -52,7 +53,7 @@ class _TakesAll:
 
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None: ...
 
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
+    async def data(self, client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
         return Reply(250, "2.0.0", "Ok")
 
     def refused(self, reply: Reply) -> None: ...

@@ -28,6 +28,7 @@ DKIM_RESULTS = ("pass", "fail", "policy", "neutral", "temperror", "permerror")  
 DMARC_RESULTS = ("none", "pass", "fail", "temperror", "permerror")
 ARC_RESULTS = ("none", "pass", "fail")  # RFC 8617 section 10.1
 WAY_HOME = ("ok", "unproven", "broken")
+OFFERS = ("delivered", "refused", "queued", "withdrawn")
 TREATMENTS = ("rewrite-from", "reject", "pass")
 TABLE_LOOKUPS = tuple(
     (name, result)
@@ -58,6 +59,7 @@ TLS_FAILURES = tuple(
         "validation-failure",
     )
 )
+LOGINS = ("passed", "failed", "limited", "unchecked")
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -200,7 +202,7 @@ class Metrics:
         )
         self.accepted = Counter("messages_accepted", "Messages that got their 250")
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
-        self.logins = Counter("logins", "Logins of clients, by result", "result", ("passed", "failed", "limited"))
+        self.logins = Counter("logins", "Logins of clients, by result", "result", LOGINS)
         self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)
         self.dkim = Counter("dkim_results", "Results of DKIM signatures of incoming mail", "result", DKIM_RESULTS)
         self.arc = Counter("arc_results", "Results of ARC chains of incoming mail", "result", ARC_RESULTS)
@@ -220,6 +222,12 @@ class Metrics:
         )
         self.deliveries = Counter(
             "deliveries", "Delivery attempts, by outcome", "outcome", ("delivered", "deferred", "failed")
+        )
+        self.in_session = Counter(
+            "in_session",
+            "Messages offered to the next hop while the client waits, by what became of them",
+            "result",
+            OFFERS,
         )
         self.tls_deliveries = Counter(
             "tls_deliveries", "Deliveries, by the TLS policy that held", "policy", TLS_POLICIES

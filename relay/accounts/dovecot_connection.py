@@ -7,9 +7,7 @@ because the connection has ended, or because Dovecot takes too long.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import pwd
 from pathlib import Path
 
 from relay.accounts.dovecot_protocol import (
@@ -24,18 +22,11 @@ from relay.accounts.dovecot_protocol import (
     greeting,
     parse_answer,
 )
+from relay.accounts.dovecot_unreachable import OTHER_SOCKET, Unreachable, not_connected, not_greeted
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds, as in Postfix
 ANSWER_TIMEOUT = 30.0  # seconds: Dovecot itself delays the answer to a client that guesses, by up to 17
 UNSENT = 256 * 1024  # octets that Dovecot has not read yet, above which no login begins
-
-
-class Unreachable(Exception):
-    """No connection can be made. `str` is the problem, `mend` what to do about it."""
-
-    def __init__(self, problem: str, mend: str) -> None:
-        super().__init__(problem)
-        self.mend = mend
 
 
 class Disconnected(Exception):
@@ -88,15 +79,15 @@ class DovecotConnection:
                     writer.transport.abort()
                     raise
         except TimeoutError:
-            raise _cut(handshake, f"it does not greet within {HANDSHAKE_TIMEOUT:g} seconds") from None
+            raise not_greeted(handshake, f"it does not greet within {HANDSHAKE_TIMEOUT:g} seconds") from None
         except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
-            raise _cut(handshake, "it closes the connection at once") from None
+            raise not_greeted(handshake, "it closes the connection at once") from None
         except OSError as error:
-            raise _refused(error, path, user or _user()) from None
+            raise not_connected(error, path, user) from None
         except asyncio.LimitOverrunError:
-            raise Unreachable(f"it sends a line of more than {LINE} octets", _OTHER_SOCKET) from None
+            raise Unreachable(f"it sends a line of more than {LINE} octets", OTHER_SOCKET) from None
         except BadLine as bad:
-            raise Unreachable(str(bad), _OTHER_SOCKET) from None
+            raise Unreachable(str(bad), OTHER_SOCKET) from None
         return cls(reader, writer, handshake.mechanisms)
 
     async def read(self) -> None:
@@ -157,10 +148,10 @@ class DovecotConnection:
         """
         if self._last_number == LARGEST_ID:
             self.end("its numbers are used up")
+        if self.ended or self._writer.is_closing():
+            raise Disconnected(self.ended or "it is broken")
         if self._writer.transport.get_write_buffer_size() > UNSENT:
             raise Disconnected("it does not read")
-        if self.ended:
-            raise Disconnected(self.ended)
         self._last_number += 1
         self._logins[self._last_number] = None
         return self._last_number
@@ -176,7 +167,7 @@ class DovecotConnection:
         answer = self._logins[number]
         if answer is None:
             answer = self._logins[number] = self._loop.create_future()
-            self._writer.write(line)
+            self._write(line)
         sent = self._loop.time()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -197,39 +188,10 @@ class DovecotConnection:
         """Ends a login that the client has given up; nothing, where it is over."""
         if number in self._logins:
             del self._logins[number]
-            self._writer.write(cancel_line(number))
+            self._write(cancel_line(number))
             self._end_if_over()
 
-
-_OTHER_SOCKET = "name the socket that Dovecot has for clients, usually auth-client"
-
-
-def _cut(handshake: Handshake, problem: str) -> Unreachable:
-    """A greeting that is not whole. The sockets auth-userdb and auth-master say VERSION and SPID, and no more."""
-    if handshake.version and not handshake.mechanisms:
-        return Unreachable("it is a socket of Dovecot, but not for clients", _OTHER_SOCKET)
-    return Unreachable(problem, "see the log of Dovecot")
-
-
-def _refused(error: OSError, path: Path, user: str) -> Unreachable:
-    if isinstance(error, FileNotFoundError):
-        return Unreachable("there is no such socket", f"start Dovecot with: {listener(path, user)}")
-    if isinstance(error, PermissionError):
-        return Unreachable(f"the user {user} may not connect to it", f"let Dovecot have: {listener(path, user)}")
-    if isinstance(error, ConnectionRefusedError):
-        return Unreachable("nobody listens on it", "start Dovecot")
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return Unreachable("the relay has no more file descriptors", "raise LimitNOFILE")
-    return Unreachable(error.strerror or str(error), _OTHER_SOCKET)
-
-
-def listener(path: Path, user: str) -> str:
-    """The lines of dovecot.conf that make the socket for a user, in one."""
-    return f"service auth {{ unix_listener {path} {{ mode = 0600 user = {user} }} }}"
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    def _write(self, line: bytes) -> None:
+        """Sends a line; where the connection is broken, `read` is about to end it."""
+        if not self._writer.is_closing():  # uvloop raises RuntimeError
+            self._writer.write(line)

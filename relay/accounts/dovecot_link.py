@@ -13,7 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from relay.accounts.dovecot_connection import Disconnected, DovecotConnection, Unreachable
+from relay.accounts.dovecot_connection import Disconnected, DovecotConnection
+from relay.accounts.dovecot_unreachable import Unreachable
 
 log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ class DovecotLink:
             connection = await DovecotConnection.connect(self._path)
         except Unreachable as error:
             self._retire()
-            if self._is_news(str(error)) and not self._quiet:
+            if self._notes(str(error)) and not self._quiet:
                 log.error("dovecot_unreachable", path=str(self._path), problem=str(error), mend=error.mend)
             return 0.0
         self._retire()
@@ -132,14 +133,14 @@ class DovecotLink:
             del self._reading[connection]
         if asyncio.get_running_loop().time() > began + LONGEST_PAUSE:
             self._said.clear()  # what was wrong before is over
-        if not connection.retired and self._is_news(connection.ended):
+        if not connection.retired and self._notes(connection.ended):
             if connection.faulty:
                 log.error("dovecot_lost", path=str(self._path), problem=connection.ended)
             elif not self._quiet:
                 log.info("dovecot_lost", path=str(self._path), problem=connection.ended)
 
-    def _is_news(self, trouble: str) -> bool:
-        """Whether the log has not said so lately. News ends what it says of a good connection."""
+    def _notes(self, trouble: str) -> bool:
+        """Notes a trouble, which the log names instead of a good connection; False if it has named it lately."""
         now = asyncio.get_running_loop().time()
         if now < self._said.get(trouble, -SAID_AGAIN) + SAID_AGAIN:
             return False

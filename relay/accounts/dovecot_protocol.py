@@ -158,7 +158,7 @@ def auth_line(number: int, mechanism: str, client: Client, response: bytes | Non
     if client.tls:
         parameters.append("secured=tls")
     if client.local:
-        parameters.append(f"lip={client.local}")
+        parameters += [f"lip={client.local}", f"lport={client.local_port}"]
     if client.known:
         parameters += [f"rip={client.ip}", f"rport={client.port}"]
     if response is not None:  # last: Dovecot refuses what comes after it

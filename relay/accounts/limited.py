@@ -2,7 +2,8 @@
 
 Who is over a limit learns nothing: the reply is the same, and comes at the same time, to the right password and to a
 wrong one. A client that leaves before the verdict has failed, too: Dovecot takes longer for a wrong password than for
-the right one. All waits are sleeps of the event loop, which end with the connection.
+the right one, and some mechanisms tell a client their error before it is refused. All waits are sleeps of the event
+loop, which end with the connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from relay.accounts.plain_and_login import claimed_user
 from relay.mail.envelope import Client
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
-from relay.receive.authenticator import WRONG, Authenticator, Challenge, LoggedIn, Login, LoginFailed
+from relay.receive.authenticator import NOT_NOW, WRONG, Authenticator, Challenge, LoggedIn, Login, LoginFailed
 
 # Seconds after which a login is answered that was checked, and whose user or client proved to be over the limit: longer
 # than Dovecot delays its own refusals (2 s).
@@ -59,6 +60,7 @@ class _LimitedLogin:
         self._ip = ip
         self._failures = failures
         self._metrics = metrics
+        self._is_open = False  # the client has said something, and has no verdict yet
 
     async def step(self, response: bytes | None) -> Challenge | LoggedIn:
         if response is not None and self._users is None:
@@ -67,24 +69,25 @@ class _LimitedLogin:
         if self._is_over(users):
             raise self._too_many()
         began = asyncio.get_running_loop().time()
+        self._is_open = self._is_open or response is not None
         try:
             result = await self._inner.step(response)
-        except asyncio.CancelledError:
-            self._failures.add(self._ip, users)
-            raise
         except Refused as refused:
             if refused.reply.code != WRONG:
+                self._is_open = False
+                if refused.reply.code == NOT_NOW:
+                    self._metrics.logins.add("unchecked")
                 raise
             if isinstance(refused, LoginFailed):
                 users = users | {refused.user} - {""}
             await self._refuse_over_limit(users, began)
-            self._failures.add(self._ip, users)
-            self._metrics.logins.add("failed")
+            self._fail(users)
             await asyncio.sleep(self._failures.held_for(self._ip))
             raise
         if isinstance(result, LoggedIn):
             await self._refuse_over_limit(users | {name_key(result.user)}, began)
             await asyncio.sleep(self._failures.held_for(self._ip))
+            self._is_open = False
             self._metrics.logins.add("passed")
         return result
 
@@ -101,9 +104,17 @@ class _LimitedLogin:
             await asyncio.sleep(began + TAKES - asyncio.get_running_loop().time())
             raise self._too_many()
 
+    def _fail(self, users: Collection[str]) -> None:
+        self._is_open = False
+        self._failures.add(self._ip, users)
+        self._metrics.logins.add("failed")
+
     def _too_many(self) -> Refused:
+        self._is_open = False
         self._metrics.logins.add("limited")
         return Refused(454, "4.7.0", "too many failed logins, try again later")
 
     def close(self) -> None:
         self._inner.close()
+        if self._is_open:
+            self._fail(self._users or set())

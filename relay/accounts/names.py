@@ -11,9 +11,7 @@ LONGEST = 255  # characters
 
 
 def name_key(name: str) -> str:
-    """The form of a name for comparison.
-
-    The case does not matter (RFC 8265 section 3.3), nor how a domain in it is written.
+    """The form of a name for comparison: the case does not matter (RFC 8265 section 3.3), nor how a domain is written.
 
     A name that is too long for an account stays as it is: to read it would take its time.
     """

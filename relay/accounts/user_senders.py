@@ -74,7 +74,7 @@ def parse_senders(text: str, source: str) -> SenderTable:
             continue
         for entry in entries:
             try:
-                senders[name_key(name)].add(_sender(entry))
+                senders[name_key(name)].add(sender_key(entry))
             except ValueError as error:
                 effect = f"{shown(name)} may not use it"
                 bad.append(BadLine(where, f"{shown(entry)}: {error}", effect))
@@ -85,8 +85,8 @@ def parse_senders(text: str, source: str) -> SenderTable:
     return SenderTable({name: frozenset(addresses) for name, addresses in senders.items()}, lines)
 
 
-def _sender(entry: str) -> str:
-    """The key of an address, or `@domain`.
+def sender_key(entry: str) -> str:
+    """The key of an entry: of an address, or `@domain`.
 
     Raises:
         ValueError: it is neither.

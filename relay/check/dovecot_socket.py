@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from relay.accounts.dovecot_connection import DovecotConnection, Unreachable, listener
+from relay.accounts.dovecot_connection import DovecotConnection
+from relay.accounts.dovecot_unreachable import Unreachable, unix_listener
 from relay.check.finding import Finding
 from relay.check.service_user import refused, service_user
 from relay.check.site import Site
@@ -24,7 +25,7 @@ async def look(site: Site) -> list[Finding]:
     connection.end("the check is done")
     closed = await asyncio.to_thread(refused, user, {path: "w"}) if user is not None else []
     if user is not None and closed:
-        text, mend = f"{name} may not connect to it", f"let Dovecot have: {listener(path, name)}"
+        text, mend = f"{name} may not connect to it", f"let Dovecot have: {unix_listener(path, name)}"
         return [Finding("files", str(path), "error" if user.certain else "warning", text, mend)]
     if not connection.mechanisms:
         mend = "set auth_mechanisms in dovecot.conf, such as `auth_mechanisms = plain login`"

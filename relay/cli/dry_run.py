@@ -35,6 +35,7 @@ from relay.queue.connect import connect
 from relay.queue.store import Delivery, Store, StoredMessage
 from relay.rate import Rates
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,10 @@ class _StoredSenders:
         return token
 
 
+async def _never() -> None:
+    """The client of a dry run does not leave."""
+
+
 class _NoQueue:
     """Keeps the message for a look at it. There is always room."""
 
@@ -145,6 +150,10 @@ class _NoQueue:
 
     async def put(self, stored: StoredMessage, deliveries: Sequence[Delivery], notice: Notice) -> None:
         self.stored, self.deliveries = stored, deliveries
+
+    async def hand_over(self, stored: StoredMessage, delivery: Delivery, gone: Gone) -> bool:
+        self.stored, self.deliveries = stored, [delivery]
+        return False
 
 
 async def dry_run(
@@ -242,7 +251,7 @@ async def _converse(
                     steps.append(SessionStep(command, "250 2.1.5 Ok"))
             if transaction.recipients:
                 command = "DATA"
-                steps.append(SessionStep(command, str(await conversation.data(client, transaction, message))))
+                steps.append(SessionStep(command, str(await conversation.data(client, transaction, message, _never))))
         except Refused as refused:
             steps.append(SessionStep(command, str(refused.reply)))
 

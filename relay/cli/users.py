@@ -23,6 +23,7 @@ from relay.accounts.users_edit import UsersEditError
 from relay.cli.errors import CommandFailed
 from relay.cli.options import ConfigFile
 from relay.config.file import load
+from relay.config.missing_files import missing_file_mend
 from relay.config.model import Config
 from relay.mail.visible import visible
 
@@ -51,9 +52,10 @@ def add(name: Name, config: ConfigFile = None) -> None:
 def list_(config: ConfigFile = None, as_json: Json = False) -> None:
     """Every user, with the senders that the user may use."""
     loaded = load(config, require_files=False)
-    path = _users_file(loaded)
-    if not path.exists():
-        raise CommandFailed(f"{path}: there is no such file; `srs-relay users add NAME` makes it")
+    named = {"auth.users": _users_file(loaded), "auth.senders": loaded.auth.senders if loaded.auth else None}
+    for key, path in named.items():
+        if path is not None and not path.exists():
+            raise CommandFailed(f"{path}: there is no such file{missing_file_mend(key, path, config)}")
     try:
         files = read_account_files(loaded.auth)
     except ValueError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from relay.config.sections.delivery import DeliverySection, DestinationSection, Families, TlsLevel
+from relay.config.values import DeliveryMode
 from relay.mail.address import DOMAIN_OCTETS, normal_domain
 from relay.network import Endpoint, literal_ip
 
@@ -51,6 +52,7 @@ class Destination:
         next_hop: the configured host; None for the MX of the domain, or a smarthost.
         by_mx: whether the mail goes to the MX of its domain although there is a smarthost for all other mail.
         tls: the level that it names; None where that is `delivery.tls`, or what the smarthost has.
+        mode: when its mail is delivered; None where its route says so, or `delivery.mode`.
     """
 
     number: int
@@ -64,6 +66,7 @@ class Destination:
     tls: TlsLevel | None
     mta_sts: bool
     dane: Literal["auto", "off"]
+    mode: DeliveryMode | None
 
     @property
     def is_limited(self) -> bool:
@@ -111,6 +114,7 @@ class Destinations:
             tls=section.tls,
             mta_sts=delivery.mta_sts if section.mta_sts is None else section.mta_sts,
             dane=section.dane or delivery.dane,
+            mode=section.mode,
         )
 
     def __iter__(self) -> Iterator[Destination]:

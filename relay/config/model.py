@@ -36,7 +36,7 @@ from relay.config.sections import (
     TlsSection,
     Unforwardable,
 )
-from relay.config.values import AuthservId, HostName
+from relay.config.values import AuthservId, DeliveryMode, HostName
 from relay.network import Endpoint
 
 
@@ -186,6 +186,15 @@ class Config(Section):
         """Whether senders are rewritten in mail for a normal domain."""
         route = self.routes.domains.get(domain)
         return "always" if route is None or route.srs is None else route.srs
+
+    def delivery_mode(self, domain: str) -> DeliveryMode:
+        """When mail for a normal domain is delivered: by its destination, then by its route."""
+        destination, route = self.destinations.of(domain), self.routes.domains.get(domain)
+        return (
+            (destination.mode if destination is not None else None)
+            or (route.mode if route is not None else None)
+            or self.delivery.mode
+        )
 
     def unforwardable(self, domain: str) -> Unforwardable:
         """What is done with mail for a normal domain that would fail DMARC behind us: by default it passes to a host

@@ -203,3 +203,4 @@ TableAddress = Annotated[str, AfterValidator(table_address)]
 
 Action = Literal["reject", "defer", "tag"]
 Unforwardable = Literal["rewrite-from", "reject", "pass"]
+DeliveryMode = Literal["queue", "in-session", "auto"]

@@ -176,38 +176,57 @@ class Attempts:
         try:
             await asyncio.wait(tasks, timeout=TOGETHER)
             attempt.waits = False
-            await self._settle(attempt, attempt.kept_back, observer)
+            await self.settle(attempt, attempt.kept_back, observer)
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
     async def _deliver(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> None:
-        began = time.time()
-        outcomes: Sequence[Outcome] = ()
-        full: Destination | None = None
         try:
-            outcomes = await self._outcomes(attempt, batch)
+            results = await self.results(attempt, batch, observer)
         except NoRoom as no_room:
-            full = no_room.destination
-        finally:
-            observer.batch_ended(attempt, batch, began, outcomes)
-        if full is not None:
-            await self._recorder.put_back(batch.deliveries, observer)
-            observer.put_back(batch, full)
+            await self.put_back(batch, no_room.destination, observer)
             return
-        hidden = [delivery.recipient for delivery in batch.deliveries if delivery.is_aliased]
-        results = [
-            Result(delivery, outcome, batch.signed_by, _is_quotable(delivery, outcome, hidden))
-            for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
-        ]
         if attempt.waits:
             now = time.time()
             attempt.kept_back += [result for result in results if concerns_sender(result, self._patience, now)]
             results = [result for result in results if not concerns_sender(result, self._patience, now)]
-        await self._settle(attempt, results, observer)
+        await self.settle(attempt, results, observer)
 
-    async def _settle(self, attempt: Attempt, results: Sequence[Result], observer: Observer) -> None:
+    async def results(self, attempt: Attempt, batch: Batch, observer: AttemptObserver) -> Sequence[Result]:
+        """Send one batch. Nothing is recorded. Never raises for what a server does, or for what the queue lacks.
+
+        Raises:
+            NoRoom: it was not tried.
+        """
+        began = time.time()
+        outcomes: Sequence[Outcome] = ()
+        try:
+            outcomes = await self._outcomes(attempt, batch)
+        finally:
+            observer.batch_ended(attempt, batch, began, outcomes)
+        hidden = [delivery.recipient for delivery in batch.deliveries if delivery.is_aliased]
+        return [
+            Result(delivery, outcome, batch.signed_by, _is_quotable(delivery, outcome, hidden))
+            for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
+        ]
+
+    async def put_back(self, batch: Batch, table: Destination, observer: AttemptObserver) -> None:
+        """Let a batch wait in the queue that was not tried, since the table of its next hop had no room.
+
+        Raises:
+            QueueUnavailable: the relay stops, and this cannot be recorded.
+        """
+        await self._recorder.put_back(batch.deliveries, observer)
+        observer.put_back(batch, table)
+
+    async def settle(self, attempt: Attempt, results: Sequence[Result], observer: Observer) -> None:
+        """Record the outcomes of deliveries that are in the queue.
+
+        Raises:
+            QueueUnavailable: the relay stops, and they cannot be recorded.
+        """
         stored, now = attempt.stored, time.time()
         if not attempt.has_content and any(may_need_notification(result, self._patience, now) for result in results):
             stored = await self._recorder.whole(stored, observer)

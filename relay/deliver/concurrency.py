@@ -118,6 +118,11 @@ class HopConcurrency:
         health = self._health.get(shown_hop(hop))
         return None if health is None else health.failure
 
+    def answered_since(self, hop: str, moment: float) -> bool:
+        """Whether a next hop has answered at or after a moment, and is well."""
+        health = self._health.get(shown_hop(hop))
+        return health is not None and health.answered_since(moment)
+
     def started(self, hop: str, now: float, bound: Deadline | None = None) -> Place:
         """Take a place for a transaction; `bound` is its time limit."""
         state = self._hops.get(hop) or self._remember(hop)

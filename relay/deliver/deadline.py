@@ -19,13 +19,26 @@ class Deadline:
 
     Attributes:
         over: why the attempt was given up, for its outcome; empty while it goes on. Then no other host is tried.
+        withdrawn: whether nobody wants the message delivered any more, which says nothing about the next hop.
         final: whether a final dot is out and its reply is not there yet.
     """
 
-    __slots__ = ("_cancelled", "_cancelling", "_ends", "_extended", "_seconds", "_task", "_timer", "final", "over")
+    __slots__ = (
+        "_cancelled",
+        "_cancelling",
+        "_ends",
+        "_extended",
+        "_seconds",
+        "_task",
+        "_timer",
+        "final",
+        "over",
+        "withdrawn",
+    )
 
     def __init__(self) -> None:
         self.over = ""
+        self.withdrawn = False
         self.final = False
         self._seconds = 0.0
         self._ends: float | None = None  # by the clock of the loop
@@ -77,6 +90,15 @@ class Deadline:
         if self._task is not None and not self.final:
             self._cancelled = True
             self._task.cancel()
+
+    def withdraw(self, why: str) -> bool:
+        """Give the attempt up because nobody wants the message delivered any more, unless its final dot is out.
+        Returns whether it was given up."""
+        if self.final:
+            return False
+        self.withdrawn = True
+        self.end(why)
+        return True
 
     def _time_is_up(self) -> None:
         self._timer = None

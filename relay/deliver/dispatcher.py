@@ -19,12 +19,14 @@ from relay.config.model import Config
 from relay.deliver.attempts import Attempt, Attempts, Batch
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.current_hops import CurrentHops
-from relay.deliver.destination_limits import Admission, DestinationLimits, Kept
+from relay.deliver.destination_limits import Admission, DestinationLimits, Kept, NoRoom
 from relay.deliver.due_deliveries import DueDeliveries
 from relay.deliver.held_leases import HeldLeases
-from relay.deliver.outcome_log import log_health
+from relay.deliver.in_session import LATELY, Offer
+from relay.deliver.outcome_log import log_health, log_unstored
 from relay.deliver.recorder import Recorder
 from relay.deliver.rooms import Rooms
+from relay.deliver.settlement import Result
 from relay.deliver.underway import Underway
 from relay.mail.address import domain_of
 from relay.mail.outcome import Outcome
@@ -79,6 +81,8 @@ class Dispatcher:
         )
         self._running: set[asyncio.Task[None]] = set()
         self._kept_at_once: dict[int, Kept] = {}  # for messages that are being stored
+        self._offers: set[Offer] = set()
+        self._offering = True
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -132,6 +136,73 @@ class Dispatcher:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    # a message that is offered to its next hop before it is stored
+
+    def offer(self, stored: StoredMessage, delivery: Delivery) -> Offer | None:
+        """Begin an attempt at a message that is not stored; None where its next hop has not answered lately, or has no
+        room. What waits in the queue goes first. The caller says in the end whether it was stored: by `keep`, or
+        `Offer.drop`."""
+        now, hop = time.time(), delivery.hop
+        if not self._offering or self._due.starved or not self._hops.answered_since(hop, now - LATELY):
+            return None
+        if self._hops.free <= 0 or not self._underway.room_for(len(stored.message.content)):
+            return None
+        kept = self._rooms.at_once([hop], now)
+        if kept is None:
+            return None
+        owned = replace(delivery, lease_owner=self._store.owner, lease_token=secrets.randbits(62))
+        offer = Offer(self._attempts.prepare(stored, [owned]))
+        offer.batch.admission = Admission(self._limits, kept.one_for(hop))
+        self._underway.begin(offer.attempt)
+        self._offers.add(offer)
+        task = asyncio.create_task(self._run_offer(offer))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return offer
+
+    def leased(self, offer: Offer) -> list[Delivery]:
+        """The delivery of an offer as it is stored now: leased by this worker, which attempts it."""
+        until = time.time() + self._lease
+        return [replace(delivery, next_attempt=until) for delivery in offer.batch.deliveries]
+
+    def keep(self, offer: Offer) -> None:
+        """Go on with the attempt at a message that was stored meanwhile, and record its outcome."""
+        if offer.result.cancelled():
+            return  # the attempt was cut: its lease ends, and it is made again
+        self._leases.hold(offer.batch.deliveries)
+        offer.stored.set_result(True)
+
+    def end_offers(self) -> None:
+        """Let no session wait for a next hop any longer: the relay stops, and stores what is not settled."""
+        self._offering = False
+        for offer in self._offers:
+            offer.hurry()
+
+    async def _run_offer(self, offer: Offer) -> None:
+        attempt, batch = offer.attempt, offer.batch
+        results: Sequence[Result] = ()
+        full: Destination | None = None
+        try:
+            try:
+                results = await self._attempts.results(attempt, batch, self)
+            except NoRoom as no_room:
+                full = no_room.destination
+            offer.result.set_result(results[0] if results else None)
+            if not await asyncio.shield(offer.stored):
+                log_unstored(attempt.stored, results, self._metrics)
+            elif full is not None:
+                await self._attempts.put_back(batch, full, self)
+            else:
+                await self._attempts.settle(attempt, results, self)
+        except QueueUnavailable:
+            pass  # it was logged, and the relay stops
+        except Exception:
+            log.exception("attempt_failed", id=id_text(attempt.stored.id))
+        finally:
+            self._offers.discard(offer)
+            offer.result.cancel()  # where the attempt was cut: nobody waits in vain
+            self._finished(attempt, batch.deliveries)
+
     async def _run_attempt(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:
         try:
             await self._attempts.make(attempt, self)
@@ -140,12 +211,15 @@ class Dispatcher:
         except Exception:
             log.exception("attempt_failed", id=id_text(attempt.stored.id))
         finally:
-            self._underway.end(attempt)
-            self._leases.let_go(deliveries)
-            for batch in attempt.batches:
-                batch.admission.end()
-            if self._due.starved and self._hops.free >= self._hops.young:
-                self._wake.set()
+            self._finished(attempt, deliveries)
+
+    def _finished(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:
+        self._underway.end(attempt)
+        self._leases.let_go(deliveries)
+        for batch in attempt.batches:
+            batch.admission.end()
+        if self._due.starved and self._hops.free >= self._hops.young:
+            self._wake.set()
 
     # what attempts tell
 
@@ -156,7 +230,8 @@ class Dispatcher:
         place = self._underway.place_of(attempt, batch)
         if place is None:
             return
-        event = self._rooms.ended(place, began, now, outcomes, domain_of(attempt.stored.sender))
+        told = () if batch.bound.withdrawn else outcomes
+        event = self._rooms.ended(place, began, now, told, domain_of(attempt.stored.sender))
         if event is not None:
             log_health(batch.hop, event, self._metrics)
         self._metrics.suspended.set(self._hops.suspended)
@@ -211,6 +286,7 @@ class Dispatcher:
         A delivery that is given up keeps its lease, which the supervisor frees: it is attempted again.
         """
         self._stopping = True
+        self.end_offers()
         self._recorder.stop()
         self._wake.set()
         if self._running:

@@ -101,7 +101,7 @@ class DeliveryAgent:
                     if connection is not None:  # what fails here may only have been closed while it was idle
                         self._goes_on_with(connection.host, next_hop, job)
                         await self._use(lane, connection, progress, action)
-                    if not progress.complete:
+                    if not (progress.complete or job.bound.over):
                         await self._try_hosts(next_hop, lane, progress, action)
         if job.bound.over:
             progress.given_up(job.bound.over)
@@ -143,7 +143,7 @@ class DeliveryAgent:
             await self._use(lane, connection, progress, action)
             if progress.complete:
                 return
-        if not reached:
+        if not (reached or bound.withdrawn):
             lane.unreachable(progress.last)
 
     def _goes_on_with(self, host: Host, next_hop: NextHop, job: Job) -> None:

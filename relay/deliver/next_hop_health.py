@@ -95,6 +95,10 @@ class NextHopHealth:
         """Whether it refuses us."""
         return self._suspended is not None
 
+    def answered_since(self, moment: float) -> bool:
+        """Whether it has answered at or after a moment, and is well."""
+        return self.failure is None and self._answered >= moment
+
     def tries(self, now: float) -> int | None:
         """How many transactions may begin now; None while it is well, and places alone decide."""
         if self.failure is None:

@@ -3,14 +3,16 @@ hops that refuse us, with their metrics."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import structlog
 
 from relay.deliver.next_hop_health import Resumed, Suspended
-from relay.deliver.settlement import Event
+from relay.deliver.settlement import Event, Result
 from relay.mail.message_id import shown_message_id
+from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at, id_text
 from relay.metrics import Metrics
 from relay.queue.hop_keys import shown_hop
@@ -29,6 +31,34 @@ def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
         size=len(stored.message.content),
         message_id=shown_message_id(stored.message),
         tls_wish=stored.tls or None,
+    )
+
+
+def log_unstored(stored: StoredMessage, results: Iterable[Result], metrics: Metrics) -> None:
+    """Log and count what became of a message that never was in the queue, since its next hop was asked in the session.
+
+    Nothing is said of a deferral: then nobody has the message, and its sender was told so, or has left.
+    """
+    for result in results:
+        if result.outcome.status == "delivered":
+            log_outcome(Event("delivered", result), metrics, time.time())
+        elif result.outcome.status == "failed":
+            metrics.deliveries.add("failed")
+            _log_refused(stored, result.delivery, result.outcome)
+
+
+def _log_refused(stored: StoredMessage, delivery: Delivery, outcome: Outcome) -> None:
+    """The sender has heard our words, not these."""
+    log.info(
+        "refused_by_next_hop",
+        id=id_text(stored.id),
+        to=delivery.recipient,
+        code=outcome.code,
+        status=outcome.enhanced,
+        text=outcome.text,
+        host=outcome.host,
+        address=outcome.address,
+        tls=outcome.tls or None,
     )
 
 

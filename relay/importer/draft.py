@@ -82,13 +82,14 @@ class TheirFiles(NamedTuple):
     """Files of the other program that a key names by an absolute path.
 
     Attributes:
+        name: of the key, like `srs.secrets_file`.
         paths: all of them have to be readable for our user, or all of them are copied.
         copy: the value of the key if they are copied, relative to the configuration.
         contents: the copies by their names, relative to the configuration; raises OSError.
     """
 
-    table: Table
-    key: str
+    name: str
+    key: Key
     paths: tuple[Path, ...]
     copy: str
     contents: Callable[[], Mapping[str, bytes]]
@@ -174,7 +175,11 @@ class Draft:
             copy: the name of the copy, where our user may not read the file.
         """
         self.set(table, key, str(path), origin, comment)
-        self.their_files.append(TheirFiles(table, key, (path,), copy, lambda: {copy: path.read_bytes()}))
+        self.may_copy(".".join((*table, key)), self.tables[table][key], path, copy)
+
+    def may_copy(self, name: str, key: Key, path: Path, copy: str) -> None:
+        """Let a file that a key names be copied, where our user may not read it; the arguments as in `TheirFiles`."""
+        self.their_files.append(TheirFiles(name, key, (path,), copy, lambda: {copy: path.read_bytes()}))
 
     def new_file(
         self, table: Table, key: str, name: str, content: str, origin: Origin | str = NEW, comment: str = ""
@@ -191,5 +196,10 @@ class Draft:
             for name, key in keys.items()
             if key.kind == "fill in"
         ]
-        arrays = [array for array, entries in self.arrays.items() for entry in entries if entry.kind == "fill in"]
+        arrays = [
+            array
+            for array, entries in self.arrays.items()
+            for entry in entries
+            if "fill in" in (entry.kind, *(key.kind for key in entry.keys.values()))
+        ]
         return list(dict.fromkeys((*single, *arrays)))

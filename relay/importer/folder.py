@@ -33,11 +33,10 @@ class Written(NamedTuple):
 def ask_for_missing(draft: Draft) -> None:
     """Turn each key whose file is not on this host into one to fill in."""
     for files in draft.their_files:
-        key = draft.tables[files.table][files.key]
         if len(files.paths) == 1 and _is_missing(files.paths[0]):
-            key.kind = "fill in"
-            key.comment = f"This file is not on this host. {key.comment}".strip()
-    draft.their_files = [files for files in draft.their_files if draft.tables[files.table][files.key].kind == "set"]
+            files.key.kind = "fill in"
+            files.key.comment = f"This file is not on this host. {files.key.comment}".strip()
+    draft.their_files = [files for files in draft.their_files if files.key.kind == "set"]
 
 
 def _is_missing(path: Path) -> bool:
@@ -80,9 +79,8 @@ def write(draft: Draft, folder: Path, *, force: bool) -> Written:
             continue
         contents |= {folder / name: octets for name, octets in copied.items()}
         copies.append((files.paths[0], folder / files.copy))
-        key = draft.tables[files.table][files.key]
-        key.value = files.copy
-        key.comment = f"A copy of {files.paths[0]}, which our user may not read. {key.comment}".strip()
+        files.key.value = files.copy
+        files.key.comment = f"A copy of {files.paths[0]}, which our user may not read. {files.key.comment}".strip()
     existing = {path for path in (folder / CONFIG, *contents) if path.exists()}
     if existing and not force:
         raise ImportFailed(f"{min(existing)} is there already; nothing was written (--force replaces {CONFIG} alone)")
@@ -93,8 +91,7 @@ def write(draft: Draft, folder: Path, *, force: bool) -> Written:
 
 
 def _tell_unreadable(draft: Draft, files: TheirFiles, error: OSError) -> None:
-    key = ".".join((*files.table, files.key))
-    meaning = f"{error.strerror}. The relay does not start without it ({key})."
+    meaning = f"{error.strerror}. The relay does not start without it ({files.name})."
     draft.no_counterpart(Origin(str(error.filename), ""), meaning, matters=True)
 
 

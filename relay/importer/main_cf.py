@@ -30,6 +30,9 @@ _DEFAULTS = {
     "queue_directory": "/var/spool/postfix",
     "relay_transport": "relay",
     "smtp_tls_security_level": "",
+    "smtpd_sasl_path": "smtpd",
+    "smtpd_sasl_type": "cyrus",
+    "smtpd_tls_eckey_file": "$smtpd_tls_eccert_file",
     "smtpd_tls_key_file": "$smtpd_tls_cert_file",
     "virtual_alias_maps": "$virtual_maps",
     "virtual_transport": "virtual",
@@ -37,14 +40,20 @@ _DEFAULTS = {
 
 
 class Service(NamedTuple):
-    """A transport in master.cf.
+    """A service in master.cf.
 
     Attributes:
+        name: of a transport; of a service on a port, `port` or `host:port`.
+        kind: `inet`, `unix` or `pass`.
         process_limit: as it is written; `-` is the default.
+        program: the name of the program, like `smtpd`.
         options: what `-o` sets.
     """
 
+    name: str
+    kind: str
     process_limit: str
+    program: str
     options: dict[str, str]
     where: str
 
@@ -99,36 +108,36 @@ class MainCf:
                 return copied.absolute()
         return path
 
-    def services(self) -> Iterator[tuple[str, str]]:
-        """The ports of master.cf where smtpd listens, each with its file and line; none without the folder."""
-        for where, words in self._master():
-            if words[1] == "inet" and words[7] == "smtpd":
-                yield where, words[0].rpartition(":")[2]
+    def services(self, kind: str) -> list[Service]:
+        """The services of master.cf of a kind; none without the folder."""
+        return [service for service in self._master() if service.kind == kind]
 
     def programs(self) -> dict[str, str]:
         """The program of each transport in master.cf; none without the folder."""
-        return {words[0]: words[7] for _, words in self._master() if words[1] == "unix"}
+        return {service.name: service.program for service in self.services("unix")}
 
     def service(self, name: str) -> Service | None:
         """A transport in master.cf; None if it is not there, or master.cf is not known."""
-        for where, words in self._master():
-            if words[1] == "unix" and words[0] == name:
-                return Service(words[6], dict(_options(words[8:])), where)
-        return None
+        return next((service for service in self.services("unix") if service.name == name), None)
+
+    def of_service(self, service: Service) -> MainCf:
+        """The parameters as they hold in a service of master.cf: what `-o` sets there goes first."""
+        own = {name: Parameter(value, service.where) for name, value in service.options.items()}
+        return MainCf({**self.parameters, **own}, self.source, self._folder)
 
     def expand(self, text: str) -> str:
         """A text with the parameters in it replaced by their values."""
         return self._expand(text, frozenset()).strip()
 
-    def _master(self) -> Iterator[tuple[str, list[str]]]:
-        """The services of master.cf: the file and line, and the words."""
+    def _master(self) -> Iterator[Service]:
+        """The services of master.cf."""
         if self._folder is None or not (self._folder / "master.cf").is_file():
             return
         path = self._folder / "master.cf"
         for number, line in logical_lines(read_text(path)):
             words = line.split()
             if len(words) > 7:
-                yield f"{path}:{number}", words
+                yield Service(words[0], words[1], words[6], words[7], dict(_options(words[8:])), f"{path}:{number}")
 
     def _value(self, name: str, within: frozenset[str]) -> str:
         """The value of a parameter, expanded.

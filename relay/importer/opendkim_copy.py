@@ -28,7 +28,8 @@ def offer(draft: Draft, installation: Installation) -> None:
     conf = () if installation.conf is None else (installation.conf,)
     tables = (path for _, path in _table_files(installation))
     paths = (*conf, *tables, *(path for path, _ in _keys(installation)))
-    draft.their_files.append(TheirFiles(("signing",), "opendkim", paths, COPY, lambda: _contents(installation)))
+    key = draft.tables[("signing",)]["opendkim"]
+    draft.their_files.append(TheirFiles("signing.opendkim", key, paths, COPY, lambda: _contents(installation)))
 
 
 def _contents(installation: Installation) -> Mapping[str, bytes]:

@@ -45,8 +45,8 @@ MEANINGS = {
     "RequireSafeKeys": Meaning("keys that others can read are named in the log (`secret_readable_by_others`)."),
     "MTA": Meaning("what is signed does not depend on the port that mail came in by.", matters=True),
     "MacroList": Meaning(
-        "there is no AUTH here: users that log in stay with your mail server, which hands their mail to the relay as a"
-        " trusted client.",
+        "no macro of a mail server chooses what is signed: mail of users who have logged in, and of clients.trusted,"
+        " always is.",
         matters=True,
     ),
     "POPDBFile": Meaning("there is no POP before SMTP.", matters=True),

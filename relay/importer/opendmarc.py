@@ -35,9 +35,7 @@ _MEANINGS = {
     ),
     "IgnoreMailTo": Meaning("no aggregate reports are sent, so no address has to be left out of them."),
     "IgnoreAuthenticatedClients": Meaning(
-        "there is no AUTH here: users that log in stay with your mail server. Mail of clients.trusted is not checked.",
-        False,
-        OFF,
+        "mail of users who have logged in, and of clients.trusted, is never checked.",
     ),
     "RecordAllMessages": Meaning("no aggregate reports are sent.", False, OFF),
     "SPFIgnoreResults": Meaning("SPF is always checked here, for the true client.", False, OFF),

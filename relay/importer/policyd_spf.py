@@ -50,8 +50,8 @@ _MEANINGS = {
     "PidFile": Meaning("the relay runs under its service (docs/operating.md)."),
     "UserID": Meaning("the relay runs as the user that its service names."),
     "UMask": Meaning("the relay runs under its service (docs/operating.md)."),
-    "MacroList": Meaning("there is no AUTH here: users that log in stay with your mail server."),
-    "MacroListVerify": Meaning("there is no AUTH here: users that log in stay with your mail server."),
+    "MacroList": Meaning("SPF is not checked for users who have logged in, nor for clients.trusted."),
+    "MacroListVerify": Meaning("SPF is not checked for users who have logged in, nor for clients.trusted."),
     "IntHosts": Meaning("hosts of your own belong into clients.trusted."),
     "InternalHosts": Meaning("hosts of your own belong into clients.trusted.", matters=True),
 }

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.importer import main_cf, postfix_delivery, postfix_destinations, postfix_incoming, postfix_recipients
+from relay.importer import (
+    main_cf,
+    postfix_delivery,
+    postfix_destinations,
+    postfix_incoming,
+    postfix_recipients,
+    postfix_smtpd,
+)
 from relay.importer.asked import ask_for_host, ask_for_srs, share_srs
 from relay.importer.draft import Draft, ImportFailed
-from relay.importer.postfix_meanings import KNOWN, asks_postsrsd, tell_unmapped
+from relay.importer.postfix_certificates import set_certificates
+from relay.importer.postfix_listeners import set_listeners
+from relay.importer.postfix_meanings import KNOWN, asks_postsrsd, tell_services, tell_unmapped
+from relay.importer.postfix_users import set_users
 from relay.mail.address import is_domain
 
 
@@ -25,10 +35,16 @@ def read(path: Path) -> Draft:
         names = ", ".join(list(parameters.parameters)[:3])
         raise ImportFailed(f"{parameters.source}: this is no configuration of Postfix: it does not know {names}")
     draft = Draft("Postfix", parameters.source)
+    ports, other_services = postfix_smtpd.ports(parameters)
+    set_certificates(draft, ports)
+    set_listeners(draft, ports)
     postfix_incoming.fill(draft, parameters)
     transports = postfix_recipients.fill(draft, parameters)
+    set_users(draft, ports)
     postfix_delivery.fill(draft, parameters)
     postfix_destinations.fill(draft, parameters, transports.entries, transports.routed)
+    tell_services(draft, ports, other_services)
+    parameters.read.update(*(smtpd.main_cf.read for smtpd in ports))
     tell_unmapped(draft, parameters)
     domain = parameters.get("mydomain")
     domain = domain if is_domain(domain) and "." in domain else "example.org"

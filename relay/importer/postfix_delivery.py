@@ -10,9 +10,10 @@ from relay.importer.draft import Draft, ImportFailed, Origin
 from relay.importer.lookup_tables import TableEntry, entries, tables
 from relay.importer.main_cf import MainCf, split_list
 from relay.importer.postfix_login import find_login, set_login
-from relay.importer.postfix_tls import tls_level
+from relay.importer.postfix_tls import BY_MX, tls_level
 from relay.importer.postfix_values import duration, number
 
+_DANE = "TLSA records are followed at every level (delivery.dane), where DNSSEC proves them."
 _DELIVERY, _SMARTHOST, _QUEUE = ("delivery",), ("delivery", "smarthost"), ("queue",)
 
 
@@ -22,7 +23,7 @@ def fill(draft: Draft, main_cf: MainCf) -> None:
     _set_sources(draft, main_cf)
     level = _tls_level(draft, main_cf)
     if level is not None:
-        draft.set(_DELIVERY, "tls", level, _tls_origin(main_cf))
+        draft.set(_DELIVERY, "tls", level, _tls_origin(main_cf), _DANE if _is_dane(main_cf) else "")
     name = "default_destination_concurrency_limit"
     name = "smtp_destination_concurrency_limit" if "smtp_destination_concurrency_limit" in main_cf else name
     if name in main_cf and (value := number(main_cf.get(name))):
@@ -68,9 +69,14 @@ def _tls_level(draft: Draft, main_cf: MainCf) -> str | None:
     if not level:
         return None
     mapped = tls_level(level)
-    if mapped.problem:
-        draft.no_counterpart(_tls_origin(main_cf), mapped.problem, matters=True)
+    by_mx = "" if main_cf.get("relayhost") else BY_MX.get(level, "")
+    for problem in filter(None, (mapped.problem, by_mx)):
+        draft.no_counterpart(_tls_origin(main_cf), problem, matters=True)
     return mapped.level or None
+
+
+def _is_dane(main_cf: MainCf) -> bool:
+    return main_cf.get("smtp_tls_security_level").lower() in ("dane", "dane-only")
 
 
 def _tls_origin(main_cf: MainCf) -> Origin:

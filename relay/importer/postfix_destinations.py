@@ -11,17 +11,23 @@ from dataclasses import dataclass, field
 
 from relay.importer import next_hops
 from relay.importer.draft import Draft, ImportFailed, Item, Key, Origin
-from relay.importer.lookup_tables import TableEntry, entries, tables
+from relay.importer.lookup_tables import TableEntry, entries, origin_of, tables
 from relay.importer.main_cf import MainCf
 from relay.importer.next_hops import NextHop
 from relay.importer.postfix_login import find_login, set_login
-from relay.importer.postfix_tls import tls_policy
+from relay.importer.postfix_tls import BY_MX, tls_policy
 from relay.importer.postfix_transports import transport_settings
 from relay.mail.address import is_domain, normal_domain
 from relay.network import endpoint
 
 _SMARTHOST = ("delivery", "smarthost")
 _ORDER = ("next_hop", "smarthost", "tls", "concurrency", "rate", "source_ipv4", "source_ipv6", "families", "helo")
+
+
+_PUBLISHED = (
+    "a program that looks up what domains publish (postfix-mta-sts-resolver, postfix-tlspol); the relay does so itself"
+    " (delivery.mta_sts, delivery.dane)."
+)
 
 
 @dataclass(slots=True)
@@ -49,6 +55,9 @@ def fill(draft: Draft, main_cf: MainCf, transports: Mapping[str, TableEntry], ro
     for key, entry in transports.items():
         _add_transport(draft, main_cf, rows, key, entry, routed)
     for table in tables(main_cf, "smtp_tls_policy_maps"):
+        if table.kind == "socketmap":
+            draft.no_counterpart(origin_of(main_cf, "smtp_tls_policy_maps", table), _PUBLISHED)
+            continue
         try:
             for entry in entries(main_cf, table):
                 _add_policy(draft, main_cf, rows, entry)
@@ -156,6 +165,8 @@ def _add_policy(draft: Draft, main_cf: MainCf, rows: dict[str, _Row], entry: Tab
         draft.no_counterpart(origin, "its mail goes to another host, whose policy counts.")
         return
     rows.setdefault(domain, _Row(origin)).keys["tls"] = tls
+    if problem := BY_MX.get(entry.value.split()[0].lower()):
+        draft.no_counterpart(origin, problem, matters=True)
 
 
 def _domain(key: str) -> str:

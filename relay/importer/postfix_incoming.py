@@ -1,14 +1,12 @@
-"""Postfix, as far as mail comes in: names, listeners, certificate, trusted networks, limits."""
+"""Postfix, as far as mail comes in: its name, trusted networks, limits."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from collections.abc import Iterable
 
 from relay.config.sections import LimitsSection
-from relay.importer.draft import Draft, ImportFailed, Key, Origin
+from relay.importer.draft import Draft, ImportFailed, Origin
 from relay.importer.hosts import full_name, host_network, without_wide
 from relay.importer.lookup_tables import entries, table_of
 from relay.importer.main_cf import MainCf, logical_lines, split_list
@@ -17,9 +15,6 @@ from relay.importer.source_file import read_text
 from relay.network import IPNetwork, too_wide
 
 _CLIENTS, _LIMITS, _RECEIVE = ("clients",), ("limits",), ("receive",)
-_PORT = 25
-_EVERYWHERE = {4: "0.0.0.0", 6: "::"}
-_LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 _LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 _NEWLINES = {"yes": "normalize", "normalize": "normalize", "reject": "reject"}
 _FEWEST_RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8
@@ -28,8 +23,6 @@ _FEWEST_RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8
 def fill(draft: Draft, main_cf: MainCf) -> None:
     """Set the keys of this part."""
     _set_hostname(draft, main_cf)
-    _set_listeners(draft, main_cf)
-    _set_certificate(draft, main_cf)
     _set_networks(draft, main_cf)
     _set_limits(draft, main_cf)
 
@@ -43,77 +36,6 @@ def _set_hostname(draft: Draft, main_cf: MainCf) -> None:
     else:
         meaning = f"{main_cf.get('myhostname')!r} is no full name in DNS, so hostname is to fill in."
         draft.no_counterpart(main_cf.origin("myhostname"), meaning, matters=True)
-
-
-def _set_listeners(draft: Draft, main_cf: MainCf) -> None:
-    origin = main_cf.origin("inet_interfaces")
-    versions = _versions(main_cf)
-    addresses = list[str]()
-    for interface in split_list(main_cf.get("inet_interfaces")):
-        word = interface.lower()
-        if word in ("all", "loopback-only", "localhost"):
-            addresses += [(_EVERYWHERE if word == "all" else _LOOPBACK)[version] for version in versions]
-            continue
-        try:
-            ip = ipaddress.ip_address(interface.strip("[]"))
-        except ValueError:
-            meaning = f"{interface} is a name; write the address to listen on into [[listen]]."
-            draft.no_counterpart(origin, meaning, matters=True)
-            continue
-        if ip.version in versions:
-            addresses.append(str(ip))
-    level = main_cf.get("smtpd_tls_security_level").lower()
-    proxied = main_cf.get("smtpd_upstream_proxy_protocol").lower() == "haproxy"
-    for address in dict.fromkeys(addresses):
-        bracketed = f"[{address}]" if ":" in address else address
-        keys = {"address": Key(f"{bracketed}:{_PORT}", str(origin))}
-        if level == "encrypt" and main_cf.get("smtpd_tls_cert_file"):
-            keys["tls"] = Key("require", str(main_cf.origin("smtpd_tls_security_level")))
-        if proxied:
-            keys["proxy_protocol"] = Key(True, str(main_cf.origin("smtpd_upstream_proxy_protocol")))
-            keys["proxies"] = Key(
-                ("127.0.0.1/32",), comment="The addresses of the proxies: change it if they are others."
-            )
-        text = "Postfix has this port until it is stopped; master.cf, where services have other ports, is not read."
-        if ":" in address and not _has_ipv6():
-            draft.entry("listen", keys, "once this host has IPv6.", "if wanted")
-        else:
-            draft.entry("listen", keys, text if address == addresses[0] else "")
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def _versions(main_cf: MainCf) -> list[int]:
-    """The versions of IP that are used, IPv4 first."""
-    words = {word.lower() for word in split_list(main_cf.get("inet_protocols"))}
-    return [version for version in (4, 6) if words & {"all", f"ipv{version}"}] or [4, 6]
-
-
-def _set_certificate(draft: Draft, main_cf: MainCf) -> None:
-    chains = split_list(main_cf.get("smtpd_tls_chain_files"))
-    if chains:
-        names, origin = [chains[0], chains[0]], main_cf.origin("smtpd_tls_chain_files")
-        if len(chains) > 1:
-            meaning = f"of several certificates the first alone is shown: {chains[0]}."
-            draft.no_counterpart(origin, meaning, matters=True)
-    else:
-        names, origin = [main_cf.get("smtpd_tls_cert_file"), main_cf.get("smtpd_tls_key_file")], None
-    if not names[0] or names[0].lower() == "none" or main_cf.get("smtpd_tls_security_level").lower() == "none":
-        return
-    keys = (
-        ("certificate", "smtpd_tls_cert_file", "fullchain.pem"),
-        ("private_key", "smtpd_tls_key_file", "privkey.pem"),
-    )
-    for (key, name, copy), file in zip(keys, names, strict=True):
-        comment = "Read again when it changes." if key == "certificate" else ""
-        draft.their_file(("tls",), key, main_cf.path(file), copy, origin or main_cf.origin(name), comment)
 
 
 def _set_networks(draft: Draft, main_cf: MainCf) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from relay.importer.draft import Draft, Origin
-from relay.importer.main_cf import MainCf, split_list
+from relay.importer.main_cf import MainCf, Service, split_list
 from relay.importer.postfix_aliases import tell_of_local_aliases
+from relay.importer.postfix_smtpd import Smtpd
 
 _HEADERS = "messages are not changed or refused by patterns."
 _REWRITES = "addresses are not rewritten by tables, but by aliases (recipients) and SRS (senders)."
@@ -44,6 +46,11 @@ _MATTERS = {
     "sender_bcc_maps": _Meaning(_COPIES),
     "sender_dependent_default_transport_maps": _Meaning("the next hop does not depend on the sender."),
     "sender_dependent_relayhost_maps": _Meaning("the next hop does not depend on the sender."),
+    "smtp_dns_support_level": _Meaning(
+        "TLSA records are followed (delivery.dane) where a resolver on this host validates DNSSEC, or with"
+        " dns.trust_ad; `srs-relay check` says whether it does.",
+        ("enabled", "disabled"),
+    ),
     "smtp_fallback_relay": _Meaning("there is no second smarthost."),
     "smtp_generic_maps": _Meaning(_REWRITES),
     "smtp_header_checks": _Meaning(_HEADERS),
@@ -51,12 +58,7 @@ _MATTERS = {
         "clients have a limit of connections (limits.connections_per_client), not of messages.", ("0",)
     ),
     "smtpd_proxy_filter": _Meaning("no content filter is called."),
-    "smtpd_sasl_auth_enable": _Meaning(
-        "there is no AUTH here. Users that log in stay with Postfix, which hands their mail to the relay as a trusted"
-        " client (docs/postfix-relayhost.md).",
-        ("no",),
-    ),
-    "smtpd_sender_login_maps": _Meaning("there is no AUTH here: users that log in stay with Postfix."),
+    "smtpd_sasl_exceptions_networks": _Meaning("logins are offered to every client."),
     "soft_bounce": _Meaning("refusals are for good.", ("no",)),
     "virtual_mailbox_base": _Meaning("the relay has no mailboxes."),
 }
@@ -67,6 +69,7 @@ _MAPPED = {
     *("smtp_tls_policy_maps",),
     *("virtual_alias_domains", "virtual_maps", "virtual_mailbox_domains", "virtual_mailbox_maps", "virtual_transport"),
     *("smtp_sasl_auth_enable", "smtp_sasl_password_maps", "smtp_tls_security_level", "smtpd_tls_security_level"),
+    *("smtpd_sasl_auth_enable", "smtpd_sasl_type", "smtpd_sasl_path", "smtpd_sender_login_maps", "tls_server_sni_maps"),
     *("smtpd_tls_cert_file", "smtpd_tls_key_file", "smtpd_tls_chain_files", "message_size_limit", "alias_maps"),
     *("maximal_queue_lifetime", "bounce_queue_lifetime", "minimal_backoff_time", "maximal_backoff_time"),
     *("smtp_bind_address", "smtp_bind_address6", "recipient_delimiter", "local_recipient_maps", "smtpd_milters"),
@@ -82,6 +85,9 @@ _MILTERS = (  # what stands in the address of a milter, and what to do about it
     (r"clam|amavis|spam|:11333\b", "it is not asked: the relay looks neither for spam nor for viruses."),
 )
 _NOT_READ = "the import does not read this parameter. See postconf(5) whether your mail depends on it."
+_CLEANUP = (
+    "header fields are not removed by patterns; receive.hide_clients = true leaves users' addresses out of Received."
+)
 _NO_DIFFERENCE = re.compile(  # for mail: files and processes of Postfix itself, logs, and what the program names itself
     r"alias_database|anvil_\w+|append_\w+|biff|broken_sasl_auth_clients|debug\w*|default_database_type|default_privs"
     r"|delay_logging_resolution_limit|disable_vrfy_command|\w+_directory|enable_long_queue_ids|(?:im|ex)port_environment"
@@ -114,6 +120,11 @@ _POLICIES = (  # what stands in smtpd_*_restrictions
         "the names of clients and senders are not checked in this way; SPF and DMARC are.",
     ),
 )
+_RESTRICTIONS = re.compile("smtpd_(?:client|helo|sender|relay|recipient|data|end_of_data)_restrictions")
+_FOR_ONE_PORT = (  # options of a port that make no difference for mail, or none there
+    *("local_header_rewrite_clients", "milter_macro_daemon_name", "smtpd_reject_unlisted_recipient"),
+    *("smtpd_tls_security_level", "smtpd_etrn_restrictions"),
+)
 _SRS = re.compile(
     r"tcp:\S*:1000[12]\b|socketmap:\S*(?:forward|reverse)\b|(?:tcp|socketmap|unix|inet|local):\S*srs", re.IGNORECASE
 )
@@ -126,13 +137,26 @@ def tell_unmapped(draft: Draft, main_cf: MainCf) -> None:
             draft.no_counterpart(main_cf.origin(name), meaning.text, matters=True)
     _tell_canonical(draft, main_cf)
     _tell_milters(draft, main_cf)
-    _tell_restrictions(draft, main_cf)
+    _tell_restrictions(draft, main_cf, main_cf.parameters)
     _tell_delimiter(draft, main_cf)
     _tell_subdomains(draft, main_cf)
     if draft.strings(("senders",), "local_domains"):
         tell_of_local_aliases(draft, main_cf)
-    _tell_services(draft, main_cf)
     _tell_unread(draft, main_cf)
+
+
+def tell_services(draft: Draft, ports: Iterable[Smtpd], others: Iterable[Service]) -> None:
+    """Name what smtpd has for one port alone in master.cf, as far as nothing else reads it, and its other ports."""
+    for smtpd in ports:
+        options = smtpd.service.options if smtpd.service is not None else {}
+        _tell_restrictions(draft, smtpd.main_cf, options)
+        for name in options:
+            if not (name in smtpd.main_cf.read or name in _FOR_ONE_PORT or _NO_DIFFERENCE.fullmatch(name)):
+                meaning = _CLEANUP if name == "cleanup_service_name" else _NOT_READ
+                draft.no_counterpart(smtpd.main_cf.origin(name), meaning, matters=True)
+    for service in others:
+        meaning = "the import does not read this port of Postfix; where mail comes in there, write a [[listen]] for it."
+        draft.no_counterpart(Origin(f"{service.name} in master.cf", service.where), meaning, matters=True)
 
 
 def asks_postsrsd(main_cf: MainCf) -> Origin | None:
@@ -171,22 +195,15 @@ def _tell_milters(draft: Draft, main_cf: MainCf) -> None:
             draft.no_counterpart(main_cf.origin(name), f"{milter}: {next(known, 'no milter is called.')}", matters=True)
 
 
-def _tell_restrictions(draft: Draft, main_cf: MainCf) -> None:
-    for part in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data"):
-        name = f"smtpd_{part}_restrictions"
+def _tell_restrictions(draft: Draft, main_cf: MainCf, names: Iterable[str]) -> None:
+    """Name what stands in those of the parameters that are restrictions."""
+    for name in filter(_RESTRICTIONS.fullmatch, names):
         value = " ".join(main_cf.get(name).replace(",", " ").split())
         for pattern, text in _POLICIES:
             found = list(dict.fromkeys(match[0] for match in re.finditer(pattern, value)))
             if found:
                 value = re.sub(pattern, "", value)
                 draft.no_counterpart(main_cf.origin(name), f"{', '.join(found)}: {text}", matters=True)
-
-
-def _tell_services(draft: Draft, main_cf: MainCf) -> None:
-    """Ports in master.cf where users log in."""
-    for where, service in main_cf.services():
-        if service in ("submission", "submissions", "smtps", "465", "587"):
-            draft.no_counterpart(Origin(service, where), _MATTERS["smtpd_sasl_auth_enable"].text, matters=True)
 
 
 def _tell_unread(draft: Draft, main_cf: MainCf) -> None:

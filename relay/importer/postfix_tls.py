@@ -15,8 +15,13 @@ _LEVELS = {
     "dane-only": "require",
     "fingerprint": "require",
 }
+BY_MX = {  # what is different where mail goes to the MX
+    "secure": "secure: the certificate has to be that of the MX host, not of the domain; DNS says which host that is,"
+    " DANE and MTA-STS prove it where the domain has them."
+}
 _PROBLEMS = {
-    "dane-only": "hosts without usable TLSA records get mail, too, over TLS with any certificate.",
+    "dane-only": "hosts without usable TLSA records get mail, too, over TLS, with any certificate if no MTA-STS policy"
+    " says otherwise.",
     "fingerprint": "no fingerprints are looked at; TLS is required, with any certificate.",
 }
 _USUAL_MATCHES = frozenset({"hostname", "nexthop", "dot-nexthop"})

@@ -17,6 +17,7 @@ from relay.authenticate.control_characters import refuse_control_characters
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev, iprev
 from relay.authenticate.refusals import apply_spf
+from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
@@ -28,6 +29,7 @@ from relay.mail.reply import Refused, Reply
 from relay.metrics import refusal
 from relay.queue.database import QueueUnavailable
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 from relay.route.router import Routed
 from relay.route.srs_reverse import RouteRequest
 
@@ -160,18 +162,21 @@ class Conversation:
 
     # DATA
 
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
+    async def data(self, client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
         queue_id = id_text(transaction.id)
         try:
-            await self._accept(await self._arrival(client, transaction, message))
+            delivered = await self._accept(await self._arrival(client, transaction, message), gone)
         except Refused as refused:
             log.info("refused", id=queue_id, ip=client.ip, reply=str(refused.reply))
             return refused.reply
         except QueueUnavailable as error:
             log.error("queue_unavailable", id=queue_id, problem=str(error))
             return Reply(452, "4.3.1", "the message cannot be stored now, try again later")
+        except ClientGone:
+            log.info("client_gone", id=queue_id, ip=client.ip)
+            return Reply(451, "4.4.2", "the connection was closed before the message was handed on")
         self._intake.metrics.accepted.add()
-        return Reply(250, "2.0.0", f"Ok: queued as {queue_id}")
+        return Reply(250, "2.0.0", f"Ok: {'delivered' if delivered else 'queued'} as {queue_id}")
 
     async def _arrival(self, client: Client, transaction: Transaction, message: Message) -> Arrival:
         received = time.time()
@@ -191,6 +196,7 @@ class Conversation:
         """The message of a user, with the fields that it lacks. Raises Refused, as `refuse_authors`."""
         refuse_authors(self._intake.user_senders, client.user, message)
         queue_id = id_text(transaction.id)
+        log.info("submitted", id=queue_id, user=client.user)
         fields = missing_fields(message, self._intake.config.hostname, queue_id, now)
         if not fields:
             return message
@@ -200,11 +206,15 @@ class Conversation:
         await read_header(message)
         return message
 
-    async def _accept(self, arrival: Arrival) -> None:
-        """Take a message in: examine it, complete it, and make it safe in the queue.
+    async def _accept(self, arrival: Arrival, gone: Gone) -> bool:
+        """Take a message in: examine it, complete it, and hand it to the next hop or make it safe in the queue.
+
+        Returns:
+            Whether the next hop has it.
 
         Raises:
-            Refused: it is not accepted.
+            Refused: it is not accepted, here or by its next hop.
+            ClientGone: the client is gone, and nobody has it.
             QueueUnavailable: it could not be stored.
         """
         intake, client = self._intake, arrival.client
@@ -221,4 +231,8 @@ class Conversation:
         intake.count(arrival, routes)
         deliveries = intake.deliveries(stored, self._accepted.routes)
         notice = await intake.expansion_notice(stored, self._accepted.routes)
+        single = intake.single_in_session(deliveries, notice, trusted=client.trusted)
+        if single is not None:
+            return await intake.queue.hand_over(stored, single, gone)
         await intake.queue.put(stored, deliveries, notice)
+        return False

@@ -18,15 +18,18 @@ from relay.config.model import Config
 from relay.deliver.next_hop import NextHops
 from relay.intake.fan_out import FORGED, fan_out
 from relay.intake.recipients import Recipients
+from relay.mail.address import domain_of
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import RcptTo
 from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
+from relay.queue.hop_keys import is_own_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import NextSeal, StoredVerdict
+from relay.receive.handler import Gone
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.received_field import received_field
 from relay.route.loops import is_looping, mark_fields, received_hops
@@ -49,6 +52,16 @@ class Queue(Protocol):
 
         Raises:
             QueueUnavailable: nothing of it is stored.
+        """
+        ...
+
+    async def hand_over(self, stored: StoredMessage, delivery: Delivery, gone: Gone) -> bool:
+        """Offer a message to its next hop; make it safe where that does not take it. Returns whether it has taken it.
+
+        Raises:
+            Refused: the next hop refuses it for good.
+            ClientGone: nobody has it, and the client is gone.
+            QueueUnavailable: nobody has it.
         """
         ...
 
@@ -188,6 +201,23 @@ class Intake:
                 log.warning("forged_kept", id=id_text(stored.id), rcpt=delivery.recipient, problem=FORGED)
                 self.metrics.bounces.add("dead")
         return deliveries
+
+    def single_in_session(self, deliveries: Sequence[Delivery], notice: Notice, *, trusted: bool) -> Delivery | None:
+        """The delivery of a message that is offered to its next hop while the client waits; None for one that goes
+        into the queue.
+
+        Where success is to be reported, the queue keeps the message until that is done.
+        """
+        if len(deliveries) != 1 or notice.report is not None:
+            return None
+        (delivery,) = deliveries
+        if delivery.state != "queued" or is_own_hop(delivery.hop) or "SUCCESS" in delivery.notify:
+            return None
+        domain = domain_of(delivery.recipient)
+        mode = self.config.delivery_mode(domain)
+        if mode == "auto":
+            mode = "queue" if trusted or domain in self.config.routes.domains else "in-session"
+        return delivery if mode == "in-session" else None
 
     async def expansion_notice(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> Notice:
         """What the sender is told of aliases with several targets, where success was to be reported: nothing more

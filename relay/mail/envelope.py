@@ -26,6 +26,7 @@ class Client:
         tls: protocol version and cipher, with a blank between them; empty without TLS.
         cipher_bits: the bits of secret that the cipher uses, and those of its algorithm; zeros without TLS.
         local: our address that it connected to; empty where there is no connection.
+        local_port: our port; 0 likewise.
     """
 
     ip: str
@@ -38,6 +39,7 @@ class Client:
     tls: str = ""
     cipher_bits: tuple[int, int] = (0, 0)
     local: str = ""
+    local_port: int = 0
     user: str = ""
 
 

@@ -128,7 +128,10 @@ class _Endpoint:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                writer.write(await self._exchange(reader))
+                answer = await self._exchange(reader)
+                if writer.is_closing():  # uvloop raises RuntimeError where the client has gone
+                    return
+                writer.write(answer)
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -198,12 +199,20 @@ class Relay:
     intake: Intake
 
 
-def build_relay(stages: Stages, store: Store, shared_limits: SharedLimits | None = None, row: int = 0) -> Relay:
+def build_relay(
+    stages: Stages,
+    store: Store,
+    shared_limits: SharedLimits | None = None,
+    row: int = 0,
+    *,
+    memory_is_short: Callable[[], bool] = lambda: False,
+) -> Relay:
     """Put the stages together around a queue.
 
     Args:
         shared_limits: what the workers count together for `[[delivery.destinations]]`, and which `row` is this one's;
             by default this worker is the only one.
+        memory_is_short: see `Enqueuer`.
     """
     config = stages.config
     space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
@@ -229,4 +238,5 @@ def build_relay(stages: Stages, store: Store, shared_limits: SharedLimits | None
     )
     current_hops = CurrentHops(store, stages.next_hops, time.time())
     dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, stages.metrics, memory)
-    return Relay(stages, space, dispatcher, stages.intake(space, Enqueuer(store, dispatcher)))
+    enqueuer = Enqueuer(store, dispatcher, stages.metrics, memory_is_short)
+    return Relay(stages, space, dispatcher, stages.intake(space, enqueuer))

@@ -59,8 +59,6 @@ class Worker:
     ) -> None:
         self._config = config
         self._store = store
-        stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
-        self._relay = build_relay(stages, store, limits, number)
         self._limits = Limits(
             counts,
             number,
@@ -74,6 +72,8 @@ class Worker:
             watch_memory=metrics.message_memory.add,
             watch_disk=metrics.message_spool.add,
         )
+        stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
+        self._relay = build_relay(stages, store, limits, number, memory_is_short=lambda: self._limits.memory.excess > 0)
         self._tls = files.tls
         self._files = files
         self._authenticator = authenticator(
@@ -152,6 +152,7 @@ class Worker:
         self._stopping = True
         for listener in self._listeners:
             listener.stop()
+        self._relay.dispatcher.end_offers()
         sessions = [asyncio.create_task(listener.finished()) for listener in self._listeners]
         lookups = [asyncio.create_task(server.stop(patience / 2)) for server in self._table_servers]
         if sessions:

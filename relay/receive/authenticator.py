@@ -36,6 +36,9 @@ class LoggedIn:
 WRONG = 535
 """The code of the refusal of a login that is wrong (RFC 4954 section 6), which counts as a failure."""
 
+NOT_NOW = 454
+"""The code of the refusal of a login that cannot be checked now."""
+
 
 class LoginFailed(Refused):
     """The refusal of a login that is wrong, 535 5.7.8, with the user whom it counts for.

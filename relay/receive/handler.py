@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.receive.command import Transaction
+
+Gone = Callable[[], Awaitable[None]]
+"""Waits until the client has closed its side of the connection, or the connection is lost."""
 
 
 class Handler(Protocol):
@@ -19,8 +23,8 @@ class Handler(Protocol):
     async def rcpt(self, client: Client, transaction: Transaction, rcpt: RcptTo) -> None:
         """Decides about RCPT. Raises: Refused."""
 
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
-        """Returns the reply to the message. A positive one means that the message is stored."""
+    async def data(self, client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
+        """Returns the reply to the message. A positive one means that it is stored, or was taken by its next hop."""
         ...
 
     def refused(self, reply: Reply) -> None:

@@ -153,15 +153,16 @@ class Listener:
             BadProxyHeader: the listener expects a proxy, and the connection is not from one.
             OSError: the connection is lost.
         """
-        local = plain_ip(sock.getsockname()[0])
+        local, local_port = sock.getsockname()[:2]
+        here = Client(ip, port, local=plain_ip(local), local_port=local_port)
         if self._listen.proxy_protocol:
             if not within(ip, self._listen.proxies):
                 raise proxy.BadProxyHeader("not one of the listener's proxies")
             proxied = await proxy.read_header(sock)
             if proxied is None:
-                return Client(ip, port, known=False, local=local)  # never trusted
-            ip, port = plain_ip(proxied.ip), proxied.port
-        return Client(ip, port, trusted=within(ip, self._config.clients.trusted), local=local)
+                return replace(here, known=False)  # never trusted
+            here = replace(here, ip=plain_ip(proxied.ip), port=proxied.port)
+        return replace(here, trusted=within(here.ip, self._config.clients.trusted))
 
     async def _admit(self, sock: socket.socket, client: Client, account: Account) -> None:
         tls = self._tls() if self._tls is not None and self._mode == "implicit" else None

@@ -409,7 +409,7 @@ class Session:
             bound.info("data", size=incoming.size, reply=str(refused.reply))
             return refused.reply
         bound.info("data", size=len(message.content), message_id=shown_message_id(message))
-        return await self._handler.data(self._client, transaction, message)
+        return await self._handler.data(self._client, transaction, message, self._stream.ended)
 
     # a message in chunks (RFC 3030)
 

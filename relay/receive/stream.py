@@ -53,6 +53,8 @@ class Stream(asyncio.Protocol):
         self._out = bytearray()
         self._lines = 0  # that were read since the last wait
         self._eof = False
+        self._gone = False
+        self._end: asyncio.Future[None] | None = None
         self._paused = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
@@ -73,17 +75,22 @@ class Stream(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        self._eof = True
-        self._wake()
+        self._note_end(lost=False)
         return not self.tls  # a client that closes its side still gets replies; not with TLS, which has no half close
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._eof = True
+        self._note_end(lost=True)
         self._transport = None
-        self._wake()
         self.resume_writing()
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _note_end(self, *, lost: bool) -> None:
+        self._eof = True
+        self._gone = lost or not self._buffer
+        self._wake()
+        if self._gone and self._end is not None and not self._end.done():
+            self._end.set_result(None)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -242,6 +249,17 @@ class Stream(asyncio.Protocol):
         )
         if self._transport is None:
             raise ConnectionResetError("connection lost during the TLS handshake")
+
+    async def ended(self) -> None:
+        """Waits until the connection is lost, or the client has closed its side and waits for nothing.
+
+        A client that has sent commands ahead, such as QUIT, before it closed its side waits for the replies. What it
+        sends meanwhile stays in the buffer; where that is full, the end is not seen.
+        """
+        if not self._gone:
+            if self._end is None:
+                self._end = self._loop.create_future()
+            await asyncio.shield(self._end)
 
     def interrupt(self, error: Exception) -> None:
         """Raises `error` in the read that waits for the client, if one does."""

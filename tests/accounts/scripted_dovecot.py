@@ -23,7 +23,7 @@ GREETING = (
     "COOKIE\t0123456789abcdef0123456789abcdef",
     "DONE",
 )
-CLIENT = Client(ip="192.0.2.7", port=40123, tls="TLSv1.3 TLS_AES_256_GCM_SHA384", local="192.0.2.1")
+CLIENT = Client("192.0.2.7", 40123, tls="TLSv1.3 TLS_AES_256_GCM_SHA384", local="192.0.2.1", local_port=587)
 
 
 class Talk:
@@ -47,7 +47,8 @@ class Talk:
         self.send("".join(f"{line}\n" for line in lines).encode())
 
     def send(self, octets: bytes) -> None:
-        self._writer.write(octets)
+        if not self._writer.is_closing():  # uvloop raises RuntimeError where the relay has hung up
+            self._writer.write(octets)
 
     def hang_up(self) -> None:
         self._writer.close()

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 import structlog.testing
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.accounts import dovecot_connection, dovecot_link
 from relay.accounts.dovecot import DovecotAuthenticator
+from relay.accounts.dovecot_connection import Disconnected, DovecotConnection
+from relay.accounts.dovecot_unreachable import Unreachable
 from relay.mail.reply import Refused
 from relay.receive.authenticator import Challenge, LoggedIn, Login, LoginFailed
 from tests.accounts.scripted_dovecot import CLIENT, GREETING, ScriptedDovecot, Talk, ready, running
@@ -82,7 +85,7 @@ def log_lines(logs: list[Any], event: str) -> list[Any]:
 async def test_a_right_password(talk: Talk, authenticator: DovecotAuthenticator) -> None:
     task = step(authenticator.login("PLAIN", CLIENT))
     assert await talk.line() == (
-        "AUTH\t1\tPLAIN\tservice=smtp\tfinal-resp-ok\tsecured=tls\tlip=192.0.2.1\trip=192.0.2.7\trport=40123"
+        "AUTH\t1\tPLAIN\tservice=smtp\tfinal-resp-ok\tsecured=tls\tlip=192.0.2.1\tlport=587\trip=192.0.2.7\trport=40123"
         f"\tresp={IN_BASE64}"
     )
     talk.say("OK\t1\tuser=Joe@example.org\toriginal_user=joe")
@@ -413,7 +416,7 @@ async def test_another_worker_speaks_for_a_quiet_one(tmp_path: Path, monkeypatch
     async def count(*args: object) -> Any:
         nonlocal tries
         tries += 1
-        raise dovecot_connection.Unreachable("x", "y")
+        raise Unreachable("x", "y")
 
     monkeypatch.setattr(dovecot_connection.DovecotConnection, "connect", count)
     with structlog.testing.capture_logs() as logs:
@@ -597,6 +600,24 @@ async def test_a_fault_of_the_program_does_not_end_it(server: ScriptedDovecot, m
     assert len(log_lines(logs, "dovecot_failed")) == 1
 
 
+async def test_a_connection_that_is_broken_takes_nothing_more_before_its_end_is_read(server: ScriptedDovecot) -> None:
+    """uvloop raises RuntimeError for a write to a transport that is closed, which the reader may not have seen yet."""
+    connecting = asyncio.create_task(DovecotConnection.connect(server.path))
+    await server.greeted()
+    connection = await connecting
+    begun, given_up = connection.begin(), connection.begin()
+    connection._writer.transport.abort()
+    await asyncio.sleep(0.01)
+    with pytest.raises(Disconnected):
+        connection.begin()
+    connection.cancel(given_up)
+    waiting = asyncio.create_task(connection.ask(begun, b"CONT\t1\t\n"))
+    await asyncio.sleep(0.01)
+    connection.end("it broke")
+    with pytest.raises(Disconnected, match="it broke"):
+        await waiting
+
+
 octets = (
     st.binary(max_size=40)
     | st.sampled_from([line.encode() + b"\n" for line in GREETING])
@@ -611,41 +632,49 @@ octets = (
 def test_whatever_dovecot_says_the_next_login_works(
     tmp_path_factory: Any, before: list[bytes], after: list[bytes]
 ) -> None:
-    asyncio.run(_odd_dialogue(tmp_path_factory.mktemp("odd") / "auth-client", before, after))
+    uvloop.run(_odd_dialogue(tmp_path_factory.mktemp("odd") / "auth-client", before, after))
 
 
 async def _odd_dialogue(path: Path, before: list[bytes], after: list[bytes]) -> None:
     server = ScriptedDovecot(path)
     await server.start()
-    with structlog.testing.capture_logs() as logs:
-        async with running(path) as authenticator:
-            talk = await server.next()
-            for part in before:
-                talk.send(part)
-            talk.say(*GREETING)
-            login = authenticator.login("PLAIN", CLIENT)
-            task = step(login)
-            for part in after:
-                talk.send(part)
-                await asyncio.sleep(0)
-            talk.hang_up()
-            new = await server.next()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(new.greet(), 20)
-            if not task.done():
-                await asyncio.wait([task], timeout=0.05)
-            if not task.done():
-                number = re.match("AUTH\t([0-9]+)\t", await new.line())
-                assert number is not None
-                new.say(f"OK\t{number[1]}\tuser=joe")
-            with contextlib.suppress(Refused):
-                assert isinstance(await task, Challenge | LoggedIn)
-            login.close()
-            second = step(authenticator.login("PLAIN", CLIENT))
-            while not (line := await new.line()).startswith("AUTH\t"):
-                assert line.startswith("CANCEL\t")
-            new.say(f"OK\t{line.split()[1]}\tuser=jim")
-            assert await second == LoggedIn("jim")
-    await server.stop()
+    try:
+        with structlog.testing.capture_logs() as logs:
+            async with running(path) as authenticator:
+                await _odd_login(server, authenticator, before, after)
+    finally:  # a server that is left open keeps uvloop from closing its loop
+        await server.stop()
     assert not log_lines(logs, "dovecot_failed")
     assert IN_BASE64 not in str(logs)
+
+
+async def _odd_login(
+    server: ScriptedDovecot, authenticator: DovecotAuthenticator, before: list[bytes], after: list[bytes]
+) -> None:
+    talk = await server.next()
+    for part in before:
+        talk.send(part)
+    talk.say(*GREETING)
+    login = authenticator.login("PLAIN", CLIENT)
+    task = step(login)
+    for part in after:
+        talk.send(part)
+        await asyncio.sleep(0)
+    talk.hang_up()
+    new = await server.next()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(new.greet(), 20)
+    if not task.done():
+        await asyncio.wait([task], timeout=0.05)
+    if not task.done():
+        number = re.match("AUTH\t([0-9]+)\t", await new.line())
+        assert number is not None
+        new.say(f"OK\t{number[1]}\tuser=joe")
+    with contextlib.suppress(Refused):
+        assert isinstance(await task, Challenge | LoggedIn)
+    login.close()
+    second = step(authenticator.login("PLAIN", CLIENT))
+    while not (line := await new.line()).startswith("AUTH\t"):
+        assert line.startswith("CANCEL\t")
+    new.say(f"OK\t{line.split()[1]}\tuser=jim")
+    assert await second == LoggedIn("jim")

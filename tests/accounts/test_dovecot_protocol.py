@@ -122,7 +122,7 @@ def test_the_relay_says_version_and_process() -> None:
 
 def test_a_login_tells_who_asks() -> None:
     assert auth_line(7, "PLAIN", CLIENT, b"\0joe\0secret") == (
-        b"AUTH\t7\tPLAIN\tservice=smtp\tfinal-resp-ok\tsecured=tls\tlip=192.0.2.1\trip=192.0.2.7\trport=40123"
+        b"AUTH\t7\tPLAIN\tservice=smtp\tfinal-resp-ok\tsecured=tls\tlip=192.0.2.1\tlport=587\trip=192.0.2.7\trport=40123"
         b"\tresp=" + base64.b64encode(b"\0joe\0secret") + b"\n"
     )
 
@@ -155,7 +155,7 @@ def test_a_response_is_one_parameter() -> None:
 def test_nobody_adds_a_parameter_to_the_request(response: bytes, odd: str) -> None:
     line = auth_line(1, "PLAIN", replace(CLIENT, ip=odd, local=odd), response)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
-    assert line.count(b"\t") == 8 + bool(odd)
+    assert line.count(b"\t") == 8 + 2 * bool(odd)
 
 
 # what is answered

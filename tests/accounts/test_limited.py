@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import pytest
@@ -24,6 +25,7 @@ class Judge:
 
     def __init__(self, delay: float = 0.0, right_delay: float = 0.0) -> None:
         self.asked = 0
+        self.error = False  # whether it says its errors in a challenge
         self.delay = delay
         self.right_delay = right_delay
 
@@ -40,6 +42,8 @@ class Judge:
         self.asked += 1
         if response is None:
             return Challenge(b"")
+        if self.error:
+            return Challenge(b"401")
         if response == RIGHT:
             await asyncio.sleep(self.right_delay)
             return LoggedIn("joe")
@@ -141,11 +145,36 @@ async def test_who_leaves_before_the_verdict_has_failed() -> None:
     """Otherwise nobody who sees that the verdict takes longer than for the right password would be counted."""
     gate = Gate(delay=60)
     for _ in range(OF_CLIENT):
-        step = asyncio.create_task(gate.authenticator.login("PLAIN", CLIENT).step(b"\0ann\0x"))
+        login = gate.authenticator.login("PLAIN", CLIENT)
+        step = asyncio.create_task(login.step(b"\0ann\0x"))
         await asyncio.sleep(0.001)
         step.cancel()
         await asyncio.gather(step, return_exceptions=True)
+        login.close()
     assert await gate.says(RIGHT) == "454 4.7.0"
+    assert gate.count("failed") == "10.0"
+
+
+async def test_who_leaves_when_the_mechanism_has_told_its_error_has_failed() -> None:
+    """XOAUTH2 says that a token is wrong in a challenge; the refusal comes after the client's answer to it."""
+    gate = Gate()
+    for _ in range(OF_CLIENT):
+        login = gate.authenticator.login("XOAUTH2", CLIENT)
+        gate.judge.error = True
+        assert await login.step(b"wrong token") == Challenge(b"401")
+        login.close()
+    gate.judge.error = False
+    assert await gate.says(RIGHT) == "454 4.7.0"
+
+
+async def test_a_failure_is_counted_once_and_who_has_said_nothing_has_not_failed() -> None:
+    gate = Gate()
+    for response in (WRONG, None, RIGHT):
+        login = gate.authenticator.login("PLAIN", CLIENT)
+        with contextlib.suppress(Refused):
+            await login.step(response)
+        login.close()
+    assert (gate.count("failed"), gate.count("passed")) == ("1.0", "1.0")
 
 
 async def test_a_failure_of_nobody_in_particular_counts_for_the_client() -> None:
@@ -167,3 +196,4 @@ async def test_what_cannot_be_checked_does_not_count() -> None:
     gate.judge.step = away  # type: ignore[method-assign]
     assert [await gate.says(WRONG) for _ in range(2 * OF_CLIENT)] == ["454 4.7.0"] * 2 * OF_CLIENT
     assert not gate.failures.client_is_over(CLIENT.ip)
+    assert gate.count("unchecked") == "20.0"

@@ -138,14 +138,14 @@ def test_show_why_gives_the_last_reply_the_next_try_and_the_address(world: World
     lines = ok(relay, "show", "--why", name).splitlines()
     assert lines[0] == f"{name}/0  queued  <{ALICE}> -> <carol@mailbox.example> via mailbox.example"
     assert re.fullmatch(r"  last try \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 450 4\.2\.1 mailbox is busy", lines[1])
-    assert lines[2] == f"  at mx.mailbox.example [{MAILBOX}], in clear"
+    assert lines[2] == f"  at mx.mailbox.example [{MAILBOX}], in clear, policy may"
     assert re.fullmatch(r"  next try .* \(in (\d\d\.\dm|1\.\dh)\), attempt 2", lines[3])
     assert re.fullmatch(r"  given up \d{4}-.*", lines[4])
 
 
 def test_show_says_in_clear_only_where_there_was_a_connection(relay: RelayProcess) -> None:
     name = send(relay, ALICE)
-    assert f"  at mx.mailbox.example [{MAILBOX}], no connection\n" in ok(relay, "show", "--why", name)
+    assert f"  at mx.mailbox.example [{MAILBOX}], no connection, policy may\n" in ok(relay, "show", "--why", name)
 
 
 def test_a_retry_by_hand_does_not_make_the_next_pause_longer(world: World) -> None:

@@ -76,6 +76,26 @@ def test_a_user_from_beginning_to_end(folder: Path, ran: object, capsys: pytest.
 
 
 @pytest.mark.parametrize(
+    ("missing", "mend"),
+    [
+        ("users", "`srs-relay users add NAME --config {folder}/relay.toml` makes it"),
+        ("senders", "`touch {folder}/senders` makes it"),
+    ],
+)
+def test_a_file_that_is_missing_is_named_with_what_makes_it(
+    folder: Path, ran: object, capsys: pytest.CaptureFixture[str], missing: str, mend: str
+) -> None:
+    assert callable(ran)
+    assert ran("add", "alice", says=b"secret") == 0
+    (folder / missing).unlink()
+    capsys.readouterr()
+    assert ran("list") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"srs-relay: {folder}/{missing}: there is no such file; ") and err.count("\n") == 1
+    assert mend.format(folder=folder) in err
+
+
+@pytest.mark.parametrize(
     ("args", "says", "line"),
     [
         (("add", "alice"), b"x\n", "there is a user alice already; `srs-relay users passwd` changes the password"),
@@ -134,9 +154,3 @@ def test_without_a_file_of_users(
     (folder / "relay.toml").write_text(text)
     assert ran("add", "alice", says=b"x") == 1
     assert line in capsys.readouterr().err
-
-
-def test_a_missing_file_says_how_it_comes_to_be(folder: Path, ran: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert callable(ran)
-    assert ran("list") == 1
-    assert "`srs-relay users add NAME` makes it" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_half_a_sealing_key_is_refused(folder: Path) -> None:
         ),
         ('[dmarc]\nskip = ["0.0.0.0/0"]', "dmarc.skip: 0.0.0.0/0 would turn DMARC off"),
         ('[clients]\nauthserv_ids = ["a b"]', "clients.authserv_ids.0: 'a b' is no authserv-id"),
-        ('[delivery]\nmode = "in-session"', "delivery.mode: must be 'queue'"),
+        ('[delivery]\nmode = "direct"', "delivery.mode: must be 'queue', 'in-session' or 'auto'"),
         (
             '[[dkim]]\ndomain = "a.example"\nselector = "s"\nprivate_key = "x"\n' * 2,
             "two keys for s._domainkey.a.example",

@@ -163,6 +163,8 @@ EXAMPLES_NOT_DEFAULTS = {
     "delivery.smarthost.tls",
     "delivery.smarthost.null_sender",
     *(f"delivery.smarthosts.{key}" for key in ("user", "password_file", "tls", "null_sender")),
+    "delivery.destinations.mode",
+    "routes.domains.mode",
     "delivery.destinations.next_hop",
     "delivery.destinations.tls",
     "delivery.destinations.mta_sts",

@@ -85,8 +85,15 @@ class House:
         shared, row: what the workers of a host count together; by default it is alone.
     """
 
-    def __init__(self, config: Config, store: Store, shared: SharedLimits | None = None, row: int = 0) -> None:
-        self.config, self.store, self.hops = config, store, Hops()
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        shared: SharedLimits | None = None,
+        row: int = 0,
+        hops: Hops | None = None,
+    ) -> None:
+        self.config, self.store, self.hops = config, store, hops or Hops()
         self.ids = QueueIds(time.time)
         self.patience = RetrySchedule()
         self.away = 0  # how many times more the queue does not answer when it is asked for the sender's route

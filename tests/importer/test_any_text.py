@@ -45,9 +45,29 @@ LINES = {
             "transport_maps = inline:{ ",
             "relayhost = ",
             "mydestination = ",
+            "smtpd_sasl_auth_enable = yes\n",
+            "smtpd_sasl_type = dovecot\nsmtpd_sasl_path = ",
+            "smtpd_sender_login_maps = inline:{ ",
+            "smtpd_tls_chain_files = ",
+            "tls_server_sni_maps = inline:{ ",
+        ],
+    ),
+    "postfix ": (
+        "master.cf",
+        [
+            "smtp inet n - y - - smtpd ",
+            "submission inet n - y - - smtpd ",
+            "[::1]:465 inet n - y - - smtpd ",
+            "smtp inet n - y - 1 postscreen\nsmtpd pass - - y - - smtpd ",
+            "-o smtpd_sasl_auth_enable=yes ",
+            "-o smtpd_tls_wrappermode=yes ",
+            "-o { smtpd_relay_restrictions = permit_sasl_authenticated reject } ",
+            "-o smtpd_tls_cert_file=",
+            "-o inet_interfaces=",
         ],
     ),
 }
+MAIN_CF = "myhostname = mx.a.example\nsmtpd_sasl_type = dovecot\nsmtpd_tls_cert_file = /x\n"
 PARTS = [
     *(
         '"',
@@ -110,6 +130,9 @@ def test_any_text_is_refused_or_becomes_toml(reader: str, data: st.DataObject) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        if name == "master.cf":
+            path = path.with_name("main.cf")
+            path.write_text(MAIN_CF)
         try:
             draft = import_module(f"relay.importer.{reader.strip()}").read(path)
         except ImportFailed as error:

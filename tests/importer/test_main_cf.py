@@ -104,12 +104,15 @@ def test_paths_are_found_in_a_copied_folder(tmp_path: Path) -> None:
 
 def test_ports_of_smtpd_in_master_cf(tmp_path: Path) -> None:
     (tmp_path / "main.cf").write_text("myhostname = mx.a.example\n")
-    assert list(main_cf.read(tmp_path).services()) == []
+    assert main_cf.read(tmp_path).services("inet") == []
     (tmp_path / "master.cf").write_text(
         "smtp inet n - y - - smtpd\n#x inet n - y - - smtpd\n127.0.0.1:465 inet n - y - - smtpd\n  -o a=b\n"
         "pickup unix n - y 60 1 pickup\n"
     )
-    assert [service for _, service in main_cf.read(tmp_path).services()] == ["smtp", "465"]
+    read = main_cf.read(tmp_path)
+    assert [service.name for service in read.services("inet")] == ["smtp", "127.0.0.1:465"]
+    assert read.of_service(read.services("inet")[1]).get("a") == "b"
+    assert read.get("a") == ""
 
 
 @pytest.mark.parametrize("text", ["", "# c\n", "root:x:0:0\n", "Syslog yes\n", "a b = c\n"])

@@ -72,7 +72,7 @@ def test_a_login_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("", "may", False),
         ("smtp_tls_security_level = none\n", "none", False),
         ("smtp_tls_security_level = encrypt\n", "require", False),
-        ("smtp_tls_security_level = secure\n", "verify", False),
+        ("smtp_tls_security_level = secure\n", "verify", True),
         ("smtp_tls_security_level = dane\n", "may", False),
         ("smtp_tls_security_level = dane-only\n", "require", True),
         ("smtp_tls_security_level = nonsense\n", "may", True),

@@ -97,8 +97,8 @@ def test_what_a_transport_does_that_has_no_counterpart_is_named(tmp_path: Path) 
         ("may", "may", ""),
         ("encrypt protocols=>=TLSv1.2", "require", ""),
         ("verify", "verify", ""),
-        ("secure match=nexthop:dot-nexthop", "verify", ""),
-        ("secure match=other.example", "verify", "that of the host itself"),
+        ("secure match=nexthop:dot-nexthop", "verify", "that of the MX host"),
+        ("verify match=other.example", "verify", "that of the host itself"),
         ("dane", "may", ""),
         ("dane-only", "require", "without usable TLSA records"),
         ("fingerprint match=AB:CD", "require", "no fingerprints"),
@@ -112,6 +112,13 @@ def test_tls_policies(tmp_path: Path, policy: str, tls: str | None, said: str) -
     assert found == ([(("d.example",), tls)] if tls else [])
     told = meanings(draft).get("smtp_tls_policy_maps D.example", "")
     assert said in told and bool(said) is bool(told)
+
+
+def test_a_program_that_looks_up_published_policies_is_not_needed(tmp_path: Path) -> None:
+    draft = site(tmp_path, "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix\n")
+    found = next(setting for setting in draft.unmapped if setting.name.startswith("smtp_tls_policy_maps"))
+    assert "delivery.mta_sts" in found.meaning and not found.matters
+    assert loaded(tmp_path, draft).delivery.mta_sts
 
 
 def test_a_policy_belongs_to_the_next_hop(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Postfix, as far as mail comes in."""
+"""Postfix, as far as mail comes in: its name, trusted networks, limits."""
 
 from __future__ import annotations
 
@@ -6,48 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.importer import postfix_incoming
-from relay.importer.draft import Draft, Value
 from tests.importer.loading import loaded, meanings
 from tests.importer.postfix_site import site
-
-
-@pytest.fixture(autouse=True)
-def with_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postfix_incoming, "_has_ipv6", lambda: True)
-
-
-def listening(draft: Draft) -> list[Value]:
-    return [entry.keys["address"].value for entry in draft.arrays["listen"] if entry.kind == "set"]
-
-
-@pytest.mark.parametrize(
-    ("text", "addresses"),
-    [
-        ("", ["0.0.0.0:25", "[::]:25"]),
-        ("inet_protocols = ipv4\n", ["0.0.0.0:25"]),
-        ("inet_interfaces = loopback-only\n", ["127.0.0.1:25", "[::1]:25"]),
-        ("inet_interfaces = 192.0.2.1, [2001:db8::1]\n", ["192.0.2.1:25", "[2001:db8::1]:25"]),
-        ("inet_interfaces = 192.0.2.1, 2001:db8::1\ninet_protocols = ipv6\n", ["[2001:db8::1]:25"]),
-        ("inet_interfaces = $myhostname, 127.0.0.1\n", ["127.0.0.1:25"]),
-    ],
-)
-def test_listeners(tmp_path: Path, text: str, addresses: list[str]) -> None:
-    draft = site(tmp_path, text)
-    assert listening(draft) == addresses
-    assert ("inet_interfaces" in meanings(draft)) is ("$myhostname" in text)
-
-
-def test_a_host_without_ipv6_listens_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(postfix_incoming, "_has_ipv6", lambda: False)
-    draft = site(tmp_path, "")
-    assert listening(draft) == ["0.0.0.0:25"]
-    assert len(draft.arrays["listen"]) == 2
-
-
-def test_a_proxy_in_front_is_kept(tmp_path: Path) -> None:
-    config = loaded(tmp_path, site(tmp_path, "smtpd_upstream_proxy_protocol = haproxy\ninet_protocols = ipv4\n"))
-    assert config.listen[0].proxy_protocol
 
 
 @pytest.mark.parametrize(("text", "known"), [("mx.b.example", True), ("vm", False), ("localhost", False)])
@@ -55,35 +15,6 @@ def test_the_host_name(tmp_path: Path, text: str, known: bool) -> None:
     draft = site(tmp_path, f"myhostname = {text}\n")
     assert (draft.value((), "hostname") == text) is known
     assert ("hostname" in draft.to_fill_in()) is not known
-
-
-def test_the_certificate(tmp_path: Path) -> None:
-    draft = site(tmp_path, "smtpd_tls_cert_file = /etc/postfix/cert\nsmtpd_tls_security_level = encrypt\n", cert="x")
-    assert draft.value(("tls",), "certificate") == f"{tmp_path}/postfix/cert"
-    assert draft.value(("tls",), "private_key") == f"{tmp_path}/postfix/cert"
-    assert draft.arrays["listen"][0].keys["tls"].value == "require"
-
-
-def test_of_several_chains_the_first_is_shown(tmp_path: Path) -> None:
-    draft = site(tmp_path, "smtpd_tls_chain_files = /a.pem, /b.pem\n")
-    assert (draft.value(("tls",), "certificate"), draft.value(("tls",), "private_key")) == ("/a.pem", "/a.pem")
-    assert "/a.pem" in meanings(draft)["smtpd_tls_chain_files"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "smtpd_tls_cert_file = none\n", "smtpd_tls_cert_file = /c\nsmtpd_tls_security_level = none\n"]
-)
-def test_no_certificate(tmp_path: Path, text: str) -> None:
-    assert ("tls",) not in site(tmp_path, text).tables
-
-
-def test_a_certificate_that_is_not_here_is_to_fill_in(tmp_path: Path) -> None:
-    draft = site(tmp_path, "smtpd_tls_cert_file = /none/cert\n")
-    assert loaded(tmp_path, site(tmp_path, "")).tls is None
-    from relay.importer.folder import ask_for_missing
-
-    ask_for_missing(draft)
-    assert {"tls.certificate", "tls.private_key"} <= set(draft.to_fill_in())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from tests.importer.postfix_site import site
     ("text", "name", "said"),
     [
         ("header_checks = regexp:/x\n", "header_checks", "patterns"),
-        ("smtpd_sasl_auth_enable = yes\n", "smtpd_sasl_auth_enable", "no AUTH"),
+        ("smtpd_sasl_exceptions_networks = 10.0.0.0/8\n", "smtpd_sasl_exceptions_networks", "every client"),
+        ("smtp_dns_support_level = dnssec\n", "smtp_dns_support_level", "dns.trust_ad"),
         ("content_filter = amavis:[127.0.0.1]:10024\n", "content_filter", "filter"),
         ("always_bcc = a@b.example\n", "always_bcc", "copies"),
         ("sender_canonical_maps = tcp:localhost:10001\n", "sender_canonical_maps", "import postsrsd"),
@@ -79,7 +80,15 @@ def test_a_milter_of_both_lists_is_named_once(tmp_path: Path) -> None:
     assert "non_smtpd_milters" not in meanings(draft)
 
 
-def test_ports_where_users_log_in_are_named(tmp_path: Path) -> None:
-    site(tmp_path, "")
-    (tmp_path / "postfix/master.cf").write_text("submission inet n - y - - smtpd\n")
-    assert "no AUTH" in meanings(site(tmp_path, ""))["submission"]
+def test_what_master_cf_sets_for_a_port_is_named_if_nothing_reads_it(tmp_path: Path) -> None:
+    master = (
+        "smtp inet n - y - - smtpd\n  -o content_filter=scan:[127.0.0.1]:10024 -o cleanup_service_name=sub\n"
+        "  -o smtpd_etrn_restrictions=reject -o smtpd_sender_restrictions=reject_rbl_client,zen.example\n"
+        "127.0.0.1:10025 inet n - y - - smtpd\n"
+    )
+    said = meanings(site(tmp_path, "", **{"master.cf": master}))
+    assert "does not read" in said["content_filter"]
+    assert "hide_clients" in said["cleanup_service_name"]
+    assert "DNS lists" in said["smtpd_sender_restrictions"]
+    assert "[[listen]]" in said["127.0.0.1:10025 in master.cf"]
+    assert "smtpd_etrn_restrictions" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from relay.queue.database import QueueUnavailable
 from relay.queue.store import Delivery, StoredMessage
 from relay.rate import Rates
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 from tests.resolvers import RecordingResolver
 
 Zone = Mapping[tuple[str, str], Sequence[Any] | Exception]
@@ -67,6 +69,10 @@ class KeepingQueue:
         if self.away:
             raise QueueUnavailable("the disk is gone")
         self.put_in.append((stored, deliveries, notice))
+
+    async def hand_over(self, stored: StoredMessage, delivery: Delivery, gone: Gone) -> bool:
+        await self.put(stored, [delivery], Notice())
+        return False
 
     @property
     def stored(self) -> StoredMessage:
@@ -202,7 +208,7 @@ class Session:
         return "250 2.1.5 Ok"
 
     async def data(self, content: bytes = MESSAGE) -> str:
-        reply: Reply = await self.conversation.data(self._client, self.transaction, Message(content))
+        reply: Reply = await self.conversation.data(self._client, self.transaction, Message(content), asyncio.Future)
         return str(reply)
 
     async def send(self, *recipients: str | RcptTo, sender: str = JOE, content: bytes = MESSAGE, **mail: Any) -> str:

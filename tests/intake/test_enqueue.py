@@ -16,6 +16,7 @@ from relay.deliver.dispatcher import Dispatcher
 from relay.intake.enqueue import Enqueuer
 from relay.mail.message import Message
 from relay.mail.queue_id import QueueIds, id_text
+from relay.metrics import Metrics
 from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Change, Delivery, Store, StoredMessage
@@ -45,6 +46,10 @@ class NotingDispatcher:
         self.left.append(message_id)
 
 
+def enqueuer(store: Store, dispatcher: NotingDispatcher) -> Enqueuer:
+    return Enqueuer(store, cast(Dispatcher, dispatcher), Metrics(), lambda: False)
+
+
 def message(verdict: StoredVerdict | None = None) -> StoredMessage:
     content = Message(b"Subject: x\r\n\r\nHi.\r\n")
     return StoredMessage(IDS.new(), time.time(), "joe@origin.test", b"", content, verdict or StoredVerdict())
@@ -64,7 +69,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def test_a_message_is_stored_under_its_lease_before_it_is_attempted(store: Store) -> None:
     dispatcher, stored = NotingDispatcher(), message()
     deliveries = [delivery(stored, 0), delivery(stored, 1)]
-    await Enqueuer(store, cast(Dispatcher, dispatcher)).put(stored, deliveries, Notice())
+    await enqueuer(store, dispatcher).put(stored, deliveries, Notice())
     assert await store.counts() == {"queued": 2}
     assert await store.due(time.time() + 60, 10) == [], "another worker must not attempt it, too"
     ((taken, leased),) = dispatcher.taken
@@ -77,7 +82,7 @@ async def test_a_message_is_stored_under_its_lease_before_it_is_attempted(store:
 async def test_without_room_the_queue_has_it_and_it_is_due(store: Store) -> None:
     dispatcher, stored = NotingDispatcher(), message()
     dispatcher.has_room = False
-    await Enqueuer(store, cast(Dispatcher, dispatcher)).put(stored, [delivery(stored, 0)], Notice())
+    await enqueuer(store, dispatcher).put(stored, [delivery(stored, 0)], Notice())
     assert [due.message_id for due in await store.due(time.time(), 10)] == [stored.id]
     assert dispatcher.taken == []
 
@@ -86,7 +91,7 @@ async def test_a_dead_delivery_is_stored_and_never_attempted(store: Store) -> No
     dispatcher, stored = NotingDispatcher(), message()
     live, dead = delivery(stored, 0), delivery(stored, 1, state="dead")
     with capture_logs() as lines:
-        await Enqueuer(store, cast(Dispatcher, dispatcher)).put(stored, [dead, live], Notice())
+        await enqueuer(store, dispatcher).put(stored, [dead, live], Notice())
     assert await store.counts() == {"queued": 1, "dead": 1}
     assert [one.recipient for _, taken in dispatcher.taken for one in taken] == ["r0@d.test"]
     assert [sorted(line["to"]) for line in lines] == [["r0@d.test", "r1@d.test"]]
@@ -96,7 +101,7 @@ async def test_a_notice_is_stored_in_the_same_transaction(store: Store) -> None:
     dispatcher, stored, report = NotingDispatcher(), message(), message(OWN_MESSAGE)
     notice = Notice(report, (delivery(report, 0, recipient="joe@origin.test"),))
     with capture_logs() as lines:
-        await Enqueuer(store, cast(Dispatcher, dispatcher)).put(stored, [delivery(stored, 0)], notice)
+        await enqueuer(store, dispatcher).put(stored, [delivery(stored, 0)], notice)
     assert [(line["event"], line["id"], line["to"]) for line in lines] == [
         ("queued", id_text(stored.id), ["r0@d.test"]),
         ("queued", id_text(report.id), ["joe@origin.test"]),
@@ -114,6 +119,6 @@ async def test_what_could_not_be_stored_is_neither_logged_nor_attempted(
     monkeypatch.setattr(store, "apply", away)
     dispatcher, stored = NotingDispatcher(), message()
     with capture_logs() as lines, pytest.raises(QueueUnavailable):
-        await Enqueuer(store, cast(Dispatcher, dispatcher)).put(stored, [delivery(stored, 0)], Notice())
+        await enqueuer(store, dispatcher).put(stored, [delivery(stored, 0)], Notice())
     assert dispatcher.taken == [] and lines == []
     assert dispatcher.left == [stored.id]

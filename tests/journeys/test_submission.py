@@ -80,6 +80,7 @@ def test_smtplib_with_date_and_message_id_signed_by_us(world: World) -> None:
             client.sendmail("bob@fwd.example", [CAROL], MESSAGE)
         with pytest.raises(smtplib.SMTPDataError, match="may not write as"):
             client.sendmail("press@fwd.example", [CAROL], MESSAGE.replace(b"alice@", b"bob@"))
+    assert [line["user"] for line in ours.relay.events("submitted")] == ["alice"]
     content = received(ours)
     signature = content[: content.index(b"Received:")].lower()
     assert b":date:" in signature.replace(b"\n\t", b"").replace(b" ", b"") and b"message-id" in signature

@@ -17,6 +17,7 @@ from relay.mail.queue_id import QueueIds
 from relay.mail.reply import Refused, Reply
 from relay.receive.authenticator import Authenticator
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 from relay.receive.limits import Limits
 from relay.receive.listener import Listener, bind
 from relay.receive.shared_counts import SharedCounts
@@ -40,7 +41,7 @@ class Taker:
         if rcpt.recipient.startswith("no@"):
             raise Refused(550, "5.1.1", "no such user")
 
-    async def data(self, client: Client, transaction: Transaction, message: Message) -> Reply:
+    async def data(self, client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
         self.taken.append((client, transaction, message))
         return Reply(250, "2.0.0", "Ok")
 

@@ -17,6 +17,7 @@ from relay.mail.envelope import Client
 from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.receive.command import Transaction
+from relay.receive.handler import Gone
 from relay.receive.room import SPOOL_FROM
 from relay.receive.spool import Spool
 from relay.receive.stream import BLOCK
@@ -81,7 +82,7 @@ async def test_a_large_message_waits_on_disk(door: Callable[..., Door], tmp_path
     assert not list(tmp_path.iterdir()), "it has no name"
     taken = []
 
-    async def data(client: Client, transaction: Transaction, message: Message) -> Reply:
+    async def data(client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
         taken.append((server.limits.memory.taken, server.limits.disk.taken))
         server.taker.taken.append((client, transaction, message))
         return Reply(250, "2.0.0", "Ok")
@@ -183,9 +184,9 @@ async def test_a_large_message_waits_for_memory_at_its_end(door: Callable[..., D
     hold = asyncio.Event()
     plain = server.taker.data
 
-    async def data(client: Client, transaction: Transaction, message: Message) -> Reply:
+    async def data(client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
         await hold.wait()
-        return await plain(client, transaction, message)
+        return await plain(client, transaction, message, gone)
 
     server.taker.data = data  # type: ignore[method-assign]
     first.writer.write(b".\r\n")

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from relay.config.sections.base import Section
-from relay.config.values import Destination, Duration, File, HostName, NextHop, NextHopOrMx, Timeout
+from relay.config.values import (
+    DeliveryMode,
+    Destination,
+    Duration,
+    File,
+    HostName,
+    NextHop,
+    NextHopOrMx,
+    Timeout,
+)
 from relay.network import Endpoint
 
 BouncesTo = Literal["verified", "all"]
@@ -113,6 +122,10 @@ class DestinationSection(Section):
     dane: Literal["auto", "off"] | None = Field(None, examples=["off"])
     """As `delivery.dane`, for a domain whose TLSA records are known to be wrong. Default: as `delivery.dane`."""
 
+    mode: DeliveryMode | None = Field(None, examples=["in-session"])
+    """When mail is delivered, with the values of `delivery.mode`. It goes before the `mode` of a route. Default: as the
+    route of the domain, or `delivery.mode`."""
+
     concurrency: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
     """Transactions at a time, over all domains of the table and all processes of the host. With `mx:` a single domain
     has no more than `delivery.concurrency` of them in each process. Default: `delivery.concurrency` with each next hop
@@ -151,9 +164,13 @@ class DestinationSection(Section):
 class DeliverySection(Section):
     """Delivery to the next hops."""
 
-    mode: Literal["queue"] = "queue"
-    """When mail is delivered. "queue" is the only mode: mail is stored before it is acknowledged, and delivered from
-    there."""
+    mode: DeliveryMode = "queue"
+    """When mail is delivered. "queue" stores a message, acknowledges it, and delivers it from the queue. "in-session"
+    offers a message that leads to a single address to the next hop while its sender waits, at most 20 seconds: if the
+    next hop takes it, it is acknowledged and was never stored; if the next hop refuses it for good, the sender is
+    refused in the same session, and there is no bounce; in every other case it is stored, acknowledged and delivered
+    from the queue. Only next hops that have answered lately are asked. "auto" does so for mail of strangers that goes
+    to other hosts than those of `[routes.domains]`, and queues the rest."""
 
     public_addresses_only: bool = True
     """Whether mail that is routed by MX never goes to loopback, link-local, private or our own addresses. A configured

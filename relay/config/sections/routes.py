@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from relay.config.sections.base import Section
-from relay.config.values import DomainName, Duration, File, NextHop, Unforwardable, resolve_path
+from relay.config.values import DeliveryMode, DomainName, Duration, File, NextHop, Unforwardable, resolve_path
 from relay.mail.address import BadAddress, parse
 
 SrsMode = Literal[False, "when-needed", "always"]
@@ -32,6 +32,10 @@ class DomainRouteSection(Section):
     alone whose SPF passes for every address that our mail leaves from (`source_ipv4` and `source_ipv6` of the
     destination or of `[delivery]`, or the kernel's choice and those of the host name), and rewrites it in any doubt and
     behind a smarthost; "always", or true, rewrites every sender that is not ours. Default: "always"."""
+
+    mode: DeliveryMode | None = Field(None, examples=["in-session"])
+    """When mail for this domain is delivered, with the values of `delivery.mode`. "in-session" lets the mailbox host
+    refuse mail while its sender is still there. Default: as `delivery.mode`, where "auto" queues it."""
 
     unforwardable: Unforwardable | None = Field(None, examples=["pass"])
     """What to do with mail for this domain that would fail DMARC behind us: "rewrite-from", "reject" or "pass".

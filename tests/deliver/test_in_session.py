@@ -1,0 +1,78 @@
+"""The wait of a session for the outcome of its offer: who has the message in the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay.deliver.attempts import Attempt
+from relay.deliver.in_session import ClientGone, Offer
+from relay.deliver.settlement import Result
+from relay.mail.message import Message
+from relay.mail.outcome import Outcome, deferral, failure
+from relay.queue.store import Delivery, StoredMessage
+from relay.queue.stored_verdict import StoredVerdict
+
+TAKEN = Outcome("delivered", 250, "2.0.0", "taken")
+REFUSED = failure(550, "5.1.1", "no such user")
+PUT_OFF = deferral("4.2.1", "later")
+
+
+async def stays() -> None:
+    """A client that waits."""
+    await asyncio.Event().wait()
+
+
+async def leaves() -> None:
+    """A client that has left."""
+
+
+def offer() -> Offer:
+    stored = StoredMessage(1, 0.0, "joe@origin.test", b"", Message(b"x\r\n"), StoredVerdict())
+    delivery = Delivery(1, 0, "ann@far.test", "ann@fwd.test", "far.test")
+    return Offer(Attempt.of(stored, [delivery], lambda _: ""))
+
+
+def ended(an_offer: Offer, outcome: Outcome) -> None:
+    an_offer.result.set_result(Result(an_offer.batch.deliveries[0], outcome))
+
+
+@pytest.mark.parametrize(("outcome", "final"), [(TAKEN, TAKEN), (REFUSED, REFUSED), (PUT_OFF, None)])
+async def test_a_final_outcome_ends_the_wait(outcome: Outcome, final: Outcome | None) -> None:
+    an_offer = offer()
+    asyncio.get_running_loop().call_soon(ended, an_offer, outcome)
+    assert await an_offer.outcome(stays) is final
+
+
+async def test_past_the_patience_the_attempt_goes_on() -> None:
+    an_offer = offer()
+    assert await an_offer.outcome(stays, patience=0.01) is None
+    assert an_offer.batch.bound.open and not an_offer.batch.bound.withdrawn
+
+
+async def test_a_client_that_left_before_the_final_dot_ends_the_attempt() -> None:
+    an_offer = offer()
+    asyncio.get_running_loop().call_later(0.01, ended, an_offer, PUT_OFF)
+    with pytest.raises(ClientGone):
+        await an_offer.outcome(leaves)
+    assert an_offer.batch.bound.over and an_offer.batch.bound.withdrawn
+
+
+@pytest.mark.parametrize("outcome", [TAKEN, PUT_OFF])
+async def test_after_the_final_dot_the_outcome_counts(outcome: Outcome) -> None:
+    """The next hop may have it: an outcome that leaves that open is stored, never thrown away."""
+    an_offer = offer()
+    an_offer.batch.bound.final_dot()
+    asyncio.get_running_loop().call_later(0.01, ended, an_offer, outcome)
+    assert await an_offer.outcome(leaves) is (TAKEN if outcome is TAKEN else None)
+    assert not an_offer.batch.bound.over
+
+
+async def test_a_message_that_cannot_be_stored_is_given_up_unless_its_final_dot_is_out() -> None:
+    early, late = offer(), offer()
+    late.batch.bound.final_dot()
+    asyncio.get_running_loop().call_later(0.01, ended, early, PUT_OFF)
+    asyncio.get_running_loop().call_later(0.01, ended, late, TAKEN)
+    assert await early.abandon("the disk is full") is None and early.batch.bound.over
+    assert await late.abandon("the disk is full") is TAKEN and not late.batch.bound.over
