@@ -110,6 +110,19 @@ def test_a_next_hop_and_a_smarthost_for_some_domains(world: World) -> None:
     assert by_domain(backup.wait()) == {"deep.below.example": (FWD, "mx.fwd.example")}
 
 
+def test_some_domains_go_to_their_mx_past_the_smarthost(world: World) -> None:
+    internet(world)
+    mx = world.start(RecordingSink(MAILBOX, world.port))
+    provider = world.start(RecordingSink(PARTNER, free_port()))
+    smarthost = {"url": f"smtp://{PARTNER}:{provider.port}"}
+    direct = {"domains": [".below.example"], "next_hop": "mx", "helo": "mx2.fwd.example"}
+    relay = relay_to(world, [direct], delivery={"smarthost": smarthost})
+    send(relay, "mailbox.example", "deep.below.example")
+    relay.wait_for_empty_queue()
+    assert by_domain(mx.wait()) == {"deep.below.example": (FWD, "mx2.fwd.example")}
+    assert by_domain(provider.wait()) == {"mailbox.example": (FWD, "mx.fwd.example")}
+
+
 def test_mail_that_waits_follows_the_table_as_it_is_at_the_next_attempt(world: World) -> None:
     internet(world)
     sink = world.start(RecordingSink(MAILBOX, world.port))
