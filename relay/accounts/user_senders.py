@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from relay.accounts.names import check_name, name_key
 from relay.mail.address import domain_of, is_domain, lookup_key, normal_domain, parse, quote, split, split_detail
+from relay.srs.address import is_srs
+from relay.srs.reply_address import is_reply
 from relay.table_files.bad_lines import NONE, BadLine, BadLines, is_utf8, shown
 from relay.table_files.reloaded_file import ReloadedFile
 
@@ -30,10 +32,15 @@ class UserSenders:
     Args:
         local_domains: those in which a user without `@` in his name has the address of that name.
         table: the file; None where there is none.
+        srs_domain: the domain of our SRS and reply addresses. They stand for people elsewhere, so that an entry for the
+            whole domain does not include them.
     """
 
-    def __init__(self, local_domains: Sequence[str], table: ReloadedFile[SenderTable] | None = None) -> None:
+    def __init__(
+        self, local_domains: Sequence[str], table: ReloadedFile[SenderTable] | None = None, *, srs_domain: str = ""
+    ) -> None:
         self._local_domains = tuple(local_domains)
+        self._srs_domain = srs_domain
         self._table = table
 
     def may_use(self, user: str, address: str) -> bool:
@@ -42,7 +49,10 @@ class UserSenders:
             return True
         local, domain = split(address)
         plain = f"{quote(split_detail(local)[0])}@{domain}"
-        return not self.of(user).isdisjoint({lookup_key(address), lookup_key(plain), f"@{domain_of(address)}"})
+        keys = {lookup_key(address), lookup_key(plain)}
+        if domain_of(address) != self._srs_domain or not (is_srs(address) or is_reply(address)):
+            keys.add(f"@{domain_of(address)}")
+        return not self.of(user).isdisjoint(keys)
 
     def of(self, user: str) -> frozenset[str]:
         """All senders of a user, as in `SenderTable`."""

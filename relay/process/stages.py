@@ -175,7 +175,7 @@ def build_stages(
         mta_sts=mta_sts,
         tls_results=tls_results,
         secrets=tuple(scheme.secrets),
-        user_senders=UserSenders(config.senders.local_domains, files.accounts.senders),
+        user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
     )
 
 

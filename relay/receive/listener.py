@@ -24,9 +24,11 @@ from relay.mail.queue_id import QueueIds
 from relay.network import host_port, plain_ip, within
 from relay.receive import proxy_protocol as proxy
 from relay.receive.authenticator import Authenticator
+from relay.receive.connection import Connection
+from relay.receive.greetings import HANDSHAKE_TIMEOUT
 from relay.receive.handler import Handler
 from relay.receive.limits import Account, Limits
-from relay.receive.session import HANDSHAKE_TIMEOUT, Session
+from relay.receive.session import Session
 from relay.receive.stream import Stream
 
 log = structlog.get_logger()
@@ -194,18 +196,18 @@ class Listener:
             await stream.close()
 
     async def _converse(self, stream: Stream, client: Client, account: Account, handler: Handler) -> None:
-        session = Session(
-            stream,
-            client,
-            handler,
-            self._config,
-            account,
-            self._ids,
+        connection = Connection(
+            stream=stream,
+            client=client,
+            handler=handler,
+            config=self._config,
+            account=account,
             tls=self._tls if self._mode != "none" else None,
             require_tls=self._mode == "require",
             authenticator=self._authenticator,
             require_login=self._listen.auth == "required",
         )
+        session = Session(connection, self._ids)
         self._sessions.add(session)
         if self._stopping:
             session.drain()

@@ -61,6 +61,22 @@ def test_without_a_file_everybody_has_his_own() -> None:
     assert not UserSenders(()).of("joe") and UserSenders(()).may_use("joe", "")
 
 
+@pytest.mark.parametrize(
+    "local",
+    ["SRS0=abcd=XY=shop.example=ann", "srs1=abcd=x.example==b=XY=y.example=z", "reply=abcdefghij=shop.example=ann"],
+)
+def test_a_whole_domain_is_without_our_return_addresses(tmp_path: Path, local: str) -> None:
+    """They stand for people elsewhere. Those of other domains are ordinary addresses."""
+    path = tmp_path / "senders"
+    path.write_text(f"alice @fwd.example @other.example {local}@listed.example\n")
+    senders = UserSenders((), ReloadedFile(path, parse_senders), srs_domain="fwd.example")
+    assert senders.may_use("alice", "ann@fwd.example")
+    assert not senders.may_use("alice", f"{local}@fwd.example")
+    assert not senders.may_use("alice", f"{local}+x@FWD.example")
+    assert senders.may_use("alice", f"{local}@other.example")
+    assert senders.may_use("alice", f"{local}@listed.example")
+
+
 def test_bad_entries_are_skipped_and_the_rest_of_the_line_counts() -> None:
     table = parse_senders(
         "joe joe@x.example x@ @ * @a@b joe2@x.example\nann\na:b c@d.example\n\udcff a@b.example\n", "s"

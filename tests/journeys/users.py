@@ -63,9 +63,18 @@ class TlsDialogue(Dialogue):
 
 
 def submission(
-    world: World, *, files: Mapping[str, str] | None = None, auth: Mapping[str, str] | None = None, **tables: Any
+    world: World,
+    *,
+    files: Mapping[str, str] | None = None,
+    auth: Mapping[str, str] | None = None,
+    proxied: bool = False,
+    **tables: Any,
 ) -> Submission:
-    """A started relay with the users alice and bob@two.example, who share a password; `auth` replaces them."""
+    """A started relay with the users alice and bob@two.example, who share a password; `auth` replaces them.
+
+    Args:
+        proxied: clients come to the implicit port through a proxy on this host.
+    """
     folder = world.base / "tls"
     folder.mkdir()
     folder.chmod(0o755)
@@ -78,7 +87,7 @@ def submission(
         listen=[
             {"address": f"{FWD}:{world.port}", "tls": "none"},
             {"address": f"{FWD}:{starttls}", "auth": "offered"},
-            {"address": f"{FWD}:{implicit}", "tls": "implicit", "auth": "required"},
+            {"address": f"{FWD}:{implicit}", "tls": "implicit", "auth": "required", "proxy_protocol": proxied},
         ],
         tls={"certificate": str(folder / "cert.pem"), "private_key": str(folder / "key.pem")},
         auth=auth or {"users": "users", "senders": "senders"},

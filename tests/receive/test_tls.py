@@ -207,7 +207,7 @@ async def test_a_failed_handshake_hurts_nobody_else(
 async def test_a_handshake_that_never_comes_is_given_up(
     door: Callable[..., Door], tls: Callable[[], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr(f"relay.receive.{'listener' if mode == 'implicit' else 'session'}.HANDSHAKE_TIMEOUT", 0.1)
+    monkeypatch.setattr(f"relay.receive.{'listener' if mode == 'implicit' else 'greetings'}.HANDSHAKE_TIMEOUT", 0.1)
     server = door(tls=tls, listen={"tls": mode})
     talk = await server.client(greet=mode != "implicit")
     if mode != "implicit":

@@ -102,10 +102,11 @@ class AuthSection(Section):
 
     senders: File | None = Field(None, examples=["senders"])
     """The file of the senders that users may use besides their own: lines `name address-or-@domain…`, of which several
-    for a name add up. `@domain` is all of that domain, without those below it. A user has the address that is his name;
-    one whose name has no `@` has it in each of `senders.local_domains`. `user+detail` is `user`. Everyone may use the
-    null sender. A user's mail with another sender, or another author in From, gets 550 5.7.1. The file is read again
-    when it changes. Default: their own senders only."""
+    for a name add up. `@domain` is all of that domain, without those below it, and without our SRS and reply addresses,
+    which stand for others. A user has the address that is his name; one whose name has no `@` has it in each of
+    `senders.local_domains`. `user+detail` is `user`. Everyone may use the null sender. A user's mail with another
+    sender, or another author in From, gets 550 5.7.1. The file is read again when it changes. Default: their own
+    senders only."""
 
     @model_validator(mode="after")
     def _one_source(self) -> AuthSection:
