@@ -111,7 +111,7 @@ def test_what_is_put_off_enters_the_queue(world: World, sink: Sink) -> None:
     assert b"250 2.0.0 Ok: queued as" in send(relay, "later@fwd.example")
     wait_until(lambda: relay.has_events("deferred", 1), "the deferral to be recorded")
     (waiting,) = relay.queue()
-    assert waiting["recipient"] == "busy@mailbox.example" and waiting["attempts"] == 1
+    assert waiting["recipient"] == "busy@mailbox.example" and waiting["attempts"] >= 1
     del sink.refused["busy@mailbox.example"]
     sink.wait(2)
     relay.wait_for_empty_queue()

@@ -91,7 +91,7 @@ def test_no_password_is_ever_logged(world: World, form: str) -> None:
 
 
 def test_nothing_that_leaves_names_a_client_that_is_hidden(world: World) -> None:
-    """With seals, for a message that has come through others and for its bounce: neither address, name nor HELO."""
+    """With seals: neither address, name nor HELO."""
     ours = submission(world, receive={"hide_clients": True}, arc={"seal": True})
     with starttls(ours, "127.0.7.7") as client:
         client("EHLO secret-pc.example")
