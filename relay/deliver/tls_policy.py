@@ -1,9 +1,9 @@
 """Which TLS policy holds for each host of a next hop: DANE, MTA-STS, or the configured level.
 
 For a host that mail reaches by MX, usable TLSA records alone decide (RFC 7672); without them an enforced MTA-STS policy
-does (RFC 8461). Both raise the configured level; in the place of `verify`, usable records authenticate the host. What a message asks for itself (RFC 8689)
-comes on top: REQUIRETLS demands a host whose name and certificate are proven and which keeps the promise itself, and
-`TLS-Required: No` lifts what the domain publishes, but never what is configured here.
+does (RFC 8461). Both raise the configured level; in the place of `verify`, usable records authenticate the host. What a
+message asks for itself (RFC 8689) comes on top: REQUIRETLS demands a host whose name and certificate are proven and
+which keeps the promise itself, and `TLS-Required: No` lifts what the domain publishes, but never what is configured.
 """
 
 from __future__ import annotations
