@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 KILLS = 10
 WORKERS = 2
 CLIENTS = 4
+PAUSES = {"queue": 0.0, "in-session": 0.15}  # more than the next hop can take at once goes into the queue
 CONCURRENCY = 5  # deliveries in flight at the next hop for each worker
 ALIASES = "alice@fwd.example carol@mailbox.example\n"
 
@@ -32,12 +33,16 @@ class Load:
 
     `acknowledged` are the numbers that got their 250. Each client sends a message again until it gets that, as an MTA
     does, and stops only then.
+
+    Args:
+        pause: seconds between two messages of a client.
     """
 
-    def __init__(self, server: tuple[str, int], clients: int) -> None:
+    def __init__(self, server: tuple[str, int], clients: int, pause: float = 0.0) -> None:
         self.acknowledged: set[int] = set()
         self.sent = 0
         self._server = server
+        self._pause = pause
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._given_up = threading.Event()
@@ -56,7 +61,7 @@ class Load:
             thread.join(60)
 
     def _client(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.wait(self._pause):
             with self._lock:
                 self.sent += 1
                 number = self.sent
@@ -79,6 +84,7 @@ def numbers(sink: RecordingSink) -> Counter[int]:
     return Counter(int(match.group(1)) for match in found if match)
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["queue", "in-session"])
 def test_nothing_acknowledged_is_lost_by_kill_9(world: World, mode: str, capsys: pytest.CaptureFixture[str]) -> None:
     sink = world.start(RecordingSink(MAILBOX, world.port, delay=0.1))
@@ -87,7 +93,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(world: World, mode: str, capsys:
         workers=WORKERS,
         delivery={"concurrency": CONCURRENCY, "mode": mode},
     )
-    load = Load((relay.address, relay.port), clients=CLIENTS)
+    load = Load((relay.address, relay.port), clients=CLIENTS, pause=PAUSES[mode])
     world.start(load)
     seed = random.randrange(2**32)
     chance = random.Random(seed)

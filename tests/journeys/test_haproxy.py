@@ -105,7 +105,9 @@ def test_the_client_is_the_one_of_the_proxy(
 ) -> None:
     header = house.passes_on(service, source)
     assert re.search(
-        rf"^Received: from mx\.sender\.example \(unknown \[{re.escape(shown)}\]\) by", header, re.MULTILINE
+        rf"^Received: from mx\.sender\.example \(unknown \[{re.escape(shown)}\]\)( \(using TLS[^)]*\)\))? by",
+        header,
+        re.MULTILINE,
     )
     assert f" with {protocol} id " in header
     results = re.search(r"^Authentication-Results: (.*)\r$", header, re.MULTILINE)
