@@ -23,7 +23,7 @@ from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
 from relay.deliver.smtp_transaction import probe, transact
 from relay.deliver.tls_policy import DomainPolicy, TlsPolicies
-from relay.deliver.tls_results import TlsResults
+from relay.deliver.tls_results import Shortfall, TlsResults
 from relay.dns import Resolver
 from relay.mail.envelope import Recipient
 from relay.mail.outcome import Outcome, deferral
@@ -185,14 +185,7 @@ class DeliveryAgent:
                 unreachable=not policy.demand and job.tls != "require",
             )
             if untrusted.shortfall is not None:
-                self._results.count(
-                    policy.published,
-                    policy.name,
-                    untrusted.shortfall,
-                    mx=host.name,
-                    address=host.address,
-                    source=untrusted.source,
-                )
+                self._count(policy, host, untrusted.shortfall, untrusted.source)
             log.info(
                 "tls_failed",
                 id=job.id,
@@ -204,15 +197,12 @@ class DeliveryAgent:
             )
             raise
         if policy.published is not None:
-            self._results.count(
-                policy.published,
-                policy.name,
-                connection.shortfall,
-                mx=host.name,
-                address=host.address,
-                source=connection.source,
-            )
+            self._count(policy, host, connection.shortfall, connection.source)
         return connection
+
+    def _count(self, policy: HostPolicy, host: Host, shortfall: Shortfall | None, source: str) -> None:
+        """Count a session with a host, or one that its policy has prevented, for TLS reports."""
+        self._results.count(policy.published, policy.name, shortfall, mx=host.name, address=host.address, source=source)
 
     async def _use(self, lane: Lane, connection: Connection, progress: _Progress, action: _Action) -> None:
         try:
