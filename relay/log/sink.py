@@ -79,7 +79,7 @@ class Sink:
     def flush(self) -> None:
         """Writes what was gathered; what the reader does not take goes to the backlog, or is counted as lost."""
         with self._lock:
-            lines, self._gathered = self._gathered, []
+            self._gathered, lines = [], self._gathered
             for together in _pieces(lines):
                 piece = b"".join(together)
                 if self._descriptor < 0:
