@@ -18,6 +18,7 @@ import pytest
 import structlog
 
 from relay import log
+from tests.log.test_sink import Pipe
 
 LOGGER = structlog.get_logger()
 
@@ -129,6 +130,16 @@ async def test_a_longer_line_keeps_its_place(writes: Writes) -> None:
         await next_turns()
     log.finish()
     assert [n for write in numbers(writes.new()) for n in write] == [0, 1, 2, 3, 4]
+
+
+async def test_a_stalled_reader_holds_no_turn_up_and_misses_nothing() -> None:
+    pipe = Pipe()
+    with log.gathered(asyncio.get_running_loop()):
+        for n in range(1000):  # some 600 kB, where a pipe holds 64 KiB
+            LOGGER.info("rcpt", n=n, rcpt="x" * (5000 if n % 300 == 0 else 500))
+            if n % 10 == 9:
+                await next_turns()
+    assert [line["n"] for line in pipe.rest()] == list(range(1000))
 
 
 @pytest.mark.parametrize("level", ["error", "exception", "critical"])
