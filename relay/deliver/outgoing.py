@@ -112,7 +112,7 @@ class OutgoingMessages:
                 message, partial(with_rewritten_from, message, addresses, self._config.srs.domain)
             )
             await read_header(message)
-        testimony = self._testimony(stored)
+        testimony = self._testimony(stored, rewritten=rewrite_from)
         octets = await run_off_loop(message, partial(self._octets, stored, testimony, message))
         return OutgoingMessage(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
 
@@ -142,10 +142,15 @@ class OutgoingMessages:
         seal = arc.seal(message, signatures.fields, testimony, next_seal.cv, next_seal.instance, key, int(now))
         return signatures._replace(fields=seal + signatures.fields)
 
-    def _testimony(self, stored: StoredMessage) -> bytes:
+    def _testimony(self, stored: StoredMessage, *, rewritten: bool) -> bytes:
         """The Authentication-Results that a seal repeats: ours, or that of a trusted client's MTA; empty where the
-        message is not to be sealed."""
-        if not self._config.arc.seal or stored.verdict.seal is None:
+        message is not to be sealed.
+
+        Args:
+            rewritten: From is, which breaks the signatures that the message came with.
+        """
+        wanted, next_seal = self._config.arc.seal, stored.verdict.seal
+        if not wanted or next_seal is None or (wanted == "useful" and not (next_seal.useful or rewritten)):
             return b""
         values = [field.value for field in Message(stored.trace).all("authentication-results")]
         trusted_results = (

@@ -254,6 +254,28 @@ async def test_no_seal_without_leave_wish_key_and_results(house: House, message:
     assert len(leaving) <= outgoing.octets < len(leaving) + 1000
 
 
+@pytest.mark.parametrize(
+    ("seal", "useful", "rewrite_from", "sealed"),
+    [
+        (True, False, False, True),
+        ("useful", True, False, True),
+        ("useful", False, False, False),
+        ("useful", False, True, True),
+        (False, True, True, False),
+    ],
+)
+async def test_a_useful_seal_is_made_where_it_tells_something_or_from_is_rewritten(
+    seal: object, useful: bool, rewrite_from: bool, sealed: bool
+) -> None:
+    house = House(RSA, arc={"seal": seal})
+    message = stored(seal=NextSeal("none", 1, useful), authors=("author.test",))
+    outgoing = await house.messages.prepare(message, rewrite_from=rewrite_from)
+    leaving = await leaves(outgoing)
+    assert (b"ARC-Seal" in leaving) is sealed
+    assert len(leaving) <= outgoing.octets < len(leaving) + 6000
+    assert sealed or outgoing.octets < len(leaving) + 2000  # the size has no room for a seal that is not made
+
+
 async def test_a_trusted_clients_results_are_sealed_in_the_place_of_ours() -> None:
     content = (
         b"Authentication-Results: mx.inner.test; spf=pass smtp.mailfrom=author.test\r\n"
