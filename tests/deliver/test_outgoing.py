@@ -19,7 +19,7 @@ from relay.queue.stored_verdict import OWN_MESSAGE, NextSeal, StoredVerdict
 from relay.rewrite.from_decision import FromDecisions
 from relay.sign import keys
 from relay.sign.keys import SigningKey
-from relay.sign.signer import Signatures, Signer
+from relay.sign.signer import Signatures, Signer, Unsigned
 from relay.sign.signing_table import AUTHORS_DOMAIN, SigningTable, forwarder_keys, rules_of
 from relay.srs.address import Scheme
 from relay.srs.reply_address import UNKNOWN
@@ -44,9 +44,9 @@ class CountingSigner(Signer):
 
     signed = 0
 
-    def signatures(self, message: Message, now: float, *, proven: bool = True, ours: bool = False) -> Signatures:
+    def signatures(self, unsigned: Unsigned, now: float) -> Signatures:
         self.signed += 1
-        return super().signatures(message, now, proven=proven, ours=ours)
+        return super().signatures(unsigned, now)
 
 
 class House:
