@@ -7,8 +7,7 @@ can be reached, those that wait get the same outcome instead of a time-out each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from relay.config.sections import DeliverySection
 from relay.deliver.next_hop import NextHop
@@ -35,17 +34,24 @@ class Lane:
         self._failures = 0
         self._last_failure: Outcome | None = None
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Outcome | None]:
-        """Wait for a place. Yields the deferral where the next hop turned out to be unreachable meanwhile."""
+    async def enter(self) -> Outcome | None:
+        """Wait for a place, which `leave` gives back, whatever the result. Returns the deferral where the next hop
+        turned out to be unreachable meanwhile."""
         self._users += 1
         before = self._failures
         try:
-            async with self._places:
-                yield self._last_failure if self._failures != before else None
-        finally:
+            await self._places.acquire()
+        except BaseException:
             self._users -= 1
             self._check_empty()
+            raise
+        return self._last_failure if self._failures != before else None
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._places.release()
+        self._users -= 1
+        self._check_empty()
 
     def reachable(self) -> None:
         """Note that a host was reached: an earlier failure is not shared any more."""

@@ -27,7 +27,7 @@ def is_safe(address: str) -> bool:
 
 def needs_smtputf8(address: str) -> bool:
     """Whether only SMTPUTF8 can carry an address: its local part is not ASCII."""
-    return not _ascii_form(address).isascii()
+    return not (address.isascii() or _ascii_form(address).isascii())
 
 
 def mail_command(job: Job, offers: Offers, *, utf8: bool, require_tls: bool = False) -> bytes:

@@ -93,7 +93,8 @@ class DeliveryAgent:
         if not job.bound.over:
             with job.bound:
                 lane = self._pool.lane(next_hop, job.tls)
-                async with lane.turn() as unreachable:
+                unreachable = await lane.enter()
+                try:
                     if unreachable is not None:
                         return (unreachable,) * len(job.recipients)
                     job.bound.begin(self._delivery.attempt_timeout)
@@ -103,6 +104,8 @@ class DeliveryAgent:
                         await self._use(lane, connection, progress, action)
                     if not (progress.complete or job.bound.over):
                         await self._try_hosts(next_hop, lane, progress, action)
+                finally:
+                    lane.leave()
         if job.bound.over:
             progress.given_up(job.bound.over)
         return progress.outcomes
@@ -236,7 +239,7 @@ class _Progress:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        return tuple(outcome if outcome is not None else self.last for outcome in self._outcomes)
+        return tuple([outcome if outcome is not None else self.last for outcome in self._outcomes])
 
     def try_again(self) -> None:
         """Forget why a connection that was kept failed: the hosts are tried from the first one on."""
