@@ -21,7 +21,7 @@ from relay.deliver.classify import Silence
 __all__ = ["ClientProtocol", "NoReply", "ServerReply"]
 
 REPLY_OCTETS = 32 * 1024  # of one reply with all its lines: a long EHLO reply has two or three KiB
-_TICK = 0.002  # seconds by which the timers of a loop may be early
+TICK = 0.002  # seconds by which the timers of a loop may be early
 UNREAD_OCTETS = 1024 * 1024  # of replies not read yet: a thousand pipelined RCPT fit several times over
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:(-)|(?![0-9]))(.*)", re.DOTALL)  # RFC 5321 section 4.2
@@ -112,7 +112,7 @@ class ClientProtocol(SMTPProtocol):
         self._timer = None
         if self._ends == math.inf:
             return
-        if self._ends - self._loop.time() > _TICK:
+        if self._ends - self._loop.time() > TICK:
             self._timer = self._loop.call_at(self._ends, self._time_out)
         else:
             self._late = True

@@ -20,17 +20,20 @@ from relay.mail.outcome import Outcome, deferral, failure, temporary
 log = structlog.get_logger()
 
 
-async def transact(connection: Connection, job: Job, timeouts: DeliverySection) -> tuple[Outcome, ...]:
-    """Deliver the message; one outcome for each recipient, in their order.
+Outcomes = Coroutine[None, None, tuple[Outcome, ...]]  # to be awaited: one for each recipient, in their order
+
+
+def transact(connection: Connection, job: Job, timeouts: DeliverySection) -> Outcomes:
+    """Deliver the message.
 
     Raises:
         HostFailed: 421, a refusal of our session, no usable reply before the final dot was sent, or the attempt was
             given up before that; `settled` holds what is certain already.
     """
-    return await _OutgoingTransaction(connection, job, timeouts, probing=False).run()
+    return _OutgoingTransaction(connection, job, timeouts, probing=False).run()
 
 
-async def probe(connection: Connection, job: Job, timeouts: DeliverySection) -> tuple[Outcome, ...]:
+def probe(connection: Connection, job: Job, timeouts: DeliverySection) -> Outcomes:
     """Ask whether the recipients would be accepted (`delivered` means yes), without sending a message.
 
     `failed` is a refusal of RCPT and nothing else.
@@ -38,7 +41,7 @@ async def probe(connection: Connection, job: Job, timeouts: DeliverySection) -> 
     Raises:
         HostFailed: as `transact`.
     """
-    return await _OutgoingTransaction(connection, job, timeouts, probing=True).run()
+    return _OutgoingTransaction(connection, job, timeouts, probing=True).run()
 
 
 class _OutgoingTransaction:
