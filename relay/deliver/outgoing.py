@@ -53,9 +53,9 @@ class OutgoingMessage:
             try:
                 if self._signatures is None:
                     made = await run_off_loop(self.message, self._make)
-                    self._signatures = made.fields
+                    self._signatures, self._make = made.fields, _nothing
                     self.signed_by = tuple([f"{key.domain}:{key.selector}" for key in made.keys])
-            finally:
+            finally:  # the next message signs in the next turn of the loop, while this one is sent
                 asyncio.get_running_loop().call_soon(self._turn.release)
         return self._signatures + self._trace
 

@@ -25,7 +25,7 @@ class Unsigned(NamedTuple):
     """A message that is to be signed, and what its signatures depend on besides the keys.
 
     Attributes:
-        covered: what they cover; None where the header has not exactly one From, and the message is not signed.
+        covered: what they cover; None where the message is not signed: there is no key, or not exactly one From.
         user, domain: the local part of the one author, if the signing table needs it, and the normal domain; empty if
             there is not one author.
         proven: the author's domain is proven to be the true one.
@@ -73,7 +73,9 @@ class Signer:
             proven: the author's domain is proven to be the true one.
             ours: we wrote the message.
         """
-        return Unsigned(message, covered_fields(message.fields, ours=ours), *self._author(message), proven)
+        can_sign = self._has_keys or self.sealing is not None
+        covered = covered_fields(message.fields, ours=ours) if can_sign else None
+        return Unsigned(message, covered, *self._author(message), proven)
 
     def signatures(self, unsigned: Unsigned, now: float) -> Signatures:
         """The signatures of a message that leaves now; none without keys or without a From."""

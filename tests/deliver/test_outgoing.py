@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -174,6 +175,30 @@ async def test_batches_that_wait_for_another_messages_turn_share_their_signature
     before, outgoing = [await house.messages.prepare(stored(), rewrite_from=False) for _ in range(2)]
     _, first, second = await asyncio.gather(leaves(before), leaves(outgoing), leaves(outgoing))
     assert first == second and house.signer.signed == 2
+
+
+async def test_one_message_signs_in_each_turn_of_the_loop() -> None:
+    house, signed_by_turn = House(RSA), list[int]()
+    waiting = [await house.messages.prepare(stored(), rewrite_from=False) for _ in range(10)]
+
+    async def watch() -> None:
+        while True:
+            signed_by_turn.append(house.signer.signed)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*map(leaves, waiting))
+    watching.cancel()
+    assert house.signer.signed == 10
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(signed_by_turn))
+
+
+async def test_the_turn_goes_on_where_a_message_cannot_be_signed() -> None:
+    house = House(RSA)
+    broken, whole = [await house.messages.prepare(stored(), rewrite_from=False) for _ in range(2)]
+    broken._make = lambda: 1 // 0  # type: ignore[assignment,return-value]
+    results = await asyncio.gather(leaves(broken), leaves(whole), return_exceptions=True)
+    assert isinstance(results[0], ZeroDivisionError) and isinstance(results[1], bytes)
 
 
 async def test_an_own_message_is_signed_as_ours() -> None:
