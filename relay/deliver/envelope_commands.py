@@ -58,7 +58,7 @@ def _dsn_parameters(offers: Offers, **parameters: str) -> list[bytes]:
     """The parameters of RFC 3461 that the sender gave, where the server offers DSN and the value is well-formed."""
     if not offers("dsn"):
         return []
-    return [f"{name}={value}".encode() for name, value in parameters.items() if _PARAMETER.fullmatch(value)]
+    return [f"{name}={value}".encode() for name, value in parameters.items() if value and _PARAMETER.fullmatch(value)]
 
 
 def _path(address: str, utf8: bool) -> bytes:
