@@ -39,6 +39,22 @@ class Examination:
     refusal: Reply | None = None
     questions: int = 0
 
+    @property
+    def seal_is_useful(self) -> bool:
+        """Whether an ARC set tells the next hop what it cannot see by itself (`arc.seal = "useful"`).
+
+        That is a chain that came along, whose results only its seals tell; a DMARC failure that we let pass; a
+        signature that covered a field we removed; and SPF `pass`, which holds for one hop, where no signature that
+        passed proves the author instead.
+        """
+        verdict = self.verdict
+        if verdict.arc.result == "pass" or self.override or any(dmarc.result == "fail" for dmarc in verdict.authors):
+            return True
+        if self.forged and forged_results.results_are_signed(self.arrival.message):
+            return True
+        spf_passes = verdict.spf is not None and verdict.spf.result == "pass"
+        return spf_passes and not all("dkim" in dmarc.aligned for dmarc in verdict.authors)
+
 
 Watch = Callable[[Examination], None]
 """Is told of every examination."""

@@ -94,6 +94,7 @@ class Destinations:
                     self._mx.add(host[1:] if host.startswith("*.") else host, number)
                 else:
                     self._names.add(domain, number)
+        self._has_names = bool(self._names)
 
     def _merged(self, number: int, section: DestinationSection, delivery: DeliverySection) -> Destination:
         leaving = Leaving(
@@ -123,7 +124,7 @@ class Destinations:
 
     def of(self, domain: str) -> Destination | None:
         """The table that names a normal domain, by its name or by a suffix; None where there is none."""
-        if not self._names:
+        if not self._has_names:
             return None
         return next((self._all[number] for number in self._names.matches(domain)), None)
 

@@ -12,12 +12,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, ValidationInfo
 
 from relay.mail.address import DOMAIN, normal_domain
 from relay.network import UNIX_PATH_OCTETS, Endpoint, IPNetwork, endpoint, host_port, literal_ip, network
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_BOOLEAN = TypeAdapter(bool)
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -183,6 +184,14 @@ def endpoint_or_mx(value: object) -> object:
         raise ValueError(f'{error}, or "mx"') from None
 
 
+def sealing(value: object) -> object:
+    """True, false (in the environment a text, as any of them) or `useful`. Raises ValueError: anything else."""
+    try:
+        return value if value == "useful" else _BOOLEAN.validate_python(value)
+    except ValidationError:
+        raise ValueError('must be true, false or "useful"') from None
+
+
 Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
@@ -203,4 +212,5 @@ TableAddress = Annotated[str, AfterValidator(table_address)]
 
 Action = Literal["reject", "defer", "tag"]
 Unforwardable = Literal["rewrite-from", "reject", "pass"]
+Sealing = Annotated[Literal[True, False, "useful"], BeforeValidator(sealing)]
 DeliveryMode = Literal["queue", "in-session", "auto"]

@@ -203,7 +203,14 @@ class Attempts:
         began = time.time()
         outcomes: Sequence[Outcome] = ()
         try:
-            outcomes = await self._outcomes(attempt, batch)
+            outcomes = await self._send(attempt, batch)
+        except NoRoom:
+            raise
+        except QueueUnavailable as error:
+            outcomes = _all_deferred(batch, f"queue: {error}")
+        except Exception:
+            log.exception("attempt_failed", id=id_text(attempt.stored.id))
+            outcomes = _all_deferred(batch, "internal error")
         finally:
             observer.batch_ended(attempt, batch, began, outcomes)
         hidden = [delivery.recipient for delivery in batch.deliveries if delivery.is_aliased]
@@ -232,17 +239,6 @@ class Attempts:
             stored = await self._recorder.whole(stored, observer)
         await self._recorder.settle(stored, results, observer)
 
-    async def _outcomes(self, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
-        try:
-            return await self._send(attempt, batch)
-        except NoRoom:
-            raise
-        except QueueUnavailable as error:
-            return _all_deferred(batch, f"queue: {error}")
-        except Exception:
-            log.exception("attempt_failed", id=id_text(attempt.stored.id))
-            return _all_deferred(batch, "internal error")
-
     async def _send(self, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
         """Send with the sender that a next hop with SMTPUTF8 gets, and again with another where the next hop has
         none."""
@@ -251,23 +247,24 @@ class Attempts:
         if batch.admission.is_needed:
             batch.admission.enter(next_hop.key, await self._agent.destination(next_hop))
         decision = await self._senders.decide(attempt.stored, first, smtputf8=True)
-        outcomes = await self._send_as(decision, attempt, batch)
-        if all(outcome.status == "failed" and outcome.enhanced == "5.6.7" for outcome in outcomes):
+        outcomes = await self._send_as(decision, next_hop, attempt, batch)
+        if outcomes[0].status == "failed" and all(map(_lacks_smtputf8, outcomes)):
             ascii_decision = await self._senders.decide(attempt.stored, first, smtputf8=False)
             if ascii_decision.token_for is not None and decision.token_for is None:
                 if batch.bound.over:
                     return _all_deferred(batch, batch.bound.over)
-                outcomes = await self._send_as(ascii_decision, attempt, batch)
+                outcomes = await self._send_as(ascii_decision, next_hop, attempt, batch)
         return outcomes
 
-    async def _send_as(self, decision: Decision, attempt: Attempt, batch: Batch) -> Sequence[Outcome]:
+    async def _send_as(
+        self, decision: Decision, next_hop: NextHop, attempt: Attempt, batch: Batch
+    ) -> Sequence[Outcome]:
         first = batch.deliveries[0]
         outgoing = await self._outgoing(attempt, first)
         if decision.token_for is not None or decision.reason == "srs":
             self._metrics.srs.add("rewritten")
         sender = await self._senders.address(decision)
         job = _job(attempt.stored, outgoing, batch, sender)
-        next_hop = self._next_hops.of(first.recipient)
         log.info(
             "attempt",
             id=job.id,
@@ -295,7 +292,7 @@ class Attempts:
 def _job(stored: StoredMessage, outgoing: OutgoingMessage, batch: Batch, sender: str) -> Job:
     return Job(
         sender=sender,
-        recipients=tuple(_shown(delivery) for delivery in batch.deliveries),
+        recipients=tuple([_shown(delivery) for delivery in batch.deliveries]),
         size=outgoing.octets,
         is_8bit=outgoing.message.is_8bit,
         # Mail that came with a raw 8-bit header and without SMTPUTF8 goes on as it came: a bounce would help nobody.
@@ -319,6 +316,11 @@ def _shown(delivery: Delivery) -> Recipient:
         orcpt = delivery.orcpt if delivery.recipient == delivery.original else ""
         return Recipient(delivery.recipient, delivery.notify, orcpt)
     return Recipient(delivery.recipient, "FAILURE" if "FAILURE" in delivery.notify else "NEVER")
+
+
+def _lacks_smtputf8(outcome: Outcome) -> bool:
+    """Whether only a next hop with SMTPUTF8 can take the sender or the recipient."""
+    return outcome.status == "failed" and outcome.enhanced == "5.6.7"
 
 
 def _all_deferred(batch: Batch, text: str) -> Sequence[Outcome]:

@@ -72,6 +72,7 @@ _BY_CODE = {
     555: "5.4",
     556: "1.10",
 }
+_CLASSES: dict[Status, str] = {"delivered": "2", "deferred": "4", "failed": "5"}
 _BY_PHASE: dict[Phase, str] = {"greeting": "3.2", "hello": "3.2", "starttls": "7.5", "auth": "7.8"}
 
 
@@ -140,9 +141,10 @@ def silence(phase: Phase, kind: Silence, detail: str = "") -> Outcome:
 
 
 def _enhanced(status: Status, phase: Phase, code: int, text: str) -> str:
-    status_class = {"delivered": "2", "deferred": "4", "failed": "5"}[status]
-    default = _BY_PHASE_AND_CODE.get((phase, code)) or _BY_CODE.get(code) or _BY_PHASE.get(phase, "0.0")
-    return f"{status_class}.{_detail_in_reply(code, text) or default}"
+    detail = _detail_in_reply(code, text)
+    if not detail:
+        detail = _BY_PHASE_AND_CODE.get((phase, code)) or _BY_CODE.get(code) or _BY_PHASE.get(phase, "0.0")
+    return f"{_CLASSES[status]}.{detail}"
 
 
 def _detail_in_reply(code: int, text: str) -> str:
@@ -150,12 +152,14 @@ def _detail_in_reply(code: int, text: str) -> str:
 
     It belongs on every line (RFC 2034 section 4); some servers write it on the last line only.
     """
-    enhanced = next(filter(None, (_ENHANCED.match(line.lstrip()) for line in text.splitlines())), None)
-    if enhanced is None or enhanced.group(1) != str(code)[0]:
-        return ""
-    return f"{int(enhanced.group(2))}.{int(enhanced.group(3))}"
+    for line in text.splitlines():
+        enhanced = _ENHANCED.match(line.lstrip())
+        if enhanced is not None:
+            status_class, subject, detail = enhanced.groups()
+            return f"{int(subject)}.{int(detail)}" if int(status_class) == code // 100 else ""
+    return ""
 
 
 def _without_enhanced_codes(text: str) -> str:
     """The reply's lines as one, each without its enhanced code."""
-    return printable(" ".join(_ENHANCED.sub("", line.strip(), count=1) for line in text.splitlines()).strip())
+    return printable(" ".join([_ENHANCED.sub("", line.strip(), count=1) for line in text.splitlines()]).strip())

@@ -7,11 +7,11 @@ can be reached, those that wait get the same outcome instead of a time-out each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from relay.config.sections import DeliverySection
 from relay.deliver.next_hop import NextHop
+from relay.deliver.reply_parser import TICK
 from relay.deliver.smtp_connection import Connection
 from relay.mail.envelope import TlsWish
 from relay.mail.outcome import Outcome
@@ -29,23 +29,32 @@ class Lane:
         self._delivery = delivery
         self._when_empty = when_empty
         self._places = asyncio.Semaphore(width)
-        self._idle: dict[Connection, asyncio.TimerHandle] = {}  # in the order of their last use
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[Connection, float] = {}  # in the order of their last use: when they are to be left
+        self._timer: asyncio.TimerHandle | None = None  # for the one that is to be left first, or comes earlier
         self._quitting: set[asyncio.Task[None]] = set()
         self._users = 0
         self._failures = 0
         self._last_failure: Outcome | None = None
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Outcome | None]:
-        """Wait for a place. Yields the deferral where the next hop turned out to be unreachable meanwhile."""
+    async def enter(self) -> Outcome | None:
+        """Wait for a place, which `leave` gives back, whatever the result. Returns the deferral where the next hop
+        turned out to be unreachable meanwhile."""
         self._users += 1
         before = self._failures
         try:
-            async with self._places:
-                yield self._last_failure if self._failures != before else None
-        finally:
+            await self._places.acquire()
+        except BaseException:
             self._users -= 1
             self._check_empty()
+            raise
+        return self._last_failure if self._failures != before else None
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._places.release()
+        self._users -= 1
+        self._check_empty()
 
     def reachable(self) -> None:
         """Note that a host was reached: an earlier failure is not shared any more."""
@@ -59,8 +68,7 @@ class Lane:
     def take(self) -> Connection | None:
         """The connection that was used last and is still open."""
         while self._idle:
-            connection, timer = self._idle.popitem()
-            timer.cancel()
+            connection, _ = self._idle.popitem()
             if connection.idle:
                 return connection
             connection.abort()
@@ -71,18 +79,26 @@ class Lane:
         if not connection.idle:
             connection.abort()
         elif connection.used < self._delivery.messages_per_connection:
-            loop = asyncio.get_running_loop()
-            self._idle[connection] = loop.call_later(self._delivery.idle_timeout, self._expire, connection)
+            self._idle[connection] = self._loop.time() + self._delivery.idle_timeout
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._idle[connection], self._expire)
         else:
             self._quit(connection)
 
-    def _expire(self, connection: Connection) -> None:
-        del self._idle[connection]
-        self._quit(connection)
+    def _expire(self) -> None:
+        """QUIT what was idle for long enough."""
+        self._timer = None
+        now = self._loop.time()
+        for connection, expires in tuple(self._idle.items()):
+            if expires - now > TICK:
+                self._timer = self._loop.call_at(expires, self._expire)
+                break
+            del self._idle[connection]
+            self._quit(connection)
 
     def _quit(self, connection: Connection) -> None:
         """QUIT in a task of its own, so that nobody waits for the server's answer."""
-        task = asyncio.get_running_loop().create_task(connection.quit())
+        task = self._loop.create_task(connection.quit())
         self._quitting.add(task)
         task.add_done_callback(self._has_quit)
 
@@ -92,14 +108,15 @@ class Lane:
 
     def _check_empty(self) -> None:
         if not (self._users or self._idle or self._quitting):
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._when_empty()
 
     async def close(self) -> None:
         """QUIT every connection that is kept."""
         while self._idle:
-            connection, timer = self._idle.popitem()
-            timer.cancel()
-            self._quit(connection)
+            self._quit(self._idle.popitem()[0])
         await asyncio.gather(*self._quitting)
 
 

@@ -7,6 +7,7 @@ final dot has a time of its own (`delivery.final_timeout`), which nothing here s
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 
 RATE = 8 * 1024  # octets a second, on average, at which a host must take the content: 50 MB in less than two hours
@@ -56,12 +57,12 @@ class Deadline:
     @property
     def left(self) -> float:
         """Seconds that are left; infinite before `begin`."""
-        return float("inf") if self._ends is None else self._ends - asyncio.get_running_loop().time()
+        return math.inf if self._ends is None else self._ends - self._loop.time()
 
     def begin(self, seconds: float) -> None:
         """Start the clock when the attempt connects: it has `seconds` in all. Later calls change nothing."""
         if self._ends is None:
-            self._seconds, self._ends = seconds, asyncio.get_running_loop().time() + seconds
+            self._seconds, self._ends = seconds, self._loop.time() + seconds
             self._arm()
 
     def extend(self, octets: int) -> None:
@@ -100,6 +101,10 @@ class Deadline:
         self.end(why)
         return True
 
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop() if self._task is None else self._task.get_loop()
+
     def _time_is_up(self) -> None:
         self._timer = None
         if self.left > 0:
@@ -109,7 +114,7 @@ class Deadline:
 
     def _arm(self) -> None:
         if self._task is not None and self._ends is not None and self.open:
-            self._timer = asyncio.get_running_loop().call_at(self._ends, self._time_is_up)
+            self._timer = self._loop.call_at(self._ends, self._time_is_up)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -6,6 +6,7 @@ the server does not offer 8BITMIME, which would break every signature that cover
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 BLOCK = 65536  # octets written at a time: a socket takes them at once, and other sessions hardly wait for them
@@ -17,6 +18,26 @@ def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     A dot at the start of a line is doubled; a line starts after CRLF only, and at the beginning. A content that does
     not end in CRLF gets one.
     """
+    unread = iter(chunks)
+    read, octets = [], 0
+    for chunk in unread:
+        read.append(chunk)
+        octets += len(chunk)
+        if octets > BLOCK:
+            return _stuffed_blocks(itertools.chain(read, unread))
+    return iter((_stuffed_at_once(read),))
+
+
+def _stuffed_at_once(chunks: Iterable[bytes]) -> bytes:
+    content = b"".join(chunks)
+    if b"\r\n." in content:
+        content = content.replace(b"\r\n.", b"\r\n..")
+    beginning = b"." if content.startswith(b".") else b""
+    end = b".\r\n" if content.endswith(b"\r\n") or not content else b"\r\n.\r\n"
+    return b"".join((beginning, content, end))
+
+
+def _stuffed_blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     held = b"\r\n"  # a line end whose next octet is not known yet; this one stands for the beginning and is not sent
     unsent = 2
     ready = b""
@@ -32,7 +53,7 @@ def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks joined and cut to blocks: a small message goes out in one write, a large one block by block."""
+    """The chunks joined and cut to blocks."""
     pending = b""
     for chunk in chunks:
         start = 0

@@ -27,7 +27,7 @@ def is_safe(address: str) -> bool:
 
 def needs_smtputf8(address: str) -> bool:
     """Whether only SMTPUTF8 can carry an address: its local part is not ASCII."""
-    return not _ascii_form(address).isascii()
+    return not (address.isascii() or _ascii_form(address).isascii())
 
 
 def mail_command(job: Job, offers: Offers, *, utf8: bool, require_tls: bool = False) -> bytes:
@@ -58,7 +58,7 @@ def _dsn_parameters(offers: Offers, **parameters: str) -> list[bytes]:
     """The parameters of RFC 3461 that the sender gave, where the server offers DSN and the value is well-formed."""
     if not offers("dsn"):
         return []
-    return [f"{name}={value}".encode() for name, value in parameters.items() if _PARAMETER.fullmatch(value)]
+    return [f"{name}={value}".encode() for name, value in parameters.items() if value and _PARAMETER.fullmatch(value)]
 
 
 def _path(address: str, utf8: bool) -> bytes:

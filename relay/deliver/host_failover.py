@@ -6,7 +6,7 @@ The rest of the relay knows `DeliveryAgent` and `Job`, and neither MX nor socket
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -17,7 +17,7 @@ from relay.config.sections import DeliverySection
 from relay.deliver.connection_pool import Lane, Pool
 from relay.deliver.host_policy import HostPolicy, Untrusted
 from relay.deliver.job import Job
-from relay.deliver.mx import Host, HostFinder, Unroutable
+from relay.deliver.mx import Found, Host, HostFinder, Unroutable
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.smtp_connection import Connection, HostFailed
 from relay.deliver.smtp_opening import open_connection
@@ -25,7 +25,7 @@ from relay.deliver.smtp_transaction import probe, transact
 from relay.deliver.tls_policy import DomainPolicy, TlsPolicies
 from relay.deliver.tls_results import Shortfall, TlsResults
 from relay.dns import Resolver
-from relay.mail.envelope import Recipient
+from relay.mail.envelope import Recipient, TlsWish
 from relay.mail.outcome import Outcome, deferral
 from relay.metrics import Metrics
 from relay.network import Endpoint
@@ -57,15 +57,15 @@ class DeliveryAgent:
         self._policies = policies or TlsPolicies(config.delivery)
         self._results = results or TlsResults(Metrics())
 
-    async def deliver(self, next_hop: NextHop, job: Job) -> tuple[Outcome, ...]:
-        """Deliver a job to the first host of a next hop that takes it.
+    def deliver(self, next_hop: NextHop, job: Job) -> Coroutine[None, None, tuple[Outcome, ...]]:
+        """Deliver a job to the first host of a next hop that takes it; to be awaited.
 
         Returns:
             One outcome for each recipient of the job, in their order. Never raises for what a server does.
         """
         if not job.sender and next_hop.null_sender:
             job = replace(job, sender=next_hop.null_sender)
-        return await self._run(next_hop, job, transact)
+        return self._run(next_hop, job, transact)
 
     async def destination(self, next_hop: NextHop) -> Destination | None:
         """The table of `[[delivery.destinations]]` that holds for a next hop; see `HostFinder.destination`."""
@@ -93,7 +93,8 @@ class DeliveryAgent:
         if not job.bound.over:
             with job.bound:
                 lane = self._pool.lane(next_hop, job.tls)
-                async with lane.turn() as unreachable:
+                unreachable = await lane.enter()
+                try:
                     if unreachable is not None:
                         return (unreachable,) * len(job.recipients)
                     job.bound.begin(self._delivery.attempt_timeout)
@@ -103,6 +104,8 @@ class DeliveryAgent:
                         await self._use(lane, connection, progress, action)
                     if not (progress.complete or job.bound.over):
                         await self._try_hosts(next_hop, lane, progress, action)
+                finally:
+                    lane.leave()
         if job.bound.over:
             progress.given_up(job.bound.over)
         return progress.outcomes
@@ -110,15 +113,11 @@ class DeliveryAgent:
     async def _try_hosts(self, next_hop: NextHop, lane: Lane, progress: _Progress, action: _Action) -> None:
         """Try the hosts of a next hop in their order, until every recipient has an outcome."""
         progress.try_again()
-        asked = asyncio.create_task(self._policies.of_domain(next_hop, progress.job.tls))
         try:
-            found = await self._finder.find(next_hop)
-            policies = await asked
+            found, policies = await self._look_up(next_hop, progress.job.tls)
         except Unroutable as unroutable:
             progress.last = replace(unroutable.outcome, unreachable=unroutable.outcome.status == "deferred")
             return
-        finally:
-            asked.cancel()
         if policies.problem is not None:
             self._results.count(policies.announced, "sts", policies.problem)
         reached = False
@@ -145,6 +144,20 @@ class DeliveryAgent:
                 return
         if not (reached or bound.withdrawn):
             lane.unreachable(progress.last)
+
+    async def _look_up(self, next_hop: NextHop, wish: TlsWish) -> tuple[Found, DomainPolicy]:
+        """The hosts of a next hop, and what holds for them. Where DNS has both, it is asked for both at once.
+
+        Raises:
+            Unroutable: there is no host, for now or for good.
+        """
+        if next_hop.endpoint is not None:
+            return await self._finder.find(next_hop), await self._policies.of_domain(next_hop, wish)
+        asked = asyncio.create_task(self._policies.of_domain(next_hop, wish))
+        try:
+            return await self._finder.find(next_hop), await asked
+        finally:
+            asked.cancel()
 
     def _goes_on_with(self, host: Host, next_hop: NextHop, job: Job) -> None:
         """Give the place under an `mx:` table back before a host that the table does not name: the owner of a domain,
@@ -236,7 +249,7 @@ class _Progress:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        return tuple(outcome if outcome is not None else self.last for outcome in self._outcomes)
+        return tuple([outcome if outcome is not None else self.last for outcome in self._outcomes])
 
     def try_again(self) -> None:
         """Forget why a connection that was kept failed: the hosts are tried from the first one on."""

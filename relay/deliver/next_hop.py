@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from relay.config.destinations import Destination
 from relay.config.model import Config
@@ -15,6 +16,7 @@ from relay.mail.address import domain_of
 from relay.network import Endpoint
 from relay.queue.hop_keys import limited_hop, own_hop
 
+REMEMBERED = 1000  # domains whose next hop is known without looking at the configuration
 _LEVELS: tuple[Level, ...] = ("none", "may", "require", "verify")  # the strictest last
 
 
@@ -64,10 +66,13 @@ class NextHops:
             )
             for table, smarthost in config.delivery.smarthost_tables.items()
         }
+        self._remembered = lru_cache(REMEMBERED)(self._of_domain)
 
     def of(self, recipient: str) -> NextHop:
         """Where mail for a recipient goes now."""
-        domain = domain_of(recipient)
+        return self._remembered(domain_of(recipient))
+
+    def _of_domain(self, domain: str) -> NextHop:
         destination = self._config.destinations.of(domain)
         if (endpoint := self._config.next_hop(domain)) is not None:
             return self._at(endpoint, destination)

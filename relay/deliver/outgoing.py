@@ -19,10 +19,11 @@ from relay.mail.address import domain_of
 from relay.mail.message import Message
 from relay.mail.off_loop import read_header, run_off_loop
 from relay.queue.store import Delivery, StoredMessage
+from relay.queue.stored_verdict import NextSeal
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.from_field import author_addresses, with_rewritten_from
 from relay.sign import arc_seal as arc
-from relay.sign.signer import Signatures, Signer
+from relay.sign.signer import Signatures, Signer, Unsigned
 from relay.srs.address import Scheme
 from relay.srs.reply_address import UNKNOWN, Keep, reply_addresses
 
@@ -40,7 +41,7 @@ class OutgoingMessage:
     message: Message
     octets: int
     _trace: bytes
-    _make: Callable[[Message], Signatures]
+    _make: Callable[[], Signatures]
     _turn: asyncio.Lock
     _signatures: bytes | None = field(default=None)
     signed_by: tuple[str, ...] = ()
@@ -48,12 +49,14 @@ class OutgoingMessage:
     async def on_top(self) -> bytes:
         """The fields that we add on top. Signatures are made when this is first awaited."""
         if self._signatures is None:
-            async with self._turn:
+            await self._turn.acquire()
+            try:
                 if self._signatures is None:
-                    made = await run_off_loop(self.message, partial(self._make, self.message))
-                    self._signatures = made.fields
-                    self.signed_by = tuple(f"{key.domain}:{key.selector}" for key in made.keys)
-                await asyncio.sleep(0)
+                    made = await run_off_loop(self.message, self._make)
+                    self._signatures, self._make = made.fields, _nothing
+                    self.signed_by = tuple([f"{key.domain}:{key.selector}" for key in made.keys])
+            finally:  # the next message signs in the next turn of the loop, while this one is sent
+                asyncio.get_running_loop().call_soon(self._turn.release)
         return self._signatures + self._trace
 
     def free(self) -> None:
@@ -65,7 +68,7 @@ class OutgoingMessage:
         return self.message.wire(await self.on_top())
 
 
-def _nothing(_: Message) -> Signatures:
+def _nothing() -> Signatures:
     return Signatures()
 
 
@@ -105,25 +108,32 @@ class OutgoingMessages:
             QueueUnavailable: an author cannot be stored now.
         """
         message = stored.message
+        if not rewrite_from:
+            return await run_off_loop(message, partial(self._outgoing, stored, message))
         await read_header(message)
-        if rewrite_from:
-            addresses = await self._reply_addresses(stored, author_addresses(message))
-            message = await run_off_loop(
-                message, partial(with_rewritten_from, message, addresses, self._config.srs.domain)
-            )
-            await read_header(message)
-        testimony = self._testimony(stored)
-        octets = await run_off_loop(message, partial(self._octets, stored, testimony, message))
-        return OutgoingMessage(message, octets, stored.trace, partial(self._signatures, stored, testimony), self._turn)
+        addresses = await self._reply_addresses(stored, author_addresses(message))
 
-    def _octets(self, stored: StoredMessage, testimony: bytes, message: Message) -> int:
+        def rewritten() -> OutgoingMessage:
+            return self._outgoing(stored, with_rewritten_from(message, addresses, self._config.srs.domain))
+
+        return await run_off_loop(message, rewritten)
+
+    def _outgoing(self, stored: StoredMessage, message: Message) -> OutgoingMessage:
+        """The outgoing message for one with the final From."""
+        verdict = stored.verdict
+        unsigned = self._signer.unsigned(message, proven=verdict.author_proven, ours=verdict.own)
+        testimony = (
+            b"" if unsigned.covered is None else self._testimony(stored, rewritten=message is not stored.message)
+        )
         now = self._clock()
-        signatures, octets = self._signer.estimate(message, now, ours=stored.is_own)
-        key = self._signer.sealing_key(now)
-        if testimony and key is not None:
+        signatures, octets = self._signer.estimate(unsigned, now)
+        key = self._signer.sealing_key(now) if testimony else None
+        if key is not None and unsigned.covered is not None:
             # The results are folded, at worst at every other octet.
-            octets += arc.seal_octets(message, signatures, key) + 2 * len(testimony)
-        return octets + len(message.content) + len(stored.trace)
+            octets += arc.seal_octets(message, unsigned.covered, signatures, key) + 2 * len(testimony)
+        octets += len(message.content) + len(stored.trace)
+        make = partial(self._signatures, unsigned, testimony, verdict.seal)
+        return OutgoingMessage(message, octets, stored.trace, make, self._turn)
 
     async def _reply_addresses(self, stored: StoredMessage, addresses: Sequence[str]) -> dict[str, str]:
         """The reply address of each author. An author whose domain is not proven gets one at which nobody is
@@ -132,20 +142,34 @@ class OutgoingMessages:
         proven = [author for author in addresses if domain_of(author) in stored.verdict.authors]
         return dict.fromkeys(addresses, nobody) | await reply_addresses(proven, self._scheme, self._keep)
 
-    def _signatures(self, stored: StoredMessage, testimony: bytes, message: Message) -> Signatures:
+    def _signatures(self, unsigned: Unsigned, testimony: bytes, next_seal: NextSeal | None) -> Signatures:
         """The DKIM signatures, below the ARC set where there is one."""
-        now, next_seal = self._clock(), stored.verdict.seal
-        signatures = self._signer.signatures(message, now, proven=stored.verdict.author_proven, ours=stored.is_own)
-        key = self._signer.sealing_key(now)
-        if not testimony or key is None or next_seal is None:
+        now = self._clock()
+        signatures = self._signer.signatures(unsigned, now)
+        key = self._signer.sealing_key(now) if testimony else None
+        if key is None or next_seal is None or unsigned.covered is None:
             return signatures
-        seal = arc.seal(message, signatures.fields, testimony, next_seal.cv, next_seal.instance, key, int(now))
-        return signatures._replace(fields=seal + signatures.fields)
+        seal = arc.seal(
+            unsigned.message,
+            signatures.fields,
+            testimony,
+            next_seal.cv,
+            next_seal.instance,
+            key,
+            int(now),
+            unsigned.covered,
+        )
+        return Signatures(seal + signatures.fields, signatures.keys)
 
-    def _testimony(self, stored: StoredMessage) -> bytes:
+    def _testimony(self, stored: StoredMessage, *, rewritten: bool) -> bytes:
         """The Authentication-Results that a seal repeats: ours, or that of a trusted client's MTA; empty where the
-        message is not to be sealed."""
-        if not self._config.arc.seal or stored.verdict.seal is None:
+        message is not to be sealed.
+
+        Args:
+            rewritten: From is, which breaks the signatures that the message came with.
+        """
+        wanted, next_seal = self._config.arc.seal, stored.verdict.seal
+        if not wanted or next_seal is None or (wanted == "useful" and not (next_seal.useful or rewritten)):
             return b""
         values = [field.value for field in Message(stored.trace).all("authentication-results")]
         trusted_results = (

@@ -7,11 +7,10 @@ They add a timeout and an outcome for each phase, a server name that differs fro
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from aiosmtplib.esmtp import parse_esmtp_extensions
 
@@ -54,6 +53,8 @@ class Connection:
         used: how many transactions were begun.
         in_transaction: whether the next transaction has to begin with RSET.
         auth_methods: the AUTH methods that the server offers, in lower case.
+        size_limit: the largest message that the server takes, in octets; 0 where it gives no limit (RFC 1870 section
+            4).
         policy: the TLS policy under which it was opened.
         shortfall: what TLS lacks in the light of what the domain publishes, where that is not enforced; None for
             nothing.
@@ -69,6 +70,7 @@ class Connection:
         self.used = 0
         self.in_transaction = False
         self.auth_methods: list[str] = []
+        self.size_limit = 0
         self._wire = ClientProtocol()
         self._offers: dict[str, str] = {}
 
@@ -126,6 +128,8 @@ class Connection:
     def note_offers(self, ehlo_reply: str) -> None:
         """Remember the extensions and AUTH methods of an EHLO reply; an empty text stands for the reply to HELO."""
         self._offers, self.auth_methods = parse_esmtp_extensions(ehlo_reply) if ehlo_reply else ({}, [])
+        size = self._offers.get("size", "")
+        self.size_limit = int(size) if _SIZE.fullmatch(size) else 0
 
     def failed(self, outcome: Outcome) -> HostFailed:
         """The exception for a host that gave this outcome."""
@@ -136,14 +140,21 @@ class Connection:
         text = outcome.text
         if self.fallback and outcome.status == "deferred":
             text = f"{text} (in clear, since TLS failed: {self.fallback})"
-        return dataclasses.replace(
-            outcome,
+        return Outcome(
+            status=outcome.status,
+            code=outcome.code,
+            enhanced=outcome.enhanced,
             text=text,
             host=self.host.name,
             address=self.host.address,
             tls=self.tls,
-            policy=self.policy.name,
             dsn=self.offers("dsn"),
+            remote=outcome.remote,
+            unreachable=outcome.unreachable,
+            words=outcome.words,
+            individual=outcome.individual,
+            policy=self.policy.name,
+            phase=outcome.phase,
         )
 
     def offers(self, extension: str) -> bool:
@@ -162,11 +173,6 @@ class Connection:
         name = self._wire.transport.get_extra_info("sockname") if self._wire.transport else None
         return str(name[0]) if isinstance(name, tuple) else ""
 
-    def size_limit(self) -> int:
-        """The largest message that the server takes, in octets; 0 where it gives no limit (RFC 1870 section 4)."""
-        size = self._offers.get("size", "")
-        return int(size) if _SIZE.fullmatch(size) else 0
-
     @property
     def idle(self) -> bool:
         """Whether it is still open, and the server has sent nothing unasked (such as 421)."""
@@ -178,7 +184,7 @@ class Connection:
         Raises:
             NoReply: the connection is closed, or the server has sent something unasked, which may still be read.
         """
-        self.send_raw(b"".join(command + b"\r\n" for command in commands))
+        self.send_raw(b"\r\n".join((*commands, b"")))
 
     def send_raw(self, octets: bytes) -> None:
         """Send these octets without waiting for the server to take them.
@@ -193,18 +199,9 @@ class Connection:
         except OSError as error:
             raise NoReply("lost") from error
 
-    async def reply(self, timeout: float) -> ServerReply:
-        """The next reply.
-
-        Raises:
-            NoReply: none within `timeout` seconds, the connection is closed, or what came is no reply. We close it,
-                since a late reply would count as the reply to another command.
-        """
-        try:
-            return await self._wire.read_response(timeout)
-        except NoReply:
-            self.abort()
-            raise
+    def reply(self, timeout: float) -> Coroutine[None, None, ServerReply]:
+        """The next reply, to be awaited, for at most `timeout` seconds; see `ClientProtocol.read_response`."""
+        return self._wire.read_response(timeout)
 
     async def drain(self, timeout: float) -> None:
         """Wait, at most `timeout` seconds, until the server has taken enough of what was sent.

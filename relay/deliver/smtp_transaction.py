@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -20,17 +20,20 @@ from relay.mail.outcome import Outcome, deferral, failure, temporary
 log = structlog.get_logger()
 
 
-async def transact(connection: Connection, job: Job, timeouts: DeliverySection) -> tuple[Outcome, ...]:
-    """Deliver the message; one outcome for each recipient, in their order.
+Outcomes = Coroutine[None, None, tuple[Outcome, ...]]  # to be awaited: one for each recipient, in their order
+
+
+def transact(connection: Connection, job: Job, timeouts: DeliverySection) -> Outcomes:
+    """Deliver the message.
 
     Raises:
         HostFailed: 421, a refusal of our session, no usable reply before the final dot was sent, or the attempt was
             given up before that; `settled` holds what is certain already.
     """
-    return await _OutgoingTransaction(connection, job, timeouts, probing=False).run()
+    return _OutgoingTransaction(connection, job, timeouts, probing=False).run()
 
 
-async def probe(connection: Connection, job: Job, timeouts: DeliverySection) -> tuple[Outcome, ...]:
+def probe(connection: Connection, job: Job, timeouts: DeliverySection) -> Outcomes:
     """Ask whether the recipients would be accepted (`delivered` means yes), without sending a message.
 
     `failed` is a refusal of RCPT and nothing else.
@@ -38,7 +41,7 @@ async def probe(connection: Connection, job: Job, timeouts: DeliverySection) -> 
     Raises:
         HostFailed: as `transact`.
     """
-    return await _OutgoingTransaction(connection, job, timeouts, probing=True).run()
+    return _OutgoingTransaction(connection, job, timeouts, probing=True).run()
 
 
 class _OutgoingTransaction:
@@ -76,7 +79,7 @@ class _OutgoingTransaction:
             self._connection.abort()
         if self._elsewhere:
             raise self._failed(next(iter(self._elsewhere.values())))
-        return tuple(outcome for outcome in self._outcomes if outcome is not None)
+        return tuple([outcome for outcome in self._outcomes if outcome is not None])
 
     def _unsettled(self) -> list[int]:
         return [n for n, outcome in enumerate(self._outcomes) if outcome is None and n not in self._elsewhere]
@@ -115,28 +118,35 @@ class _OutgoingTransaction:
     def _rule_out(self) -> None:
         """Settle recipients that the EHLO reply rules out, and addresses that cannot stand on a command line."""
         job = self._job
-        limit = self._connection.size_limit()
-        if 0 < limit < job.size:
-            self._settle(self._unsettled(), failure(552, "5.3.4", f"{job.size} octets, the server takes {limit}"))
         utf8 = self._connection.offers("smtputf8")
-        if job.sender and not is_safe(job.sender):
-            self._settle(self._unsettled(), failure(553, "5.1.7", "the sender address is malformed"))
-        elif not utf8 and needs_smtputf8(job.sender):
-            self._settle(self._unsettled(), failure(553, "5.6.7", "the sender address needs SMTPUTF8, not offered"))
-        for index in self._unsettled():
-            address = job.recipients[index].address
-            if not is_safe(address):
+        if (outcome := self._unsendable(utf8=utf8)) is not None:
+            self._settle(self._unsettled(), outcome)
+            return
+        for index, recipient in enumerate(job.recipients):
+            if not is_safe(recipient.address):
                 self._settle([index], failure(553, "5.1.3", "the recipient address is malformed"))
-            elif not utf8 and needs_smtputf8(address):
+            elif not utf8 and needs_smtputf8(recipient.address):
                 self._settle([index], failure(553, "5.6.7", "the recipient address needs SMTPUTF8, not offered"))
         if job.needs_smtputf8 and not utf8:
             self._settle(self._unsettled(), failure(554, "5.6.9", "a header field needs SMTPUTF8, not offered"))
 
+    def _unsendable(self, *, utf8: bool) -> Outcome | None:
+        """Why the message cannot go to this server, whoever it is for; None where it can."""
+        job = self._job
+        limit = self._connection.size_limit
+        if 0 < limit < job.size:
+            return failure(552, "5.3.4", f"{job.size} octets, the server takes {limit}")
+        if job.sender and not is_safe(job.sender):
+            return failure(553, "5.1.7", "the sender address is malformed")
+        if not utf8 and needs_smtputf8(job.sender):
+            return failure(553, "5.6.7", "the sender address needs SMTPUTF8, not offered")
+        return None
+
     async def _converse(self, recipients: Sequence[int]) -> None:
         """MAIL, RCPT and DATA, all in one go where the server offers PIPELINING (RFC 2920 section 3.1)."""
         connection, job = self._connection, self._job
-        addresses = [job.sender, *(job.recipients[index].address for index in recipients)]
-        utf8 = job.needs_smtputf8 or any(needs_smtputf8(address) for address in addresses)
+        addresses = [job.sender, *[job.recipients[index].address for index in recipients]]
+        utf8 = job.needs_smtputf8 or any(map(needs_smtputf8, addresses))
         rset = [b"RSET"] if connection.in_transaction else []
         require_tls = job.tls in ("require", "prefer") and connection.takes_requiretls
         mail = mail_command(job, connection.offers, utf8=utf8, require_tls=require_tls)
@@ -146,15 +156,20 @@ class _OutgoingTransaction:
         connection.used += 1
         if self._pipelining:
             connection.send(*rset, mail, *rcpt, *data)
-        accepted = await self._envelope(rset, mail, dict(zip(recipients, rcpt, strict=True)))
+        accepted = await self._envelope([*rset, mail], dict(zip(recipients, rcpt, strict=True)))
         if self._probing:
             for index, reply in accepted.items():
                 self._settle([index], classify("rcpt", reply.code, reply.message))
         elif accepted or self._pipelining:
             await self._data(accepted)
 
-    async def _envelope(self, rset: Sequence[bytes], mail: bytes, rcpt: dict[int, bytes]) -> dict[int, ServerReply]:
-        """The accepted recipients, with the reply to each."""
+    async def _envelope(self, commands: Sequence[bytes], rcpt: dict[int, bytes]) -> dict[int, ServerReply]:
+        """The accepted recipients, with the reply to each.
+
+        Args:
+            commands: those before RCPT, the last of which is MAIL.
+        """
+        *rset, mail = commands
         for command in rset:
             if self._refusal(await self._answer(command)) is not None:
                 raise NoReply("garbage")
@@ -178,11 +193,12 @@ class _OutgoingTransaction:
                 self._settle([index], replace(refusal, individual=True))
         return accepted
 
-    async def _answer(self, command: bytes) -> ServerReply:
+    def _answer(self, command: bytes) -> Coroutine[None, None, ServerReply]:
+        """The reply to a command, to be awaited; the command is sent where that is not done yet."""
         if not self._pipelining:
             self._connection.send(command)
         patience = self._timeouts.data_timeout if self._phase == "data" else self._timeouts.command_timeout
-        return await self._connection.reply(patience)
+        return self._connection.reply(patience)
 
     async def _data(self, accepted: Collection[int]) -> None:
         """DATA, the content, and the server's reply to it."""
@@ -216,7 +232,7 @@ class _OutgoingTransaction:
         for recipients in [[index] for index in accepted] if connection.lmtp else [accepted]:
             reply = await connection.reply(timeouts.final_timeout)
             outcome = self._refusal(reply) or classify("message", reply.code, reply.message)
-            self._settle(recipients, replace(outcome, individual=connection.lmtp))
+            self._settle(recipients, replace(outcome, individual=True) if connection.lmtp else outcome)
         connection.in_transaction = False
 
     async def _send(self, blocks: Iterable[bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 
@@ -240,7 +240,8 @@ def stored_verdict(examination: Examination, *, unforwardable: bool) -> StoredVe
     verdict = examination.verdict
     chain = verdict.arc
     instance = chain.sets[0].instance + 1 if chain.sets else 1
-    seal = NextSeal("pass" if chain.result == "pass" else "none", instance) if verdict.may_be_sealed else None
+    cv: Literal["none", "pass"] = "pass" if chain.result == "pass" else "none"
+    seal = NextSeal(cv, instance, examination.seal_is_useful) if verdict.may_be_sealed else None
     return StoredVerdict(
         trusted=verdict.trusted,
         spf=verdict.spf.result if verdict.spf is not None else "",

@@ -9,10 +9,26 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class NextSeal:
-    """The ARC set that we may add (RFC 8617 section 5.1): its chain validation status and its instance number."""
+    """The ARC set that we may add (RFC 8617 section 5.1).
+
+    Attributes:
+        cv: its chain validation status.
+        instance: its number.
+        useful: it tells the next hop what that cannot see by itself, see `Examination.seal_is_useful`.
+    """
 
     cv: Literal["none", "pass"]
     instance: int
+    useful: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The value as the queue stores it."""
+        return {"cv": self.cv, "instance": self.instance, "useful": self.useful}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> NextSeal:
+        """The value behind `to_json`. Without `useful`, which older versions do not store, it counts as useful."""
+        return cls(stored["cv"], stored["instance"], stored.get("useful", True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,7 @@ class StoredVerdict:
             "sender_aligned": self.sender_signed,
             "unforwardable": self.unforwardable,
             "authors": list(self.authors),
-            "seal": None if self.seal is None else {"cv": self.seal.cv, "instance": self.seal.instance},
+            "seal": None if self.seal is None else self.seal.to_json(),
         }
 
     @classmethod
@@ -83,7 +99,7 @@ class StoredVerdict:
             sender_signed=bool(stored.get("sender_aligned")),
             unforwardable=bool(stored.get("unforwardable")),
             authors=tuple(stored.get("authors", ())),
-            seal=NextSeal(seal["cv"], seal["instance"]) if seal else None,
+            seal=NextSeal.from_json(seal) if seal else None,
             own=bool(stored.get("ours")),
         )
 

@@ -7,16 +7,16 @@ first hop. Nothing here depends on anybody believing it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from relay.authenticate.arc_chain import INSTANCES, RESULTS, SIGNATURE, arc_sets, sealed_octets
 from relay.mail.body_hash import digest_text
 from relay.mail.message import HeaderField, Message
 from relay.mail.tag_list import Unverified
-from relay.sign.covered_fields import covered_fields, names_octets
+from relay.sign.covered_fields import CoveredFields, covered_fields
 from relay.sign.keys import SigningKey
-from relay.sign.signature_field import field_octets, fold, message_tags, signed_field
+from relay.sign.signature_field import field_octets, fold, message_signature, signed_field
 
 _WORD = re.compile(" *+[^ ]++")
 
@@ -29,6 +29,7 @@ def seal(
     instance: int,
     key: SigningKey,
     now: int,
+    covered: CoveredFields | None = None,
 ) -> bytes:
     """The three fields of our set, each with its CRLF, to stand above everything else.
 
@@ -40,31 +41,46 @@ def seal(
         instance: the number of our set.
         key: RSA.
         now: seconds since 1970, for `t=`.
+        covered: what DKIM signatures of the message cover, where that is known already. The set covers all
+            DKIM-Signature fields as well.
 
     Returns:
         Nothing (`b""`) for a message that is not signed, see `covered_fields`, for a chain that has the greatest
         length, and for one that does not have all the sets before ours.
     """
-    covered = covered_fields((*Message(on_top).fields, *message.fields), also=("dkim-signature",))
+    covered = covered or covered_fields(message.fields)
     earlier_sets = _earlier_sets(message)
     if covered is None or instance > INSTANCES or earlier_sets is None or len(earlier_sets) != instance - 1:
         return b""
+    signatures = [*Message(on_top).fields, *_dkim_signatures(message)]
     results_field = _results_field(instance, results)
-    tags = message_tags(f" i={instance};", covered, digest_text(message.relaxed_body_hash), key, now)
-    signature = signed_field("ARC-Message-Signature", tags, covered.header, key, covered.canonicalization)
+    signature = message_signature(
+        "ARC-Message-Signature",
+        f" i={instance};",
+        covered.with_more("dkim-signature", signatures[::-1]),
+        digest_text(message.relaxed_body_hash),
+        key,
+        now,
+    )
     own_set = (HeaderField(RESULTS, results_field), HeaderField(SIGNATURE, signature))
     sealed = sealed_octets([*earlier_sets, own_set])
-    return signed_field("ARC-Seal", _seal_tags(instance, cv, key, now), sealed, key) + signature + results_field
+    return signed_field("ARC-Seal", _seal_text(instance, cv, key, now), sealed, key) + signature + results_field
 
 
-def seal_octets(message: Message, signatures: int, key: SigningKey) -> int:
+def seal_octets(message: Message, covered: CoveredFields, signatures: int, key: SigningKey) -> int:
     """How long a set may get besides the results in it, to announce a message's size (RFC 1870).
 
     Args:
+        covered: what DKIM signatures of the message cover.
         signatures: the number of DKIM-Signature fields that will stand on top.
     """
-    own_fields = [HeaderField("dkim-signature", b"")] * signatures
-    return 2 * field_octets(key) + names_octets((*own_fields, *message.fields))
+    signatures += len(_dkim_signatures(message))
+    return 2 * field_octets(key) + covered.names_octets + len("dkim-signature:\r\n ") * signatures
+
+
+def _dkim_signatures(message: Message) -> list[HeaderField]:
+    """The DKIM-Signature fields, top to bottom, also what only some verifiers take for one."""
+    return [field for field in message.fields if (field.name or field.signed_name) == "dkim-signature"]
 
 
 def _earlier_sets(message: Message) -> list[Sequence[HeaderField]] | None:
@@ -82,10 +98,15 @@ def _results_field(instance: int, results: bytes) -> bytes:
     return (fold(["ARC-Authentication-Results:", *words]) + "\r\n").encode("utf-8", "surrogateescape")
 
 
-def _seal_tags(instance: int, cv: str, key: SigningKey, now: int) -> Iterator[str]:
-    yield f" i={instance};"
-    yield f" a={key.algorithm};"
-    yield f" t={now};"
-    yield f" cv={cv};"
-    yield f" d={key.domain};"
-    yield f" s={key.selector};"
+def _seal_text(instance: int, cv: str, key: SigningKey, now: int) -> str:
+    return fold(
+        [
+            "ARC-Seal:",
+            f" i={instance};",
+            f" a={key.algorithm};",
+            f" t={now};",
+            f" cv={cv};",
+            f" d={key.domain};",
+            f" s={key.selector};",
+        ]
+    )

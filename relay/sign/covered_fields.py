@@ -7,9 +7,7 @@ names of fields that mailing lists and mail programs add to honest mail stay ope
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 
 from relay.mail.body_hash import Canonicalization
@@ -19,7 +17,6 @@ from relay.mail.message import HeaderField
 CLOSED = ("from", "reply-to", "subject", "to", "cc", "mime-version", "content-type", "content-transfer-encoding")
 # Closed where there is one, as all other content-* are: without one, hosts and lists on the way may add it.
 CLOSED_IF_PRESENT = ("date", "message-id", "sender", "in-reply-to", "references")
-CONTENT = "content-"
 OPEN = ("list-", "resent-")  # signed as often as they occur: lists and people who redirect mail add their own
 # Closed in what we write ourselves, too: nobody on the way has anything to add to it but trace fields and X-.
 CLOSED_IN_OURS = (
@@ -37,22 +34,34 @@ CLOSED_IN_OURS = (
     *("importance", "priority", "sensitivity", "expires", "thread-topic", "thread-index"),
 )
 
+_IF_PRESENT = ("content-", *OPEN)
 _NAME_OCTETS = 76  # of a name that is signed: as long as a line of `h=`; registered names have 40 at most
-_WSP = re.compile(rb"[ \t]+")
 
 
-@dataclass(frozen=True)
 class CoveredFields:
-    """The header fields that a signature covers.
+    """The header fields that a signature covers. What all signatures of a message share is computed once.
 
     Attributes:
         names: for `h=`.
-        fields: the signed fields in the order of the names; those of one name from the bottom to the top of the header,
-            as verifiers take them (RFC 6376 section 5.4.2).
+        fields: the signed fields in the order of the names, each with its name; those of one name from the bottom to
+            the top of the header, as verifiers take them (RFC 6376 section 5.4.2).
     """
 
-    names: Sequence[str]
-    fields: Sequence[HeaderField]
+    def __init__(self, names: Sequence[str], fields: Sequence[tuple[str, bytes]]) -> None:
+        self.names = tuple(names)
+        self.fields = fields
+
+    def with_more(self, name: str, fields: Sequence[HeaderField]) -> CoveredFields:
+        """These fields and, at the end, further ones of a name that is not among them; the first ones are not
+        canonicalized again.
+
+        Args:
+            fields: from the bottom to the top of the header.
+        """
+        added = [(name, field.raw) for field in fields]
+        more = CoveredFields((*self.names, *[name] * len(added)), [*self.fields, *added])
+        more.__dict__["_relaxed"] = [*self._relaxed, *map(_relaxed, added)]
+        return more
 
     @cached_property
     def canonicalization(self) -> Canonicalization:
@@ -61,25 +70,35 @@ class CoveredFields:
         If a value begins or ends with other white space than SP and HTAB, verifiers differ in how much of it they
         strip. Then it is `simple`, which strips nothing.
         """
-        return "relaxed" if all(value == value.strip() for value in self._relaxed) else "simple"
+        return "relaxed" if all(value == value.strip() for _, value in self._relaxed) else "simple"
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """The canonical octets of the fields (RFC 6376 section 3.4)."""
         if self.canonicalization == "simple":
-            return b"".join(field.raw.removesuffix(b"\r\n") + b"\r\n" for field in self.fields)
-        named = zip(self.fields, self._relaxed, strict=True)
-        return b"".join(b"%s:%s\r\n" % (field.signed_name.encode("ascii"), value) for field, value in named)
+            return b"".join([raw.removesuffix(b"\r\n") + b"\r\n" for _, raw in self.fields])
+        return b"".join([b"%s:%s\r\n" % named for named in self._relaxed])
+
+    @property
+    def names_octets(self) -> int:
+        """The greatest length of the names in `h=`, folded."""
+        return sum(map(len, self.names)) + len(":\r\n ") * len(self.names)
 
     @cached_property
-    def _relaxed(self) -> Sequence[bytes]:
-        values = (field.raw.partition(b":")[2].replace(b"\r\n", b"") for field in self.fields)
-        return [_WSP.sub(b" ", value).strip(b" ") for value in values]
+    def _relaxed(self) -> Sequence[tuple[bytes, bytes]]:
+        """The name and the value of each field in relaxed canonicalization."""
+        return [*map(_relaxed, self.fields)]
 
 
-def covered_fields(
-    fields: Sequence[HeaderField], *, ours: bool = False, also: Collection[str] = ()
-) -> CoveredFields | None:
+def _relaxed(field: tuple[str, bytes]) -> tuple[bytes, bytes]:
+    name, raw = field
+    value = raw.partition(b":")[2].replace(b"\r\n", b"").replace(b"\t", b" ")
+    while b"  " in value:
+        value = value.replace(b"  ", b" ")
+    return name.encode("ascii"), value.strip(b" ")
+
+
+def covered_fields(fields: Sequence[HeaderField], *, ours: bool = False) -> CoveredFields | None:
     """The fields of a header to sign; None if the header has not exactly one From.
 
     RFC 6376 section 5.4 wants From signed, section 8.15 warns of a second one.
@@ -87,37 +106,26 @@ def covered_fields(
     Args:
         fields: of the message as it leaves, top to bottom.
         ours: we wrote the message.
-        also: further names to sign as often as they occur, in lower case.
     """
     closed = CLOSED_IN_OURS if ours else CLOSED
-    fields_by_name: dict[str, list[HeaderField]] = {name: [] for name in closed}
+    fields_by_name: dict[str, list[tuple[str, bytes]]] = {name: [] for name in closed}
     for field in reversed(fields):
         name = field.name or field.signed_name
         if name in fields_by_name:
-            fields_by_name[name].append(field)
-        elif name in also or _is_signed_if_present(name):
-            fields_by_name[name] = [field]
+            fields_by_name[name].append((name, field.raw))
+        elif _is_signed_if_present(name):
+            fields_by_name[name] = [(name, field.raw)]
     if len(fields_by_name["from"]) != 1:
         return None
-    names = []
+    names: list[str] = []
+    covered: list[tuple[str, bytes]] = []
     for name, named_fields in fields_by_name.items():
-        names += [name] * len(named_fields)
-        if name in closed or not (name in also or name.startswith(OPEN)):
-            names.append(name)
-    return CoveredFields(names, [field for named_fields in fields_by_name.values() for field in named_fields])
-
-
-def names_octets(fields: Sequence[HeaderField], *, ours: bool = False) -> int:
-    """The greatest length of the names in `h=`, folded: those of all fields, and each name once more.
-
-    It takes a fraction of the time of `covered_fields`, and is needed before it is known whether there is anything to
-    sign.
-    """
-    names = [name for field in fields if len(name := field.name or field.signed_name) <= _NAME_OCTETS]
-    once_more = {*(CLOSED_IN_OURS if ours else CLOSED), *names}
-    return sum(map(len, names)) + sum(map(len, once_more)) + len(":\r\n ") * (len(names) + len(once_more))
+        covered += named_fields
+        is_open = name not in closed and name.startswith(OPEN)
+        names += [name] * (len(named_fields) + (not is_open))
+    return CoveredFields(names, covered)
 
 
 def _is_signed_if_present(name: str) -> bool:
     """Whether fields of a name are signed that is not closed in all mail."""
-    return name in CLOSED_IF_PRESENT or (name.startswith((CONTENT, *OPEN)) and len(name) <= _NAME_OCTETS)
+    return name in CLOSED_IF_PRESENT or (name.startswith(_IF_PRESENT) and len(name) <= _NAME_OCTETS)

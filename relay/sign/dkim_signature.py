@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from relay.mail.body_hash import digest_text
 from relay.mail.message import Message
-from relay.sign.covered_fields import covered_fields
+from relay.sign.covered_fields import CoveredFields, covered_fields
 from relay.sign.keys import SigningKey
-from relay.sign.signature_field import message_tags, signed_field
+from relay.sign.signature_field import message_signature
 
 
 def sign(message: Message, key: SigningKey, now: int) -> bytes:
@@ -35,11 +35,10 @@ def signature_fields(message: Message, keys: Iterable[SigningKey], now: int, *, 
         ours: we wrote the message.
     """
     covered = covered_fields(message.fields, ours=ours)
-    if covered is None:
-        return b""
-    header, body_hash = covered.header, digest_text(message.relaxed_body_hash)
-    fields = []
-    for key in keys:
-        tags = message_tags(" v=1;", covered, body_hash, key, now)
-        fields.append(signed_field("DKIM-Signature", tags, header, key, covered.canonicalization))
-    return b"".join(fields)
+    return b"" if covered is None else fields_over(covered, message, keys, now)
+
+
+def fields_over(covered: CoveredFields, message: Message, keys: Iterable[SigningKey], now: int) -> bytes:
+    """As `signature_fields`, for a message of which is known what signatures cover."""
+    body_hash = digest_text(message.relaxed_body_hash)
+    return b"".join([message_signature("DKIM-Signature", " v=1;", covered, body_hash, key, now) for key in keys])

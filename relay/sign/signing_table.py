@@ -7,12 +7,16 @@ decides. For authors without one the forwarder's keys sign.
 from __future__ import annotations
 
 import heapq
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from relay.mail.address import DOMAIN, DOMAIN_OCTETS
+from relay.mail.address import DOMAIN, DOMAIN_OCTETS, LOCAL_PART_OCTETS
 from relay.sign.keys import SigningKey
 
+REMEMBERED = 1000  # authors whose keys are known without looking at the rules
 AUTHORS_DOMAIN = "%"  # as the domain of a key, as in OpenDKIM: the key signs with the domain of each author
 
 
@@ -65,6 +69,9 @@ class SigningTable:
         for position, rule in enumerate(rules):
             is_named = "*" not in rule.domain.removeprefix("*.")
             (self._positions.setdefault(rule.domain, []) if is_named else self._wildcard_positions).append(position)
+        times = {time for key in self.keys for time in (key.active_from, key.active_until)}
+        self._turns = sorted(time for time in times if math.isfinite(time))  # when keys begin or cease to sign
+        self._remembered = lru_cache(REMEMBERED)(self._selected)
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
@@ -85,6 +92,14 @@ class SigningTable:
             proven: the mail is proven to be from that domain; otherwise no key signs with the author's domain just
                 because it is the author's (`AUTHORS_DOMAIN`).
         """
+        if len(user) > LOCAL_PART_OCTETS or len(domain) > DOMAIN_OCTETS:
+            return self._selected(user, domain, now, proven)
+        # All times between two turns are alike: the first of them stands for all.
+        turn = bisect_right(self._turns, now)
+        alike = self._turns[turn - 1] if turn else -math.inf
+        return self._remembered(user if self.needs_users else "", domain, alike, proven)
+
+    def _selected(self, user: str, domain: str, now: float, proven: bool) -> tuple[SigningKey, ...]:
         matching = _distinct(self._matching_keys(f"{user}@{domain}", domain, now, proven))
         return matching or _distinct(_active(self.forwarder, now))
 

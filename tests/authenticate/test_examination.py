@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,3 +120,41 @@ def test_removed_results_have_a_line_that_says_whether_a_signature_breaks(signat
             "signed": signed,
         }
     ]
+
+
+# what a seal would tell the next hop
+
+PASSES = DmarcVerdict("pass", "author.example", policy="reject", aligned=("spf", "dkim"))
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "useful"),
+    [
+        ({"spf": SPF, "dmarc": PASSES}, {}, False),
+        ({"spf": SPF, "dmarc": replace(PASSES, aligned=("dkim",))}, {}, False),
+        ({"spf": SPF, "dmarc": replace(PASSES, result="none", policy="")}, {}, False),
+        ({"spf": SPF, "dmarc": replace(PASSES, aligned=("spf",))}, {}, True),
+        ({"spf": SPF, "dmarc": replace(PASSES, result="none", aligned=())}, {}, True),
+        ({"spf": SPF, "dmarc": replace(PASSES, others=(replace(PASSES, aligned=("spf",)),))}, {}, True),
+        ({"spf": replace(SPF, result="softfail"), "dmarc": replace(PASSES, aligned=("dkim",))}, {}, False),
+        ({"spf": replace(SPF, result="none"), "dmarc": replace(PASSES, result="none", aligned=())}, {}, False),
+        ({"spf": None, "dmarc": replace(PASSES, result="temperror", aligned=())}, {}, False),
+        ({"spf": replace(SPF, result="fail"), "dmarc": replace(PASSES, result="fail", aligned=())}, {}, True),
+        ({"spf": SPF, "dmarc": replace(PASSES, others=(replace(PASSES, result="fail"),))}, {}, True),
+        ({"spf": SPF, "dmarc": PASSES, "arc": ArcVerdict("pass")}, {}, True),
+        ({"spf": replace(SPF, result="fail"), "dmarc": PASSES}, {"override": "known host"}, True),
+    ],
+)
+def test_a_seal_is_useful_where_the_next_hop_cannot_see_it(
+    given: dict[str, Any], more: dict[str, Any], useful: bool
+) -> None:
+    assert examined(Verdict(trusted=False, **given), **more).seal_is_useful is useful
+
+
+@pytest.mark.parametrize(
+    ("signed", "useful"), [(SIGNED, True), (SIGNED.replace(b":authentication-results", b""), False)]
+)
+def test_a_seal_is_useful_where_we_removed_what_a_signature_covered(signed: bytes, useful: bool) -> None:
+    forged = Message(FORGED).fields
+    content = FORGED + signed + FROM + b"\r\n"
+    assert examined(Verdict(trusted=False, spf=SPF, dmarc=PASSES), content, forged=forged).seal_is_useful is useful

@@ -56,7 +56,8 @@ def test_a_new_key_signs_with_the_lines_that_are_printed(
     record, _, lines = capsys.readouterr().out.partition("\n\n")
     (folder / "relay.toml").write_text(CONFIG + lines)
     message = b"From: a@new.example\r\n\r\nHi.\r\n"
-    signature = read_signer(load(folder / "relay.toml", {})).signatures(Message(message), time.time()).fields
+    signer = read_signer(load(folder / "relay.toml", {}))
+    signature = signer.signatures(signer.unsigned(Message(message)), time.time()).fields
     [verdict] = dkimpy(signature + message, texts(record))
     assert verdict == ("relay1", "new.example", "pass")
 

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from relay.config.values import duration, point_in_time, size
+from relay.config.values import duration, point_in_time, sealing, size
 from relay.network import endpoint
 
 
@@ -55,3 +55,17 @@ def test_next_hops_have_the_schemes_own_port(url: str, written: str) -> None:
 def test_other_next_hops_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="a next hop is written"):
         endpoint(url)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [(True, True), (False, False), ("useful", "useful"), ("true", True), ("false", False), ("0", False)],
+)
+def test_whether_to_seal_is_also_read_from_the_environment(written: object, value: object) -> None:
+    assert sealing(written) is value
+
+
+@pytest.mark.parametrize("written", ["usefull", "Useful", "", 2, None, ["useful"]])
+def test_another_word_for_sealing_is_refused_in_one_sentence(written: object) -> None:
+    with pytest.raises(ValueError, match=r'^must be true, false or "useful"$'):
+        sealing(written)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from relay.deliver import smtp_connection as smtp
-from relay.deliver.connection_pool import Pool
+from relay.deliver.connection_pool import Lane, Pool
 from relay.deliver.next_hop import NextHop
 from relay.mail.outcome import Outcome, deferral
 from tests.deliver.scripted import FINE, HANG_UP, STALL, Play, ScriptedServer
@@ -19,6 +20,15 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def turn(lane: Lane) -> AsyncIterator[Outcome | None]:
+    outcome = await lane.enter()
+    try:
+        yield outcome
+    finally:
+        lane.leave()
 
 
 # reuse
@@ -187,7 +197,7 @@ async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
 
     async def waiting() -> asyncio.Task[Outcome | None]:
         async def told() -> Outcome | None:
-            async with lane.turn() as outcome:
+            async with turn(lane) as outcome:
                 return outcome
 
         task = asyncio.create_task(told())
@@ -195,7 +205,7 @@ async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
         return task
 
     down = deferral("4.4.1", "down")
-    async with lane.turn():
+    async with turn(lane):
         first = await waiting()
         lane.unreachable(down)
         second = await waiting()
@@ -204,7 +214,7 @@ async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
     assert (await first, await second, await third) == (None, None, None)
 
     lane = Pool(config(concurrency=1).delivery).lane(NextHop("d.test"))
-    async with lane.turn():
+    async with turn(lane):
         first = await waiting()
         lane.unreachable(down)
         second = await waiting()
@@ -233,7 +243,7 @@ async def test_one_that_gives_up_waiting_takes_no_place_along() -> None:
 async def test_nothing_is_left_of_a_next_hop_that_nobody_uses() -> None:
     pool = Pool(config(idle_timeout="10ms").delivery)
     lane = pool.lane(NextHop("d.test"))
-    async with lane.turn():
+    async with turn(lane):
         assert pool.lane(NextHop("d.test")) is lane
         assert pool.lane(NextHop("e.test")) is not lane
     assert pool.lane(NextHop("d.test")) is not lane

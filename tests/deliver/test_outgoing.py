@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from relay.queue.stored_verdict import OWN_MESSAGE, NextSeal, StoredVerdict
 from relay.rewrite.from_decision import FromDecisions
 from relay.sign import keys
 from relay.sign.keys import SigningKey
-from relay.sign.signer import Signatures, Signer
+from relay.sign.signer import Signatures, Signer, Unsigned
 from relay.sign.signing_table import AUTHORS_DOMAIN, SigningTable, forwarder_keys, rules_of
 from relay.srs.address import Scheme
 from relay.srs.reply_address import UNKNOWN
@@ -44,9 +45,9 @@ class CountingSigner(Signer):
 
     signed = 0
 
-    def signatures(self, message: Message, now: float, *, proven: bool = True, ours: bool = False) -> Signatures:
+    def signatures(self, unsigned: Unsigned, now: float) -> Signatures:
         self.signed += 1
-        return super().signatures(message, now, proven=proven, ours=ours)
+        return super().signatures(unsigned, now)
 
 
 class House:
@@ -176,6 +177,30 @@ async def test_batches_that_wait_for_another_messages_turn_share_their_signature
     assert first == second and house.signer.signed == 2
 
 
+async def test_one_message_signs_in_each_turn_of_the_loop() -> None:
+    house, signed_by_turn = House(RSA), list[int]()
+    waiting = [await house.messages.prepare(stored(), rewrite_from=False) for _ in range(10)]
+
+    async def watch() -> None:
+        while True:
+            signed_by_turn.append(house.signer.signed)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*map(leaves, waiting))
+    watching.cancel()
+    assert house.signer.signed == 10
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(signed_by_turn))
+
+
+async def test_the_turn_goes_on_where_a_message_cannot_be_signed() -> None:
+    house = House(RSA)
+    broken, whole = [await house.messages.prepare(stored(), rewrite_from=False) for _ in range(2)]
+    broken._make = lambda: 1 // 0  # type: ignore[assignment,return-value]
+    results = await asyncio.gather(leaves(broken), leaves(whole), return_exceptions=True)
+    assert isinstance(results[0], ZeroDivisionError) and isinstance(results[1], bytes)
+
+
 async def test_an_own_message_is_signed_as_ours() -> None:
     content = b"From: Mail Delivery System <MAILER-DAEMON@fwd.test>\r\nSubject: bounce\r\n\r\nHi.\r\n"
     ours = await as_it_leaves(House(RSA), stored(content, b"", OWN_MESSAGE))
@@ -252,6 +277,28 @@ async def test_no_seal_without_leave_wish_key_and_results(house: House, message:
     leaving = await leaves(outgoing)
     assert b"ARC-Seal" not in leaving
     assert len(leaving) <= outgoing.octets < len(leaving) + 1000
+
+
+@pytest.mark.parametrize(
+    ("seal", "useful", "rewrite_from", "sealed"),
+    [
+        (True, False, False, True),
+        ("useful", True, False, True),
+        ("useful", False, False, False),
+        ("useful", False, True, True),
+        (False, True, True, False),
+    ],
+)
+async def test_a_useful_seal_is_made_where_it_tells_something_or_from_is_rewritten(
+    seal: object, useful: bool, rewrite_from: bool, sealed: bool
+) -> None:
+    house = House(RSA, arc={"seal": seal})
+    message = stored(seal=NextSeal("none", 1, useful), authors=("author.test",))
+    outgoing = await house.messages.prepare(message, rewrite_from=rewrite_from)
+    leaving = await leaves(outgoing)
+    assert (b"ARC-Seal" in leaving) is sealed
+    assert len(leaving) <= outgoing.octets < len(leaving) + 6000
+    assert sealed or outgoing.octets < len(leaving) + 2000  # the size has no room for a seal that is not made
 
 
 async def test_a_trusted_clients_results_are_sealed_in_the_place_of_ours() -> None:

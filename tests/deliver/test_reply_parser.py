@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -89,6 +91,42 @@ async def test_time_runs_out_for_a_server_that_trickles() -> None:
             wire.data_received(b"x" if wire.unread else b"250-")
             await asyncio.sleep(0)
     await reading
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.02, 0.1), (20.0, 0.1), (None, 0.1)])
+async def test_each_wait_has_its_own_time(first: float | None, second: float) -> None:
+    wire, line = await connected()
+    waiting = asyncio.create_task(wire.read_response(first))
+    await asyncio.sleep(0)
+    wire.data_received(b"250 ok\r\n")
+    await waiting
+    began = time.monotonic()
+    await fails(wire, "timeout", second)
+    assert second - 0.01 < time.monotonic() - began < 10
+    assert line.closed
+
+
+async def test_time_that_runs_out_without_a_wait_does_not_matter() -> None:
+    wire, line = await connected()
+    waiting = asyncio.create_task(wire.read_response(0.01))
+    await asyncio.sleep(0)
+    wire.data_received(b"250 ok\r\n")
+    await waiting
+    await asyncio.sleep(0.03)
+    wire.data_received(b"250 ok\r\n")
+    assert await wire.read_response(0) == ServerReply(250, "ok") and not line.closed
+
+
+async def test_a_connection_that_is_lost_leaves_no_timer() -> None:
+    wire, _ = await connected()
+    waiting = asyncio.create_task(fails(wire, "lost", 3600))
+    await asyncio.sleep(0)
+    gone = weakref.ref(wire)
+    wire.connection_lost(None)
+    await waiting
+    del wire, waiting
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,12 @@ async def opened(server: ScriptedServer) -> AsyncIterator[Connection]:
 )
 async def test_the_ehlo_reply_is_remembered(offer: str, limit: int) -> None:
     async with opened(ScriptedServer(offers=(offer, "AUTH PLAIN CRAM-MD5"))) as connection:
-        assert connection.size_limit() == limit
+        assert connection.size_limit == limit
         assert connection.offers(offer.partition(" ")[0].lower())
         assert not connection.offers("starttls")
         assert connection.auth_methods == ["plain", "cram-md5"]
         connection.note_offers("")
-        assert (connection.size_limit(), connection.auth_methods) == (0, [])
+        assert (connection.size_limit, connection.auth_methods) == (0, [])
 
 
 async def test_an_outcome_names_the_server() -> None:

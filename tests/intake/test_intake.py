@@ -191,7 +191,7 @@ def test_every_result_that_a_later_stage_asks_for_is_kept() -> None:
         sender_signed=True,
         unforwardable=True,
         authors=("origin.test",),
-        seal=NextSeal("none", 1),
+        seal=NextSeal("none", 1, useful=False),
     )
 
 
@@ -202,7 +202,7 @@ def test_where_nobody_knows_the_results_are_empty() -> None:
 @pytest.mark.parametrize(
     ("chain", "seal"),
     [
-        (ArcVerdict("none"), NextSeal("none", 1)),
+        (ArcVerdict("none"), NextSeal("none", 1, useful=False)),
         (ArcVerdict("pass", tuple(ArcSet(n, "l.test", "s", "pass", "") for n in (3, 2, 1))), NextSeal("pass", 4)),
         (ArcVerdict("fail", (ArcSet(1, "l.test", "s", "none", ""),)), None),
     ],

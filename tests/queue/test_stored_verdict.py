@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from relay.queue.stored_verdict import OWN_MESSAGE, NextSeal, StoredVerdict
 
 VALIDATION: list[Literal["none", "pass"]] = ["none", "pass"]
-SEALS = st.none() | st.builds(NextSeal, cv=st.sampled_from(VALIDATION), instance=st.integers(1, 50))
+SEALS = st.none() | st.builds(
+    NextSeal, cv=st.sampled_from(VALIDATION), instance=st.integers(1, 50), useful=st.booleans()
+)
 VERDICTS = st.builds(
     StoredVerdict,
     trusted=st.booleans(),
@@ -50,7 +52,7 @@ def test_the_keys_are_those_that_queue_show_prints() -> None:
         "sender_aligned": True,
         "unforwardable": True,
         "authors": ["a.test", "b.test"],
-        "seal": {"cv": "pass", "instance": 3},
+        "seal": {"cv": "pass", "instance": 3, "useful": True},
     }
     assert StoredVerdict().to_json() == {
         "trusted": False,
@@ -89,6 +91,13 @@ def test_a_key_that_is_missing_proves_nothing(key: str) -> None:
     read, empty = StoredVerdict.from_json(stored), StoredVerdict().to_json()
     assert read.to_json() == {**stored, key: empty[key]}
     assert not read.own
+
+
+def test_a_seal_of_an_older_version_counts_as_useful_and_ours_can_be_read_by_it() -> None:
+    older = {"seal": {"cv": "pass", "instance": 2}}
+    assert StoredVerdict.from_json(older).seal == NextSeal("pass", 2, useful=True)
+    ours = StoredVerdict(seal=NextSeal("pass", 2, useful=False)).to_json()
+    assert (ours["seal"]["cv"], ours["seal"]["instance"]) == ("pass", 2)
 
 
 def test_an_empty_entry_proves_nothing_at_all() -> None:

@@ -12,7 +12,7 @@ from relay.mail.message import Message
 from relay.sign.covered_fields import CLOSED_IN_OURS
 from relay.sign.keys import SigningKey, generate, parse
 from relay.sign.signer import Signer
-from relay.sign.signing_table import Rule, SigningTable, forwarder_keys, rules_of
+from relay.sign.signing_table import AUTHORS_DOMAIN, Rule, SigningTable, forwarder_keys, rules_of
 
 NOW = 1_790_000_000.0
 PRIVATE = parse(generate("ed25519"))
@@ -28,7 +28,7 @@ def signer(*keys: SigningKey, forwarder: str = "fwd.example", sealing: SigningKe
 
 
 def selectors(signer: Signer, author: str, now: float = NOW) -> list[str]:
-    fields = signer.signatures(Message(f"From: {author}\r\n\r\n".encode()), now).fields.decode()
+    fields = signer.signatures(signer.unsigned(Message(f"From: {author}\r\n\r\n".encode())), now).fields.decode()
     return [field.partition("s=")[2].partition(";")[0] for field in fields.split("DKIM-Signature:")[1:]]
 
 
@@ -137,7 +137,24 @@ def test_a_size_that_is_announced_has_room_for_the_signatures(ours: bool, extra:
     header = "".join(f"{name}: x\r\n" for name in CLOSED_IN_OURS) + extra
     message = Message(header.encode() + b"\r\nHi.\r\n")
     for one in keys:
-        count, octets = signer(one).estimate(message, NOW, ours=ours)
-        made = len(signer(one).signatures(message, NOW, ours=ours).fields)
+        unsigned = signer(one).unsigned(message, ours=ours)
+        count, octets = signer(one).estimate(unsigned, NOW)
+        made = len(signer(one).signatures(unsigned, NOW).fields)
         assert count == 1
         assert 0 < made <= octets < 2 * made + 1500
+
+
+def test_an_author_who_is_not_proven_counts_in_the_size_too() -> None:
+    anybodys = key(AUTHORS_DOMAIN, "brand")
+    table = SigningTable(rules_of([(anybodys, ("*",))]), [key("fwd.example", "f1"), key("fwd.example", "f2")])
+    message = Message(b"From: a@x.example\r\n\r\n")
+    for proven, number in ((True, 1), (False, 2)):
+        unsigned = Signer(table).unsigned(message, proven=proven)
+        assert Signer(table).estimate(unsigned, NOW)[0] == len(Signer(table).signatures(unsigned, NOW).keys) == number
+
+
+@pytest.mark.parametrize("header", [b"To: a@x.example\r\n", b"From: a@x.example\r\nFrom: b@x.example\r\n"])
+def test_a_message_that_is_not_signed_is_signed_by_nobody(header: bytes) -> None:
+    unsigned = SIGNER.unsigned(Message(header + b"\r\n"))
+    assert SIGNER.estimate(unsigned, NOW) == (0, 0)
+    assert SIGNER.signatures(unsigned, NOW) == (b"", ())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.sign.keys import SigningKey, generate, parse
-from relay.sign.signing_table import Rule, SigningTable, matches, rules_of
+from relay.sign.signing_table import REMEMBERED, Rule, SigningTable, matches, rules_of
 
 NOW = 1_790_000_000.0
 PRIVATE = parse(generate("ed25519"))
@@ -138,3 +138,27 @@ def test_wildcards(pattern: str, text: str, expected: bool) -> None:
 @given(st.text("ab@.", max_size=8), st.lists(st.text("ab@.", max_size=3), min_size=1, max_size=4))
 def test_a_text_matches_the_pattern_it_was_made_from(run: str, pieces: list[str]) -> None:
     assert matches("*".join(pieces), run.join(pieces))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=3), st.data())
+def test_what_is_remembered_is_what_the_rules_say_at_any_time(
+    periods: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    keys = [
+        replace(key(f"k{number}"), active_from=NOW + begin, active_until=NOW + end)
+        for number, (begin, end) in enumerate(periods)
+    ]
+    table = SigningTable([Rule("a@x.example", tuple(keys[:1])), Rule("*@x.example", tuple(keys[1:]))], keys[:1])
+    for _ in range(20):
+        address = data.draw(st.sampled_from(["a@x.example", "b@x.example", "a@y.example", "@"]))
+        now = NOW + data.draw(st.sampled_from([-1, 0, 0.5, 1, 2, 3, 3.5, 4, 5]))
+        fresh = SigningTable(table.rules, table.forwarder)
+        assert names(table, address, now) == names(fresh, address, now)
+
+
+def test_authors_do_not_fill_the_memory() -> None:
+    table = SigningTable(rules_of([(FORWARDER, ("*",))]), ())
+    for number in range(2 * REMEMBERED):
+        assert names(table, f"a@{number}.example") == ["fwd.example"]
+    assert names(table, "a" * 10**6 + "@x.example") == ["fwd.example"]
+    assert table._remembered.cache_info().currsize == REMEMBERED
