@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from relay.authenticate.author import from_fields
 from relay.mail.body_hash import Canonicalization, relaxed
@@ -57,8 +56,7 @@ def require_one_author(message: Message) -> None:
         raise Unverified("policy", f"the message has {authors or 'no'} From field{'s' if authors else ''}")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedContent:
+class SignedContent(NamedTuple):
     """What a signature signs, by its tags (RFC 6376 section 3.5).
 
     Attributes:
