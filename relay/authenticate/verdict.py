@@ -119,7 +119,7 @@ async def check_stranger(
         signatures, chain = await asyncio.gather(*verifications)
     else:
         signatures, chain = await dkim.verify(message, budget.dkim, now), _NO_CHAIN
-    dmarc_verdict = await _check_dmarc(budget.authors, message, spf, signatures, dmarc_verdicts)
+    dmarc_verdict = await check_dmarc(budget.authors, message, spf, signatures, dmarc_verdicts)
     if message.is_cut_short and not all("spf" in dm.aligned for dm in (dmarc_verdict, *dmarc_verdict.others)):
         # Somebody can insert such a line into a signed message: readers that end the header there see another text.
         signatures = tuple(
@@ -130,7 +130,7 @@ async def check_stranger(
         )
         if chain.result == "pass" or chain.temporary:
             chain = replace(chain, result="fail", problem=_CUT_SHORT, temporary=False)
-        dmarc_verdict = await _check_dmarc(budget.authors, message, spf, signatures, dmarc_verdicts)
+        dmarc_verdict = await check_dmarc(budget.authors, message, spf, signatures, dmarc_verdicts)
     return Verdict(
         trusted=False,
         spf=spf,
@@ -142,13 +142,14 @@ async def check_stranger(
     )
 
 
-async def _check_dmarc(
+async def check_dmarc(
     resolver: BudgetedResolver,
     message: Message,
     spf: SpfVerdict,
     signatures: Sequence[DkimVerdict],
     verdicts: Remembered[dmarc.Inputs, DmarcVerdict] | None,
 ) -> DmarcVerdict:
+    """Evaluate DMARC, or find the verdict among those of earlier messages."""
     inputs = dmarc.inputs(message, spf, signatures)
     if verdicts is None or inputs is None:
         return await dmarc.check(resolver, message, spf, signatures)
