@@ -83,7 +83,7 @@ async def verify(message: Message, resolver: Resolver, now: float) -> tuple[Dkim
         try:
             tags = field_tags(field)
             verdict = _described(tags)
-            signature = _read_signature(field, tags, now)
+            signature = _read_signature(field, tags, verdict, now)
             require_one_author(message)
             await check_body(message, signature.content)
             unverified_signatures[position] = signature
@@ -126,8 +126,11 @@ def _readable_domain(name: str) -> str:
         return ""
 
 
-def _read_signature(field: HeaderField, tags: Mapping[str, str], now: float) -> _Signature:
+def _read_signature(field: HeaderField, tags: Mapping[str, str], described: DkimVerdict, now: float) -> _Signature:
     """Checks the field itself (RFC 6376 section 6.1.1).
+
+    Args:
+        described: the names in its tags, as far as they can be read; `domain` says what is wrong with the others.
 
     Raises:
         Unverified: the field is malformed, expired, or signs what does not count.
@@ -136,18 +139,20 @@ def _read_signature(field: HeaderField, tags: Mapping[str, str], now: float) -> 
     if tags["v"] != "1":
         raise Unverified("permerror", f"unknown version: {tags['v'][:40]!r}")
     require_algorithm(tags["a"])
-    signer = domain(tags["d"])
+    signer = described.domain or domain(tags["d"])
     if "." not in signer:
         raise Unverified("permerror", f"d={signer} is a single label")
-    _, at, host = tags.get("i", f"@{signer}").rpartition("@")
-    identity = domain(host)
-    if not at or not f".{identity}".endswith(f".{signer}"):
-        raise Unverified("permerror", f"the identity (i=) is not within {signer}")
+    identity = signer
+    if "i" in tags:
+        _, at, host = tags["i"].rpartition("@")
+        identity = domain(host)
+        if not at or not f".{identity}".endswith(f".{signer}"):
+            raise Unverified("permerror", f"the identity (i=) is not within {signer}")
     require_usable(tags, now)
     content = signed_content(tags)
     if "from" not in content.names:
         raise Unverified("permerror", "From is not signed")
-    record_name = public_key.record_name(domain(tags["s"]), signer)
+    record_name = public_key.record_name(described.selector or domain(tags["s"]), signer)
     return _Signature(field, signer, identity, record_name, tags["a"], octets(tags, "b"), content)
 
 
