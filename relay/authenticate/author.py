@@ -35,6 +35,7 @@ class Authors(NamedTuple):
     """Whom From names.
 
     Attributes:
+        fields: how many From fields there are.
         domains: the normal domains of the authors. If there are more than `AUTHORS`, one more than that, perhaps empty
             ones. A domain counts as often as it is spelled differently, so that none beyond the limit is overlooked.
         doubtful: further normal domains that only some readers find in an odd From
@@ -42,11 +43,12 @@ class Authors(NamedTuple):
             a failure in their name is a failure of the message, and it is not signed in their name.
     """
 
+    fields: int
     domains: tuple[str, ...]
     doubtful: tuple[str, ...]
 
 
-_TOO_MANY = Authors(("",) * (AUTHORS + 1), ())
+_TOO_MANY = ("",) * (AUTHORS + 1)
 
 
 def from_fields(message: Message) -> tuple[HeaderField, ...]:
@@ -66,7 +68,7 @@ def from_fields(message: Message) -> tuple[HeaderField, ...]:
 def authors(message: Message) -> Authors:
     """The domains that From can be read to name."""
     fields = from_fields(message)
-    return _TOO_MANY if _is_too_long(fields) else _authors_in(fields)
+    return Authors(len(fields), _TOO_MANY, ()) if _is_too_long(fields) else _authors_in(fields)
 
 
 def author_domains(message: Message) -> list[str]:
@@ -113,8 +115,8 @@ def _authors_in(fields: tuple[HeaderField, ...]) -> Authors:
     values = [field.value for field in fields]
     domains = _domains_of(values)
     further = further_domains(values)
-    doubtful = ("",) * (AUTHORS + 1) if further is None else tuple(sorted(further.difference(domains)))
-    return Authors(tuple(domains), doubtful)
+    doubtful = _TOO_MANY if further is None else tuple(sorted(further.difference(domains)))
+    return Authors(len(fields), tuple(domains), doubtful)
 
 
 def _domains_of(values: Sequence[bytes]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from relay.authenticate.author import authors, from_fields
+from relay.authenticate.author import authors
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc_alignment import any_passes_aligned
 from relay.authenticate.dmarc_policy_discovery import discover_policy
@@ -99,15 +99,16 @@ class DmarcVerdict:
 
 def inputs(message: Message, spf: SpfVerdict | None, dkim: Sequence[DkimVerdict]) -> Inputs | None:
     """What `check` depends on for these arguments; None for an odd From, and while SPF or DKIM waits for DNS."""
-    named = authors(message)
-    if len(named.domains) != 1 or named.doubtful or len(from_fields(message)) != 1:
+    fields, domains, doubtful = authors(message)
+    if (fields, len(domains), len(doubtful)) != (1, 1, 0) or (spf is not None and spf.result == "temperror"):
         return None
-    by_spf = spf.result if spf is not None else "none"
-    results = [by_spf, *[signature.result for signature in dkim]]
-    if "temperror" in results:
-        return None
-    passing = tuple([signature.domain for signature in dkim if signature.result == "pass"])
-    return named.domains[0], spf.domain if spf is not None and by_spf == "pass" else "", passing
+    passing = []
+    for signature in dkim:
+        if signature.result == "temperror":
+            return None
+        if signature.result == "pass":
+            passing.append(signature.domain)
+    return domains[0], spf.domain if spf is not None and spf.result == "pass" else "", tuple(passing)
 
 
 async def check(
@@ -126,8 +127,7 @@ async def check(
         spf: for MAIL FROM, or for the EHLO name if the sender is null (section 3.2.4); None: not checked.
         dkim: for every signature.
     """
-    fields = len(from_fields(message))
-    named, doubtful = authors(message)
+    fields, named, doubtful = authors(message)
     domains = list(dict.fromkeys(named))
     if not domains and not doubtful:
         problem = "From names no domain" if fields else "no From"

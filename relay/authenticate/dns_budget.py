@@ -99,9 +99,11 @@ class Budget:
 
     def count(self, questions: Collection[Question], limit: int) -> bool:
         """As `BudgetedResolver.count`."""
-        new = [question for question in questions if question not in self._failures]
-        if len(self._failures) + len(new) > limit or any(self._failures.get(question) for question in questions):
+        if not self._failures.keys().isdisjoint(questions):
+            if any(self._failures.get(question) for question in questions):
+                return False
+            questions = [question for question in questions if question not in self._failures]
+        if len(self._failures) + len(questions) > limit:
             return False
-        for question in new:
-            self._failures[question] = ""
+        self._failures.update(dict.fromkeys(questions, ""))
         return True

@@ -159,13 +159,14 @@ class Examiner:
             # A user is no MTA: nobody has removed what he may have forged.
             authserv_ids = () if arrival.client.user else self._config.clients.authserv_ids
             return await read_trusted_results(self._resolver, arrival.message, arrival.sender, authserv_ids, now)
-        refusals.refuse_many_authors(*authors(arrival.message))
+        named = authors(arrival.message)
+        refusals.refuse_many_authors(named.domains, named.doubtful)
         return await check_stranger(
             budget, arrival.message, arrival.sender, spf_verdict, iprev, now, self._dmarc_verdicts
         )
 
     async def _names(self, arrival: Arrival, budget: Budget) -> _Names:
-        domains, doubtful = authors(arrival.message)
+        _, domains, doubtful = authors(arrival.message)
         belong = {domain: self._own_domains.know(domain) for domain in (*domains, *doubtful)}
         if open_questions := [domain for domain, is_ours in belong.items() if is_ours is None]:
             answers = await asyncio.gather(*(self._own_domains.belong(budget.authors, one) for one in open_questions))

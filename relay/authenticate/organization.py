@@ -5,7 +5,7 @@ Nearly every message needs this, so domains that cannot be of one organization b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from relay.authenticate.dmarc_tree_walk import find_organizational_domain
 from relay.dns import DnsFailure, Resolver, TooManyQuestions
@@ -41,7 +41,7 @@ class OwnDomains:
 
     def has(self, domain: str) -> bool:
         """Whether a normal domain is one of them, or below one of them."""
-        return domain in self._domains or any(parent in self._domains for parent in _above(domain))
+        return domain in self._domains or not self._domains.isdisjoint(_above(domain))
 
     def know(self, domain: str) -> bool | None:
         """As `belong`, as far as names tell it; None where DNS has to be asked."""
@@ -72,12 +72,14 @@ class OwnDomains:
         return False
 
 
-def _above(domain: str) -> Iterator[str]:
-    """The domains above one, from the nearest on."""
+def _above(domain: str) -> list[str]:
+    """The domains above one."""
+    above = []
     _, dot, parent = domain.partition(".")
     while dot:
-        yield parent
+        above.append(parent)
         _, dot, parent = parent.partition(".")
+    return above
 
 
 def _last_two_labels(domain: str) -> str:

@@ -128,8 +128,8 @@ class Header:
     def __init__(self, message: Message) -> None:
         self._positions: dict[str, list[int]] = {}
         self._fields = message.fields
-        for position in reversed(range(len(self._fields))):
-            self._positions.setdefault(self._fields[position].signed_name, []).append(position)
+        for position, field in enumerate(self._fields):
+            self._positions.setdefault(field.name or field.signed_name, []).append(position)
         self._relaxed: dict[int, bytes] = {}
 
     def signed(self, content: SignedContent, signature: HeaderField) -> bytes:
@@ -139,7 +139,7 @@ class Header:
         name that is listed more often than it occurs adds nothing. The signature itself comes last, never by its name.
         """
         pieces = []
-        unused = {name: iter(self._positions.get(name, ())) for name in content.names if name}
+        unused = {name: reversed(self._positions.get(name, ())) for name in content.names if name}
         for name in content.names:
             for position in unused.get(name, ()):
                 if self._fields[position] is not signature:

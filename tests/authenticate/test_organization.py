@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.authenticate.author import author_domains
 from relay.authenticate.organization import OwnDomains, same_organization
 from relay.dns import DnsFailure, StaticResolver, TooManyQuestions
+from relay.mail.domains import is_ancestor, is_same_or_below, share_two_labels
 from relay.mail.message import Message
 from tests.resolvers import RecordingResolver
 
@@ -78,3 +81,15 @@ async def test_where_nothing_more_may_be_asked_a_domain_counts_against_its_autho
 async def test_whether_a_domain_is_ours_may_be_unknown_for_now() -> None:
     down = StaticResolver({("_dmarc.a.corp.example", "TXT"): DnsFailure("no answer")})
     assert await OwnDomains(["fwd.corp.example"]).belong(down, "a.corp.example") is None
+
+
+names = st.lists(st.sampled_from(["a", "b", "fwd", "example", "com", "", "x-"]), max_size=5).map(".".join)
+
+
+@given(st.sets(names, max_size=5), names)
+def test_a_look_up_is_the_comparison_with_each_of_our_domains(own: set[str], domain: str) -> None:
+    ours = OwnDomains(own)
+    assert ours.has(domain) is is_same_or_below(own, domain)
+    is_above = "." in domain and any(is_ancestor(domain, one) for one in own)
+    may_be_related = any(share_two_labels(domain, one) for one in own)
+    assert ours.know(domain) is (True if ours.has(domain) or is_above else None if may_be_related else False)
