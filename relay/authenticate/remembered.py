@@ -20,8 +20,11 @@ from relay.authenticate.dns_budget import BudgetedResolver, Question
 from relay.dns import Answer, Resolver
 from relay.mail.address import normal_domain
 
-OCTETS = 2 << 20  # of all results of one kind in a worker: some 2,000. Clients choose how long the names in them are
+# Of all results of one kind in a worker: some 2,000 usual ones. Clients choose how many questions a result has, and how
+# long the names in it are.
+OCTETS = 2 << 20
 _ENTRY_OCTETS = 500  # of one result, besides its text
+_QUESTION_OCTETS = 150  # of one of its questions, likewise
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -93,7 +96,7 @@ class Remembered(Generic[K, T]):
             return
         self._forget(key)
         questions = tuple(noted.questions)
-        octets = _ENTRY_OCTETS + len(repr((key, result, questions)))
+        octets = _ENTRY_OCTETS + len(repr((key, result))) + sum(_QUESTION_OCTETS + len(name) for name, _ in questions)
         self._entries[key] = _Entry(result, questions, noted.expires, octets)
         self._octets += octets
         while self._octets > self._limit:

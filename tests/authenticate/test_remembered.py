@@ -259,7 +259,7 @@ async def test_memory_is_bounded_and_what_is_used_stays() -> None:
     await keep("x" * 15_000, 1)
     assert len(remembered._entries) < 10 and is_there("used")
     for number in range(100):
-        await keep(f"large {number}", 100)
+        await keep(f"large {number}", 30)
     assert len(remembered._entries) == 2
     await keep("x" * 30_000, 1)
     assert not remembered._entries and remembered._octets == 0
