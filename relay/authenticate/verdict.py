@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from relay.authenticate import arc, dkim, dmarc
 from relay.authenticate.arc import ArcVerdict
@@ -30,8 +31,7 @@ _NO_CHAIN = ArcVerdict("none")
 _CUT_SHORT = "a line of the header is no field, and some readers show what follows as the text"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The result of every check of one message.
 
     Attributes:
