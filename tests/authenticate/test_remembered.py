@@ -15,7 +15,7 @@ from relay.authenticate.dmarc import DmarcVerdict
 from relay.authenticate.dns_budget import QUESTIONS, Budget
 from relay.authenticate.examiner import Examiner
 from relay.authenticate.remembered import NotedQuestions, Remembered
-from relay.authenticate.spf import SpfVerdict
+from relay.authenticate.spf import SpfVerdict, check
 from relay.authenticate.verdict import Verdict, check_dmarc, check_stranger
 from relay.config.model import Config
 from relay.dns import DnsFailure, TooManyQuestions
@@ -388,6 +388,49 @@ def test_no_message_can_tell_whether_its_verdict_was_remembered(zone: Zone, mail
             message, fresh, budget = Message(f"From: a@{author}\r\n\r\n".encode()), Budget(dns), Budget(dns)
             expected = await dmarc.check(fresh.authors, message, spf, signatures)
             assert await check_dmarc(budget.authors, message, spf, signatures, verdicts) == expected
+            assert budget._failures == fresh._failures
+
+    asyncio.run(compare())
+
+
+terms = st.sampled_from(
+    [
+        *("a", "mx", "ptr", "-all", "~all", "moo", "a:a.example", "mx:a.example", "include:i.example", "ip4:192.0.2.1"),
+        *("exists:%{l}.x.example", "exists:%{h}.x.example", "exists:%{ir}.x.example", "include:%{o}", "redirect=%{d2}"),
+        *("exp=e.example", "exp=%{l}.example", "redirect=r.example", "exists:%{p}", "exists:%{t}.x.example"),
+    ]
+)
+spf_records = st.lists(terms, max_size=5).map(lambda found: txt(" ".join(["v=spf1", *found])))
+explanations = st.lists(st.sampled_from(["%{l}", "%{h}", "%{i}", "%{c}", "%{r}", "so", "%{", "%{s}"]), max_size=2).map(
+    " ".join
+)
+addresses = st.lists(st.sampled_from(["192.0.2.1", "192.0.2.2"]), max_size=2) | st.just(DnsFailure("timeout"))
+spf_zones = st.fixed_dictionaries(
+    {("d.example", "TXT"): spf_records},
+    optional={
+        **{(f"{name}.example", "TXT"): spf_records | st.just(DnsFailure("timeout")) for name in "ir"},
+        **{(f"{name}.example", "TXT"): explanations.map(txt) for name in ("e", "ann")},
+        **{(f"{name}.example", "A"): addresses for name in ("a", "d", "ann.x", "bob.x", "h1.x", "1.2.0.192.x")},
+        ("d.example", "MX"): st.just([(10, "a.example")]),
+        ("a.example", "MX"): st.just([(10, "a.example"), (20, "d.example")]),
+        (PTR, "PTR"): st.just(["a.example", "d.example"]),
+    },
+)
+mails_of_clients = st.tuples(
+    st.sampled_from(["192.0.2.1", "192.0.2.2"]),
+    st.sampled_from(["h1", "d.example", "i.example"]),
+    st.sampled_from(["ann@d.example", "bob@d.example", "ann@i.example", ""]),
+)
+
+
+@given(spf_zones, st.lists(mails_of_clients, min_size=1, max_size=6))
+def test_no_transaction_can_tell_whether_its_spf_verdict_was_remembered(zone: Zone, transactions: list[Any]) -> None:
+    async def compare() -> None:
+        house = House(zone)
+        for ip, helo, sender in [*transactions, *transactions]:
+            fresh, budget = Budget(house.dns), Budget(house.dns)
+            expected = await check(fresh.spf, ip=ip, helo=helo, sender=sender, receiver=CONFIG.hostname)
+            assert await house.examiner.spf(budget, Client(ip, 25, helo=helo), sender) == expected
             assert budget._failures == fresh._failures
 
     asyncio.run(compare())
