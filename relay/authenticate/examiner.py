@@ -106,12 +106,16 @@ class Examiner:
         self._metrics.spf.add(verdict.result)
         return verdict
 
-    def known_iprev(self, budget: Budget, ip: str) -> Iprev | None:
-        """The verdict on the name of a client's address, if DNS need not be asked; otherwise `iprev` asks."""
-        return self._iprev_verdicts.find(ip, budget.iprev)
+    def iprev(self, budget: Budget, ip: str) -> asyncio.Future[Iprev]:
+        """Look for the name of a client's address. The result is there at once, unless DNS has to be asked."""
+        known = self._iprev_verdicts.find(ip, budget.iprev)
+        if known is None:
+            return asyncio.create_task(self._look_up_name(budget, ip))
+        result = asyncio.get_running_loop().create_future()
+        result.set_result(known)
+        return result
 
-    async def iprev(self, budget: Budget, ip: str) -> Iprev:
-        """Look for the name of a client's address."""
+    async def _look_up_name(self, budget: Budget, ip: str) -> Iprev:
         noted = NotedQuestions(budget.iprev)
         verdict = await iprev(noted, ip)
         self._iprev_verdicts.keep(ip, verdict, noted)

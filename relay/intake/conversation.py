@@ -62,7 +62,7 @@ class Conversation:
     def __init__(self, intake: Intake, client: Client) -> None:
         self._intake = intake
         self._accepted = _Accepted(intake.examiner.budget())
-        self._iprev: asyncio.Task[Iprev] | Iprev | None = None  # a task only where DNS has to be asked
+        self._iprev: asyncio.Future[Iprev] | None = None
 
     def __enter__(self) -> Conversation:
         self._intake.metrics.connections.add()
@@ -72,7 +72,7 @@ class Conversation:
     def __exit__(self, *_: object) -> None:
         """The connection is over; a look-up of its address that is still under way is cancelled."""
         self._intake.metrics.sessions.add(-1)
-        if isinstance(self._iprev, asyncio.Task):
+        if self._iprev is not None:
             self._iprev.cancel()
 
     def refused(self, reply: Reply) -> None:
@@ -111,9 +111,7 @@ class Conversation:
         accepted.targets += len(routed.targets)
         accepted.refuses_unforwardable = refuses_unforwardable
         if self._iprev is None and client.known:
-            examiner, budget = self._intake.examiner, accepted.budget
-            known = examiner.known_iprev(budget, client.ip)
-            self._iprev = known or asyncio.create_task(examiner.iprev(budget, client.ip))
+            self._iprev = self._intake.examiner.iprev(accepted.budget, client.ip)
 
     async def _route(self, request: RouteRequest, client: Client) -> Routed:
         """Where a recipient leads.
@@ -162,10 +160,6 @@ class Conversation:
             self._accepted.spf = await self._intake.examiner.spf(self._accepted.budget, client, sender)
         return self._accepted.spf
 
-    async def _name(self) -> Iprev | None:
-        """The verdict on the name of the client's address; None where it was not asked for."""
-        return await self._iprev if isinstance(self._iprev, asyncio.Task) else self._iprev
-
     # DATA
 
     async def data(self, client: Client, transaction: Transaction, message: Message, gone: Gone) -> Reply:
@@ -186,7 +180,7 @@ class Conversation:
 
     async def _arrival(self, client: Client, transaction: Transaction, message: Message) -> Arrival:
         received = time.time()
-        name = await self._name()
+        name = await self._iprev if self._iprev is not None else None
         client = replace(client, ptr=name.name if name is not None else "")
         whole = await run_off_loop(message, message.without_mbox_lines)
         if whole is not message:
@@ -229,7 +223,7 @@ class Conversation:
         if not client.trusted:
             await run_off_loop(arrival.message, partial(refuse_control_characters, arrival.message))
         spf_verdict = None if client.trusted else await self._spf(client, arrival.sender)
-        name = await self._name()
+        name = await self._iprev if self._iprev is not None else None
         examination = await intake.examiner.examine(arrival, self._accepted.budget, spf_verdict, name)
         if examination.refusal is not None:
             raise Refused.of(examination.refusal)

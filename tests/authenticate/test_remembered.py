@@ -289,19 +289,23 @@ async def test_what_rests_on_no_question_is_not_kept() -> None:
 async def test_the_name_of_a_client_is_remembered() -> None:
     house = House({(PTR, "PTR"): ["mx.d.example"], ("mx.d.example", "A"): ["192.0.2.1"]})
     house.dns.ttls = {("mx.d.example", "A"): 5.0}
-    assert house.examiner.known_iprev(house.examiner.budget(), "192.0.2.1") is None
     found = await house.examiner.iprev(house.examiner.budget(), "192.0.2.1")
+    assert found.name == "mx.d.example" and len(house.asked()) == 2
     budget = house.examiner.budget()
-    assert found.name == "mx.d.example" and house.examiner.known_iprev(budget, "192.0.2.1") is found
-    assert budget.asked == 2 and house.examiner.known_iprev(budget, "192.0.2.2") is None
+    known = house.examiner.iprev(budget, "192.0.2.1")
+    assert known.done() and known.result() is found and budget.asked == 2
+    assert (await house.examiner.iprev(budget, "192.0.2.2")).result == "permerror"
+    assert house.asked() == [("2.2.0.192.in-addr.arpa", "PTR")]
     house.dns.now += 5.0
-    assert house.examiner.known_iprev(house.examiner.budget(), "192.0.2.1") is None
+    again = house.examiner.iprev(house.examiner.budget(), "192.0.2.1")
+    assert not again.done() and await again == found and len(house.asked()) == 2
 
 
 async def test_a_name_that_dns_does_not_tell_now_is_asked_for_again() -> None:
     house = House({(PTR, "PTR"): ["down.d.example", "mx.d.example"], ("down.d.example", "A"): DnsFailure("no answer")})
     assert (await house.examiner.iprev(house.examiner.budget(), "192.0.2.1")).result == "temperror"
-    assert house.examiner.known_iprev(house.examiner.budget(), "192.0.2.1") is None
+    house.change({("down.d.example", "A"): ["192.0.2.1"]})
+    assert (await house.examiner.iprev(house.examiner.budget(), "192.0.2.1")).result == "pass"
 
 
 # --- DMARC
