@@ -116,8 +116,13 @@ def _log_dns_failure(name: str, rdtype: str, problems: Mapping[str, str]) -> Non
 
 
 async def _work(setup: WorkerSetup) -> int:
+    logging.configure(setup.config.log.format, setup.config.log.level, sys.stdout, for_good=True)
+    with logging.gathered(asyncio.get_running_loop()):
+        return await _serve(setup)
+
+
+async def _serve(setup: WorkerSetup) -> int:
     config = setup.config
-    logging.configure(config.log.format, config.log.level, sys.stdout, for_good=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)

@@ -2,22 +2,26 @@
 
 Every stage logs through `structlog.get_logger()`. It binds the queue id as `id` once there is one, and names its step
 as the event (connect, mail, rcpt, data, authenticated, queued, attempt, delivered, deferred, bounced). Records of
-Python's `logging` are written in the same form. `log.lines` makes the lines, `log.sink` writes them.
+Python's `logging` are written in the same form. `log.logger` takes the events, `log.lines` makes lines of them, and
+`log.sink` writes these.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
 import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
 
 from relay.log.lines import console, json_line
+from relay.log.logger import logger_class
 from relay.log.sink import Sink
 
 
@@ -44,7 +48,7 @@ def configure(
     _sink = sink = Sink(stream, lambda lost: render(None, "warning", {"event": "log", "lost": lost}))
     structlog.configure(
         processors=[render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=logger_class(level),
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=for_good,
     )
@@ -54,6 +58,25 @@ def configure(
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     sys.unraisablehook = _unraisable
+
+
+def gathered(loop: asyncio.AbstractEventLoop) -> AbstractContextManager[None]:
+    """Lines of one turn of this loop are written together from now on, until the context ends.
+
+    The loop runs in this thread. A line of the level error or above is written at once, with those before it, and so is
+    every line of another thread.
+    """
+    return nullcontext() if _sink is None else _sink.gathering(loop)
+
+
+@atexit.register
+def finish() -> None:
+    """Writes what has not been written yet; a stalled reader is waited for, but for one second only.
+
+    Call it where a process ends without Python's exit handlers.
+    """
+    if _sink is not None:
+        _sink.close(patience=1.0)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -84,7 +107,9 @@ class _LibraryHandler(logging.Handler):
 _sink: Sink | None = None
 
 
-@atexit.register
-def _finish() -> None:
+def _before_fork() -> None:
     if _sink is not None:
-        _sink.close(patience=1.0)
+        _sink.flush()
+
+
+os.register_at_fork(before=_before_fork)  # the child would write these lines again

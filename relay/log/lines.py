@@ -92,7 +92,7 @@ def _encode(line: EventDict) -> bytes:
 def json_line(_: WrappedLogger, level: str, event: EventDict) -> bytes:
     """A line as one JSON object."""
     line: EventDict = {"time": datetime.now(UTC), "level": level, "event": event.pop("event")}
-    exception = _exception(event.pop("exc_info", None))
+    exception = _exception(event.pop("exc_info")) if "exc_info" in event else None
     _arrange(event, line)
     if exception is not None:
         line["exception"] = _frames(exception)

@@ -1,23 +1,27 @@
-"""Writes log lines without blocking the event loop.
+"""Writes log lines without blocking the event loop, and the lines of one turn of the loop with one write.
 
-A line is written at once as long as the reader keeps up, so that a killed process has lost nothing. A stalled reader
-would stop the event loop of every worker; then lines wait in a bounded backlog that a thread writes. Lines past its
-bound are dropped and counted: the log gives way, mail does not.
+A line is written before the call returns, as long as the reader keeps up. Only where a loop gathers them, lines below
+the level error wait for its next turn: a process that is killed loses the lines of one turn at most.
+
+A stalled reader would stop the event loop of every worker; then lines wait in a bounded backlog that a thread writes.
+Lines past its bound are dropped and counted: the log gives way, mail does not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 BACKLOG_OCTETS = 8 * 2**20  # some 40,000 lines: seconds of the fullest load, hours of an ordinary one
 
 
 class Sink:
-    """Writes lines to a stream without waiting for its reader.
+    """Writes lines to a stream without waiting for its reader. Any thread may log; lines keep their order.
 
     Args:
         stream: a stream without a descriptor (a StringIO) is written to directly.
@@ -26,7 +30,11 @@ class Sink:
 
     def __init__(self, stream: TextIO, notice: Callable[[int], bytes]) -> None:
         self._stream, self._notice = stream, notice
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler, or a collection of garbage, may log in the midst of a method.
+        self._lock = threading.RLock()
+        self._gathered: list[bytes] = []
+        self._gathering: int | None = None  # the thread of the loop whose lines are gathered
+        self._call_soon: Callable[[Callable[[], None]], object]  # of that loop
         self._backlog: list[bytes] = []
         self._waiting = 0  # octets in the backlog and of lines that the thread is writing
         self._lost = 0
@@ -39,31 +47,63 @@ class Sink:
         else:
             self._writable.register(self._descriptor, select.POLLOUT)
 
-    def msg(self, line: bytes) -> None:
-        """Writes one line, keeps it for later, or counts it as lost."""
-        if self._descriptor < 0:
-            self._stream.write(line.decode())
-        elif self._thread is None and self._has_room(line):
-            unwritten = self._write(line)
-            if unwritten:
-                self._keep(unwritten)
-        else:
-            self._keep(line)
+    @contextmanager
+    def gathering(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Writes the lines of one turn of a loop, which runs in this thread, together at the start of its next turn."""
+        self._gathering, self._call_soon = threading.get_ident(), loop.call_soon
+        try:
+            yield
+        finally:
+            self._gathering = None
+            self.flush()
 
-    debug = info = warning = error = critical = msg
+    def info(self, line: bytes) -> None:
+        """Takes a line to write at once, or together with the others of this turn of the loop."""
+        with self._lock:
+            if threading.get_ident() != self._gathering:
+                self.error(line)
+                return
+            if not self._gathered:
+                self._call_soon(self.flush)
+            self._gathered.append(line)
+
+    def error(self, line: bytes) -> None:
+        """Takes a line to write at once, after all that came before it: the process may be about to end."""
+        with self._lock:
+            self._gathered.append(line)
+            self.flush()
+
+    debug = warning = info
+    critical = error
+
+    def flush(self) -> None:
+        """Writes what was gathered; what the reader does not take goes to the backlog, or is counted as lost."""
+        with self._lock:
+            self._gathered, lines = [], self._gathered
+            for together in _pieces(lines):
+                piece = b"".join(together)
+                if self._descriptor < 0:
+                    self._stream.write(piece.decode())
+                elif self._thread is None and self._has_room(piece):
+                    if unwritten := self._write(piece):
+                        self._keep(unwritten)
+                else:
+                    for line in together:
+                        self._keep(line)
 
     def close(self, patience: float) -> None:
-        """Waits at most `patience` seconds for the backlog to be written."""
+        """Writes what was gathered, and waits at most `patience` seconds for the backlog to be written."""
+        self.flush()
         thread = self._thread
         if thread is not None:
             thread.join(patience)
 
-    def _has_room(self, line: bytes) -> bool:
-        """Whether the line can be written at once.
+    def _has_room(self, piece: bytes) -> bool:
+        """Whether it can be written at once.
 
         A pipe that polls as writable takes PIPE_BUF octets (pipe(7)), unless another worker writes first.
         """
-        return len(line) <= select.PIPE_BUF and bool(self._writable.poll(0))
+        return len(piece) <= select.PIPE_BUF and bool(self._writable.poll(0))
 
     def _write(self, data: bytes) -> bytes:
         """Writes the octets and returns those that a non-blocking descriptor did not take."""
@@ -106,3 +146,16 @@ class Sink:
                     self._writable.poll()
                 with self._lock:
                     self._waiting -= len(line)
+
+
+def _pieces(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The lines in groups of at most PIPE_BUF octets: a write of so many does not mix with those of other processes
+    (pipe(7)). A longer line is alone."""
+    start = octets = 0
+    for number, line in enumerate(lines):
+        octets += len(line)
+        if octets > select.PIPE_BUF and number > start:
+            yield lines[start:number]
+            start, octets = number, len(line)
+    if lines:
+        yield lines[start:]

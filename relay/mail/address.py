@@ -87,6 +87,7 @@ def _closing_quote(text: str) -> int:
     return 0
 
 
+@_cached
 def parse(address: str) -> Mailbox:
     """The two parts of a full address in normal form: a local part without needless quotes, a domain without final dot.
 
@@ -113,7 +114,7 @@ def parse(address: str) -> Mailbox:
         raise BadAddress(f"the local part is longer than {LOCAL_PART_TAKEN} octets")
     if octets[1] > DOMAIN_OCTETS:
         raise BadAddress(f"the domain is longer than {DOMAIN_OCTETS} octets")
-    return Mailbox(normal_local(local), domain)
+    return Mailbox(quote(unquote(local)), domain)
 
 
 def is_domain(text: str) -> bool:
@@ -193,6 +194,7 @@ def split_detail(local: str) -> tuple[str, str]:
     return (value[:position], value[position:]) if position > 0 else (value, "")
 
 
+@_cached
 def domain_of(address: str) -> str:
     """The normal domain of an address; empty for the null sender."""
     return normal_domain(split(address).domain)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.mail.envelope import Client, MailFrom, RcptTo, TlsWish
 from relay.mail.message import Message
 from relay.mail.queue_id import id_text
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A message at the end of DATA, with its client and envelope.
 
     Attributes:

@@ -23,10 +23,15 @@ async def run_off_loop(message: Message, work: Callable[[], T]) -> T:
     Args:
         work: reads the whole message or its whole header.
     """
-    is_large = len(message.content) >= LARGE or message.body_offset >= HEADER_AT_ONCE
-    return await asyncio.to_thread(work) if is_large else work()
+    return await asyncio.to_thread(work) if is_large(message) else work()
 
 
 async def read_header(message: Message) -> None:
-    """Parses the header fields, in a thread where the message is large; later steps find them parsed."""
-    await run_off_loop(message, lambda: message.fields and message.all(""))
+    """Parses the header fields of a large message in a thread; later steps find them parsed."""
+    if is_large(message):
+        await asyncio.to_thread(message.all, "")
+
+
+def is_large(message: Message) -> bool:
+    """Whether reading the whole message, or its whole header, would hold up the event loop."""
+    return len(message.content) >= LARGE or message.body_offset >= HEADER_AT_ONCE

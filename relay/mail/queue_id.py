@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # the text of each ten bits
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 _EPOCH = 1_577_836_800  # 2020-01-01T00:00:00Z
 _LENGTH = 12
@@ -53,11 +54,7 @@ def given_at(queue_id: int) -> float:
 @lru_cache(maxsize=4096)  # each log line of a message asks for it
 def id_text(queue_id: int) -> str:
     """The text of an id, as in the log, in Received fields and in the queue commands."""
-    characters = []
-    for _ in range(_LENGTH):
-        characters.append(_ALPHABET[queue_id & 31])
-        queue_id >>= 5
-    return "".join(reversed(characters))
+    return "".join([_PAIRS[queue_id >> shift & 1023] for shift in (50, 40, 30, 20, 10, 0)])
 
 
 def id_from_text(queue_id: str) -> int:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import structlog
 
+from relay import log as logging
 from relay.queue.database import QueueUnavailable
 
 log = structlog.get_logger()
@@ -107,11 +108,13 @@ class WorkerProcesses:
     def _be_worker(self, index: int, row: int, owner: str) -> NoReturn:
         status = 1
         try:
-            status = self._run(index, row, owner)
-        except QueueUnavailable as error:
-            log.error("worker_failed", worker=index, problem=str(error))
-        except Exception:
-            log.exception("worker_failed", worker=index)
+            try:
+                status = self._run(index, row, owner)
+            except QueueUnavailable as error:
+                log.error("worker_failed", worker=index, problem=str(error))
+            except Exception:
+                log.exception("worker_failed", worker=index)
+            logging.finish()
         finally:
             os._exit(status)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
@@ -118,6 +119,11 @@ class RelayProcess:
 
     @property
     def log_text(self) -> str:
+        """The log so far, with the lines of the turns that are under way in the loops of the workers."""
+        if self._process is not None and self._process.poll() is None:
+            end = time.monotonic() + 0.2
+            while any(map(_runs, self.workers())) and time.monotonic() < end:
+                time.sleep(0.005)
         return self._read("log")
 
     def _read(self, name: str) -> str:
@@ -127,8 +133,7 @@ class RelayProcess:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The log lines so far; a last line still being written is left out."""
-        text = self.log_text
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return _whole_lines(self.log_text)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log lines of one step."""
@@ -136,7 +141,7 @@ class RelayProcess:
 
     def has_events(self, name: str, count: int) -> bool:
         """Tells whether the log has at least `count` lines of one step."""
-        return len(self.events(name)) >= count
+        return len([line for line in _whole_lines(self._read("log")) if line["event"] == name]) >= count
 
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a `srs-relay` command with this relay's configuration."""
@@ -162,6 +167,10 @@ class RelayProcess:
 
     def wait_for_empty_queue(self, timeout: float = 30.0) -> None:
         wait_until(lambda: not self.queue(), "the queue to be empty", timeout)
+
+
+def _whole_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _children(pid: int) -> list[int]:
@@ -190,6 +199,14 @@ def _command_line(pid: int) -> bytes:
 def _alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs, or would if the machine had a processor for it."""
+    try:
+        return "\nState:\tR" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
 

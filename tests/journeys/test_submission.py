@@ -111,7 +111,8 @@ def test_postfix_logs_in_as_a_client_of_its_relayhost(world: World, way: str) ->
     with smtplib.SMTP(SENDER, postfix.port) as client:
         client.sendmail("alice@fwd.example", [CAROL], MESSAGE)
     assert b"auth=pass smtp.auth=alice" in received(ours)
-    assert [line["tls"][:3] for line in ours.relay.events("mail")] == ["TLS"]
+    # The null sender is that of the relay's own look at the way home, which may come meanwhile.
+    assert [line["tls"][:3] for line in ours.relay.events("mail") if line["from"]] == ["TLS"]
 
 
 def test_the_limit_counts_over_workers_and_reloads(world: World) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import structlog
+from structlog.testing import capture_logs
 
 from relay import log
 from tests.log.reading import objects, written
@@ -23,6 +24,18 @@ def test_the_level_holds() -> None:
     LOGGER.info("connect")
     LOGGER.warning("deferred")
     assert [line["event"] for line in objects(stream)] == ["deferred"]
+
+
+def test_tests_capture_events_of_a_configured_log() -> None:
+    stream = written("json")
+    with capture_logs() as logs:
+        LOGGER.bind(ip="192.0.2.1").info("connect", port=25)
+        LOGGER.error("queue_unavailable")
+    assert logs == [
+        {"ip": "192.0.2.1", "event": "connect", "port": 25, "log_level": "info"},
+        {"event": "queue_unavailable", "log_level": "error"},
+    ]
+    assert objects(stream) == []
 
 
 def test_records_of_libraries_come_the_same_way() -> None:

@@ -91,7 +91,7 @@ def test_a_forked_worker_logs_on_its_own() -> None:
     if child == 0:
         log.configure("json", "info", pipe.stream)
         LOGGER.info("worker")
-        log._finish()
+        log.finish()
         os._exit(0)
     lines = pipe.rest()
     os.waitpid(child, 0)

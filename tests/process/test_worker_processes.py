@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
+from relay import log
 from relay.process import worker_processes
 from relay.process.worker_processes import WorkerProcess, WorkerProcesses, kill, terminate
 from tests.peers import wait_until
@@ -97,6 +101,21 @@ def test_a_worker_that_raises_ends_with_status_1(started: Callable[..., WorkerPr
     with capture_logs() as logs:
         ended(started(1, fail))
     assert next(log for log in logs if log["event"] == "worker_died")["status"] == 1
+
+
+def test_what_ends_a_worker_is_in_the_log_however_long_it_is(started: Callable[..., WorkerProcesses]) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader) as lines:
+        log.configure("json", "info", stream)
+
+        def fail(index: int, row: int, owner: str) -> int:
+            log.configure("json", "info", stream)
+            raise ValueError("x" * (2 * select.PIPE_BUF))
+
+        ended(started(1, fail))
+        structlog.reset_defaults()
+        stream.close()
+        assert "worker_failed" in {json.loads(line)["event"] for line in lines}
 
 
 def test_a_new_generation_takes_over_from_the_old_one(started: Callable[..., WorkerProcesses]) -> None:
