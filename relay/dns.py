@@ -11,7 +11,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import dns.asyncquery
@@ -77,12 +77,14 @@ class Answer:
         secure: DNSSEC proves the answer with all its CNAMEs, or that there is none: a name server that the resolver
             believes says so (RFC 4035 section 3.2.3).
         canonical: the name that the CNAMEs lead to, written as in `records`; empty where the name has no CNAME.
+        expires: until when the answer holds, by the clock of the resolver; 0 for an answer that only holds now.
     """
 
     records: tuple[Any, ...] = ()
     exists: bool = True
     secure: bool = False
     canonical: str = ""
+    expires: float = field(default=0.0, compare=False)
 
 
 class Resolver(Protocol):
@@ -124,7 +126,6 @@ class StaticResolver:
 
 class _Cached(NamedTuple):
     answer: Answer
-    expires: float
     octets: int
 
 
@@ -178,7 +179,7 @@ class CachingResolver:
         """
         key = normal_domain(name), rdtype
         cached = self._cache.get(key)
-        if cached is not None and cached.expires > self._clock():
+        if cached is not None and cached.answer.expires > self._clock():
             self._cache.move_to_end(key)
             return cached.answer
         task = self._asking.get(key)
@@ -212,8 +213,10 @@ class CachingResolver:
             raise DnsFailure(f"{key[0]} {key[1]}: no answer within {self._timeout:g} s") from None
         except dns.exception.DNSException as error:
             raise DnsFailure(f"{key[0]} {key[1]}: {error}") from error
-        longest = MAX_TTL if answer.records else MAX_NEGATIVE_TTL
-        self._keep(key, _Cached(answer, self._clock() + min(max(ttl, MIN_TTL), longest), octets))
+        if self._entries:
+            longest = MAX_TTL if answer.records else MAX_NEGATIVE_TTL
+            answer = replace(answer, expires=self._clock() + min(max(ttl, MIN_TTL), longest))
+            self._keep(key, _Cached(answer, octets))
         return answer
 
     async def _resolve(self, name: dns.name.Name, rdtype: str) -> tuple[Answer, float, int]:

@@ -197,6 +197,7 @@ async def test_an_answer_is_kept_for_its_ttl_within_bounds(ttl: int, name: str, 
     server, clock = CountingZone(ttl=ttl), Clock()
     resolver = await ask(server, clock=clock)
     first = await resolver.query(name, "A")
+    assert first.expires == clock.now + kept
     clock.now += kept - 0.5
     assert await resolver.query(name.upper(), "A") is first
     assert server.asked[name, "A"] == 1
@@ -204,6 +205,13 @@ async def test_an_answer_is_kept_for_its_ttl_within_bounds(ttl: int, name: str, 
     await resolver.query(name, "A")
     assert server.asked.total() == 2
     await server.close()
+
+
+async def test_without_a_cache_an_answer_holds_only_now(zone: CountingZone) -> None:
+    resolver = await ask(zone, entries=0)
+    assert (await resolver.query("mail.example", "A")).expires == 0.0
+    await resolver.query("mail.example", "A")
+    assert zone.asked["mail.example", "A"] == 2
 
 
 async def test_a_failure_is_not_kept(zone: CountingZone) -> None:

@@ -49,12 +49,19 @@ class ArcSetFields(NamedTuple):
     seal: ArcField
 
 
+def has_arc_fields(message: Message) -> bool:
+    """Whether the message has a field of a chain, in whatever state the chain is."""
+    return bool(message.all(RESULTS) or message.all(SIGNATURE) or message.all(SEAL))
+
+
 def arc_sets(message: Message) -> list[ArcSetFields]:
     """The ARC sets of a message, newest first; empty without ARC fields (section 5.2 steps 1, 3.A and 3.B).
 
     Raises:
         Unverified: there is not one field of each kind for every instance from 1 on, at most `INSTANCES`.
     """
+    if not has_arc_fields(message):
+        return []
     fields_by_name: dict[str, dict[int, ArcField]] = {name: {} for name in _WRITTEN_NAMES}
     for field in message.fields:
         if field.name in fields_by_name:

@@ -11,6 +11,7 @@ from binascii import a2b_base64, a2b_qp
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import NamedTuple
 
 from relay.authenticate.lenient_from import further_domains, lenient_name
 from relay.mail.address import domain_of, normal_address, split
@@ -30,41 +31,54 @@ _ENCODED_WORD = re.compile(r"=\?[^?\s]++\?([bq])\?([^?\s]*+)\?=", re.IGNORECASE)
 _NOT_BASE64 = re.compile("[^A-Za-z0-9+/]+")
 
 
-def from_fields(message: Message) -> list[HeaderField]:
+class Authors(NamedTuple):
+    """Whom From names.
+
+    Attributes:
+        fields: how many From fields there are.
+        domains: the normal domains of the authors. If there are more than `AUTHORS`, one more than that, perhaps empty
+            ones. A domain counts as often as it is spelled differently, so that none beyond the limit is overlooked.
+        doubtful: further normal domains that only some readers find in an odd From
+            (`relay.authenticate.lenient_from`). Ordinary mail has none. They count against a message and never for it:
+            a failure in their name is a failure of the message, and it is not signed in their name.
+    """
+
+    fields: int
+    domains: tuple[str, ...]
+    doubtful: tuple[str, ...]
+
+
+_TOO_MANY = ("",) * (AUTHORS + 1)
+
+
+def from_fields(message: Message) -> tuple[HeaderField, ...]:
     """The fields that some reader takes for From, top to bottom.
 
     RFC 5322 section 2.2 allows neither white space before a field's name, nor a line end before its colon, nor NUL in
     it; mailparser, rspamd and Dovecot accept some of these.
     """
-    odd = [field for field in message.all("") if _LENIENT_NAME.match(field.raw)]
-    if not odd:
-        return list(message.all("from"))
-    return [
+    lines = message.all("")
+    if not lines or not any(_LENIENT_NAME.match(line.raw) for line in lines):
+        return message.all("from")
+    return tuple(
         field for field in message.fields if field.name == "from" or (not field.name and _LENIENT_NAME.match(field.raw))
-    ]
+    )
+
+
+def authors(message: Message) -> Authors:
+    """The domains that From can be read to name."""
+    fields = from_fields(message)
+    return Authors(len(fields), _TOO_MANY, ()) if _is_too_long(fields) else _authors_in(fields)
 
 
 def author_domains(message: Message) -> list[str]:
-    """The normal domains of the authors; if there are more than `AUTHORS`, one more than that, perhaps empty ones.
-
-    A domain counts as often as it is spelled differently, so that none beyond the limit is overlooked.
-    """
-    fields = from_fields(message)
-    if _is_too_long(fields):
-        return [""] * (AUTHORS + 1)
-    return list(_domains_of(tuple([field.value for field in fields])))
+    """`Authors.domains` of a message."""
+    return list(authors(message).domains)
 
 
 def doubtful_domains(message: Message) -> list[str]:
-    """Further normal domains that only some readers find in an odd From (`relay.authenticate.lenient_from`).
-
-    Ordinary mail has none. They count against a message and never for it: a failure in their name is a failure of the
-    message, and it is not signed in their name.
-    """
-    fields = from_fields(message)
-    if _is_too_long(fields):
-        return []  # `author_domains` already says that there are too many
-    return list(_doubtful_domains_of(tuple([field.value for field in fields])))
+    """`Authors.doubtful` of a message."""
+    return list(authors(message).doubtful)
 
 
 def possible_authors(message: Message) -> frozenset[str] | None:
@@ -87,22 +101,25 @@ def possible_authors(message: Message) -> frozenset[str] | None:
         if len(bare) + len(addresses) > AUTHORS:
             return None
         addresses.update(map(normal_address, bare))
+    named = _authors_in(fields)
     domains = {domain_of(address) for address in addresses}
-    return frozenset(addresses) if domains.issuperset(author_domains(message) + doubtful_domains(message)) else None
+    return frozenset(addresses) if domains.issuperset(named.domains + named.doubtful) else None
 
 
 def _is_too_long(fields: Sequence[HeaderField]) -> bool:
-    return len(fields) > AUTHORS or sum(len(field.raw) for field in fields) > FROM_OCTETS
-
-
-@lru_cache(maxsize=64)
-def _doubtful_domains_of(values: Sequence[bytes]) -> Sequence[str]:
-    further = further_domains(values)
-    return [""] * (AUTHORS + 1) if further is None else sorted(further.difference(_domains_of(values)))
+    return len(fields) > AUTHORS or sum([len(field.raw) for field in fields]) > FROM_OCTETS
 
 
 @lru_cache(maxsize=64)  # several stages ask for the authors of the same message
-def _domains_of(values: Sequence[bytes]) -> Sequence[str]:
+def _authors_in(fields: tuple[HeaderField, ...]) -> Authors:
+    values = [field.value for field in fields]
+    domains = _domains_of(values)
+    further = further_domains(values)
+    doubtful = _TOO_MANY if further is None else tuple(sorted(further.difference(domains)))
+    return Authors(len(fields), tuple(domains), doubtful)
+
+
+def _domains_of(values: Sequence[bytes]) -> list[str]:
     spellings = dict.fromkeys(domain for value in values for domain in _domains_in(value.decode("utf-8", "replace")))
     # Rewriting From reads authors with `mailbox_list`: whoever is an author there has to be one here.
     spellings |= dict.fromkeys(split(author.address).domain for value in values for author in read(text_of(value)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from relay.authenticate import public_key
 from relay.authenticate.signature import (
@@ -29,8 +29,7 @@ from relay.mail.tag_list import Unverified, domain, field_tags, octets, require
 SIGNATURES = 10  # of one message that are verified, from the top; honest mail has up to four
 
 
-@dataclass(frozen=True, slots=True)
-class DkimVerdict:
+class DkimVerdict(NamedTuple):
     """The verdict on one signature. All text is printable ASCII.
 
     Attributes:
@@ -55,8 +54,7 @@ class DkimVerdict:
     testing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Signature:
+class _Signature(NamedTuple):
     """A field that is well-formed and not expired; its key and the header are not checked yet."""
 
     field: HeaderField
@@ -73,6 +71,7 @@ async def verify(message: Message, resolver: Resolver, now: float) -> tuple[Dkim
 
     All keys are looked up at the same time, and only those of signatures that may still pass. The fields beyond
     `SIGNATURES` share one verdict, `policy`.
+
     Args:
         now: seconds since 1970.
     """
@@ -84,20 +83,21 @@ async def verify(message: Message, resolver: Resolver, now: float) -> tuple[Dkim
         try:
             tags = field_tags(field)
             verdict = _described(tags)
-            signature = _read_signature(field, tags, now)
+            signature = _read_signature(field, tags, verdict, now)
             require_one_author(message)
             await check_body(message, signature.content)
             unverified_signatures[position] = signature
         except Unverified as unverified:
-            verdict = replace(verdict, result=unverified.result, problem=str(unverified))
+            verdict = verdict._replace(result=unverified.result, problem=str(unverified))
         verdicts.append(verdict)
     if unverified_signatures:
         names = [signature.record_name for signature in unverified_signatures.values()]
         keys = await public_key.look_up(resolver, names)
         header = Header(message)
-        for position, signature in unverified_signatures.items():
+        for number, (position, signature) in enumerate(unverified_signatures.items()):
+            if number:
+                await asyncio.sleep(0)  # with the longest header each signature may take two milliseconds
             verdicts[position] = _verified(verdicts[position], signature, keys[signature.record_name], header)
-            await asyncio.sleep(0)  # with the longest header each signature may take two milliseconds
     if len(fields) > SIGNATURES:
         problem = f"{len(fields) - SIGNATURES} more signatures than the {SIGNATURES} that are looked at"
         verdicts.append(DkimVerdict("policy", problem=problem))
@@ -126,8 +126,11 @@ def _readable_domain(name: str) -> str:
         return ""
 
 
-def _read_signature(field: HeaderField, tags: Mapping[str, str], now: float) -> _Signature:
+def _read_signature(field: HeaderField, tags: Mapping[str, str], described: DkimVerdict, now: float) -> _Signature:
     """Checks the field itself (RFC 6376 section 6.1.1).
+
+    Args:
+        described: the names in its tags, as far as they can be read; `domain` says what is wrong with the others.
 
     Raises:
         Unverified: the field is malformed, expired, or signs what does not count.
@@ -136,18 +139,20 @@ def _read_signature(field: HeaderField, tags: Mapping[str, str], now: float) -> 
     if tags["v"] != "1":
         raise Unverified("permerror", f"unknown version: {tags['v'][:40]!r}")
     require_algorithm(tags["a"])
-    signer = domain(tags["d"])
+    signer = described.domain or domain(tags["d"])
     if "." not in signer:
         raise Unverified("permerror", f"d={signer} is a single label")
-    _, at, host = tags.get("i", f"@{signer}").rpartition("@")
-    identity = domain(host)
-    if not at or not f".{identity}".endswith(f".{signer}"):
-        raise Unverified("permerror", f"the identity (i=) is not within {signer}")
+    identity = signer
+    if "i" in tags:
+        _, at, host = tags["i"].rpartition("@")
+        identity = domain(host)
+        if not at or not f".{identity}".endswith(f".{signer}"):
+            raise Unverified("permerror", f"the identity (i=) is not within {signer}")
     require_usable(tags, now)
     content = signed_content(tags)
     if "from" not in content.names:
         raise Unverified("permerror", "From is not signed")
-    record_name = public_key.record_name(domain(tags["s"]), signer)
+    record_name = public_key.record_name(described.selector or domain(tags["s"]), signer)
     return _Signature(field, signer, identity, record_name, tags["a"], octets(tags, "b"), content)
 
 
@@ -159,5 +164,5 @@ def _verified(verdict: DkimVerdict, signature: _Signature, records: public_key.R
         if "s" in key.flags and signature.identity_domain != signature.domain:
             raise Unverified("permerror", f"the key is for {signature.domain} itself only (t=s)")
     except Unverified as unverified:
-        return replace(verdict, result=unverified.result, problem=str(unverified))
-    return replace(verdict, result="pass", testing="y" in key.flags)
+        return verdict._replace(result=unverified.result, problem=str(unverified))
+    return verdict._replace(result="pass", testing="y" in key.flags)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from relay.authenticate.author import author_domains, doubtful_domains, from_fields
+from relay.authenticate.author import authors
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc_alignment import any_passes_aligned
 from relay.authenticate.dmarc_policy_discovery import discover_policy
@@ -37,6 +37,10 @@ T = TypeVar("T")
 
 CHECK_SECONDS = 20.0  # each for policies and for alignment, with DNS: as long as RFC 7208 section 4.6.4 gives SPF
 AUTHOR_DOMAINS = 10  # of one message that are evaluated; RFC 9989 section 11.5 wants a limit
+
+Inputs = tuple[str, str, tuple[str, ...]]
+"""What the verdict on an ordinary message depends on besides DNS: the author's domain, and those for which SPF and DKIM
+pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,20 @@ class DmarcVerdict:
         return max(self.dispositions, key=POLICIES.index, default="none") if self.result == "fail" else "none"
 
 
+def inputs(message: Message, spf: SpfVerdict | None, dkim: Sequence[DkimVerdict]) -> Inputs | None:
+    """What `check` depends on for these arguments; None for an odd From, and while SPF or DKIM waits for DNS."""
+    fields, domains, doubtful = authors(message)
+    if (fields, len(domains), len(doubtful)) != (1, 1, 0) or (spf is not None and spf.result == "temperror"):
+        return None
+    passing = []
+    for signature in dkim:
+        if signature.result == "temperror":
+            return None
+        if signature.result == "pass":
+            passing.append(signature.domain)
+    return domains[0], spf.domain if spf is not None and spf.result == "pass" else "", tuple(passing)
+
+
 async def check(
     resolver: Resolver, message: Message, spf: SpfVerdict | None, dkim: Sequence[DkimVerdict]
 ) -> DmarcVerdict:
@@ -109,9 +127,8 @@ async def check(
         spf: for MAIL FROM, or for the EHLO name if the sender is null (section 3.2.4); None: not checked.
         dkim: for every signature.
     """
-    fields = len(from_fields(message))
-    domains = list(dict.fromkeys(author_domains(message)))
-    doubtful = doubtful_domains(message)
+    fields, named, doubtful = authors(message)
+    domains = list(dict.fromkeys(named))
     if not domains and not doubtful:
         problem = "From names no domain" if fields else "no From"
         return DmarcVerdict("permerror", "", problem=problem, from_fields=fields)
@@ -119,13 +136,13 @@ async def check(
         spf, dkim = None, ()
     lookups = Lookups()
     certain = domains[:AUTHOR_DOMAINS]
-    authors = [*certain, *doubtful[:AUTHOR_DOMAINS]]
+    evaluable = [*certain, *doubtful[:AUTHOR_DOMAINS]]
 
     async def conclude_for_each(conclusion: Callable[[str, Lookups], T]) -> list[T]:
-        within = (conclude_within(CHECK_SECONDS, partial(conclusion, author), lookups, resolver) for author in authors)
-        return await asyncio.gather(*within)
+        within = [conclude_within(CHECK_SECONDS, partial(conclusion, one), lookups, resolver) for one in evaluable]
+        return [await within[0]] if len(within) == 1 else await asyncio.gather(*within)
 
-    if len(authors) > 1:
+    if len(evaluable) > 1:
         await conclude_for_each(_ask_for_record)
         await conclude_for_each(_ask_for_policy)
     evaluated = await conclude_for_each(lambda author, known: evaluate(author, spf, dkim, known))

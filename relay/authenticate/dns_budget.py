@@ -13,16 +13,18 @@ go further: what is above a limit is left for the checks that follow. In their o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from typing import NamedTuple
 
 from relay.dns import Answer, DnsFailure, Resolver, TooManyQuestions
 from relay.mail.address import normal_domain
 
 SPF, IPREV, ARC, DKIM, QUESTIONS = 75, 86, 90, 100, 150
 
+Question = tuple[str, str]  # a normal name, and a type
 
-@dataclass(frozen=True, slots=True)
-class BudgetedResolver:
+
+class BudgetedResolver(NamedTuple):
     """The `Resolver` of one check, which asks within the limit of that check."""
 
     budget: Budget
@@ -37,18 +39,43 @@ class BudgetedResolver:
         """
         return await self.budget.query(name, rdtype, self.limit)
 
+    def count(self, questions: Collection[Question]) -> bool:
+        """Counts questions whose answers are known already, as if they were asked now.
+
+        Returns:
+            Whether all of them would have been answered. If not, none is counted.
+        """
+        return self.budget.count(questions, self.limit)
+
 
 class Budget:
     """Counts the questions of one transaction. A question that failed is not asked again in that transaction."""
 
+    __slots__ = ("_failures", "_resolver")
+
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
-        self._failures: dict[tuple[str, str], str] = {}  # for each question so far; empty if it was answered
-        self.spf = BudgetedResolver(self, SPF)
-        self.iprev = BudgetedResolver(self, IPREV)
-        self.arc = BudgetedResolver(self, ARC)
-        self.dkim = BudgetedResolver(self, DKIM)
-        self.authors = BudgetedResolver(self, QUESTIONS)
+        self._failures: dict[Question, str] = {}  # for each question so far; empty if it was answered
+
+    @property
+    def spf(self) -> BudgetedResolver:
+        return BudgetedResolver(self, SPF)
+
+    @property
+    def iprev(self) -> BudgetedResolver:
+        return BudgetedResolver(self, IPREV)
+
+    @property
+    def arc(self) -> BudgetedResolver:
+        return BudgetedResolver(self, ARC)
+
+    @property
+    def dkim(self) -> BudgetedResolver:
+        return BudgetedResolver(self, DKIM)
+
+    @property
+    def authors(self) -> BudgetedResolver:
+        return BudgetedResolver(self, QUESTIONS)
 
     @property
     def asked(self) -> int:
@@ -69,3 +96,14 @@ class Budget:
         except DnsFailure as failure:
             self._failures[key] = str(failure)
             raise
+
+    def count(self, questions: Collection[Question], limit: int) -> bool:
+        """As `BudgetedResolver.count`."""
+        if not self._failures.keys().isdisjoint(questions):
+            if any(self._failures.get(question) for question in questions):
+                return False
+            questions = [question for question in questions if question not in self._failures]
+        if len(self._failures) + len(questions) > limit:
+            return False
+        self._failures.update(dict.fromkeys(questions, ""))
+        return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -17,8 +17,7 @@ from relay.metrics import Metrics
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(NamedTuple):
     """The results of all checks of a message, and what follows from them.
 
     Attributes:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from relay.authenticate import refusals, results, spf
-from relay.authenticate.author import author_domains, doubtful_domains
+from relay.authenticate.author import authors
+from relay.authenticate.dmarc import DmarcVerdict
+from relay.authenticate.dmarc import Inputs as DmarcInputs
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.examination import Examination, Watch, report
 from relay.authenticate.forged_results import strip_forged
-from relay.authenticate.iprev import Iprev
-from relay.authenticate.organization import belongs_to_us
+from relay.authenticate.iprev import Iprev, iprev
+from relay.authenticate.organization import OwnDomains
+from relay.authenticate.remembered import NotedQuestions, Remembered
 from relay.authenticate.results_field import results_field
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict, check_stranger, read_trusted_results
@@ -25,7 +28,6 @@ from relay.config.model import Config
 from relay.dns import Resolver
 from relay.mail.address import domain_of
 from relay.mail.arrival import Arrival
-from relay.mail.domains import is_same_or_below
 from relay.mail.envelope import Client
 from relay.mail.message import HeaderField, Message
 from relay.mail.off_loop import run_off_loop
@@ -34,8 +36,7 @@ from relay.metrics import Metrics
 from relay.network import IPNetwork, within
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
+class _Names(NamedTuple):
     """The domains in whose name a message speaks.
 
     Attributes:
@@ -60,6 +61,7 @@ class Examiner:
         signing_domains: the domains that we sign for; with those of the configuration nobody else may write in their
             name.
         watch: is told of every examination; by default it is logged and counted.
+        clock: of the resolver, see `Answer.expires`.
     """
 
     def __init__(
@@ -69,12 +71,18 @@ class Examiner:
         metrics: Metrics,
         signing_domains: Collection[str],
         watch: Watch | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._resolver = resolver
         self._metrics = metrics
-        self._own_domains = config.own_domains.union(signing_domains)
+        self._own_domains = OwnDomains(config.own_domains.union(signing_domains))
+        # Hosts whose mail may fail DMARC: a host in spf.skip forwards to us, or is our backup MX.
+        self._known_hosts: tuple[IPNetwork | str, ...] = (*config.dmarc.skip, *config.spf.skip)
         self._watch = watch or partial(report, metrics=metrics)
+        self._spf_verdicts = Remembered[tuple[str, str, str, bool], SpfVerdict](clock)
+        self._dmarc_verdicts = Remembered[DmarcInputs, DmarcVerdict](clock)
+        self._iprev_verdicts = Remembered[str, Iprev](clock)
 
     def budget(self) -> Budget:
         """The questions to DNS that the checks of a new transaction may ask."""
@@ -86,10 +94,31 @@ class Examiner:
             return spf.unchecked("the proxy does not name the client", helo=client.helo, sender=sender)
         if within(client.ip, self._config.spf.skip):
             return spf.unchecked("a known forwarder", helo=client.helo, sender=sender)
-        verdict = await spf.check(
-            budget.spf, ip=client.ip, helo=client.helo, sender=sender, receiver=self._config.hostname
-        )
+        key = client.ip, client.helo, domain_of(sender), bool(sender)
+        verdict = self._spf_verdicts.find(key, budget.spf)
+        if verdict is None:
+            noted = NotedQuestions(budget.spf)
+            verdict = await spf.check(
+                noted, ip=client.ip, helo=client.helo, sender=sender, receiver=self._config.hostname
+            )
+            if verdict.for_domain:
+                self._spf_verdicts.keep(key, verdict, noted)
         self._metrics.spf.add(verdict.result)
+        return verdict
+
+    def iprev(self, budget: Budget, ip: str) -> asyncio.Future[Iprev]:
+        """Look for the name of a client's address. The result is there at once, unless DNS has to be asked."""
+        known = self._iprev_verdicts.find(ip, budget.iprev)
+        if known is None:
+            return asyncio.create_task(self._look_up_name(budget, ip))
+        result = asyncio.get_running_loop().create_future()
+        result.set_result(known)
+        return result
+
+    async def _look_up_name(self, budget: Budget, ip: str) -> Iprev:
+        noted = NotedQuestions(budget.iprev)
+        verdict = await iprev(noted, ip)
+        self._iprev_verdicts.keep(ip, verdict, noted)
         return verdict
 
     async def examine(
@@ -134,25 +163,25 @@ class Examiner:
             # A user is no MTA: nobody has removed what he may have forged.
             authserv_ids = () if arrival.client.user else self._config.clients.authserv_ids
             return await read_trusted_results(self._resolver, arrival.message, arrival.sender, authserv_ids, now)
-        refusals.refuse_many_authors(author_domains(arrival.message), doubtful_domains(arrival.message))
-        return await check_stranger(budget, arrival.message, arrival.sender, spf_verdict, iprev, now)
-
-    async def _names(self, arrival: Arrival, budget: Budget) -> _Names:
-        authors, doubtful = author_domains(arrival.message), doubtful_domains(arrival.message)
-        named = (*authors, *doubtful)
-        belongs = await asyncio.gather(*(belongs_to_us(budget.authors, self._own_domains, domain) for domain in named))
-        return _Names(
-            authors=authors,
-            doubtful=doubtful,
-            ours=[domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours],
-            unknown=[domain for domain, is_ours in zip(named, belongs, strict=True) if is_ours is None],
-            sender_is_ours=is_same_or_below(self._own_domains, domain_of(arrival.sender)),
+        named = authors(arrival.message)
+        refusals.refuse_many_authors(named.domains, named.doubtful)
+        return await check_stranger(
+            budget, arrival.message, arrival.sender, spf_verdict, iprev, now, self._dmarc_verdicts
         )
 
-    @property
-    def _known_hosts(self) -> tuple[IPNetwork | str, ...]:
-        """Hosts whose mail may fail DMARC: a host in spf.skip forwards to us, or is our backup MX."""
-        return (*self._config.dmarc.skip, *self._config.spf.skip)
+    async def _names(self, arrival: Arrival, budget: Budget) -> _Names:
+        _, domains, doubtful = authors(arrival.message)
+        belong = {domain: self._own_domains.know(domain) for domain in (*domains, *doubtful)}
+        if open_questions := [domain for domain, is_ours in belong.items() if is_ours is None]:
+            answers = await asyncio.gather(*(self._own_domains.belong(budget.authors, one) for one in open_questions))
+            belong.update(zip(open_questions, answers, strict=True))
+        return _Names(
+            authors=domains,
+            doubtful=doubtful,
+            ours=[domain for domain, is_ours in belong.items() if is_ours],
+            unknown=[domain for domain, is_ours in belong.items() if is_ours is None],
+            sender_is_ours=self._own_domains.has(domain_of(arrival.sender)),
+        )
 
     def _override(self, arrival: Arrival, verdict: Verdict) -> str:
         """Why a DMARC failure would not count; empty where it would."""

@@ -49,6 +49,8 @@ def strip_forged(
         believed: fields that stay: those of a trusted client's MTA, which may have our name if it is on our host.
         others: further authserv-ids that no field may have.
     """
+    if not message.all("authentication-results") and not message.all(""):
+        return message, ()
     ours = frozenset(map(normal_domain, (authserv_id, *others)))
     forged: list[HeaderField] = []
     scanned = odd = 0

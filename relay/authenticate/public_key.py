@@ -69,6 +69,8 @@ def record_name(selector: str, domain: str) -> str:
 async def look_up(resolver: Resolver, names: Iterable[str]) -> dict[str, Records]:
     """Looks up the TXT records of these names, each name once and all at the same time."""
     distinct = list(dict.fromkeys(names))
+    if len(distinct) == 1:
+        return {distinct[0]: await _records(resolver, distinct[0])}
     return dict(zip(distinct, await asyncio.gather(*(_records(resolver, name) for name in distinct)), strict=True))
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from relay.mail.address import DOMAIN, DOT_STRING, normal_domain, split
 
@@ -40,8 +41,7 @@ _ITEM = re.compile(
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class MethodResult:
+class MethodResult(NamedTuple):
     """One method's result (RFC 8601 section 2.2).
 
     Attributes:
@@ -72,16 +72,25 @@ def results_field(authserv_id: str, results: Sequence[MethodResult]) -> bytes:
     out that have no value, a value that is too long (the beginning of a name is another name), or a value that cannot
     be quoted as it is.
     """
+    first = _first_line(authserv_id) + ("" if results else " none")
+    last = len(results) - 1
+    lines = [_lines(result, ";" if number < last else "") for number, result in enumerate(results)]
+    return "\r\n".join([first, *lines, ""]).encode("ascii")
+
+
+@lru_cache(maxsize=16)
+def _first_line(authserv_id: str) -> str:
     name = normal_domain(authserv_id)
-    lines = [f"Authentication-Results: {_value(name) or name};"]
-    if not results:
-        lines[0] += " none"
-    for number, result in enumerate(results, 1):
-        words = [f"{result.method}={result.result}", *_comment(result.comment)]
-        words += [f"{name}={written}" for name, value in result.properties if (written := _value(value))]
-        words[-1] += ";" if number < len(results) else ""
-        lines += _fold(words)
-    return "\r\n".join(lines).encode("ascii") + b"\r\n"
+    return f"Authentication-Results: {_value(name) or name};"
+
+
+@lru_cache(maxsize=512)  # most results of a message are those of the message before, too
+def _lines(result: MethodResult, end: str) -> str:
+    """One result on its lines, folded, with `end` behind it and without the last CRLF."""
+    words = [f"{result.method}={result.result}", *_comment(result.comment)]
+    words += [f"{name}={written}" for name, value in result.properties if (written := _value(value))]
+    words[-1] += end
+    return "\r\n".join(_fold(words))
 
 
 def without_comments(value: bytes) -> bytes:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from relay.authenticate.author import from_fields
 from relay.mail.body_hash import Canonicalization, relaxed
@@ -57,8 +56,7 @@ def require_one_author(message: Message) -> None:
         raise Unverified("policy", f"the message has {authors or 'no'} From field{'s' if authors else ''}")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedContent:
+class SignedContent(NamedTuple):
     """What a signature signs, by its tags (RFC 6376 section 3.5).
 
     Attributes:
@@ -130,8 +128,8 @@ class Header:
     def __init__(self, message: Message) -> None:
         self._positions: dict[str, list[int]] = {}
         self._fields = message.fields
-        for position in reversed(range(len(self._fields))):
-            self._positions.setdefault(self._fields[position].signed_name, []).append(position)
+        for position, field in enumerate(self._fields):
+            self._positions.setdefault(field.name or field.signed_name, []).append(position)
         self._relaxed: dict[int, bytes] = {}
 
     def signed(self, content: SignedContent, signature: HeaderField) -> bytes:
@@ -141,7 +139,7 @@ class Header:
         name that is listed more often than it occurs adds nothing. The signature itself comes last, never by its name.
         """
         pieces = []
-        unused = {name: iter(self._positions.get(name, ())) for name in content.names if name}
+        unused = {name: reversed(self._positions.get(name, ())) for name in content.names if name}
         for name in content.names:
             for position in unused.get(name, ()):
                 if self._fields[position] is not signature:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.authenticate.spf_evaluation import NAME_OCTETS, SpfQuery, evaluate
@@ -15,6 +15,7 @@ from relay.mail.reply import printable
 Identity = Literal["mailfrom", "helo"]
 
 CHECK_SECONDS = 20.0  # RFC 7208 section 4.6.4: for the whole evaluation, its DNS included
+_OF_ONE_MESSAGE = "slt"  # macros for the sender, its local part, and the time (RFC 7208 section 7.2)
 EXPLANATION_OCTETS = 300  # leaves room for our own words in a reply line of 512 (RFC 5321 section 4.5.3.1.5)
 
 
@@ -28,6 +29,8 @@ class SpfVerdict:
         domain: of that identity, in A-labels.
         explanation: on fail, the explanation of the domain's owner (section 6.2); may be empty.
         problem: on temperror and permerror, what went wrong; on none, why nothing was checked.
+        for_domain: the same client and EHLO name have this verdict with every local part, and at any time, as long as
+            DNS answers the same.
     """
 
     result: Result
@@ -35,6 +38,7 @@ class SpfVerdict:
     domain: str
     explanation: str = ""
     problem: str = ""
+    for_domain: bool = field(default=False, compare=False)
 
 
 async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver: str) -> SpfVerdict:
@@ -62,9 +66,11 @@ async def check(resolver: Resolver, *, ip: str, helo: str, sender: str, receiver
     except TimeoutError:
         # Without a result by now it is a temperror; a result that only lacks its explanation stands.
         problem = f"no result within {CHECK_SECONDS:g} s, still waiting for {query.asking}"
+    for_domain = query.result != "temperror" and query.letters.isdisjoint(_OF_ONE_MESSAGE)
     if query.result in ("temperror", "permerror"):
-        return SpfVerdict(query.result, identity, shown, problem=printable(problem))
-    return SpfVerdict(query.result, identity, shown, printable(query.explanation, EXPLANATION_OCTETS))
+        return SpfVerdict(query.result, identity, shown, problem=printable(problem), for_domain=for_domain)
+    explanation = printable(query.explanation, EXPLANATION_OCTETS)
+    return SpfVerdict(query.result, identity, shown, explanation, for_domain=for_domain)
 
 
 def unchecked(reason: str, *, helo: str, sender: str) -> SpfVerdict:

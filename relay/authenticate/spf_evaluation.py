@@ -88,6 +88,7 @@ class SpfQuery(spf.query):  # type: ignore[misc]
     Attributes:
         asking: the name of the latest question.
         first: the answer to the first question, which is always for the domain's TXT; most records need no other.
+        letters: of the macros that were expanded, in lower case.
     """
 
     result: Result = "temperror"
@@ -101,6 +102,7 @@ class SpfQuery(spf.query):  # type: ignore[misc]
         except spf.PermError as error:
             raise ValueError(str(error)) from None
         self.l, self.o, self.d = local, domain, domain  # pyspf splits at the first @, quoted or not
+        self.letters: set[str] = set()
         self._client_number = int(self.ipaddr)
         self._validated_names: list[str] | None = None
         self._exp: tuple[str, str] | None = None
@@ -237,6 +239,7 @@ class SpfQuery(spf.query):  # type: ignore[misc]
         escape, letter, digits, reverse, delimiters = macro.groups()
         if escape:
             return _ESCAPES[escape]
+        self.letters.add(letter.lower())
         if in_name and letter in "crtCRT":
             raise spf.PermError("c, r and t are for explanations only", macro.group())
         value: str = self._client_name() if letter in "pP" else getattr(self, letter.lower())

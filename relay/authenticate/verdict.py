@@ -7,16 +7,19 @@ its Authentication-Results stand in the place of ours.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from relay.authenticate import arc, dkim, dmarc
 from relay.authenticate.arc import ArcVerdict
+from relay.authenticate.arc_chain import has_arc_fields
 from relay.authenticate.dkim import DkimVerdict
 from relay.authenticate.dmarc import DmarcVerdict
-from relay.authenticate.dns_budget import Budget
+from relay.authenticate.dns_budget import Budget, BudgetedResolver
 from relay.authenticate.iprev import Iprev
 from relay.authenticate.organization import same_organization
+from relay.authenticate.remembered import NotedQuestions, Remembered
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.trusted_results import TrustedResults, find_trusted_results
 from relay.dns import Resolver
@@ -28,8 +31,7 @@ _NO_CHAIN = ArcVerdict("none")
 _CUT_SHORT = "a line of the header is no field, and some readers show what follows as the text"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The result of every check of one message.
 
     Attributes:
@@ -96,7 +98,13 @@ class Verdict:
 
 
 async def check_stranger(
-    budget: Budget, message: Message, sender: str, spf: SpfVerdict, iprev: Iprev | None, now: float
+    budget: Budget,
+    message: Message,
+    sender: str,
+    spf: SpfVerdict,
+    iprev: Iprev | None,
+    now: float,
+    dmarc_verdicts: Remembered[dmarc.Inputs, DmarcVerdict] | None = None,
 ) -> Verdict:
     """Check the message of a client that is not trusted.
 
@@ -104,21 +112,25 @@ async def check_stranger(
         budget: of the transaction; `spf` and `iprev` have had their share of it.
         sender: MAIL FROM, empty for the null sender.
         now: seconds since 1970.
+        dmarc_verdicts: those of earlier messages; this one's is remembered there.
     """
-    verifications = dkim.verify(message, budget.dkim, now), arc.verify(message, budget.arc, now)
-    signatures, chain = await asyncio.gather(*verifications)
-    dmarc_verdict = await dmarc.check(budget.authors, message, spf, signatures)
+    if has_arc_fields(message):
+        verifications = dkim.verify(message, budget.dkim, now), arc.verify(message, budget.arc, now)
+        signatures, chain = await asyncio.gather(*verifications)
+    else:
+        signatures, chain = await dkim.verify(message, budget.dkim, now), _NO_CHAIN
+    dmarc_verdict = await check_dmarc(budget.authors, message, spf, signatures, dmarc_verdicts)
     if message.is_cut_short and not all("spf" in dm.aligned for dm in (dmarc_verdict, *dmarc_verdict.others)):
         # Somebody can insert such a line into a signed message: readers that end the header there see another text.
         signatures = tuple(
-            replace(signature, result="policy", problem=_CUT_SHORT)
+            signature._replace(result="policy", problem=_CUT_SHORT)
             if signature.result in ("pass", "temperror")
             else signature
             for signature in signatures
         )
         if chain.result == "pass" or chain.temporary:
             chain = replace(chain, result="fail", problem=_CUT_SHORT, temporary=False)
-        dmarc_verdict = await dmarc.check(budget.authors, message, spf, signatures)
+        dmarc_verdict = await check_dmarc(budget.authors, message, spf, signatures, dmarc_verdicts)
     return Verdict(
         trusted=False,
         spf=spf,
@@ -128,6 +140,25 @@ async def check_stranger(
         iprev=iprev,
         sender_signed=await _is_signed(budget.authors, sender, signatures),
     )
+
+
+async def check_dmarc(
+    resolver: BudgetedResolver,
+    message: Message,
+    spf: SpfVerdict,
+    signatures: Sequence[DkimVerdict],
+    verdicts: Remembered[dmarc.Inputs, DmarcVerdict] | None,
+) -> DmarcVerdict:
+    """Evaluate DMARC, or find the verdict among those of earlier messages."""
+    inputs = dmarc.inputs(message, spf, signatures)
+    if verdicts is None or inputs is None:
+        return await dmarc.check(resolver, message, spf, signatures)
+    verdict = verdicts.find(inputs, resolver)
+    if verdict is None:
+        noted = NotedQuestions(resolver)
+        verdict = await dmarc.check(noted, message, spf, signatures)
+        verdicts.keep(inputs, replace(verdict, lookups=()), noted)
+    return verdict
 
 
 async def read_trusted_results(
@@ -163,4 +194,4 @@ async def _is_signed(resolver: Resolver, sender: str, signatures: tuple[DkimVerd
     if not domain:
         return False
     signers = {signature.domain for signature in signatures if signature.result == "pass"}
-    return any([await same_organization(resolver, domain, signer) for signer in sorted(signers)])
+    return domain in signers or any([await same_organization(resolver, domain, signer) for signer in sorted(signers)])

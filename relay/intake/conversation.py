@@ -15,7 +15,7 @@ import structlog
 from relay.authenticate import spf
 from relay.authenticate.control_characters import refuse_control_characters
 from relay.authenticate.dns_budget import Budget
-from relay.authenticate.iprev import Iprev, iprev
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.refusals import apply_spf
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
@@ -62,7 +62,7 @@ class Conversation:
     def __init__(self, intake: Intake, client: Client) -> None:
         self._intake = intake
         self._accepted = _Accepted(intake.examiner.budget())
-        self._iprev: asyncio.Task[Iprev] | None = None
+        self._iprev: asyncio.Future[Iprev] | None = None
 
     def __enter__(self) -> Conversation:
         self._intake.metrics.connections.add()
@@ -111,7 +111,7 @@ class Conversation:
         accepted.targets += len(routed.targets)
         accepted.refuses_unforwardable = refuses_unforwardable
         if self._iprev is None and client.known:
-            self._iprev = asyncio.create_task(iprev(accepted.budget.iprev, client.ip))
+            self._iprev = self._intake.examiner.iprev(accepted.budget, client.ip)
 
     async def _route(self, request: RouteRequest, client: Client) -> Routed:
         """Where a recipient leads.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import email.policy
-from dataclasses import replace
 
 import authres
 import pytest
@@ -138,5 +137,5 @@ def test_readers_that_know_neither_comments_nor_quotes_see_the_same_results(one:
     bare = without_comments(Message(field + b"\r\n").fields[0].value).decode()
     assert "(" not in bare
     said, whole = (read_results(text)[1] for text in (bare, Message(field + b"\r\n").fields[0].value.decode()))
-    assert said == tuple(replace(one, comment="") for one in whole)
+    assert said == tuple(one._replace(comment="") for one in whole)
     assert (field.count(b"("), field.count(b")")) == (bool(three) + bool(two), bool(three) + bool(two))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import dkim
@@ -99,7 +98,7 @@ async def test_where_dkimpy_cannot_read_the_header_it_has_no_opinion() -> None:
 
 async def test_a_chain_that_only_one_of_them_finds_whole_is_a_difference() -> None:
     ours, _ = await examined(SIGNED)
-    whole = replace(ours, arc=ArcVerdict("pass"))
+    whole = ours._replace(arc=ArcVerdict("pass"))
     session = {"ip": "192.0.2.1", "helo": "mx.shop.example", "sender": "", "receiver": "judge.example"}
     opinion = await ask_others(StaticResolver(ZONE), Message(SIGNED), whole, **session)
     assert ("ARC", "pass", "none") in [(one.check, one.ours, one.theirs) for one in opinion.differences]

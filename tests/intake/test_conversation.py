@@ -314,6 +314,28 @@ async def test_the_clients_name_is_looked_up_once_for_a_connection(tmp_path: Pat
         assert b"(mail.origin.test [192.0.2.11])" in stored.trace
 
 
+async def test_what_dns_said_of_a_client_holds_for_its_next_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(tmp_path)
+    query = house.resolver.query
+
+    async def lasting(name: str, rdtype: str) -> Answer:
+        return replace(await query(name, rdtype), expires=time.monotonic() + 100)
+
+    monkeypatch.setattr(house.resolver, "query", lasting)
+    assert (await house.send("alice@fwd.test")).startswith("250 ")
+    asked, tasks = len(house.resolver.asked), len(asyncio.all_tasks())
+    with house.session() as session:
+        await session.mail()
+        await session.rcpt("alice@fwd.test")
+        assert len(asyncio.all_tasks()) == tasks
+    assert (await house.send("alice@fwd.test")).startswith("250 ")
+    assert len(house.resolver.asked) == asked
+    for stored, _, _ in house.queue.put_in:
+        assert b"(mail.origin.test [192.0.2.11])" in stored.trace and b"spf=pass" in stored.trace
+
+
 async def test_a_look_up_ends_with_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(tmp_path)
     asked, cancelled = asyncio.Event(), asyncio.Event()
