@@ -29,6 +29,7 @@ from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
 from relay.process.ports import Ports
+from relay.process.python_build import warn_of_slow_python
 from relay.process.queue_lock import CannotStart, give_way, lock_queue
 from relay.process.terminal import Terminal
 from relay.process.worker_processes import WorkerProcesses, kill, terminate
@@ -101,6 +102,7 @@ class Supervisor:
         _leave_no_core()  # before any secret is read
         terminal = Terminal()
         self._config = self._load()
+        warn_of_slow_python()  # after the log is set up, and not again on a reload
         self._files = self._check(self._config)
         if self._config.takes_mail:
             # Before the ports: a second relay must not take clients away.

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from relay.process.python_build import slow_because
 from relay.queue.connect import connect
 from relay.queue.store import Store
 from tests.peers import wait_until
@@ -103,6 +105,8 @@ def test_a_reload_starts_new_workers_and_ends_the_old_ones(supervised: Supervise
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "the end of the old workers")
     assert Path(f"/proc/{new}").exists()
     assert not supervised.events("worker_died")
+    slow = bool(slow_because(sysconfig.get_config_vars()))
+    assert len(supervised.events("slow_python")) == slow, "at the start alone"
 
 
 @pytest.mark.parametrize(
