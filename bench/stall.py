@@ -22,6 +22,7 @@ from relay.config.file import load
 from relay.dns import CachingResolver
 from relay.metrics import Metrics
 from relay.process.files import read_files
+from relay.process.supervisor import GC_THRESHOLDS
 from relay.process.worker import Worker
 from relay.queue.connect import connect
 from relay.queue.store import Store
@@ -103,6 +104,7 @@ async def _watched(folder: Path, dns: str, sink: Sink, sink_port: int, small: in
                 await pushing(port, 2, large, ["-F", str(folder / "large")]),
             ]
             gc.freeze()  # as the supervisor does before it forks, so that a collection skips the modules
+            gc.set_threshold(*GC_THRESHOLDS)
             watch = _Watch()  # only now: starting the processes must not count
             await until(sink, small + large)
             turns = watch.stop()

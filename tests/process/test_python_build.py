@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from relay.process import python_build
 from relay.process.python_build import slow_because, warn_of_slow_python
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +68,7 @@ def test_a_python_that_does_not_say_how_it_was_built_is_not(build: dict[str, Any
 
 @pytest.mark.parametrize(("build", "level"), [(PYENV, ["warning"]), (DEBIAN, [])])
 def test_it_is_logged_with_its_mend(monkeypatch: pytest.MonkeyPatch, build: dict[str, Any], level: list[str]) -> None:
-    monkeypatch.setattr(python_build.sysconfig, "get_config_vars", lambda: build)
+    monkeypatch.setattr(sysconfig, "get_config_vars", lambda: build)
     with capture_logs() as lines:
         warn_of_slow_python()
     assert [line["log_level"] for line in lines] == level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from relay.process.python_build import slow_because
+from relay.process.supervisor import GC_THRESHOLDS
 from relay.queue.connect import connect
 from relay.queue.store import Store
 from tests.peers import wait_until
@@ -94,6 +96,11 @@ def test_a_dead_worker_is_replaced_and_loses_its_leases(supervised: Supervised, 
     assert supervised.stop() == 0
     assert len(supervised.events("worker_died")) == 1, "those that were told to stop did not die"
     assert supervised.events("stopped")
+
+
+def test_workers_begin_with_the_collector_that_was_chosen(supervised: Supervised, tmp_path: Path) -> None:
+    supervised.owners(2)
+    assert tuple(map(int, (tmp_path / "collector").read_text().split())) == GC_THRESHOLDS != gc.get_threshold()
 
 
 def test_a_reload_starts_new_workers_and_ends_the_old_ones(supervised: Supervised, tmp_path: Path) -> None:
