@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import mail
-from bench.load import Sink, pushing, until
+from bench.load import Sink, pushing
 from bench.running_relay import free_port, write_files
 from relay import log as logging
 from relay.cli.zone import ZoneServer
@@ -106,7 +106,7 @@ async def _watched(folder: Path, dns: str, sink: Sink, sink_port: int, small: in
             gc.freeze()  # as the supervisor does before it forks, so that a collection skips the modules
             gc.set_threshold(*GC_THRESHOLDS)
             watch = _Watch()  # only now: starting the processes must not count
-            await until(sink, small + large)
+            await sink.reach(small + large)
             turns = watch.stop()
             for process in sources:
                 await process.wait()
