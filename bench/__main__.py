@@ -29,8 +29,7 @@ async def main() -> None:
     for name in options.workload or [*load.WORKLOADS, *OTHERS]:
         if name == "STALL":
             turns = await stall.run(min(options.messages, 1000), 20)
-            wall, cpu = (", ".join(f"{ms:.1f}" for ms in times) or "none over 5" for times in (turns.wall, turns.cpu))
-            print(f"STALL 10 MB mixed into 10 KiB: longest turns of the loop {wall} ms, of CPU {cpu} ms", flush=True)
+            print(f"STALL 10 MB mixed into 10 KiB, the longest turns of the loop:\n{turns}", flush=True)
             continue
         for mode in options.mode or MODES:
             for seal in options.seal or ("true", "false"):

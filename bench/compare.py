@@ -16,19 +16,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import uvloop
 
 from bench import machine
-from bench.load import WORKLOADS, Load, Sink, Workload, burst, content_of
+from bench.load import WORKLOADS, Counts, Load, Sink, Workload, burst, content_of
 from bench.paired import LEAST, Difference, difference
-from bench.running_relay import HERE, Program, RunningRelay, free_port, relay
+from bench.running_relay import HERE, Prepare, Program, RunningRelay, free_port, relay
 
 START_SECONDS = 600.0  # for the bursts of one start
 WARM_UP = 300  # messages to each relay before it counts
+CONNECTIONS = 2500  # at a time, that each relay takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Bursts:
 
 
 Send = Callable[[], Awaitable[Load]]
+Started = tuple[RunningRelay, Counts]
 
 
 async def in_turns(sends: tuple[Send, Send], relays: tuple[RunningRelay, RunningRelay], pairs: int) -> Bursts:
@@ -84,13 +86,39 @@ async def in_turns(sends: tuple[Send, Send], relays: tuple[RunningRelay, Running
     return found
 
 
+async def take_turns(
+    a: Started, b: Started, sessions: int, content: Sequence[str], messages: int, pairs: int, warm_up: int = WARM_UP
+) -> Bursts:
+    """Send bursts to two running relays with their sinks, after some messages that do not count.
+
+    Args:
+        content: the options of smtp-source for it.
+    """
+    for running, sink in (a, b):
+        await burst(running, sink, sessions, warm_up, content)
+    sends = (
+        partial(burst, a[0], a[1], sessions, messages, content),
+        partial(burst, b[0], b[1], sessions, messages, content),
+    )
+    return await in_turns(sends, (a[0], b[0]), pairs)
+
+
 @asynccontextmanager
-async def running(side: Side, workload: Workload) -> AsyncIterator[tuple[RunningRelay, Sink]]:
-    """A relay, and the sink that it forwards to."""
+async def running(
+    side: Side, *, signed: bool = False, prepare: Prepare | None = None
+) -> AsyncIterator[tuple[RunningRelay, Sink]]:
+    """A relay, and the sink that it forwards to; arguments as those of `running_relay.relay`."""
     port = free_port()
     sink = await Sink.start(port)
     try:
-        async with relay(port, signed=workload.signed, settings=side.settings, program=side.program) as started:
+        async with relay(
+            port,
+            signed=signed,
+            connections=CONNECTIONS,
+            settings=side.settings,
+            program=side.program,
+            prepare=prepare,
+        ) as started:
             yield started, sink
     finally:
         await sink.stop()
@@ -101,23 +129,16 @@ async def compare(a: Side, b: Side, workload: Workload, messages: int, pairs: in
     found = Bursts()
     for start in range(starts):
         share = pairs // starts + (start < pairs % starts)
-        async with AsyncExitStack() as stack, asyncio.timeout(START_SECONDS):
-            content = await stack.enter_async_context(content_of(workload))
-            (first, one), (second, other) = [
-                await stack.enter_async_context(running(side, workload)) for side in (a, b)
-            ]
-            sends = tuple(
-                partial(burst, started, sink, workload.sessions, content=content)
-                for started, sink in ((first, one), (second, other))
-            )
-            for send in sends:
-                await send(messages=WARM_UP)
-            timed = await in_turns(
-                (partial(sends[0], messages=messages), partial(sends[1], messages=messages)), (first, second), share
-            )
-            found.a += timed.a
-            found.b += timed.b
-            found.idle += timed.idle
+        async with (
+            asyncio.timeout(START_SECONDS),
+            content_of(workload) as content,
+            running(a, signed=workload.signed) as one,
+            running(b, signed=workload.signed) as other,
+        ):
+            timed = await take_turns(one, other, workload.sessions, content, messages, share)
+        found.a += timed.a
+        found.b += timed.b
+        found.idle += timed.idle
     return found
 
 

@@ -40,8 +40,7 @@ async def run(rate: float, octets: int, messages: int, settings: Sequence[str] =
             sending.append(asyncio.create_task(_send(running.port, number, octets)))
             await asyncio.sleep(1 / rate)
         await asyncio.gather(*sending)
-        while len(arrived) < messages:
-            await asyncio.sleep(0.02)
+        await sink.reach(messages)
     sink.stop()
     times = sorted((arrived[n] - started[n]) * 1000 for n in range(messages))
     cuts = statistics.quantiles(times, n=100)

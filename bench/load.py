@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench import mail
 from bench.running_relay import ALIAS, SENDER, RunningRelay, free_port, program, relay
@@ -30,6 +31,15 @@ class Load:
     rate: float
     cpu: float
     memory: int
+
+
+class Counts(Protocol):
+    """A next hop that counts what arrives there."""
+
+    count: int
+
+    async def reach(self, count: int) -> None:
+        """Wait until so many have arrived."""
 
 
 class Sink:
@@ -131,13 +141,16 @@ async def run(workload: Workload, messages: int, settings: Sequence[str] = ()) -
         await sink.stop()
 
 
-async def burst(running: RunningRelay, sink: Sink, sessions: int, messages: int, content: Sequence[str]) -> Load:
+async def burst(
+    running: RunningRelay, sink: Counts, sessions: int, messages: int, content: Sequence[str], arrivals: int = 1
+) -> Load:
     """Send so many messages to a relay that is running, and wait until it has done all the work for them.
 
     Args:
         content: the options of smtp-source for it.
+        arrivals: how many of each arrive at the sink.
     """
-    goal = sink.count + messages
+    goal = sink.count + messages * arrivals
     memory = [running.memory()]
     cpu, started = running.cpu(), time.monotonic()
     process = await pushing(running.port, sessions, messages, content)
@@ -162,10 +175,9 @@ async def pushing(port: int, sessions: int, messages: int, content: Sequence[str
     """A running smtp-source.
 
     Args:
-        content: its options for the content.
+        content: its options for the content; others win over ours.
     """
     return await asyncio.create_subprocess_exec(
         program("smtp-source"),
-        *("-s", str(sessions), "-m", str(messages), *content),
-        *("-f", SENDER, "-t", ALIAS, f"127.0.0.1:{port}"),
+        *("-s", str(sessions), "-m", str(messages), "-f", SENDER, "-t", ALIAS, *content, f"127.0.0.1:{port}"),
     )

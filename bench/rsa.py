@@ -78,8 +78,7 @@ async def operations(workload: Workload, settings: Sequence[str]) -> Operations:
         asyncio.timeout(30),
     ):
         await (await pushing(running.port, 1, 3, content)).wait()
-        while len(came) < 3:
-            await asyncio.sleep(0.02)
+        await sink.reach(3)
     sink.stop()
     return Operations(made_by_us(came[2]), int(workload.signed))
 

@@ -33,6 +33,8 @@ START_SECONDS = 20.0
 QUIET_SECONDS, QUIET_CPU = 0.1, 0.001  # a relay that uses no more in that time has finished its work
 ROOT = Path(__file__).parents[1]
 
+Prepare = Callable[[Path], Awaitable[None]]  # called with the folder of a relay's files before it starts
+
 _CONFIG = """
 hostname = "mx.fwd.test"
 [[listen]]
@@ -181,7 +183,7 @@ async def relay(
     settings: Sequence[str] = (),
     program: Program = HERE,
     wrapper: Sequence[str] = ("-m", "relay"),
-    prepare: Callable[[Path], Awaitable[None]] | None = None,
+    prepare: Prepare | None = None,
 ) -> AsyncIterator[RunningRelay]:
     """A relay with an empty queue that forwards to a sink on loopback.
 
@@ -194,7 +196,9 @@ async def relay(
     """
     zone = ZoneServer(mail.records() if signed else {("sender.test", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"']})
     host, dns_port = await zone.start()
-    with tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp") as folder:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(zone.close)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp"))
         port = free_port()
         write_files(Path(folder), port, f"{host}:{dns_port}", sink_port, connections, settings)
         if prepare is not None:
@@ -213,7 +217,6 @@ async def relay(
                 if process.returncode is None:
                     process.send_signal(signal.SIGTERM)
                 await asyncio.wait_for(process.wait(), 30)
-    await zone.close()
 
 
 def write_files(

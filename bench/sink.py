@@ -15,11 +15,16 @@ class OwnSink:
 
     Args:
         took: called for each message with the address that it came to, its number of recipients, and its content.
+
+    Attributes:
+        count: of recipients whose message has arrived.
     """
 
-    def __init__(self, took: Took) -> None:
+    def __init__(self, took: Took = lambda address, recipients, content: None) -> None:
         self._took = took
         self._servers: list[asyncio.Server] = []
+        self._more = asyncio.Event()
+        self.count = 0
 
     async def start(self, addresses: Sequence[str] = ("127.0.0.1",)) -> int:
         """Listen; returns the port."""
@@ -42,6 +47,8 @@ class OwnSink:
                 writer.write(b"354 go\r\n")
                 content = await reader.readuntil(b"\r\n.\r\n")
                 self._took(address, recipients, content)
+                self.count += recipients
+                self._more.set()
                 recipients = 0
                 writer.write(b"250 ok\r\n")
             elif verb == b"QUIT":
@@ -51,6 +58,12 @@ class OwnSink:
                 recipients += verb == b"RCPT"
                 writer.write(b"250 ok\r\n")
         writer.close()
+
+    async def reach(self, count: int) -> None:
+        """Wait until so many have arrived."""
+        while self.count < count:
+            self._more.clear()
+            await self._more.wait()
 
     def stop(self) -> None:
         """Accept no more connections."""
