@@ -211,7 +211,7 @@ async def relay(
                 env=program.environment,
             )
             try:
-                await _answers(port, process)
+                await wait_for_greeting(port, process)
                 yield RunningRelay(port, process.pid)
             finally:
                 if process.returncode is None:
@@ -254,13 +254,18 @@ def _merge(tables: dict[str, Any], new: dict[str, Any]) -> None:
             tables[key] = value
 
 
-async def _answers(port: int, process: asyncio.subprocess.Process) -> None:
+async def wait_for_greeting(port: int, process: asyncio.subprocess.Process | None = None) -> None:
+    """Return when a relay answers on a port of loopback.
+
+    Raises:
+        SystemExit: `process`, which is to answer there, has ended.
+    """
     async with asyncio.timeout(START_SECONDS):
         while True:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                if process.returncode is not None:
+                if process is not None and process.returncode is not None:
                     raise SystemExit("the relay did not start") from None
                 await asyncio.sleep(0.05)
                 continue

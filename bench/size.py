@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import random
 import resource
 import sqlite3
 import time
@@ -32,7 +31,7 @@ from relay.queue.connect import connect
 OCTETS = ["-l", "10240"]
 IDLE, BUSY = 950, 50
 FIRST = 250  # idle sessions, which fill the memory that earlier ones have left; only the others are measured
-SPREAD = 5 * 3600.0  # seconds over which the next attempts of the deferred deliveries are spread
+SOON, SPREAD = 3600.0, 5 * 3600.0  # seconds until the first of the deferred deliveries is due, and until the last
 
 
 def ratio(what: str, found: Bursts) -> str:
@@ -69,7 +68,7 @@ async def queue(options: argparse.Namespace) -> None:
         database = await connect(f"sqlite:///{folder}/queue.db")
         await fill(database, options.deliveries)
         await database.close()
-        await asyncio.to_thread(defer, folder / "queue.db", time.time())
+        await asyncio.to_thread(defer, folder / "queue.db", options.deliveries, time.time())
         print(f"{options.deliveries:,} deliveries put in within {time.perf_counter() - began:.0f} s", flush=True)
 
     side = Side(settings=options.set)
@@ -78,10 +77,12 @@ async def queue(options: argparse.Namespace) -> None:
     print(ratio(f"{options.deliveries:,} deferred deliveries", found))
 
 
-def defer(path: Path, now: float) -> None:
-    """Move the next attempts of all deliveries in an SQLite queue into the coming hours."""
+def defer(path: Path, count: int, now: float) -> None:
+    """Spread the next attempts of all deliveries in an SQLite queue over the coming hours."""
+    times = (now + SOON + place / count * SPREAD for place in range(count))
     with sqlite3.connect(path) as database:
-        database.create_function("later", 0, lambda: now + 600 + random.random() * SPREAD)
+        database.create_function("later", 0, lambda: next(times))
+        database.execute("PRAGMA cache_size = -200000")  # KiB: the indexes are written anew
         database.execute("UPDATE delivery SET next_attempt = later(), attempts = 1")
     database.close()
 

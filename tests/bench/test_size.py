@@ -31,12 +31,12 @@ async def test_deferred_deliveries_are_due_in_the_coming_hours(tmp_path: Path) -
     queue = await connect(f"sqlite:///{path}")
     await fill(queue, 50)
     await queue.close()
-    size.defer(path, now)
+    size.defer(path, 50, now)
     database = sqlite3.connect(path)
     times = [when for (when,) in database.execute("SELECT next_attempt FROM delivery")]
     database.close()
     assert len(times) == len(set(times)) == 50
-    assert now + 600 <= min(times) and max(times) <= now + 600 + size.SPREAD
+    assert now + size.SOON <= min(times) and max(times) <= now + size.SOON + size.SPREAD
 
 
 def test_hops_by_domain_are_a_configuration_that_the_relay_takes(tmp_path: Path) -> None:
