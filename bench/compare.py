@@ -27,7 +27,6 @@ from bench.load import WORKLOADS, Counts, Load, Sink, Workload, burst, content_o
 from bench.paired import LEAST, Difference, difference
 from bench.running_relay import HERE, Prepare, Program, RunningRelay, free_port, relay
 
-START_SECONDS = 600.0  # for the bursts of one start
 WARM_UP = 300  # messages to each relay before it counts
 CONNECTIONS = 2500  # at a time, that each relay takes
 
@@ -130,7 +129,6 @@ async def compare(a: Side, b: Side, workload: Workload, messages: int, pairs: in
     for start in range(starts):
         share = pairs // starts + (start < pairs % starts)
         async with (
-            asyncio.timeout(START_SECONDS),
             content_of(workload) as content,
             running(a, signed=workload.signed) as one,
             running(b, signed=workload.signed) as other,

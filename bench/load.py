@@ -15,7 +15,7 @@ from typing import Protocol
 from bench import mail
 from bench.running_relay import ALIAS, SENDER, RunningRelay, free_port, program, relay
 
-PATIENCE = 240.0  # seconds for one run
+PATIENCE = 240.0  # seconds for one burst
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,6 @@ async def run(workload: Workload, messages: int, settings: Sequence[str] = ()) -
         async with (
             content_of(workload) as content,
             relay(port, signed=workload.signed, settings=settings) as running,
-            asyncio.timeout(PATIENCE),
         ):
             await burst(running, sink, workload.sessions, 100, content)
             return await burst(running, sink, workload.sessions, messages, content)
@@ -149,17 +148,28 @@ async def burst(
     Args:
         content: the options of smtp-source for it.
         arrivals: how many of each arrive at the sink.
+
+    Raises:
+        SystemExit: not all was sent, or has arrived in time.
     """
     goal = sink.count + messages * arrivals
     memory = [running.memory()]
     cpu, started = running.cpu(), time.monotonic()
     process = await pushing(running.port, sessions, messages, content)
     arriving = asyncio.create_task(sink.reach(goal))
-    while not (await asyncio.wait([arriving], timeout=1))[0]:
-        memory.append(running.memory())
-    seconds = time.monotonic() - started
-    if await process.wait():
-        raise SystemExit("smtp-source failed")
+    try:
+        while not (await asyncio.wait([arriving], timeout=1))[0]:
+            memory.append(running.memory())
+            if process.returncode:
+                raise SystemExit("smtp-source failed")
+            if time.monotonic() - started > PATIENCE:
+                raise SystemExit(f"{goal - sink.count} messages have not arrived")
+        seconds = time.monotonic() - started
+        await process.wait()
+    finally:
+        arriving.cancel()
+        if process.returncode is None:
+            process.kill()
     await running.quiet()  # the work after the last delivery counts, too
     return Load(messages / seconds, (running.cpu() - cpu) / messages * 1000, max(memory))
 

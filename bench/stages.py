@@ -58,7 +58,11 @@ _LIBRARIES = {
     "uvloop": TASKS,
 }
 # The functions whose own time is that of the transport's write(), and so of the system call.
-_SENDING = {("relay/receive/stream.py", "_send"), ("aiosmtplib/protocol.py", "write")}
+_SENDING = {
+    ("relay/receive/stream.py", "_send"),
+    ("relay/receive/stream.py", "flush"),
+    ("aiosmtplib/protocol.py", "write"),
+}
 
 
 @dataclass(slots=True)
