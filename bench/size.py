@@ -24,6 +24,7 @@ import uvloop
 
 from bench import machine, size_of_routes, stall
 from bench.compare import Bursts, Side, running, take_turns
+from bench.paired import LEAST
 from bench.queue_scale import fill
 from bench.soak import START_PAUSE, Peer
 from relay.queue.connect import connect
@@ -35,7 +36,7 @@ SOON, SPREAD = 3600.0, 5 * 3600.0  # seconds until the first of the deferred del
 
 
 def ratio(what: str, found: Bursts) -> str:
-    """The mark is 1.1."""
+    """The figures of both relays, and the cost of a message of B as a multiple of that of A."""
     cpu = found.cpu
     low, high = 1 + cpu.low / 100, 1 + cpu.high / 100
     return f"{found.table()}\n{what}: {1 + cpu.percent / 100:.3f} of the cost of a message ({low:.3f} to {high:.3f})"
@@ -113,6 +114,8 @@ async def main() -> None:
     parser.add_argument("--octets", type=int, default=25_000_000, help="of a large message (default: 25000000)")
     parser.add_argument("--set", action="append", default=[], metavar="LINE", help="a line of TOML to configure both")
     options = parser.parse_args()
+    if options.pairs < LEAST:
+        parser.error(f"--pairs: at least {LEAST} are needed for an interval")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(machine.describe(), flush=True)

@@ -88,9 +88,8 @@ class _Watch:
         wall, cpu = self._last
         self._last = (time.perf_counter(), time.thread_time())
         if self._last[0] - wall > NOTED:
-            self._turns.append(Turn((self._last[0] - wall) * 1000, (self._last[1] - cpu) * 1000, self._doing))
-        if self._doing:
-            self._doing = Counter()
+            self._turns.append(Turn((self._last[0] - wall) * 1000, (self._last[1] - cpu) * 1000, self._doing.copy()))
+        self._doing.clear()
         if self._running:
             signal.setitimer(signal.ITIMER_REAL, SAMPLED, SAMPLED)
             self._loop.call_soon(self._turn)
