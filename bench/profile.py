@@ -1,8 +1,8 @@
 """`python -m bench.profile W1`: where a message's processor time goes, stage by stage.
 
 One worker runs under cProfile, on a core of its own where there are two. cProfile makes every call dearer, so what it
-adds to a call is measured and taken off. The same relay runs without it as well: what its processes use beyond the
-stages is the event loop outside of Python (epoll, recv, accept), the other threads, and the supervisor.
+adds to a call is measured and taken off. The same relay runs without it as well, and the stages are scaled to the
+processor time that its worker used: so the proportions are those of the profile, and the sum is that of the relay.
 
     python -m bench.profile W1 --set 'arc.seal = false'
     python -m bench.profile W1 --before ../checkout-of-main --functions 40
@@ -16,7 +16,7 @@ import os
 import pstats
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,10 +100,11 @@ async def profile(
             python, builtin, used = map(float, done.read_text().split())
     finally:
         await sink.stop()
-    stages = in_milliseconds(stats, messages, python, builtin)
-    stages[LOOP] = Row(max(0.0, main_thread - sum(row.ms for row in stages.values())), 0.0)
-    stages[REST] = Row(whole - main_thread, 0.0)
-    waited = sum(own for _, _, own, *_ in stats.values()) / used - 1
+    in_python = sum(own for _, _, own, *_ in stats.values())
+    loop = max(0.0, used - in_python) / messages * 1000  # what the profiler adds is all within functions
+    stages = scaled(in_milliseconds(stats, messages, python, builtin), main_thread - loop)
+    stages[LOOP], stages[REST] = Row(loop, 0.0), Row(whole - main_thread, 0.0)
+    waited = in_python / used - 1
     functions = [(own / messages * 1e6, calls / messages, name) for name, (_, calls, own, *_) in stats.items()]
     return Profile(stages, sorted(functions, reverse=True), waited)
 
@@ -119,6 +120,12 @@ def in_milliseconds(stats: Stats, messages: int, python: float, builtin: float) 
         seconds = max(0.0, cost.seconds - cost.python * python - cost.builtin * builtin)
         rows[stage] = Row(seconds / messages * 1000, (cost.python + cost.builtin) / messages)
     return rows
+
+
+def scaled(rows: Mapping[str, Row], whole: float) -> dict[str, Row]:
+    """The stages with their proportions, so that they add up to so many milliseconds."""
+    factor = max(0.0, whole) / (sum(row.ms for row in rows.values()) or 1.0)
+    return {stage: Row(row.ms * factor, row.calls) for stage, row in rows.items()}
 
 
 def leave_a_core() -> int | None:

@@ -84,6 +84,12 @@ def test_what_the_profiler_adds_is_taken_off() -> None:
     assert profile.in_milliseconds(STATS, 100, 1.0, 1.0)[stages.INCOMING].ms == 0.0
 
 
+def test_stages_are_scaled_to_what_the_relay_uses_without_the_profiler() -> None:
+    rows = {"checks": profile.Row(1.0, 700), "queue": profile.Row(3.0, 300)}
+    assert profile.scaled(rows, 2.0) == {"checks": profile.Row(0.5, 700), "queue": profile.Row(1.5, 300)}
+    assert profile.scaled({"checks": profile.Row(0.0, 0)}, 2.0) == {"checks": profile.Row(0.0, 0)}
+
+
 def test_the_table_has_two_columns_for_each_relay() -> None:
     before = profile.Profile({"checks": profile.Row(0.5, 700), "queue": profile.Row(1.0, 300)}, [], 0.0)
     after = profile.Profile({"checks": profile.Row(0.25, 350), "queue": profile.Row(0.5, 100)}, [], 0.0)
