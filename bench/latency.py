@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.running_relay import ALIAS, SENDER, relay
+from bench.sink import OwnSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,48 +20,29 @@ class Latency:
     p99: float
 
 
-@dataclass(slots=True)
-class _Sink:
-    """Accepts every message and notes its time, by the number in its Subject."""
+async def run(rate: float, octets: int, messages: int, settings: Sequence[str] = ()) -> Latency:
+    """Send `messages` of `octets` each, `rate` a second, each over its own connection.
 
-    arrived: dict[int, float] = field(default_factory=dict)
+    Args:
+        settings: lines of TOML that change the configuration.
+    """
+    arrived: dict[int, float] = {}
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 sink ESMTP\r\n")
-        while line := await reader.readline():
-            verb = line[:4].upper()
-            if verb in (b"EHLO", b"HELO"):
-                writer.write(b"250-sink\r\n250 PIPELINING\r\n")
-            elif verb == b"DATA":
-                writer.write(b"354 go\r\n")
-                content = await reader.readuntil(b"\r\n.\r\n")
-                self.arrived[int(content.partition(b"Subject: ")[2].split(b"\r\n")[0])] = time.monotonic()
-                writer.write(b"250 ok\r\n")
-            elif verb == b"QUIT":
-                writer.write(b"221 bye\r\n")
-                break
-            else:
-                writer.write(b"250 ok\r\n")
-        writer.close()
+    def took(address: str, recipients: int, content: bytes) -> None:
+        arrived[int(content.partition(b"Subject: ")[2].split(b"\r\n")[0])] = time.monotonic()
 
-
-async def run(rate: float, octets: int, messages: int, mode: str = "queue") -> Latency:
-    """Send `messages` of `octets` each, `rate` a second, each over its own connection; `mode` is `delivery.mode`."""
-    sink = _Sink()
-    server = await asyncio.start_server(sink.serve, "127.0.0.1", 0, limit=1 << 22)
-    port = server.sockets[0].getsockname()[1]
+    sink = OwnSink(took)
     started: dict[int, float] = {}
-    async with relay(port, mode=mode) as running, asyncio.timeout(messages / rate + 60):
+    async with relay(await sink.start(), settings=settings) as running, asyncio.timeout(messages / rate + 60):
         sending = []
         for number in range(messages):
             started[number] = time.monotonic()
             sending.append(asyncio.create_task(_send(running.port, number, octets)))
             await asyncio.sleep(1 / rate)
         await asyncio.gather(*sending)
-        while len(sink.arrived) < messages:
-            await asyncio.sleep(0.02)
-    server.close()
-    times = sorted((sink.arrived[n] - started[n]) * 1000 for n in range(messages))
+        await sink.reach(messages)
+    sink.stop()
+    times = sorted((arrived[n] - started[n]) * 1000 for n in range(messages))
     cuts = statistics.quantiles(times, n=100)
     return Latency(cuts[49], cuts[98])
 

@@ -7,13 +7,15 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench import mail
-from bench.running_relay import ALIAS, SENDER, free_port, program, relay
+from bench.running_relay import ALIAS, SENDER, RunningRelay, free_port, program, relay
 
-PATIENCE = 240.0  # seconds for one run
+PATIENCE = 240.0  # seconds for one burst
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,22 @@ class Load:
     memory: int
 
 
+class Counts(Protocol):
+    """A next hop that counts what arrives there."""
+
+    count: int
+
+    async def reach(self, count: int) -> None:
+        """Wait until so many have arrived."""
+
+
 class Sink:
     """A running smtp-sink; `count` is the number of messages that have arrived."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.count = 0
+        self._more = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -56,6 +68,13 @@ class Sink:
             pending = (pending + block)[-200:]
             if found := re.findall(rb"mesg=(\d+)\r", pending):
                 self.count = int(found[-1])
+                self._more.set()
+
+    async def reach(self, count: int) -> None:
+        """Wait until so many messages have arrived."""
+        while self.count < count:
+            self._more.clear()
+            await self._more.wait()
 
     async def stop(self) -> None:
         """End it."""
@@ -64,58 +83,111 @@ class Sink:
         await self._reading
 
 
-async def run(sessions: int, octets: int, messages: int, *, signed: bool, mode: str = "queue") -> Load:
-    """Send `messages` of `octets` each over `sessions` connections at a time, one message a connection.
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is sent, one message a connection.
+
+    Attributes:
+        sessions: connections at a time.
+        octets: of each message.
+        signed: whether the sender signs, so that there are a signature and a policy to check.
+    """
+
+    sessions: int
+    octets: int
+    signed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.sessions} sessions, {self.octets // 1024} KiB{', signed' if self.signed else ''}"
+
+
+WORKLOADS = {
+    "W1": Workload(20, 10_240),
+    "W2": Workload(100, 10_240),
+    "W3": Workload(20, 102_400),
+    "AUTH": Workload(20, 10_240, signed=True),
+}
+
+
+@asynccontextmanager
+async def content_of(workload: Workload) -> AsyncIterator[list[str]]:
+    """The options of smtp-source for its content."""
+    if not workload.signed:
+        yield ["-l", str(workload.octets)]
+        return
+    with tempfile.NamedTemporaryFile(prefix="srs-relay-bench-") as file:
+        file.write(mail.signed(workload.octets).replace(b"\r\n", b"\n"))
+        file.flush()
+        yield ["-F", file.name]
+
+
+async def run(workload: Workload, messages: int, settings: Sequence[str] = ()) -> Load:
+    """Send so many messages to a relay of its own.
 
     Args:
-        signed: whether the sender signs, so that there are a signature and a policy to check.
-        mode: `delivery.mode`.
+        settings: lines of TOML that change its configuration.
     """
     port = free_port()
     sink = await Sink.start(port)
-    content = mail.signed(octets) if signed else b""
     try:
-        async with relay(port, signed=signed, mode=mode) as running, asyncio.timeout(PATIENCE):
-            await source(running.port, sessions, octets, 100, content)
-            await until(sink, 100)
-            cpu, started, memory = running.cpu(), time.monotonic(), [running.memory()]
-            sending = asyncio.create_task(source(running.port, sessions, octets, messages, content))
-            while sink.count < 100 + messages:
-                await asyncio.sleep(0.02)
-                if time.monotonic() - started > len(memory):
-                    memory.append(running.memory())
-            seconds = time.monotonic() - started
-            await sending
-            await asyncio.sleep(1)  # the work after the last delivery counts, too
-            return Load(messages / seconds, (running.cpu() - cpu) / messages * 1000, max(memory))
+        async with (
+            content_of(workload) as content,
+            relay(port, signed=workload.signed, settings=settings) as running,
+        ):
+            await burst(running, sink, workload.sessions, 100, content)
+            return await burst(running, sink, workload.sessions, messages, content)
     finally:
         await sink.stop()
 
 
-async def source(port: int, sessions: int, octets: int, messages: int, content: bytes = b"") -> None:
-    """Send messages, with this content or with one that smtp-source makes."""
-    with tempfile.NamedTemporaryFile(prefix="srs-relay-bench-") as file:
-        file.write(content.replace(b"\r\n", b"\n"))
-        file.flush()
-        process = await pushing(port, sessions, messages, ["-F", file.name] if content else ["-l", str(octets)])
-        if await process.wait():
-            raise SystemExit("smtp-source failed")
+async def burst(
+    running: RunningRelay, sink: Counts, sessions: int, messages: int, content: Sequence[str], arrivals: int = 1
+) -> Load:
+    """Send so many messages to a relay that is running, and wait until it has done all the work for them.
+
+    Args:
+        content: the options of smtp-source for it.
+        arrivals: how many of each arrive at the sink.
+
+    Raises:
+        SystemExit: not all was sent, or has arrived in time.
+    """
+    goal = sink.count + messages * arrivals
+    memory = [running.memory()]
+    cpu, started = running.cpu(), time.monotonic()
+    process = await pushing(running.port, sessions, messages, content)
+    arriving = asyncio.create_task(sink.reach(goal))
+    try:
+        while not (await asyncio.wait([arriving], timeout=1))[0]:
+            memory.append(running.memory())
+            if process.returncode:
+                raise SystemExit("smtp-source failed")
+            if time.monotonic() - started > PATIENCE:
+                raise SystemExit(f"{goal - sink.count} messages have not arrived")
+        seconds = time.monotonic() - started
+        await process.wait()
+    finally:
+        arriving.cancel()
+        if process.returncode is None:
+            process.kill()
+    await running.quiet()  # the work after the last delivery counts, too
+    return Load(messages / seconds, (running.cpu() - cpu) / messages * 1000, max(memory))
+
+
+async def source(port: int, sessions: int, octets: int, messages: int) -> None:
+    """Send messages that smtp-source makes."""
+    process = await pushing(port, sessions, messages, ["-l", str(octets)])
+    if await process.wait():
+        raise SystemExit("smtp-source failed")
 
 
 async def pushing(port: int, sessions: int, messages: int, content: Sequence[str]) -> asyncio.subprocess.Process:
     """A running smtp-source.
 
     Args:
-        content: its options for the content.
+        content: its options for the content; others win over ours.
     """
     return await asyncio.create_subprocess_exec(
         program("smtp-source"),
-        *("-s", str(sessions), "-m", str(messages), *content),
-        *("-f", SENDER, "-t", ALIAS, f"127.0.0.1:{port}"),
+        *("-s", str(sessions), "-m", str(messages), "-f", SENDER, "-t", ALIAS, *content, f"127.0.0.1:{port}"),
     )
-
-
-async def until(sink: Sink, count: int) -> None:
-    """Wait until so many messages have arrived."""
-    while sink.count < count:
-        await asyncio.sleep(0.02)

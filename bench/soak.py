@@ -50,6 +50,10 @@ class Peer:
         await peer.say(b"EHLO sender.test")
         return peer
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
     async def say(self, line: bytes) -> None:
         """Send a command and read its reply."""
         self._writer.write(line + b"\r\n")

@@ -29,6 +29,7 @@ from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
 from relay.process.ports import Ports
+from relay.process.python_build import warn_of_slow_python
 from relay.process.queue_lock import CannotStart, give_way, lock_queue
 from relay.process.terminal import Terminal
 from relay.process.worker_processes import WorkerProcesses, kill, terminate
@@ -39,6 +40,9 @@ from relay.table_files.reloaded_file import next_look
 log = structlog.get_logger()
 
 STOP_PATIENCE = 8.0  # seconds for what is under way; `docker stop` gives ten in all
+# Nearly all that a message allocates is freed by counting references, so the collector may look for circles less often
+# than with Python's (700, 10, 10): a worker saves 4 % of its time, and `bench.soak` shows no more memory.
+GC_THRESHOLDS = (10_000, 20, 20)
 ROWS = 4  # rows of counters for each worker: generations overlap while a reload drains the old one
 
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
@@ -101,6 +105,7 @@ class Supervisor:
         _leave_no_core()  # before any secret is read
         terminal = Terminal()
         self._config = self._load()
+        warn_of_slow_python()  # after the log is set up, and not again on a reload
         self._files = self._check(self._config)
         if self._config.takes_mail:
             # Before the ports: a second relay must not take clients away.
@@ -119,6 +124,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._pipe = os.pipe()  # its write end closes with the supervisor, however that ends
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         self._workers.begin_generation(self._config.workers)
         self._start_missing()
         listen, tables = ([each.address for each in places] for places in (self._config.listen, self._config.tables))

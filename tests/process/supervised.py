@@ -1,11 +1,12 @@
 """`python -m tests.process.supervised FOLDER`: a supervisor with workers that only wait, for `test_supervisor`.
 
-Each worker writes its process number and its name in leases to FOLDER/owners. The file FOLDER/workers says how many
-there are; it is read again at SIGHUP.
+Each worker writes its process number and its name in leases to FOLDER/owners, and the thresholds of its garbage
+collector to FOLDER/collector. The file FOLDER/workers says how many there are; it is read again at SIGHUP.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -35,6 +36,7 @@ def load(folder: Path) -> Config:
 
 def work(setup: WorkerSetup, folder: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    (folder / "collector").write_text(" ".join(map(str, gc.get_threshold())))
     with (folder / "owners").open("a") as owners:
         owners.write(f"{os.getpid()} {setup.owner}\n")
     select.select([setup.parent_gone], [], [])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from relay.process.python_build import slow_because
+from relay.process.supervisor import GC_THRESHOLDS
 from relay.queue.connect import connect
 from relay.queue.store import Store
 from tests.peers import wait_until
@@ -94,6 +98,11 @@ def test_a_dead_worker_is_replaced_and_loses_its_leases(supervised: Supervised, 
     assert supervised.events("stopped")
 
 
+def test_workers_begin_with_the_collector_that_was_chosen(supervised: Supervised, tmp_path: Path) -> None:
+    supervised.owners(2)
+    assert tuple(map(int, (tmp_path / "collector").read_text().split())) == GC_THRESHOLDS != gc.get_threshold()
+
+
 def test_a_reload_starts_new_workers_and_ends_the_old_ones(supervised: Supervised, tmp_path: Path) -> None:
     old = supervised.owners(2)
     (tmp_path / "workers").write_text("1")
@@ -103,6 +112,8 @@ def test_a_reload_starts_new_workers_and_ends_the_old_ones(supervised: Supervise
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "the end of the old workers")
     assert Path(f"/proc/{new}").exists()
     assert not supervised.events("worker_died")
+    slow = bool(slow_because(sysconfig.get_config_vars()))
+    assert len(supervised.events("slow_python")) == slow, "at the start alone"
 
 
 @pytest.mark.parametrize(
