@@ -29,6 +29,8 @@ REMEMBERED = 10_000  # next hops without a transaction
 class _Hop:
     window: int
     health: NextHopHealth
+    places: tuple[Places, ...]  # those that its transactions take
+    is_configured: bool
     active: int = 0
     proven: bool = False  # whether it has answered, and not been unreachable since
     quick_answers: int = 0
@@ -88,17 +90,21 @@ class HopConcurrency:
         """How many more transactions a next hop may have (negative where it has too many), and how many in all."""
         state = self._hops.get(hop) or self._new(hop)
         slow = _is_lagging(state, now)
-        left = [(places.left(slow=slow), places.reserve(slow=slow)) for places in self._places_for(hop)]
-        if not state.proven:
-            left.append((self._unproven_places - self._unproven, self._unproven_places // 4))
+        free = min([places.left(slow=slow) for places in state.places])
         most = self._most(hop, state, now)
-        if not is_url(hop):  # it leaves as many to others as it has, and the reserve to those that have none
-            spare = min(free - reserve for free, reserve in left)
+        if not state.proven:
+            free = min(free, self._unproven_places - self._unproven)
+        if not state.is_configured:  # it leaves as many to others as it has, and the reserve to those that have none
+            spare = self._spare(state, slow)
             most = min(most, max(1, (spare + state.active + 1) // 2))
-        return min(most - state.active, min(free for free, _ in left)), most
+        return min(most - state.active, free), most
 
-    def _places_for(self, hop: str) -> tuple[Places, ...]:
-        return (self._all, self._ours) if is_own_hop(hop) else (self._all,)
+    def _spare(self, state: _Hop, slow: bool) -> int:
+        """Free places beyond the reserve."""
+        spare = min([places.left(slow=slow) - places.reserve(slow=slow) for places in state.places])
+        if state.proven:
+            return spare
+        return min(spare, self._unproven_places - self._unproven - self._unproven_places // 4)
 
     def _most(self, hop: str, state: _Hop, now: float) -> int:
         """How many transactions a next hop may have by its own record."""
@@ -111,7 +117,12 @@ class HopConcurrency:
 
     def _new(self, hop: str) -> _Hop:
         """A next hop of which only its health may be known."""
-        return _Hop(min(FIRST, self._concurrency(hop)), self._health.get(shown_hop(hop)) or NextHopHealth())
+        return _Hop(
+            min(FIRST, self._concurrency(hop)),
+            self._health.get(shown_hop(hop)) or NextHopHealth(),
+            (self._all, self._ours) if is_own_hop(hop) else (self._all,),
+            is_url(hop),
+        )
 
     def failure(self, hop: str) -> Failure | None:
         """The try that failed a next hop as a whole; None where it is well, or was not tried."""
@@ -130,7 +141,7 @@ class HopConcurrency:
         state.active += 1
         state.health.active += 1
         self._unproven += not state.proven
-        for places in self._places_for(hop):
+        for places in state.places:
             places.add(place)
         return place
 
@@ -151,15 +162,15 @@ class HopConcurrency:
         state = self._hops[place.hop]
         if state.quick_answers == place.quick_answers:  # no quick answer to any other transaction since
             state.lags_until, state.window = now + LAGGING, 1
-        for places in self._places_for(place.hop):
+        for places in state.places:
             places.turn_slow(place)
         place.slow = True
         given_up = []
-        for places in self._places_for(place.hop):
+        for places in state.places:
             excess = places.excess()
             if excess is not None:
                 given_up.append(excess)
-                for held_in in self._places_for(excess.hop):
+                for held_in in self._hops[excess.hop].places:
                     held_in.remove(excess)
         return given_up
 
@@ -169,7 +180,7 @@ class HopConcurrency:
         state.active -= 1
         state.health.active -= 1
         self._unproven -= not state.proven
-        for places in self._places_for(place.hop):
+        for places in state.places:
             places.remove(place)
         if not state.active:
             self._hops[place.hop] = self._hops.pop(place.hop)
@@ -182,7 +193,7 @@ class HopConcurrency:
         resumes it.
 
         Args:
-            sender: the domain of the sender; empty for the null sender.
+            sender: empty for the null sender.
         """
         state = self._hops[place.hop]
         was_well = state.health.failure is None

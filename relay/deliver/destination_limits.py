@@ -118,7 +118,7 @@ class DestinationLimits:
     def concurrency(self, hop: str) -> int | None:
         """How many transactions at once the table of a next hop allows; None where it has no such number. An `mx:`
         table says nothing of a single domain."""
-        table = self.of(hop)
+        table = self.of(hop) if self._limited else None
         return None if table is None or shown_hop(hop) in self._by_mx else table.concurrency
 
     def opens(self, name: str, now: float) -> float | None:
@@ -194,6 +194,9 @@ class Admission:
         if self.share is not None:
             self.share.end()
             self.share = None
+
+
+ADMITTED = Admission()  # where no table limits anything
 
 
 @dataclass(slots=True)

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.mail.address import domain_of
 from relay.mail.outcome import Outcome
 
 TRANSACTIONS = 5  # refused, with no other between them
 SENDERS = 3  # sender domains of these; the null sender counts as one
 COUNTED = 10  # sender domains at most
 PROBE = 60.0  # seconds between two tries of a suspended next hop
+LATELY = 600.0  # seconds since the last answer of a next hop that new messages wait for, in memory or in the session
 
 _BEFORE_RCPT = ("greeting", "hello", "mail")
 _BEHIND_MAIL = ("rcpt", "data", "message")
@@ -113,15 +115,15 @@ class NextHopHealth:
         it.
 
         Args:
-            sender: the domain of the sender; empty for the null sender.
+            sender: empty for the null sender.
             pause: seconds until the next try, where it was out of reach.
         """
-        refusal = next((outcome for outcome in outcomes if refuses_us(outcome)), None)
+        refusal: Outcome | None = None
         event: Suspended | Resumed | None = None
-        if any(takes_mail(outcome) for outcome in outcomes):
-            event, refusal = self._takes_mail(now), None
-        elif refusal is not None:
-            event = self._refuses(refusal, now, sender)
+        if any(map(takes_mail, outcomes)):
+            event = self._takes_mail(now)
+        elif (refusal := next(filter(refuses_us, outcomes), None)) is not None:
+            event = self._refuses(refusal, now, domain_of(sender))
         if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
             verdict: Verdict = "refuses" if refusal is not None else "answers"
         elif outcomes and outcomes[0].unreachable:

@@ -7,15 +7,14 @@ Pure: the clock is passed in, in seconds since 1970.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from relay.deliver.attempts import RECIPIENTS
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.destination_limits import DestinationLimits, Kept
-from relay.deliver.next_hop_health import Failure, Resumed, Suspended
+from relay.deliver.next_hop_health import LATELY, Failure
 from relay.deliver.places import Place
 from relay.deliver.waiting_hops import WaitingHops
-from relay.mail.outcome import Outcome
 from relay.queue.store import Due
 
 
@@ -58,12 +57,14 @@ class Rooms:
 
     Attributes:
         waiting: the next hops that have none.
+        starved: whether a delivery is due that there is no room for, whatever its next hop.
     """
 
     def __init__(self, hops: HopConcurrency, limits: DestinationLimits) -> None:
         self._hops = hops
         self._limits = limits
         self.waiting = WaitingHops()
+        self.starved = False
 
     @property
     def free(self) -> int:
@@ -74,19 +75,23 @@ class Rooms:
         """The try that failed a next hop as a whole; None while it is well."""
         return self._hops.failure(hop)
 
-    def at_once(self, hops: Collection[str], now: float) -> Kept | None:
-        """The shares for a transaction with each of these next hops; None where one of them has no room. It waits."""
-        kept, everywhere = Kept(), True
-        for hop in hops:
-            # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
-            is_well = self._hops.failure(hop) is None
-            if not (is_well and self._has_room(hop, now) and self._keep_share(hop, kept, now)):
-                self.let_wait(hop)
-                everywhere = False
-        if everywhere:
-            return kept
-        kept.refund()
-        return None
+    def at_once(self, hop: str, kept: Kept, now: float) -> bool:
+        """Whether a new message may begin a transaction with a next hop; the share that it needs is added to `kept`."""
+        # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
+        return self.is_well(hop) and self._has_room(hop, now) and self._keep_share(hop, kept, now)
+
+    def is_well(self, hop: str) -> bool:
+        """Whether the last try did not fail a next hop as a whole."""
+        return self._hops.failure(hop) is None
+
+    def has_place(self, hop: str, now: float) -> bool:
+        """Whether a next hop that no table limits may have one more transaction, whatever waits for it."""
+        return self._hops.room(hop, now) > 0
+
+    def may_line_up(self, hop: str, now: float) -> bool:
+        """Whether new messages may wait for a place in the memory of this worker: their next hop has answered lately,
+        and is well. Whose turn it is at a table is for all workers to say, so that its mail waits in the queue."""
+        return self._limits.of(hop) is None and self._hops.answered_since(hop, now - LATELY)
 
     def choose(self, due: Due, choice: Choice, now: float, *, has_turn: bool = False) -> bool:
         """Choose a delivery, where there is room for its transaction; otherwise its next hop waits.
@@ -155,12 +160,6 @@ class Rooms:
                 return
             each = each or max(1, room // self.waiting.count(table))
             yield hop, min(each, room, self._hops.room(hop, now))
-
-    def ended(
-        self, place: Place, began: float, now: float, outcomes: Sequence[Outcome], sender: str
-    ) -> Suspended | Resumed | None:
-        """Give the place of a transaction back: see `HopConcurrency.ended`."""
-        return self._hops.ended(place, began, now, outcomes, sender)
 
     def has_open_table(self, hops: Collection[str], now: float) -> bool:
         """Whether the table of one of these next hops has room, although they have to wait for their turn."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from relay.deliver.attempts import Attempt
+from relay.deliver.attempts import Attempt, Batch
 from relay.deliver.in_session import ClientGone, Offer
 from relay.deliver.settlement import Result
 from relay.mail.message import Message
@@ -19,23 +19,26 @@ REFUSED = failure(550, "5.1.1", "no such user")
 PUT_OFF = deferral("4.2.1", "later")
 
 
-async def stays() -> None:
+def stays() -> asyncio.Future[None]:
     """A client that waits."""
-    await asyncio.Event().wait()
+    return asyncio.get_running_loop().create_future()
 
 
-async def leaves() -> None:
+def leaves() -> asyncio.Future[None]:
     """A client that has left."""
+    left = stays()
+    left.set_result(None)
+    return left
 
 
 def offer() -> Offer:
     stored = StoredMessage(1, 0.0, "joe@origin.test", b"", Message(b"x\r\n"), StoredVerdict())
     delivery = Delivery(1, 0, "ann@far.test", "ann@fwd.test", "far.test")
-    return Offer(Attempt.of(stored, [delivery], lambda _: ""))
+    return Offer(Attempt(stored, [Batch([delivery])]))
 
 
 def ended(an_offer: Offer, outcome: Outcome) -> None:
-    an_offer.result.set_result(Result(an_offer.batch.deliveries[0], outcome))
+    an_offer.ended(Result(an_offer.batch.deliveries[0], outcome))
 
 
 @pytest.mark.parametrize(("outcome", "final"), [(TAKEN, TAKEN), (REFUSED, REFUSED), (PUT_OFF, None)])
