@@ -29,7 +29,8 @@ REMEMBERED = 10_000  # next hops without a transaction
 class _Hop:
     window: int
     health: NextHopHealth
-    places: tuple[Places, ...]  # those that its transactions take
+    full: int  # transactions at once where it answers
+    places: tuple[Places, ...]  # that these take
     is_configured: bool
     active: int = 0
     proven: bool = False  # whether it has answered, and not been unreachable since
@@ -77,6 +78,10 @@ class HopConcurrency:
         """Whether own messages have no place left except the slow ones."""
         return self._ours.left(slow=False) <= 0
 
+    def has_room(self, hop: str, now: float) -> bool:
+        """Whether a next hop may have one more transaction."""
+        return self._room(hop, now)[0] > 0
+
     def room(self, hop: str, now: float) -> int:
         """How many more transactions a next hop may have; not negative."""
         return max(0, self._room(hop, now)[0])
@@ -91,7 +96,7 @@ class HopConcurrency:
         state = self._hops.get(hop) or self._new(hop)
         slow = _is_lagging(state, now)
         free = min([places.left(slow=slow) for places in state.places])
-        most = self._most(hop, state, now)
+        most = self._most(state, now)
         if not state.proven:
             free = min(free, self._unproven_places - self._unproven)
         if not state.is_configured:  # it leaves as many to others as it has, and the reserve to those that have none
@@ -106,20 +111,21 @@ class HopConcurrency:
             return spare
         return min(spare, self._unproven_places - self._unproven - self._unproven_places // 4)
 
-    def _most(self, hop: str, state: _Hop, now: float) -> int:
+    def _most(self, state: _Hop, now: float) -> int:
         """How many transactions a next hop may have by its own record."""
         tries = state.health.tries(now)
         if tries is not None:
             return state.active + tries
         # At its full width as many again wait for their turn, so that a place that falls free is taken at once.
-        full = self._concurrency(hop)
-        return state.window if state.window < full else 2 * full
+        return state.window if state.window < state.full else 2 * state.full
 
     def _new(self, hop: str) -> _Hop:
         """A next hop of which only its health may be known."""
+        full = self._concurrency(hop)
         return _Hop(
-            min(FIRST, self._concurrency(hop)),
+            min(FIRST, full),
             self._health.get(shown_hop(hop)) or NextHopHealth(),
+            full,
             (self._all, self._ours) if is_own_hop(hop) else (self._all,),
             is_url(hop),
         )
@@ -201,11 +207,10 @@ class HopConcurrency:
         match verdict:
             case "answers" | "refuses":
                 self._set_proven(state, True)
-                full = self._concurrency(place.hop)
                 if not was_well:
-                    state.window = min(FIRST, full)
-                elif verdict == "answers":
-                    state.window = min(state.window + 1, full)
+                    state.window = min(FIRST, state.full)
+                elif verdict == "answers" and state.window < state.full:
+                    state.window += 1
                 if now - began < SLOW:
                     state.quick_answers += 1
                     state.lags_until = 0.0

@@ -118,7 +118,7 @@ class DestinationLimits:
     def concurrency(self, hop: str) -> int | None:
         """How many transactions at once the table of a next hop allows; None where it has no such number. An `mx:`
         table says nothing of a single domain."""
-        table = self.of(hop) if self._limited else None
+        table = self.of(hop)
         return None if table is None or shown_hop(hop) in self._by_mx else table.concurrency
 
     def opens(self, name: str, now: float) -> float | None:
@@ -206,7 +206,7 @@ class Kept:
     _by_hop: dict[str, list[Share]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return any(self._by_hop.values())
+        return bool(self._by_hop)
 
     def add(self, hop: str, share: Share) -> None:
         self._by_hop.setdefault(hop, []).append(share)
@@ -221,3 +221,4 @@ class Kept:
         for shares in self._by_hop.values():
             while shares:
                 shares.pop().refund()
+        self._by_hop.clear()

@@ -244,6 +244,7 @@ class Dispatcher:
 
     def notification_queued(self) -> None:
         """Look at the queue now, where a notification is due."""
+        self._due.look_at_all()
         self._wake.set()
 
     def recorded_late(self) -> None:

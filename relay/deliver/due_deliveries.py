@@ -21,6 +21,7 @@ from relay.deliver.rooms import Choice, Rooms
 from relay.deliver.underway import Underway
 from relay.queue.store import Delivery, Due, Store, StoredMessage
 
+PAUSE = 0.1  # seconds
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
 
 
@@ -56,28 +57,43 @@ class DueDeliveries:
         self._recorder = recorder
         self._attempter = attempter
         self._reader = QueueReader(store)
+        self._look_at_all_at = 0.0
 
     def begin_anew(self) -> None:
         """Begin the next look at the beginning of the queue."""
         self._reader.begin_anew()
 
+    def look_at_all(self) -> None:
+        """Leave nothing out in the next look."""
+        self._look_at_all_at = 0.0
+
     async def look(self) -> bool:
-        """Look at the queue once. Returns whether another look right away may find more."""
-        more = False
+        """Look at the queue once. Returns whether another look right away may find more.
+
+        What has room again is looked at each time. For the rest, which may be hundreds of next hops, the pause is
+        `PAUSE`, unless something is known to be due.
+        """
+        now, more = time.monotonic(), False
+        at_all = self._rooms.starved or now >= self._look_at_all_at
+        if at_all:
+            self._look_at_all_at = now + PAUSE
         await self.put_back(self._new.lines.leaving(time.time(), self._rooms.is_well))
-        for hop in self._waiting.take_turns():
+        for hop in self._waiting.take_turns(others=at_all):
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
         for table in self._waiting.tables:
             for hop, room in self._rooms.in_turn(table, time.time()):
                 await self._begin_waiting(hop, room)
         self._rooms.starved = not self._has_space
-        if self._rooms.starved:
+        if self._rooms.starved or not at_all:
             return more
         page = await self._reader.page(time.time())
         await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
         await self._begin(await self._current_hops.of(page))
-        return more or (len(page) == PAGE and not self._rooms.starved)
+        if len(page) < PAGE or self._rooms.starved:
+            return more
+        self.look_at_all()
+        return True
 
     @property
     def _has_space(self) -> bool:
@@ -92,6 +108,7 @@ class DueDeliveries:
         waited: list[tuple[Sequence[Delivery], float]] = []
         for hop in hops:
             self._rooms.let_wait(hop)
+            self._waiting.look_first(hop)  # if it has failed, they share that
             waited += [(message.deliveries, message.since) for message in self._new.lines.remove(hop)]
         if waited:
             await self._recorder.put_all_back(waited, self._attempter)
@@ -110,6 +127,7 @@ class DueDeliveries:
             finally:
                 self._leases.let_go(leased)
         if len(found) == SHARED:
+            self._waiting.look_first(hop)
             return True
         self._waiting.was_deferred(hop, failure.began)
         return False

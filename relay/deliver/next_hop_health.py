@@ -118,18 +118,17 @@ class NextHopHealth:
             sender: empty for the null sender.
             pause: seconds until the next try, where it was out of reach.
         """
-        refusal: Outcome | None = None
         event: Suspended | Resumed | None = None
+        refusal: Outcome | None = None
+        verdict: Verdict = "answers"
         if any(map(takes_mail, outcomes)):
             event = self._takes_mail(now)
-        elif (refusal := next(filter(refuses_us, outcomes), None)) is not None:
-            event = self._refuses(refusal, now, domain_of(sender))
-        if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
-            verdict: Verdict = "refuses" if refusal is not None else "answers"
-        elif outcomes and outcomes[0].unreachable:
-            verdict = "is busy" if began < self._answered <= now else "fails"  # not ahead: the clock was put back
         else:
-            verdict = ""
+            verdict = self._verdict(began, now, outcomes)
+            refusal = next(filter(refuses_us, outcomes), None)
+            if refusal is not None:
+                event = self._refuses(refusal, now, domain_of(sender))
+                verdict = "refuses" if verdict == "answers" else verdict
         if self.is_suspended:
             self._try_again_after(PROBE, now)
             if refusal is not None or verdict == "fails":
@@ -142,6 +141,13 @@ class NextHopHealth:
         if verdict in ("answers", "refuses"):
             self._answered = now
         return verdict, event
+
+    def _verdict(self, began: float, now: float, outcomes: Sequence[Outcome]) -> Verdict:
+        if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
+            return "answers"
+        if outcomes and outcomes[0].unreachable:
+            return "is busy" if began < self._answered <= now else "fails"  # not ahead: the clock was put back
+        return ""
 
     def _takes_mail(self, now: float) -> Resumed | None:
         since, self._suspended = self._suspended, None

@@ -78,7 +78,7 @@ class Rooms:
     def at_once(self, hop: str, kept: Kept, now: float) -> bool:
         """Whether a new message may begin a transaction with a next hop; the share that it needs is added to `kept`."""
         # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
-        return self.is_well(hop) and self._has_room(hop, now) and self._keep_share(hop, kept, now)
+        return self.is_well(hop) and self._admits(hop, kept, now)
 
     def is_well(self, hop: str) -> bool:
         """Whether the last try did not fail a next hop as a whole."""
@@ -86,7 +86,7 @@ class Rooms:
 
     def has_place(self, hop: str, now: float) -> bool:
         """Whether a next hop that no table limits may have one more transaction, whatever waits for it."""
-        return self._hops.room(hop, now) > 0
+        return self._hops.has_room(hop, now)
 
     def may_line_up(self, hop: str, now: float) -> bool:
         """Whether new messages may wait for a place in the memory of this worker: their next hop has answered lately,
@@ -101,7 +101,7 @@ class Rooms:
         """
         if choice.shares_transaction(due):
             choice.add(due)
-        elif (has_turn or self._has_room(due.hop, now)) and self._keep_share(due.hop, choice.kept, now):
+        elif self._admits(due.hop, choice.kept, now, has_turn=has_turn):
             choice.add(due, self._hops.started(due.hop, now))
         else:
             self.let_wait(due.hop)
@@ -119,16 +119,15 @@ class Rooms:
             self.give_back(choice, message_id)
         choice.kept.refund()
 
-    def _has_room(self, hop: str, now: float) -> bool:
-        if hop in self.waiting or not self._hops.room(hop, now):
+    def _admits(self, hop: str, kept: Kept, now: float, *, has_turn: bool = False) -> bool:
+        """Whether a next hop has a place, by its turn or because nothing waits, and a share where a table limits it."""
+        if not has_turn and (hop in self.waiting or not self._hops.has_room(hop, now)):
             return False
-        table = self._limits.of(hop)
-        return table is None or not self.waiting.count(table.name)
-
-    def _keep_share(self, hop: str, kept: Kept, now: float) -> bool:
         table = self._limits.of(hop)
         if table is None:
             return True
+        if not has_turn and self.waiting.count(table.name):
+            return False
         share = self._limits.take(table, now)
         if share is not None:
             kept.add(hop, share)
@@ -173,7 +172,7 @@ class Rooms:
         if table is not None:
             return self.waiting.count(table.name) > 0
         if hop in self.waiting and self._hops.refill(hop, now):
-            self.waiting.has_room(hop)
+            self.waiting.look_first(hop)
             return True
         return False
 
