@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 PAUSE = 10.0  # seconds between two tries of a next hop out of reach, and at most one part in ten of `queue.retry_min`
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
+WAITING = 8  # one in so many octets of the memory may be used by messages that wait for a place
 SOON = 0.05  # seconds between looks at least, where the rate of a table allows many messages
 
 
@@ -77,8 +78,9 @@ class Dispatcher:
             lambda hop: limits.concurrency(hop) or delivery.concurrency, delivery.concurrency_total, pause
         )
         self._rooms = Rooms(self._hops, limits)
-        self._lines = WaitingMessages(memory // 8, config.queue.lease)
-        self._underway = Underway(self._hops, memory - memory // 8)
+        waiting = memory // WAITING
+        self._lines = WaitingMessages(waiting, config.queue.lease)
+        self._underway = Underway(self._hops, memory - waiting)
         self._wake = asyncio.Event()
         self._new = NewMessages(
             store.owner, self._lease, self._rooms, self._lines, self._underway, self._begin, self._wake
@@ -136,10 +138,7 @@ class Dispatcher:
             return None
         if self._hops.free <= 0 or not self._underway.room_for(len(stored.message.content)):
             return None
-        if not self._hops.answered_since(hop, now - LATELY):
-            return None
-        if not self._rooms.at_once(hop, kept, now):
-            self._rooms.let_wait(hop)
+        if not (self._hops.answered_since(hop, now - LATELY) and self._rooms.at_once(hop, kept, now)):
             return None
         offer = Offer(self._attempts.prepare(stored, [delivery]))
         if self._limits.exist:
@@ -232,7 +231,7 @@ class Dispatcher:
             self._metrics.suspended.set(self._hops.suspended)
         if hop in self._lines:
             self._new.begin_waiting(hop, now)
-            if not self._rooms.is_well(hop):
+            if not self._rooms.may_have_line(hop):
                 self._wake.set()
         if self._rooms.may_begin_waiting(hop, now):
             self._wake.set()

@@ -77,7 +77,7 @@ class DueDeliveries:
         at_all = self._rooms.starved or now >= self._look_at_all_at
         if at_all:
             self._look_at_all_at = now + PAUSE
-        await self.put_back(self._new.lines.leaving(time.time(), self._rooms.is_well))
+        await self.put_back(self._new.lines.leaving(time.time(), self._rooms.may_have_line))
         for hop in self._waiting.take_turns(others=at_all):
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))

@@ -141,9 +141,10 @@ class NewMessages:
             self.begin_waiting(hop, time.time())
 
     def begin_waiting(self, hop: str, now: float) -> None:
-        """Attempt messages that wait in memory for a next hop, as far as it has places."""
+        """Attempt messages that wait in memory for a next hop, as far as it has places. What is due in the queue and
+        has no room at all goes first."""
         rooms, underway = self._rooms, self._underway
-        while rooms.is_well(hop) and rooms.has_place(hop, now) and not underway.full:
+        while not (rooms.starved or underway.full) and rooms.may_have_line(hop) and rooms.has_place(hop, now):
             message = self.lines.next(hop, now, queue_waits=hop in rooms.waiting)
             if message is None:
                 return

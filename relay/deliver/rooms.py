@@ -88,10 +88,14 @@ class Rooms:
         """Whether a next hop that no table limits may have one more transaction, whatever waits for it."""
         return self._hops.has_room(hop, now)
 
+    def may_have_line(self, hop: str) -> bool:
+        """Whether new messages may wait for a place in the memory of this worker: their next hop is well, and no table
+        limits it. Whose turn it is at a table is for all workers to say, so that its mail waits in the queue."""
+        return self.is_well(hop) and self._limits.of(hop) is None
+
     def may_line_up(self, hop: str, now: float) -> bool:
-        """Whether new messages may wait for a place in the memory of this worker: their next hop has answered lately,
-        and is well. Whose turn it is at a table is for all workers to say, so that its mail waits in the queue."""
-        return self._limits.of(hop) is None and self._hops.answered_since(hop, now - LATELY)
+        """Whether one more new message may wait: its next hop has answered lately besides."""
+        return self.may_have_line(hop) and self._hops.answered_since(hop, now - LATELY)
 
     def choose(self, due: Due, choice: Choice, now: float, *, has_turn: bool = False) -> bool:
         """Choose a delivery, where there is room for its transaction; otherwise its next hop waits.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from relay.queue.store import Delivery, StoredMessage
 
-WAIT = 10.0  # seconds, and at most half of a lease, so that none runs out here
+WAIT = 30.0  # seconds, and at most half of a lease, so that none runs out here
 BESIDE = 8192  # octets that a message takes in memory beside its content, about
 
 
@@ -96,10 +96,10 @@ class WaitingMessages:
         """Let as many messages begin from memory now as have begun from the queue."""
         self._lines[hop].turns = transactions
 
-    def leaving(self, now: float, is_well: Callable[[str], bool]) -> Sequence[str]:
-        """The next hops whose line has to be put back: the oldest message has waited for too long, or the next hop is
-        not well any more."""
-        return [hop for hop, line in self._lines.items() if self._is_late(line, now) or not is_well(hop)]
+    def leaving(self, now: float, may_have_line: Callable[[str], bool]) -> Sequence[str]:
+        """The next hops whose line has to be put back: the oldest message has waited for too long, or there may be no
+        line any more."""
+        return [hop for hop, line in self._lines.items() if self._is_late(line, now) or not may_have_line(hop)]
 
     def remove(self, hop: str) -> Sequence[WaitingMessage]:
         """Take a line out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from relay.intake.enqueue import Enqueuer
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Change, Delivery, Due, StoredMessage
 from tests.deliver.test_dispatcher import UNREACHABLE, House, house
+from tests.deliver.test_offers import desk_of
+from tests.deliver.test_scheduling import entry, running
 
 __all__ = ["house"]
 
@@ -322,3 +325,54 @@ async def test_memory_is_counted_for_each_next_hop_that_a_message_waits_for(door
         gate.set()
     await door.house.counts()
     assert len(door.order("r")) == 2
+
+
+async def test_a_next_hop_whose_table_is_known_later_waits_in_the_queue_from_then_on(tmp_path: Path) -> None:
+    async with running(
+        tmp_path, workers=1, concurrency=2, destinations=[entry("mx:*.big.test", concurrency=1)]
+    ) as host:
+        (house,), (table,) = host.workers, host.config.destinations
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            door = Door(house, monkeypatch)
+            gate = await door.full("d.test")
+            await door.put("r@d.test")
+            house.dispatcher._limits.note("d.test", table)
+            house.hops.by_mx["d.test"] = table
+            house.dispatcher._wake.set()
+            await house.until(lambda: "d.test" not in door.lines)
+            await door.put("s@d.test")
+            assert "d.test" not in door.lines and len(await door.unleased()) >= 2
+            gate.set()
+            await house.counts()
+            assert sorted(door.order("r") + door.order("s")) == ["r@d.test", "s@d.test"]
+
+
+async def test_what_has_no_room_at_all_goes_before_what_waits_in_memory(door: Door) -> None:
+    gate = await door.full("d.test")
+    await door.put("r@d.test")
+    rooms, waiting = door.house.dispatcher._rooms, len(door.lines._lines["d.test"].messages)
+    rooms.starved = True
+    door.house.dispatcher._hops._all._young_places += 5
+    assert rooms.has_place("d.test", time.time())
+    door.house.dispatcher._new.look()
+    assert len(door.lines._lines["d.test"].messages) == waiting
+    rooms.starved = False
+    gate.set()
+    await door.house.counts()
+    assert door.order("r") == ["r@d.test"]
+
+
+async def test_an_offer_without_room_waits_in_memory_instead(tmp_path: Path) -> None:
+    async with desk_of(tmp_path) as desk:
+        await desk.acquaint("d.test")
+        gate = desk.hold("d.test")
+        lines = desk.house.dispatcher._lines
+        sessions: list[asyncio.Task[bool]] = []
+        while "d.test" not in lines:
+            sessions.append(asyncio.create_task(desk.hand_over(f"a{len(sessions)}@d.test")))
+            await asyncio.sleep(0.02)
+        assert "d.test" not in desk.house.dispatcher._rooms.waiting
+        gate.set()
+        assert sorted(await asyncio.gather(*sessions))[:2] == [False, True], "one was queued, the others were taken"
+        await desk.house.counts()
+        assert await desk.hand_over("b@d.test")

@@ -102,7 +102,7 @@ def test_a_clock_that_was_put_back_ends_the_wait() -> None:
     assert lines.leaving(NOW - 3600, lambda hop: True) == ["d.test"]
 
 
-def test_the_line_of_a_next_hop_that_is_not_well_is_to_leave() -> None:
+def test_a_line_that_may_not_be_any_more_is_to_leave() -> None:
     lines = WaitingMessages(10**6, 120)
     for hop in ("well.test", "ill.test"):
         lines.add(hop, message(1))
