@@ -79,3 +79,47 @@ async def test_a_message_that_cannot_be_stored_is_given_up_unless_its_final_dot_
     asyncio.get_running_loop().call_later(0.01, ended, late, TAKEN)
     assert await early.abandon("the disk is full") is None and early.batch.bound.over
     assert await late.abandon("the disk is full") is TAKEN and not late.batch.bound.over
+
+
+@pytest.mark.parametrize("outcome", [TAKEN, REFUSED])
+async def test_a_final_outcome_needs_no_decision(outcome: Outcome) -> None:
+    an_offer = offer()
+    ended(an_offer, outcome)
+    assert not await an_offer.is_stored()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("outcome", [TAKEN, PUT_OFF])
+async def test_while_the_message_is_being_stored_every_outcome_waits_for_the_decision(
+    outcome: Outcome, stored: bool
+) -> None:
+    an_offer = offer()
+    an_offer.is_being_stored = True
+    ended(an_offer, outcome)
+    waiting = asyncio.create_task(an_offer.is_stored())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    (an_offer.keep if stored else an_offer.drop)()
+    an_offer.drop()
+    assert await waiting is stored
+
+
+async def test_a_decision_that_came_first_counts() -> None:
+    an_offer = offer()
+    an_offer.keep()
+    ended(an_offer, PUT_OFF)
+    assert await an_offer.is_stored()
+
+
+async def test_in_a_hurry_nobody_waits_for_the_reply_to_a_final_dot_either() -> None:
+    an_offer = offer()
+    an_offer.batch.bound.final_dot()
+    an_offer.hurry()
+    assert await asyncio.wait_for(an_offer.outcome(leaves), 5) is None
+
+
+async def test_the_wait_leaves_nothing_behind_at_the_connection() -> None:
+    an_offer, connection = offer(), stays()
+    asyncio.get_running_loop().call_soon(ended, an_offer, TAKEN)
+    assert await an_offer.outcome(lambda: connection) is TAKEN
+    assert not connection.cancelled() and not connection._callbacks
