@@ -228,7 +228,7 @@ class Dispatcher:
         event = self._hops.ended(place, began, now, told, attempt.stored.sender)
         if event is not None:
             log_health(hop, event, self._metrics)
-            self._metrics.suspended.set(self._hops.suspended)
+        self._metrics.suspended.set(self._hops.suspended)
         if hop in self._lines:
             self._new.begin_waiting(hop, now)
             if not self._rooms.may_have_line(hop):
