@@ -134,8 +134,9 @@ class _StoredSenders:
         return token
 
 
-async def _never() -> None:
+def _never() -> asyncio.Future[None]:
     """The client of a dry run does not leave."""
+    return asyncio.get_running_loop().create_future()
 
 
 class _NoQueue:

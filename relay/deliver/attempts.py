@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,12 +16,13 @@ import structlog
 
 from relay.config.destinations import Destination
 from relay.deliver.deadline import Deadline
-from relay.deliver.destination_limits import Admission, NoRoom
+from relay.deliver.destination_limits import ADMITTED, Admission, NoRoom
 from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessage, OutgoingMessages
 from relay.deliver.recorder import Observer, Recorder
 from relay.deliver.settlement import Result, concerns_sender, may_need_notification
+from relay.mail.address import domain_of
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message
 from relay.mail.outcome import Outcome
@@ -59,7 +60,7 @@ class Batch:
 
     deliveries: Sequence[Delivery]
     bound: Deadline = field(default_factory=Deadline)
-    admission: Admission = field(default_factory=Admission)
+    admission: Admission = ADMITTED
     signed_by: tuple[str, ...] = ()
 
     @property
@@ -86,23 +87,6 @@ class Attempt:
     kept_back: list[Result] = field(default_factory=list)
     outgoing: dict[bool, OutgoingMessage] = field(default_factory=dict)
     has_content: bool = True
-
-    @classmethod
-    def of(
-        cls, stored: StoredMessage, deliveries: Iterable[Delivery], variant: Callable[[Delivery], Hashable]
-    ) -> Attempt:
-        """Sort deliveries into batches: those with the same next hop and variant share one.
-
-        Args:
-            variant: what the sender and the form of the message depend on.
-        """
-        groups: dict[Hashable, list[Delivery]] = {}
-        for delivery in deliveries:
-            groups.setdefault((delivery.hop, variant(delivery)), []).append(delivery)
-        return cls(
-            stored,
-            [Batch(g[start : start + RECIPIENTS]) for g in groups.values() for start in range(0, len(g), RECIPIENTS)],
-        )
 
     def free_content(self) -> None:
         """Free the memory of a message that every next hop has received. No delivery is tried again in this attempt."""
@@ -150,16 +134,27 @@ class Attempts:
         self._patience = patience
         self._metrics = metrics
 
-    def prepare(self, stored: StoredMessage, deliveries: Iterable[Delivery]) -> Attempt:
-        """The attempt at deliveries of a message, sorted into batches."""
-        return Attempt.of(
+    def prepare(self, stored: StoredMessage, deliveries: Sequence[Delivery]) -> Attempt:
+        """The attempt at deliveries of a message, sorted into batches: those that leave in the same way share one."""
+        if len(deliveries) == 1:
+            return Attempt(stored, [Batch(deliveries)])
+        by_domain: dict[Hashable, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_domain.setdefault((delivery.hop, delivery.srs, domain_of(delivery.recipient)), []).append(delivery)
+        groups: dict[Hashable, list[Delivery]] = {}
+        for some in by_domain.values():
+            groups.setdefault((some[0].hop, *self._way(stored, some[0])), []).extend(some)
+        return Attempt(
             stored,
-            deliveries,
-            lambda delivery: (
-                self._next_hops.of(delivery.recipient),  # which may have changed since the delivery was stored
-                self._senders.mode(delivery),
-                self._messages.rewrites_from(stored, delivery),
-            ),
+            [Batch(g[start : start + RECIPIENTS]) for g in groups.values() for start in range(0, len(g), RECIPIENTS)],
+        )
+
+    def _way(self, stored: StoredMessage, delivery: Delivery) -> tuple[Hashable, ...]:
+        """What the sender and the form of a message depend on, by the domain of a recipient."""
+        return (
+            self._next_hops.of(delivery.recipient),  # which may have changed since the delivery was stored
+            self._senders.mode(delivery),
+            self._messages.rewrites_from(stored, delivery),
         )
 
     async def make(self, attempt: Attempt, observer: AttemptObserver) -> None:

@@ -29,6 +29,9 @@ REMEMBERED = 10_000  # next hops without a transaction
 class _Hop:
     window: int
     health: NextHopHealth
+    full: int  # transactions at once where it answers
+    places: tuple[Places, ...]  # that these take
+    is_configured: bool
     active: int = 0
     proven: bool = False  # whether it has answered, and not been unreachable since
     quick_answers: int = 0
@@ -75,6 +78,10 @@ class HopConcurrency:
         """Whether own messages have no place left except the slow ones."""
         return self._ours.left(slow=False) <= 0
 
+    def has_room(self, hop: str, now: float) -> bool:
+        """Whether a next hop may have one more transaction."""
+        return self._room(hop, now)[0] > 0
+
     def room(self, hop: str, now: float) -> int:
         """How many more transactions a next hop may have; not negative."""
         return max(0, self._room(hop, now)[0])
@@ -88,30 +95,40 @@ class HopConcurrency:
         """How many more transactions a next hop may have (negative where it has too many), and how many in all."""
         state = self._hops.get(hop) or self._new(hop)
         slow = _is_lagging(state, now)
-        left = [(places.left(slow=slow), places.reserve(slow=slow)) for places in self._places_for(hop)]
+        free = min([places.left(slow=slow) for places in state.places])
+        most = self._most(state, now)
         if not state.proven:
-            left.append((self._unproven_places - self._unproven, self._unproven_places // 4))
-        most = self._most(hop, state, now)
-        if not is_url(hop):  # it leaves as many to others as it has, and the reserve to those that have none
-            spare = min(free - reserve for free, reserve in left)
+            free = min(free, self._unproven_places - self._unproven)
+        if not state.is_configured:  # it leaves as many to others as it has, and the reserve to those that have none
+            spare = self._spare(state, slow)
             most = min(most, max(1, (spare + state.active + 1) // 2))
-        return min(most - state.active, min(free for free, _ in left)), most
+        return min(most - state.active, free), most
 
-    def _places_for(self, hop: str) -> tuple[Places, ...]:
-        return (self._all, self._ours) if is_own_hop(hop) else (self._all,)
+    def _spare(self, state: _Hop, slow: bool) -> int:
+        """Free places beyond the reserve."""
+        spare = min([places.left(slow=slow) - places.reserve(slow=slow) for places in state.places])
+        if state.proven:
+            return spare
+        return min(spare, self._unproven_places - self._unproven - self._unproven_places // 4)
 
-    def _most(self, hop: str, state: _Hop, now: float) -> int:
+    def _most(self, state: _Hop, now: float) -> int:
         """How many transactions a next hop may have by its own record."""
         tries = state.health.tries(now)
         if tries is not None:
             return state.active + tries
         # At its full width as many again wait for their turn, so that a place that falls free is taken at once.
-        full = self._concurrency(hop)
-        return state.window if state.window < full else 2 * full
+        return state.window if state.window < state.full else 2 * state.full
 
     def _new(self, hop: str) -> _Hop:
         """A next hop of which only its health may be known."""
-        return _Hop(min(FIRST, self._concurrency(hop)), self._health.get(shown_hop(hop)) or NextHopHealth())
+        full = self._concurrency(hop)
+        return _Hop(
+            min(FIRST, full),
+            self._health.get(shown_hop(hop)) or NextHopHealth(),
+            full,
+            (self._all, self._ours) if is_own_hop(hop) else (self._all,),
+            is_url(hop),
+        )
 
     def failure(self, hop: str) -> Failure | None:
         """The try that failed a next hop as a whole; None where it is well, or was not tried."""
@@ -130,7 +147,7 @@ class HopConcurrency:
         state.active += 1
         state.health.active += 1
         self._unproven += not state.proven
-        for places in self._places_for(hop):
+        for places in state.places:
             places.add(place)
         return place
 
@@ -151,15 +168,15 @@ class HopConcurrency:
         state = self._hops[place.hop]
         if state.quick_answers == place.quick_answers:  # no quick answer to any other transaction since
             state.lags_until, state.window = now + LAGGING, 1
-        for places in self._places_for(place.hop):
+        for places in state.places:
             places.turn_slow(place)
         place.slow = True
         given_up = []
-        for places in self._places_for(place.hop):
+        for places in state.places:
             excess = places.excess()
             if excess is not None:
                 given_up.append(excess)
-                for held_in in self._places_for(excess.hop):
+                for held_in in self._hops[excess.hop].places:
                     held_in.remove(excess)
         return given_up
 
@@ -169,7 +186,7 @@ class HopConcurrency:
         state.active -= 1
         state.health.active -= 1
         self._unproven -= not state.proven
-        for places in self._places_for(place.hop):
+        for places in state.places:
             places.remove(place)
         if not state.active:
             self._hops[place.hop] = self._hops.pop(place.hop)
@@ -182,7 +199,7 @@ class HopConcurrency:
         resumes it.
 
         Args:
-            sender: the domain of the sender; empty for the null sender.
+            sender: empty for the null sender.
         """
         state = self._hops[place.hop]
         was_well = state.health.failure is None
@@ -190,11 +207,10 @@ class HopConcurrency:
         match verdict:
             case "answers" | "refuses":
                 self._set_proven(state, True)
-                full = self._concurrency(place.hop)
                 if not was_well:
-                    state.window = min(FIRST, full)
-                elif verdict == "answers":
-                    state.window = min(state.window + 1, full)
+                    state.window = min(FIRST, state.full)
+                elif verdict == "answers" and state.window < state.full:
+                    state.window += 1
                 if now - began < SLOW:
                     state.quick_answers += 1
                     state.lags_until = 0.0

@@ -196,6 +196,9 @@ class Admission:
             self.share = None
 
 
+ADMITTED = Admission()  # where no table limits anything
+
+
 @dataclass(slots=True)
 class Kept:
     """Shares that were taken before the deliveries were leased, by the keys of their next hops."""
@@ -203,7 +206,7 @@ class Kept:
     _by_hop: dict[str, list[Share]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return any(self._by_hop.values())
+        return bool(self._by_hop)
 
     def add(self, hop: str, share: Share) -> None:
         self._by_hop.setdefault(hop, []).append(share)
@@ -218,3 +221,4 @@ class Kept:
         for shares in self._by_hop.values():
             while shares:
                 shares.pop().refund()
+        self._by_hop.clear()

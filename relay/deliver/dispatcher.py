@@ -1,15 +1,15 @@
 """Starts the attempts of one worker as soon as there is room for them, and hears how they go.
 
-A message that was just stored is attempted from memory. A message that does not fit there, was deferred, or was leased
-by a dead worker is found again in the queue (`relay.deliver.due_deliveries`).
+A message that was just stored is attempted from memory, where it may wait for a place for some seconds
+(`relay.deliver.waiting_messages`). A message that does not fit there, was deferred, or was leased by a dead worker is
+found again in the queue (`relay.deliver.due_deliveries`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
 import structlog
@@ -22,13 +22,15 @@ from relay.deliver.current_hops import CurrentHops
 from relay.deliver.destination_limits import Admission, DestinationLimits, Kept, NoRoom
 from relay.deliver.due_deliveries import DueDeliveries
 from relay.deliver.held_leases import HeldLeases
-from relay.deliver.in_session import LATELY, Offer
+from relay.deliver.in_session import Offer
+from relay.deliver.new_messages import NewMessages
+from relay.deliver.next_hop_health import LATELY
 from relay.deliver.outcome_log import log_health, log_unstored
 from relay.deliver.recorder import Recorder
 from relay.deliver.rooms import Rooms
 from relay.deliver.settlement import Result
 from relay.deliver.underway import Underway
-from relay.mail.address import domain_of
+from relay.deliver.waiting_messages import WaitingMessages
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
@@ -39,6 +41,7 @@ log = structlog.get_logger()
 
 PAUSE = 10.0  # seconds between two tries of a next hop out of reach, and at most one part in ten of `queue.retry_min`
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
+WAITING = 8  # one in so many octets of the memory may be used by messages that wait for a place
 SOON = 0.05  # seconds between looks at least, where the rate of a table allows many messages
 
 
@@ -75,64 +78,52 @@ class Dispatcher:
             lambda hop: limits.concurrency(hop) or delivery.concurrency, delivery.concurrency_total, pause
         )
         self._rooms = Rooms(self._hops, limits)
-        self._underway = Underway(self._hops, memory)
+        waiting = memory // WAITING
+        self._lines = WaitingMessages(waiting, config.queue.lease)
+        self._underway = Underway(self._hops, memory - waiting)
+        self._wake = asyncio.Event()
+        self._new = NewMessages(
+            store.owner, self._lease, self._rooms, self._lines, self._underway, self._begin, self._wake
+        )
         self._due = DueDeliveries(
-            store, self._rooms, self._underway, self._leases, limits, current_hops, recorder, self
+            store, self._rooms, self._new, self._underway, self._leases, limits, current_hops, recorder, self
         )
         self._running: set[asyncio.Task[None]] = set()
-        self._kept_at_once: dict[int, Kept] = {}  # for messages that are being stored
         self._offers: set[Offer] = set()
         self._offering = True
-        self._wake = asyncio.Event()
         self._stopping = False
 
     # a message that was just accepted
 
     def lease_at_once(self, deliveries: Sequence[Delivery], octets: int) -> list[Delivery]:
-        """The deliveries of a new message, leased by this worker, where they may be attempted from memory.
-
-        They are not stored yet; `take` follows once they are, or `leave` where they could not be. Where one of them has
-        no room, the result is empty, and the dispatcher remembers that deliveries wait in the queue for room in
-        general, or for a next hop.
-        """
-        hops = dict.fromkeys(delivery.hop for delivery in deliveries)
-        now = time.time()
-        has_space = self._hops.free >= len(hops) and self._underway.room_for(octets) and not self._stopping
-        self._due.starved = self._due.starved or not has_space
-        kept = self._rooms.at_once(hops, now)
-        if kept is None:
-            if self._rooms.has_open_table(hops, now):
-                self._wake.set()
-            return []
-        if not has_space:
-            kept.refund()
-            return []
-        if kept:
-            self._kept_at_once[deliveries[0].message_id] = kept
-        owner, token, until = self._store.owner, secrets.randbits(62), now + self._lease
-        return [replace(delivery, lease_owner=owner, lease_token=token, next_attempt=until) for delivery in deliveries]
+        """See `NewMessages.lease_at_once`."""
+        return [] if self._stopping else self._new.lease_at_once(deliveries, octets)
 
     def leave(self, message_id: int) -> None:
         """Forget a new message that was leased and could not be stored."""
-        if kept := self._kept_at_once.pop(message_id, None):
-            kept.refund()
+        self._new.leave(message_id)
 
     def take(self, stored: StoredMessage, deliveries: Sequence[Delivery], kept: Kept | None = None) -> None:
         """Attempt deliveries of one message that this worker holds leases on.
 
         Args:
+            deliveries: for a new message what `lease_at_once` has returned.
             kept: shares that its transactions may have; for a new message they were kept by `lease_at_once`.
         """
-        at_once = self._kept_at_once.pop(stored.id, None)
-        kept = kept or at_once or Kept()
+        if not self._new.take(stored, deliveries):
+            self._begin(stored, deliveries, kept)
+
+    def _begin(self, stored: StoredMessage, deliveries: Sequence[Delivery], kept: Kept | None = None) -> None:
         self._leases.hold(deliveries)
         attempt = self._attempts.prepare(stored, deliveries)
-        for batch in attempt.batches:
-            batch.admission = Admission(self._limits, kept.one_for(batch.hop))
-        if at_once is not None:
-            at_once.refund()
+        if self._limits.exist:
+            for batch in attempt.batches:
+                batch.admission = Admission(self._limits, kept.one_for(batch.hop) if kept is not None else None)
         self._underway.begin(attempt)
-        task = asyncio.create_task(self._run_attempt(attempt, deliveries))
+        self._start(self._run_attempt(attempt, deliveries))
+
+    def _start(self, run: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(run)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -140,37 +131,37 @@ class Dispatcher:
 
     def offer(self, stored: StoredMessage, delivery: Delivery) -> Offer | None:
         """Begin an attempt at a message that is not stored; None where its next hop has not answered lately, or has no
-        room. What waits in the queue goes first. The caller says in the end whether it was stored: by `keep`, or
-        `Offer.drop`."""
-        now, hop = time.time(), delivery.hop
-        if not self._offering or self._due.starved or not self._hops.answered_since(hop, now - LATELY):
+        room. What waits in the queue or in memory goes first. The caller says in the end whether it was stored: by
+        `keep`, or `Offer.drop`."""
+        now, hop, kept = time.time(), delivery.hop, Kept()
+        if not self._offering or self._rooms.starved or hop in self._lines:
             return None
         if self._hops.free <= 0 or not self._underway.room_for(len(stored.message.content)):
             return None
-        kept = self._rooms.at_once([hop], now)
-        if kept is None:
+        if not (self._hops.answered_since(hop, now - LATELY) and self._rooms.at_once(hop, kept, now)):
             return None
-        owned = replace(delivery, lease_owner=self._store.owner, lease_token=secrets.randbits(62))
-        offer = Offer(self._attempts.prepare(stored, [owned]))
-        offer.batch.admission = Admission(self._limits, kept.one_for(hop))
+        offer = Offer(self._attempts.prepare(stored, [delivery]))
+        if self._limits.exist:
+            offer.batch.admission = Admission(self._limits, kept.one_for(hop))
         self._underway.begin(offer.attempt)
         self._offers.add(offer)
-        task = asyncio.create_task(self._run_offer(offer))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._start(self._run_offer(offer))
         return offer
 
-    def leased(self, offer: Offer) -> list[Delivery]:
-        """The delivery of an offer as it is stored now: leased by this worker, which attempts it."""
+    def leased(self, offer: Offer) -> Sequence[Delivery]:
+        """The delivery of an offer as it is stored now: leased by this worker, which attempts it. `keep` follows, or
+        `Offer.drop`."""
+        offer.is_being_stored = True
         until = time.time() + self._lease
-        return [replace(delivery, next_attempt=until) for delivery in offer.batch.deliveries]
+        offer.batch.deliveries = [self._new.leased(delivery, until) for delivery in offer.batch.deliveries]
+        return offer.batch.deliveries
 
     def keep(self, offer: Offer) -> None:
         """Go on with the attempt at a message that was stored meanwhile, and record its outcome."""
-        if offer.result.cancelled():
+        if offer.is_finished:
             return  # the attempt was cut: its lease ends, and it is made again
         self._leases.hold(offer.batch.deliveries)
-        offer.stored.set_result(True)
+        offer.keep()
 
     def end_offers(self) -> None:
         """Let no session wait for a next hop any longer: the relay stops, and stores what is not settled."""
@@ -187,20 +178,22 @@ class Dispatcher:
                 results = await self._attempts.results(attempt, batch, self)
             except NoRoom as no_room:
                 full = no_room.destination
-            offer.result.set_result(results[0] if results else None)
-            if not await asyncio.shield(offer.stored):
+            offer.ended(results[0] if results else None)
+            if not await offer.is_stored():
                 log_unstored(attempt.stored, results, self._metrics)
             elif full is not None:
                 await self._attempts.put_back(batch, full, self)
             else:
-                await self._attempts.settle(attempt, results, self)
+                leased = [replace(results[0], delivery=batch.deliveries[0])]
+                await self._attempts.settle(attempt, leased, self)
         except QueueUnavailable:
             pass  # it was logged, and the relay stops
         except Exception:
             log.exception("attempt_failed", id=id_text(attempt.stored.id))
         finally:
             self._offers.discard(offer)
-            offer.result.cancel()  # where the attempt was cut: nobody waits in vain
+            offer.is_finished = True
+            offer.ended(None)  # where the attempt was cut: nobody waits in vain
             self._finished(attempt, batch.deliveries)
 
     async def _run_attempt(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:
@@ -218,24 +211,29 @@ class Dispatcher:
         self._leases.let_go(deliveries)
         for batch in attempt.batches:
             batch.admission.end()
-        if self._due.starved and self._hops.free >= self._hops.young:
+        if self._rooms.starved and self._hops.free >= self._hops.young:
             self._wake.set()
 
     # what attempts tell
 
     def batch_ended(self, attempt: Attempt, batch: Batch, began: float, outcomes: Sequence[Outcome]) -> None:
-        """Give the place of a batch back, and look at the next hop again where it has room now."""
+        """Give the place of a batch back, to a message that waits in memory for the next hop, or look at the queue
+        again where deliveries to it wait there and have room now."""
         batch.admission.end()
-        now = time.time()
+        now, hop = time.time(), batch.hop
         place = self._underway.place_of(attempt, batch)
         if place is None:
             return
         told = () if batch.bound.withdrawn else outcomes
-        event = self._rooms.ended(place, began, now, told, domain_of(attempt.stored.sender))
+        event = self._hops.ended(place, began, now, told, attempt.stored.sender)
         if event is not None:
-            log_health(batch.hop, event, self._metrics)
+            log_health(hop, event, self._metrics)
         self._metrics.suspended.set(self._hops.suspended)
-        if self._rooms.may_begin_waiting(batch.hop, now):
+        if hop in self._lines:
+            self._new.begin_waiting(hop, now)
+            if not self._rooms.may_have_line(hop):
+                self._wake.set()
+        if self._rooms.may_begin_waiting(hop, now):
             self._wake.set()
 
     def put_back(self, batch: Batch, table: Destination) -> None:
@@ -245,6 +243,7 @@ class Dispatcher:
 
     def notification_queued(self) -> None:
         """Look at the queue now, where a notification is due."""
+        self._due.look_at_all()
         self._wake.set()
 
     def recorded_late(self) -> None:
@@ -258,6 +257,7 @@ class Dispatcher:
             while not self._stopping:
                 self._wake.clear()
                 try:
+                    self._new.look()
                     more = await self._due.look()
                 except QueueUnavailable as error:
                     log.error("queue_unavailable", problem=str(error))
@@ -283,12 +283,17 @@ class Dispatcher:
     async def stop(self, patience: float) -> None:
         """Start no more attempts; wait `patience` seconds for those that run, then give them up.
 
-        A delivery that is given up keeps its lease, which the supervisor frees: it is attempted again.
+        What waits in memory is due again at once. A delivery that is given up keeps its lease, which the supervisor
+        frees: it is attempted again.
         """
         self._stopping = True
         self.end_offers()
         self._recorder.stop()
         self._wake.set()
+        try:
+            await self._due.put_back(self._lines.hops)
+        except QueueUnavailable:
+            pass  # it was logged, and the supervisor frees their leases
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=patience)
             for task in late:

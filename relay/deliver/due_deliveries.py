@@ -14,12 +14,14 @@ from relay.deliver.attempts import RECIPIENTS
 from relay.deliver.current_hops import CurrentHops
 from relay.deliver.destination_limits import DestinationLimits, Kept
 from relay.deliver.held_leases import HeldLeases
+from relay.deliver.new_messages import NewMessages
 from relay.deliver.queue_reader import PAGE, QueueReader
 from relay.deliver.recorder import Observer, Recorder
 from relay.deliver.rooms import Choice, Rooms
 from relay.deliver.underway import Underway
 from relay.queue.store import Delivery, Due, Store, StoredMessage
 
+PAUSE = 0.1  # seconds
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
 
 
@@ -30,16 +32,13 @@ class Attempter(Observer, Protocol):
 
 
 class DueDeliveries:
-    """The deliveries of the queue that are due, for one worker.
-
-    Attributes:
-        starved: whether one is due that there is no room for, whatever its next hop.
-    """
+    """The deliveries of the queue that are due, for one worker."""
 
     def __init__(
         self,
         store: Store,
         rooms: Rooms,
+        new: NewMessages,
         underway: Underway,
         leases: HeldLeases,
         limits: DestinationLimits,
@@ -47,10 +46,10 @@ class DueDeliveries:
         recorder: Recorder,
         attempter: Attempter,
     ) -> None:
-        self.starved = False
         self._store = store
         self._rooms = rooms
         self._waiting = rooms.waiting
+        self._new = new
         self._underway = underway
         self._leases = leases
         self._limits = limits
@@ -58,31 +57,61 @@ class DueDeliveries:
         self._recorder = recorder
         self._attempter = attempter
         self._reader = QueueReader(store)
+        self._look_at_all_at = 0.0
 
     def begin_anew(self) -> None:
         """Begin the next look at the beginning of the queue."""
         self._reader.begin_anew()
 
+    def look_at_all(self) -> None:
+        """Leave nothing out in the next look."""
+        self._look_at_all_at = 0.0
+
     async def look(self) -> bool:
-        """Look at the queue once. Returns whether another look right away may find more."""
-        more = False
-        for hop in self._waiting.take_turns():
+        """Look at the queue once. Returns whether another look right away may find more.
+
+        What has room again is looked at each time. For the rest, which may be hundreds of next hops, the pause is
+        `PAUSE`, unless something is known to be due.
+        """
+        now, more = time.monotonic(), False
+        at_all = self._rooms.starved or now >= self._look_at_all_at
+        if at_all:
+            self._look_at_all_at = now + PAUSE
+        await self.put_back(self._new.lines.leaving(time.time(), self._rooms.may_have_line))
+        for hop in self._waiting.take_turns(others=at_all):
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
         for table in self._waiting.tables:
             for hop, room in self._rooms.in_turn(table, time.time()):
                 await self._begin_waiting(hop, room)
-        self.starved = not self._has_space
-        if self.starved:
+        self._rooms.starved = not self._has_space
+        if self._rooms.starved or not at_all:
             return more
         page = await self._reader.page(time.time())
         await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
         await self._begin(await self._current_hops.of(page))
-        return more or (len(page) == PAGE and not self.starved)
+        if len(page) < PAGE or self._rooms.starved:
+            return more
+        self.look_at_all()
+        return True
 
     @property
     def _has_space(self) -> bool:
         return self._rooms.free > 0 and not self._underway.full
+
+    async def put_back(self, hops: Sequence[str]) -> None:
+        """Leave the messages that wait in memory for these next hops to the queue, where they are due since they came.
+
+        Raises:
+            QueueUnavailable
+        """
+        waited: list[tuple[Sequence[Delivery], float]] = []
+        for hop in hops:
+            self._rooms.let_wait(hop)
+            self._waiting.look_first(hop)  # if it has failed, they share that
+            waited += [(message.deliveries, message.since) for message in self._new.lines.remove(hop)]
+        if waited:
+            await self._recorder.put_all_back(waited, self._attempter)
 
     async def _share_failure(self, hop: str) -> bool:
         """Defer the deliveries that were due before a try that has failed their next hop as a whole. Returns whether
@@ -98,6 +127,7 @@ class DueDeliveries:
             finally:
                 self._leases.let_go(leased)
         if len(found) == SHARED:
+            self._waiting.look_first(hop)
             return True
         self._waiting.was_deferred(hop, failure.began)
         return False
@@ -128,6 +158,7 @@ class DueDeliveries:
             if len(found) < limit:
                 self._waiting.remove(hop)
         await self._claim(choice)
+        self._new.queue_had_turn(hop, choice.transactions)
 
     async def _begin(self, page: Sequence[Due]) -> None:
         """Attempt the deliveries of a page that there is room for. The next look goes on behind the page, or where the
@@ -135,7 +166,7 @@ class DueDeliveries:
         choice, now = Choice(), time.time()
         for due in page:
             if self._rooms.free <= 0 and due.hop not in self._waiting:
-                self.starved = True
+                self._rooms.starved = True
                 break
             self._rooms.choose(due, choice, now)
             self._reader.passed(due)

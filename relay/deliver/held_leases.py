@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from relay.queue.database import QueueUnavailable
-from relay.queue.store import Delivery, Due, Key, Store
+from relay.queue.store import Delivery, Due, Store
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ class HeldLeases:
     def __init__(self, store: Store, seconds: float) -> None:
         self._store = store
         self._seconds = seconds
-        self._held: dict[tuple[int, int], Key] = {}
+        self._held: dict[tuple[int, int], Delivery] = {}
 
     async def lease(self, wanted: Sequence[Due]) -> list[Delivery]:
         """Lease deliveries; those that another worker took, or that changed since, are left out.
@@ -39,7 +39,7 @@ class HeldLeases:
     def hold(self, deliveries: Iterable[Delivery]) -> None:
         """Renew the leases of these deliveries from now on."""
         for delivery in deliveries:
-            self._held[delivery.message_id, delivery.n] = delivery.key
+            self._held[delivery.message_id, delivery.n] = delivery
 
     def let_go(self, deliveries: Iterable[Delivery]) -> None:
         """Renew these leases no more. The lease of a delivery that was not settled runs out, and it is due again."""
@@ -51,6 +51,7 @@ class HeldLeases:
         while True:
             await asyncio.sleep(self._seconds / 3)
             try:
-                await self._store.renew(list(self._held.values()), time.time() + self._seconds)
+                keys = [delivery.key for delivery in self._held.values()]
+                await self._store.renew(keys, time.time() + self._seconds)
             except QueueUnavailable as error:
                 log.error("lease_renewal_failed", problem=str(error))

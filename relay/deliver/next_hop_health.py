@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.mail.address import domain_of
 from relay.mail.outcome import Outcome
 
 TRANSACTIONS = 5  # refused, with no other between them
 SENDERS = 3  # sender domains of these; the null sender counts as one
 COUNTED = 10  # sender domains at most
 PROBE = 60.0  # seconds between two tries of a suspended next hop
+LATELY = 600.0  # seconds since the last answer of a next hop that new messages wait for, in memory or in the session
 
 _BEFORE_RCPT = ("greeting", "hello", "mail")
 _BEHIND_MAIL = ("rcpt", "data", "message")
@@ -113,21 +115,20 @@ class NextHopHealth:
         it.
 
         Args:
-            sender: the domain of the sender; empty for the null sender.
+            sender: empty for the null sender.
             pause: seconds until the next try, where it was out of reach.
         """
-        refusal = next((outcome for outcome in outcomes if refuses_us(outcome)), None)
         event: Suspended | Resumed | None = None
-        if any(takes_mail(outcome) for outcome in outcomes):
-            event, refusal = self._takes_mail(now), None
-        elif refusal is not None:
-            event = self._refuses(refusal, now, sender)
-        if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
-            verdict: Verdict = "refuses" if refusal is not None else "answers"
-        elif outcomes and outcomes[0].unreachable:
-            verdict = "is busy" if began < self._answered <= now else "fails"  # not ahead: the clock was put back
+        refusal: Outcome | None = None
+        verdict: Verdict = "answers"
+        if any(map(takes_mail, outcomes)):
+            event = self._takes_mail(now)
         else:
-            verdict = ""
+            verdict = self._verdict(began, now, outcomes)
+            refusal = next(filter(refuses_us, outcomes), None)
+            if refusal is not None:
+                event = self._refuses(refusal, now, domain_of(sender))
+                verdict = "refuses" if verdict == "answers" else verdict
         if self.is_suspended:
             self._try_again_after(PROBE, now)
             if refusal is not None or verdict == "fails":
@@ -140,6 +141,13 @@ class NextHopHealth:
         if verdict in ("answers", "refuses"):
             self._answered = now
         return verdict, event
+
+    def _verdict(self, began: float, now: float, outcomes: Sequence[Outcome]) -> Verdict:
+        if any(outcome.remote or outcome.status != "deferred" for outcome in outcomes if not outcome.unreachable):
+            return "answers"
+        if outcomes and outcomes[0].unreachable:
+            return "is busy" if began < self._answered <= now else "fails"  # not ahead: the clock was put back
+        return ""
 
     def _takes_mail(self, now: float) -> Resumed | None:
         since, self._suspended = self._suspended, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import structlog
@@ -16,9 +16,10 @@ from relay.deliver.settlement import Result, Settlement, concerns_sender, damage
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
+from relay.queue.change import DeliveryUpdate
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import RetrySchedule
-from relay.queue.store import Change, Damaged, Delivery, Store, StoredMessage
+from relay.queue.store import Change, Damaged, Delivery, Key, Store, StoredMessage
 from relay.route.router import Target
 
 T = TypeVar("T")
@@ -113,8 +114,18 @@ class Recorder:
         Raises:
             QueueUnavailable: the relay stops, and the queue does not answer.
         """
-        now = time.time()
-        change = Change(updated=[(delivery.key, {"next_attempt": now}) for delivery in deliveries], durable=False)
+        await self.put_all_back([(deliveries, time.time())], observer)
+
+    async def put_all_back(self, waited: Iterable[tuple[Sequence[Delivery], float]], observer: Observer) -> None:
+        """As `put_back`, for deliveries that are due since the time beside them.
+
+        Raises:
+            QueueUnavailable: the relay stops, and the queue does not answer.
+        """
+        updated: list[tuple[Key, DeliveryUpdate]] = [
+            (delivery.key, {"next_attempt": since}) for deliveries, since in waited for delivery in deliveries
+        ]
+        change = Change(updated=updated, durable=False)
         await self._patiently(lambda: self._store.apply(change), observer)
 
     async def share_outcome(self, deliveries: Sequence[Delivery], outcome: Outcome, observer: Observer) -> None:

@@ -7,15 +7,14 @@ Pure: the clock is passed in, in seconds since 1970.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from relay.deliver.attempts import RECIPIENTS
 from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.destination_limits import DestinationLimits, Kept
-from relay.deliver.next_hop_health import Failure, Resumed, Suspended
+from relay.deliver.next_hop_health import LATELY, Failure
 from relay.deliver.places import Place
 from relay.deliver.waiting_hops import WaitingHops
-from relay.mail.outcome import Outcome
 from relay.queue.store import Due
 
 
@@ -58,12 +57,14 @@ class Rooms:
 
     Attributes:
         waiting: the next hops that have none.
+        starved: whether a delivery is due that there is no room for, whatever its next hop.
     """
 
     def __init__(self, hops: HopConcurrency, limits: DestinationLimits) -> None:
         self._hops = hops
         self._limits = limits
         self.waiting = WaitingHops()
+        self.starved = False
 
     @property
     def free(self) -> int:
@@ -74,19 +75,27 @@ class Rooms:
         """The try that failed a next hop as a whole; None while it is well."""
         return self._hops.failure(hop)
 
-    def at_once(self, hops: Collection[str], now: float) -> Kept | None:
-        """The shares for a transaction with each of these next hops; None where one of them has no room. It waits."""
-        kept, everywhere = Kept(), True
-        for hop in hops:
-            # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
-            is_well = self._hops.failure(hop) is None
-            if not (is_well and self._has_room(hop, now) and self._keep_share(hop, kept, now)):
-                self.let_wait(hop)
-                everywhere = False
-        if everywhere:
-            return kept
-        kept.refund()
-        return None
+    def at_once(self, hop: str, kept: Kept, now: float) -> bool:
+        """Whether a new message may begin a transaction with a next hop; the share that it needs is added to `kept`."""
+        # A next hop that is in trouble gets one try at a time, of a delivery that is in the queue already.
+        return self.is_well(hop) and self._admits(hop, kept, now)
+
+    def is_well(self, hop: str) -> bool:
+        """Whether the last try did not fail a next hop as a whole."""
+        return self._hops.failure(hop) is None
+
+    def has_place(self, hop: str, now: float) -> bool:
+        """Whether a next hop that no table limits may have one more transaction, whatever waits for it."""
+        return self._hops.has_room(hop, now)
+
+    def may_have_line(self, hop: str) -> bool:
+        """Whether new messages may wait for a place in the memory of this worker: their next hop is well, and no table
+        limits it. Whose turn it is at a table is for all workers to say, so that its mail waits in the queue."""
+        return self.is_well(hop) and self._limits.of(hop) is None
+
+    def may_line_up(self, hop: str, now: float) -> bool:
+        """Whether one more new message may wait: its next hop has answered lately besides."""
+        return self.may_have_line(hop) and self._hops.answered_since(hop, now - LATELY)
 
     def choose(self, due: Due, choice: Choice, now: float, *, has_turn: bool = False) -> bool:
         """Choose a delivery, where there is room for its transaction; otherwise its next hop waits.
@@ -96,7 +105,7 @@ class Rooms:
         """
         if choice.shares_transaction(due):
             choice.add(due)
-        elif (has_turn or self._has_room(due.hop, now)) and self._keep_share(due.hop, choice.kept, now):
+        elif self._admits(due.hop, choice.kept, now, has_turn=has_turn):
             choice.add(due, self._hops.started(due.hop, now))
         else:
             self.let_wait(due.hop)
@@ -114,16 +123,15 @@ class Rooms:
             self.give_back(choice, message_id)
         choice.kept.refund()
 
-    def _has_room(self, hop: str, now: float) -> bool:
-        if hop in self.waiting or not self._hops.room(hop, now):
+    def _admits(self, hop: str, kept: Kept, now: float, *, has_turn: bool = False) -> bool:
+        """Whether a next hop has a place, by its turn or because nothing waits, and a share where a table limits it."""
+        if not has_turn and (hop in self.waiting or not self._hops.has_room(hop, now)):
             return False
-        table = self._limits.of(hop)
-        return table is None or not self.waiting.count(table.name)
-
-    def _keep_share(self, hop: str, kept: Kept, now: float) -> bool:
         table = self._limits.of(hop)
         if table is None:
             return True
+        if not has_turn and self.waiting.count(table.name):
+            return False
         share = self._limits.take(table, now)
         if share is not None:
             kept.add(hop, share)
@@ -156,12 +164,6 @@ class Rooms:
             each = each or max(1, room // self.waiting.count(table))
             yield hop, min(each, room, self._hops.room(hop, now))
 
-    def ended(
-        self, place: Place, began: float, now: float, outcomes: Sequence[Outcome], sender: str
-    ) -> Suspended | Resumed | None:
-        """Give the place of a transaction back: see `HopConcurrency.ended`."""
-        return self._hops.ended(place, began, now, outcomes, sender)
-
     def has_open_table(self, hops: Collection[str], now: float) -> bool:
         """Whether the table of one of these next hops has room, although they have to wait for their turn."""
         tables = (self._limits.of(hop) for hop in hops)
@@ -174,7 +176,7 @@ class Rooms:
         if table is not None:
             return self.waiting.count(table.name) > 0
         if hop in self.waiting and self._hops.refill(hop, now):
-            self.waiting.has_room(hop)
+            self.waiting.look_first(hop)
             return True
         return False
 

@@ -60,14 +60,14 @@ class WaitingHops:
         if hop in self._deferred_up_to:
             self._deferred_up_to[hop] = up_to
 
-    def has_room(self, hop: str) -> None:
-        """Look at it first in the next look, where it waits."""
+    def look_first(self, hop: str) -> None:
+        """Look at it first in the next look, where it waits: it may have room."""
         if hop in self._deferred_up_to:
             self._ready.add(hop)
 
-    def take_turns(self) -> Collection[str]:
-        """The next hops to look at: those with room again, and some of the others. They stand last then."""
-        hops = dict.fromkeys([*self._ready, *islice(self._deferred_up_to, LOOKS)])
+    def take_turns(self, *, others: bool = True) -> Collection[str]:
+        """The next hops to look at, which stand last then: those with room again, and some of the others if wanted."""
+        hops = dict.fromkeys([*self._ready, *islice(self._deferred_up_to, LOOKS if others else 0)])
         self._ready.clear()
         for hop in hops:
             self._deferred_up_to[hop] = self._deferred_up_to.pop(hop)

@@ -46,13 +46,13 @@ class Enqueuer:
         live = [delivery for delivery in deliveries if delivery.state == "queued"]
         dead = [delivery for delivery in deliveries if delivery.state == "dead"]
         leased = self._dispatcher.lease_at_once(live, len(stored.message.content))
-        live = leased or live
+        all_of_it = [*(leased or live), *dead]
         try:
-            await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*live, *dead, *notice.deliveries]))
+            await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*all_of_it, *notice.deliveries]))
         except BaseException:
             self._dispatcher.leave(stored.id)
             raise
-        log_queued(stored, [*live, *dead])
+        log_queued(stored, all_of_it)
         for report in reports:
             log_queued(report, notice.deliveries)
         if leased:
@@ -98,7 +98,7 @@ class Enqueuer:
     async def _kept(self, stored: StoredMessage, offer: Offer) -> Outcome | None:
         """As `_keep`, to its end: a session that is dropped now leaves the message to the queue, with the outcome of
         its attempt."""
-        keeping = asyncio.create_task(self._keep(stored, offer))
+        keeping = asyncio.create_task(self._keep(stored, offer, self._dispatcher.leased(offer)))
         self._keeping.add(keeping)
         keeping.add_done_callback(self._has_kept)
         return await asyncio.shield(keeping)
@@ -108,14 +108,13 @@ class Enqueuer:
         if not keeping.cancelled():
             keeping.exception()  # looked at here, for a session that was dropped and does not
 
-    async def _keep(self, stored: StoredMessage, offer: Offer) -> Outcome | None:
+    async def _keep(self, stored: StoredMessage, offer: Offer, deliveries: Sequence[Delivery]) -> Outcome | None:
         """Store a message whose attempt is over, or goes on. Returns None, or the outcome that made storing needless
         after it had failed.
 
         Raises:
             QueueUnavailable: nobody has the message.
         """
-        deliveries = self._dispatcher.leased(offer)
         try:
             await self._store.apply(Change(arrived=[stored], deliveries=deliveries))
         except Exception:

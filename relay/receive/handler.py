@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from relay.mail.envelope import Client, RcptTo
@@ -10,8 +11,9 @@ from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.receive.command import Transaction
 
-Gone = Callable[[], Awaitable[None]]
-"""Waits until the client has closed its side of the connection, or the connection is lost."""
+Gone = Callable[[], asyncio.Future[None]]
+"""Returns a future that is done once the client has closed its side of the connection, or the connection is lost. It
+belongs to the connection, and is not for others to cancel."""
 
 
 class Handler(Protocol):

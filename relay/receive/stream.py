@@ -250,16 +250,17 @@ class Stream(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionResetError("connection lost during the TLS handshake")
 
-    async def ended(self) -> None:
-        """Waits until the connection is lost, or the client has closed its side and waits for nothing.
+    def ended(self) -> asyncio.Future[None]:
+        """Done once the connection is lost, or the client has closed its side and waits for nothing.
 
         A client that has sent commands ahead, such as QUIT, before it closed its side waits for the replies. What it
         sends meanwhile stays in the buffer; where that is full, the end is not seen.
         """
-        if not self._gone:
-            if self._end is None:
-                self._end = self._loop.create_future()
-            await asyncio.shield(self._end)
+        if self._end is None:
+            self._end = self._loop.create_future()
+            if self._gone:
+                self._end.set_result(None)
+        return self._end
 
     def interrupt(self, error: Exception) -> None:
         """Raises `error` in the read that waits for the client, if one does."""

@@ -32,7 +32,7 @@ class Hop:
     def tried(self, outcome: Outcome, sender: str = "a.test", times: int = 1) -> Hop:
         for _ in range(times):
             self.now += 1
-            _, event = self.health.note(self.now - 0.5, self.now, (outcome,), sender, PAUSE)
+            _, event = self.health.note(self.now - 0.5, self.now, (outcome,), sender and f"bob@{sender}", PAUSE)
             self.events += [event] if event is not None else []
         return self
 

@@ -53,10 +53,10 @@ class Desk:
     def __init__(self, house: House, hops: BoundHops) -> None:
         self.house, self.hops, self.store = house, hops, house.store
         self.enqueuer = Enqueuer(house.store, house.dispatcher, house.metrics, lambda: False)
-        self.leaves = asyncio.Event()
+        self.leaves = asyncio.get_running_loop().create_future()
 
-    async def gone(self) -> None:
-        await self.leaves.wait()
+    def gone(self) -> asyncio.Future[None]:
+        return self.leaves
 
     async def hand_over(self, recipient: str, **more: Any) -> bool:
         change = self.house.arrival(recipient, **more)
@@ -162,14 +162,14 @@ async def test_a_client_that_leaves_costs_its_next_hop_nothing(desk: Desk) -> No
     await desk.acquaint("d.test")
     gate = desk.hold("d.test")
     for number in range(12):
-        desk.leaves.clear()
+        desk.leaves = asyncio.get_running_loop().create_future()
         leaving = asyncio.create_task(desk.hand_over(f"a{number}@d.test", sender=f"bob@s{number}.test"))
         await desk.asked(number + 2)
-        desk.leaves.set()
+        desk.leaves.set_result(None)
         with pytest.raises(ClientGone):
             await leaving
     await desk.is_idle()
-    desk.leaves.clear()
+    desk.leaves = asyncio.get_running_loop().create_future()
     gate.set()
     assert await desk.hand_over("b@d.test"), "it still counts as well"
     assert await desk.store.counts() == {}

@@ -13,8 +13,8 @@ def test_everyone_is_looked_at_in_turn_and_those_with_room_first() -> None:
     for n in range(LOOKS + 2):
         waiting.add(f"d{n}.test")
     assert list(waiting.take_turns())[:2] == ["d0.test", "d1.test"]
-    waiting.has_room("d7.test")
-    waiting.has_room("unknown.test")
+    waiting.look_first("d7.test")
+    waiting.look_first("unknown.test")
     assert list(waiting.take_turns())[:3] == ["d7.test", f"d{LOOKS}.test", f"d{LOOKS + 1}.test"]
 
 
