@@ -14,30 +14,38 @@ VERBS = (
 )
 
 
-def counted_as(verb: str) -> str:
-    """The name under which a command is counted: its verb, or `UNKNOWN`."""
-    return verb if verb in VERBS else UNKNOWN
+_FIELDS = {verb: verb.lower() for verb in VERBS}  # the names in the line
 
 
 class CommandCounts:
-    """The commands of one session, by verb."""
+    """The commands of one session, by verb.
+
+    Attributes:
+        last: the name under which the last command is counted: its verb, or `UNKNOWN`; before the first, `connect`.
+    """
 
     def __init__(self) -> None:
+        self.last = "connect"
         self._all: dict[str, int] = {}
         self._good: dict[str, int] = {}
 
     def came(self, verb: str) -> None:
         """Counts a command that came in."""
-        self._all[verb] = self._all.get(verb, 0) + 1
+        self.last = name = verb if verb in _FIELDS else UNKNOWN
+        self._all[name] = self._all.get(name, 0) + 1
 
-    def was_good(self, verb: str) -> None:
-        """Counts it as good, once it has a positive final reply."""
-        self._good[verb] = self._good.get(verb, 0) + 1
+    def was_good(self) -> None:
+        """Counts the last command as good, once it has a positive final reply."""
+        self._good[self.last] = self._good.get(self.last, 0) + 1
 
     def fields(self) -> dict[str, str]:
         """The fields of the log line: each verb that came, in lower case, and `commands` for all together."""
-        shown = {verb.lower(): _ratio(self._good.get(verb, 0), self._all[verb]) for verb in VERBS if verb in self._all}
-        return {**shown, "commands": _ratio(sum(self._good.values()), sum(self._all.values()))}
+        good = self._good
+        shown = {
+            field: _ratio(good.get(verb, 0), self._all[verb]) for verb, field in _FIELDS.items() if verb in self._all
+        }
+        shown["commands"] = _ratio(sum(good.values()), sum(self._all.values()))
+        return shown
 
 
 def _ratio(good: int, all_: int) -> str:
