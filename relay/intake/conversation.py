@@ -186,7 +186,7 @@ class Conversation:
         if whole is not message:
             octets = len(message.content) - len(whole.content)
             log.info("mbox_lines_removed", id=id_text(transaction.id), octets=octets)
-        await read_header(whole)
+            await read_header(whole)
         if client.user:
             whole = await self._submitted(client, transaction, whole, received)
         recipients = tuple(transaction.recipients)

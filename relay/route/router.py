@@ -151,7 +151,7 @@ class Router:
                     forged=returned.forged or inner.returned.forged,
                 )
             return replace(inner, kind=_kind(recipient), persons=(returned, *inner.persons))
-        if request.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
+        if request.stranger and _ELSEWHERE.search(split(recipient).local) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, request)
         if routed is not None:
@@ -172,6 +172,8 @@ class Router:
         recipient = request.recipient
         if recipient.lower() == "postmaster":
             return f"{recipient}@{self._hostname}"
+        if not recipient.endswith("]"):
+            return recipient
         local, domain = split(recipient)
         ip = literal_ip(domain)
         if ip and _role(recipient) and not self._is_listed(recipient) and await self._is_own(ip, request):
@@ -224,9 +226,10 @@ class Router:
     def _reader(self, address: str) -> str:
         """Who reads what comes for a role at a domain of ours and is not listed there; empty for any other address, and
         where nobody does."""
-        role, domain = _role(address), domain_of(address)
+        role = _role(address)
         if not role or self._is_listed(address):
             return ""
+        domain = domain_of(address)
         if not self._answers_for(domain) and not (role == _MAILER_DAEMON and domain in self._own_domains):
             return ""
         if self._postmaster or role != _MAILER_DAEMON:
@@ -346,8 +349,7 @@ class Router:
         return (address,), None
 
     def _is_unknown_alias(self, address: str) -> bool:
-        domain = domain_of(address)
-        table = self._table
+        domain, table = domain_of(address), self._table
         return domain in table.domains and not self._domains.route_for(domain) and not table.matches(address)
 
     def _target(self, address: str) -> Target:
@@ -362,7 +364,9 @@ def _kind(recipient: str) -> Kind:
 
 def _role(address: str) -> str:
     """The role that an address is for, in lower case; empty for any other."""
-    local = unquote(split(address).local).lower()
+    local = split(address).local.lower()
+    if local.startswith('"'):
+        local = unquote(local)
     return local if local in _ROLES else ""
 
 
