@@ -14,37 +14,39 @@ VERBS = (
 )
 
 
-_FIELDS = {verb: verb.lower() for verb in VERBS}  # the names in the line
+_PLACES = {verb: place for place, verb in enumerate(VERBS)}
+_FIELDS = [verb.lower() for verb in VERBS]  # the names in the line
+_NONE = [0] * len(VERBS)
 
 
 class CommandCounts:
-    """The commands of one session, by verb.
-
-    Attributes:
-        last: the name under which the last command is counted: its verb, or `UNKNOWN`; before the first, `connect`.
-    """
+    """The commands of one session, by verb."""
 
     def __init__(self) -> None:
-        self.last = "connect"
-        self._all: dict[str, int] = {}
-        self._good: dict[str, int] = {}
+        self._all = _NONE.copy()
+        self._good = _NONE.copy()
+        self._place: int | None = None  # of the last command
+
+    @property
+    def last(self) -> str:
+        """The name under which the last command is counted: its verb, or `UNKNOWN`; before the first, `connect`."""
+        return "connect" if self._place is None else VERBS[self._place]
 
     def came(self, verb: str) -> None:
         """Counts a command that came in."""
-        self.last = name = verb if verb in _FIELDS else UNKNOWN
-        self._all[name] = self._all.get(name, 0) + 1
+        self._place = place = _PLACES.get(verb, _PLACES[UNKNOWN])
+        self._all[place] += 1
 
     def was_good(self) -> None:
         """Counts the last command as good, once it has a positive final reply."""
-        self._good[self.last] = self._good.get(self.last, 0) + 1
+        assert self._place is not None
+        self._good[self._place] += 1
 
     def fields(self) -> dict[str, str]:
         """The fields of the log line: each verb that came, in lower case, and `commands` for all together."""
-        good = self._good
-        shown = {
-            field: _ratio(good.get(verb, 0), self._all[verb]) for verb, field in _FIELDS.items() if verb in self._all
-        }
-        shown["commands"] = _ratio(sum(good.values()), sum(self._all.values()))
+        counts = zip(_FIELDS, self._good, self._all, strict=True)
+        shown = {field: _ratio(good, all_) for field, good, all_ in counts if all_}
+        shown["commands"] = _ratio(sum(self._good), sum(self._all))
         return shown
 
 

@@ -191,14 +191,19 @@ class Listener:
                 if tls is not None:
                     client = replace(client, tls=stream.tls, cipher_bits=stream.cipher_bits)
                 with self._handler(client) as handler:
-                    await self._converse(stream, client, account, handler)
+                    session = self._session(stream, client, account, handler)
+                    try:
+                        await session.run()
+                    finally:
+                        self._sessions.discard(session)
         except asyncio.CancelledError:
             stream.abort()
             raise
         finally:
             await stream.close()
 
-    async def _converse(self, stream: Stream, client: Client, account: Account, handler: Handler) -> None:
+    def _session(self, stream: Stream, client: Client, account: Account, handler: Handler) -> Session:
+        """A session that is about to run, and that `stop` will reach."""
         connection = Connection(
             stream=stream,
             client=client,
@@ -214,7 +219,4 @@ class Listener:
         self._sessions.add(session)
         if self._stopping:
             session.drain()
-        try:
-            await session.run()
-        finally:
-            self._sessions.discard(session)
+        return session

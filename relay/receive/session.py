@@ -195,6 +195,7 @@ class Session:
 
     async def _quit(self, argument: str) -> None:
         self._connection.reply(Reply(221, "2.0.0", "Bye"))
+        self._stream.end_with_reply()
         self._counts.was_good()
         raise SessionOver
 

@@ -7,6 +7,7 @@ The session reads command lines and DATA blocks from here and never uses the tra
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
@@ -57,6 +58,7 @@ class Stream(asyncio.Protocol):
         self._gone = False
         self._end: asyncio.Future[None] | None = None
         self._paused = False
+        self._ends_with_reply = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = 0.0  # of the wait, by the clock of the loop
@@ -304,6 +306,14 @@ class Stream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def end_with_reply(self) -> None:
+        """Says that the client sends nothing more: `close` sends the last reply and the end in one segment.
+
+        The kernel keeps the reply until the end. It would drop it where octets of the client were left unread (RFC 1122
+        section 4.2.2.13), so this is for QUIT only.
+        """
+        self._ends_with_reply = not self._buffer
+
     async def close(self) -> None:
         """Sends the last replies and closes the connection. A client that does not read has `CLOSE_PATIENCE`."""
         transport, out = self._transport, self._out
@@ -313,9 +323,12 @@ class Stream(asyncio.Protocol):
             self._timer = None
         if transport is None:
             return
+        encrypted = self._ssl_object is not None
         if out and not transport.is_closing():
+            if self._ends_with_reply and not encrypted:
+                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             transport.write(out)
-        waits = self._ssl_object is not None or transport.get_write_buffer_size() > 0  # with TLS, for the client's end
+        waits = encrypted or transport.get_write_buffer_size() > 0  # with TLS, for the client's end
         transport.close()
         timer = self._loop.call_later(CLOSE_PATIENCE, self.abort) if waits else None
         try:

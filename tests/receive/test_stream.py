@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -10,10 +11,13 @@ from relay.receive.stream import BLOCK, HIGH_WATER, Disconnected, LineTooLong, S
 
 
 class Socket(asyncio.Transport):
-    """A transport that keeps what is written to it."""
+    """A transport that keeps what is written to it, and the options that its socket gets."""
+
+    protocol: Stream
 
     def __init__(self) -> None:
-        super().__init__()
+        self.options: list[tuple[int, ...]] = []
+        super().__init__({"socket": self})
         self.written: list[bytes] = []
         self.reads = True
 
@@ -22,6 +26,15 @@ class Socket(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return False
+
+    def close(self) -> None:
+        self.protocol.connection_lost(None)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def setsockopt(self, *option: int) -> None:
+        self.options.append(option)
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -32,6 +45,7 @@ class Socket(asyncio.Transport):
 
 def connected() -> tuple[Stream, Socket]:
     stream, transport = Stream(), Socket()
+    transport.protocol = stream
     stream.connection_made(transport)
     return stream, transport
 
@@ -79,6 +93,56 @@ async def test_waiting_ends_in_time_or_with_the_connection() -> None:
         await reading
     with pytest.raises(Disconnected):
         await stream.flush()
+
+
+@pytest.mark.parametrize("first", [0.02, 10.0])
+async def test_each_wait_has_its_own_time(first: float) -> None:
+    """One timer serves all: it is set by the first wait, for which it would come too early or too late here."""
+    stream, _ = connected()
+    loop = asyncio.get_running_loop()
+    reading = asyncio.create_task(stream.read_line(100, first))
+    await asyncio.sleep(0)
+    stream.data_received(b"NOOP\r\n")
+    assert await reading == b"NOOP\r\n"
+    began = loop.time()
+    with pytest.raises(TimedOut):
+        await stream.read_line(100, 0.05)
+    assert 0.045 < loop.time() - began < 1
+    began = loop.time()
+    with pytest.raises(TimedOut):
+        await stream.read_block(0.01)
+    assert 0.008 < loop.time() - began < 1
+
+
+async def test_a_timer_that_comes_between_two_waits_ends_neither() -> None:
+    stream, _ = connected()
+    stream.data_received(b"NOOP\r\nNO")
+    assert await stream.read_line(100, 10) == b"NOOP\r\n"
+    with pytest.raises(TimedOut):
+        await stream.read_line(100, 0.001)
+    reading = asyncio.create_task(stream.read_line(100, 0.01))
+    await asyncio.sleep(0)
+    stream.data_received(b"OP\r\n")
+    assert await reading == b"NOOP\r\n"
+    await asyncio.sleep(0.02)  # the timer comes while nobody waits
+    reading = asyncio.create_task(stream.read_line(100, 10))
+    await asyncio.sleep(0)
+    stream.data_received(b"QUIT\r\n")
+    assert await reading == b"QUIT\r\n"
+
+
+@pytest.mark.parametrize(("rest", "options"), [(b"", [(socket.IPPROTO_TCP, socket.TCP_CORK, 1)]), (b"NOOP\r\n", [])])
+async def test_the_last_reply_waits_for_the_end_where_nothing_more_has_come(
+    rest: bytes, options: list[tuple[int, ...]]
+) -> None:
+    stream, transport = connected()
+    stream.data_received(b"QUIT\r\n" + rest)
+    assert await stream.read_line(100, 10) == b"QUIT\r\n"
+    stream.write(b"221 Bye\r\n")
+    stream.end_with_reply()
+    assert transport.options == []
+    await stream.close()
+    assert (transport.options, transport.written) == (options, [b"221 Bye\r\n"])
 
 
 async def test_what_came_before_the_end_is_still_read() -> None:
