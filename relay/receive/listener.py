@@ -176,7 +176,7 @@ class Listener:
             log.info("refused", ip=client.ip, problem=refusal)
             if tls is not None:  # not worth a handshake
                 return
-        stream = Stream()  # made here: with TLS, uvloop does not return the protocol that its factory makes
+        stream = Stream(sock)  # made here: with TLS, uvloop does not return the protocol that its factory makes
         try:
             await self._loop.connect_accepted_socket(
                 lambda: stream, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT if tls is not None else None

@@ -48,9 +48,14 @@ class LineTooLong(Exception):
 
 
 class Stream(asyncio.Protocol):
-    """One client connection, for the session to read from and write to."""
+    """One client connection, for the session to read from and write to.
 
-    def __init__(self) -> None:
+    Args:
+        sock: its socket, which the transport owns.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
         self._buffer = bytearray()
         self._out = b""
         self._lines = 0  # that were read since the last wait
@@ -326,7 +331,7 @@ class Stream(asyncio.Protocol):
         encrypted = self._ssl_object is not None
         if out and not transport.is_closing():
             if self._ends_with_reply and not encrypted:
-                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             transport.write(out)
         waits = encrypted or transport.get_write_buffer_size() > 0  # with TLS, for the client's end
         transport.close()
