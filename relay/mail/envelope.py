@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
 TlsWish = Literal["", "require", "prefer", "no"]
@@ -11,8 +11,7 @@ TlsWish = Literal["", "require", "prefer", "no"]
 what it means for a bounce (section 5); or `TLS-Required: No`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """The host that connects to us, as known before MAIL.
 
     Attributes:
@@ -43,8 +42,7 @@ class Client:
     user: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MailFrom:
+class MailFrom(NamedTuple):
     """The MAIL command: the envelope sender in normal form (empty for `<>`) and the parameters.
 
     Attributes:

@@ -6,7 +6,6 @@ What EHLO offers is what this session has just now (RFC 5321 section 4.1.1.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from relay.mail.reply import Refused, Reply
 from relay.receive.connection import Connection, SessionOver, esmtp
@@ -54,7 +53,7 @@ class Greetings:
         if not name:
             raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
         self._transactions.forget()
-        connection.client = replace(connection.client, helo=name, protocol=protocol)
+        connection.client = connection.client._replace(helo=name, protocol=protocol)
 
     async def starttls(self, argument: str) -> None:
         """STARTTLS (RFC 3207), with the handshake behind its reply.
@@ -82,5 +81,5 @@ class Greetings:
             raise SessionOver from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
         tls, bits = connection.stream.tls, connection.stream.cipher_bits
-        connection.client = replace(connection.client, helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
+        connection.client = connection.client._replace(helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
         connection.log.info("starttls", tls=tls)

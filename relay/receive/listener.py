@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 import structlog
 
@@ -189,7 +188,7 @@ class Listener:
                 stream.write(f"421 4.7.0 {self._config.hostname} Error: {refusal}\r\n".encode("ascii"))
             else:
                 if tls is not None:
-                    client = replace(client, tls=stream.tls, cipher_bits=stream.cipher_bits)
+                    client = client._replace(tls=stream.tls, cipher_bits=stream.cipher_bits)
                 with self._handler(client) as handler:
                     session = self._session(stream, client, account, handler)
                     try:

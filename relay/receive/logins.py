@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from relay.mail.reply import Refused, Reply
 from relay.receive.auth_exchange import log_in
 from relay.receive.authenticator import LoginFailed
@@ -36,7 +34,7 @@ class Logins:
             self.log_refused(argument, refused)
             raise
         protocol = esmtp(tls=True, login=True)  # `log_in` has made sure of EHLO and of TLS
-        connection.client = replace(connection.client, trusted=True, user=login.user, protocol=protocol)
+        connection.client = connection.client._replace(trusted=True, user=login.user, protocol=protocol)
         connection.account.trust()
         reply = Reply(235, "2.7.0", "Authentication successful")
         self._connection.log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))

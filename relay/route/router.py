@@ -10,8 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -55,8 +54,7 @@ async def _no_more() -> Collection[str]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One delivery that a recipient leads to.
 
     Attributes:
@@ -68,8 +66,7 @@ class Target:
     srs: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """What a recipient is, and where its mail goes.
 
     Attributes:
@@ -145,12 +142,11 @@ class Router:
         if returned is not None:
             inner = await self._ours(returned.address, request) or Routed("trusted", (Target(returned.address),))
             if inner.returned is not None:  # the person is an alias of another return address of ours
-                returned = replace(
-                    returned,
+                returned = returned._replace(
                     hidden=returned.hidden or inner.returned.hidden,
                     forged=returned.forged or inner.returned.forged,
                 )
-            return replace(inner, kind=_kind(recipient), persons=(returned, *inner.persons))
+            return inner._replace(kind=_kind(recipient), persons=(returned, *inner.persons))
         if request.stranger and _ELSEWHERE.search(split(recipient).local) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, request)
