@@ -212,10 +212,11 @@ class Stream(asyncio.Protocol):
         deadline = 0.0
         beginning = b""  # of a line that is too long
         while (end := self._buffer.find(b"\n", start)) < 0:
-            if len(self._buffer) > limit:
+            start = len(self._buffer)
+            if start > limit:
                 beginning = beginning or bytes(self._buffer[:BEGINNING])
                 self._buffer.clear()
-            start = len(self._buffer)
+                start = 0
             now = self._loop.time()
             deadline = deadline or now + timeout
             if now >= deadline:  # checked here, because data that never stops always comes before a timer
@@ -227,7 +228,7 @@ class Stream(asyncio.Protocol):
         if self._lines == LINES_IN_A_ROW:
             self._lines = 0
             await asyncio.sleep(0)
-        if beginning or len(line) > limit:
+        if beginning or end >= limit:
             raise LineTooLong(beginning or line[:BEGINNING])
         return line
 
