@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
@@ -60,8 +59,7 @@ class MailFrom(NamedTuple):
     require_tls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RcptTo:
+class RcptTo(NamedTuple):
     """The RCPT command: the recipient and its DSN parameters (RFC 3461).
 
     Attributes:
@@ -72,11 +70,10 @@ class RcptTo:
     recipient: str
     notify: str = ""
     orcpt: str = ""
-    given: str = field(default="", compare=False)
+    given: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """A recipient of an outgoing transaction: its address and DSN parameters (RFC 3461)."""
 
     address: str
