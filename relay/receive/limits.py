@@ -32,6 +32,9 @@ class Limits:
         spool: the files in which large messages are kept until their end, in one half of the free space.
         known: the clients that do not count with their networks.
         watch_memory, watch_disk: called with the number of octets that are taken, negative for octets given back.
+
+    Attributes:
+        row: the counters of this worker.
     """
 
     def __init__(

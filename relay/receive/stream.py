@@ -169,7 +169,8 @@ class Stream(asyncio.Protocol):
         it is set again, for the wait that is under way then. So a wait that data ends costs no timer.
 
         Raises:
-            TimedOut, Disconnected: these two also come out of the future.
+            Disconnected: the connection is lost. What ends the wait otherwise comes out of the future: TimedOut, or the
+                error of `interrupt`.
         """
         if self._eof:
             raise Disconnected

@@ -138,12 +138,12 @@ class AliasTable:
         return tuple(links)
 
     def _remembered(self, memory: dict[str, T], address: str, look_up: Callable[[str], T]) -> T:
-        """The result of a look-up. It is remembered for addresses on the left only: clients can ask for any number of
-        others, by a detail or a catch-all, and would fill the memory."""
+        """The result of a look-up. It is remembered for addresses as they stand on the left: clients can ask for any
+        number of others, by a detail, a catch-all or the case of letters, and would fill the memory."""
         if address in memory:
             return memory[address]
         found = look_up(address)
-        if lookup_key(address) in self.entries:
+        if address in self.entries:
             if len(memory) >= REMEMBERED:
                 memory.clear()
             memory[address] = found
