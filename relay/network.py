@@ -183,5 +183,10 @@ def within(ip: str, networks: Collection[IPNetwork]) -> bool:
     """Whether an address lies in one of the networks."""
     if not networks:
         return False
-    address = ipaddress.ip_address(ip)
+    address = _address(ip)
     return any(address.version == network.version and address in network for network in networks)
+
+
+@lru_cache(maxsize=1024)
+def _address(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(ip)

@@ -186,7 +186,7 @@ async def dry_run(
     noting, queue = NotingResolver(resolver), _NoQueue()
     client = Client(ip, 0, helo=helo, protocol="ESMTP", trusted=within(ip, config.clients.trusted))
     if user:
-        client = replace(client, protocol="ESMTPSA", trusted=True, user=user)
+        client = client._replace(protocol="ESMTPSA", trusted=True, user=user)
     result, examinations = DryRun(client), list[Examination]()
     senders = _StoredSenders(config.queue.url)
     stages = build_stages(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -181,12 +181,12 @@ class Conversation:
     async def _arrival(self, client: Client, transaction: Transaction, message: Message) -> Arrival:
         received = time.time()
         name = await self._iprev if self._iprev is not None else None
-        client = replace(client, ptr=name.name if name is not None else "")
+        client = client._replace(ptr=name.name if name is not None else "")
         whole = await run_off_loop(message, message.without_mbox_lines)
         if whole is not message:
             octets = len(message.content) - len(whole.content)
             log.info("mbox_lines_removed", id=id_text(transaction.id), octets=octets)
-        await read_header(whole)
+            await read_header(whole)
         if client.user:
             whole = await self._submitted(client, transaction, whole, received)
         recipients = tuple(transaction.recipients)

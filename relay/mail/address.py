@@ -87,7 +87,6 @@ def _closing_quote(text: str) -> int:
     return 0
 
 
-@_cached
 def parse(address: str) -> Mailbox:
     """The two parts of a full address in normal form: a local part without needless quotes, a domain without final dot.
 

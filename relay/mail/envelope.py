@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 BodyType = Literal["7BIT", "8BITMIME"]  # RFC 6152
 TlsWish = Literal["", "require", "prefer", "no"]
@@ -11,8 +10,7 @@ TlsWish = Literal["", "require", "prefer", "no"]
 what it means for a bounce (section 5); or `TLS-Required: No`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """The host that connects to us, as known before MAIL.
 
     Attributes:
@@ -43,8 +41,7 @@ class Client:
     user: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MailFrom:
+class MailFrom(NamedTuple):
     """The MAIL command: the envelope sender in normal form (empty for `<>`) and the parameters.
 
     Attributes:
@@ -62,8 +59,7 @@ class MailFrom:
     require_tls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RcptTo:
+class RcptTo(NamedTuple):
     """The RCPT command: the recipient and its DSN parameters (RFC 3461).
 
     Attributes:
@@ -74,11 +70,10 @@ class RcptTo:
     recipient: str
     notify: str = ""
     orcpt: str = ""
-    given: str = field(default="", compare=False)
+    given: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """A recipient of an outgoing transaction: its address and DSN parameters (RFC 3461)."""
 
     address: str

@@ -23,6 +23,8 @@ class Reply:
     text: str
 
     def __str__(self) -> str:
+        if self.enhanced and self.text:
+            return f"{self.code} {self.enhanced} {self.text}"
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
     @property

@@ -17,7 +17,6 @@ from relay.mail.reply import Refused
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # Unicode's too: other programs end lines there
 _SOURCE_ROUTE = re.compile(r"@[^\s:,@]+(?:,@[^\s:,@]+)*:")
 _SPACE = " \t"
-_BLANKS = re.compile("[ \t]+")
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^">]++)*+)>', re.DOTALL)
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "REQUIRETLS"})
 _AUTH_PARAMETER = frozenset({"AUTH"})
@@ -46,7 +45,7 @@ def parse_line(line: bytes) -> Command:
         text = line[:-2].decode("utf-8")
     except UnicodeDecodeError:
         raise Refused(500, "5.5.2", "Error: the command is neither ASCII nor UTF-8") from None
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):
         raise Refused(500, "5.5.2", "Error: control characters in the command")
     return _divided(text)
 
@@ -61,9 +60,12 @@ def beginning_of(line: bytes) -> Command:
 
 def _divided(text: str) -> Command:
     """A verb and its argument, which blanks and tabs may surround, as for Postfix."""
-    verb, *argument = _BLANKS.split(text.strip(_SPACE), maxsplit=1)
+    text = text.strip(_SPACE)
+    verb, _, argument = text.partition(" ")
+    if "\t" in verb:
+        verb, _, argument = text.partition("\t")
     # Some non-ASCII letters have an ASCII capital, which would make a command of an unknown verb.
-    return Command(verb.upper() if verb.isascii() else verb, "".join(argument))
+    return Command(verb.upper() if verb.isascii() else verb, argument.lstrip(_SPACE))
 
 
 def parse_mail(argument: str, *, encrypted: bool = False, auth: bool = False) -> MailFrom:
@@ -78,6 +80,8 @@ def parse_mail(argument: str, *, encrypted: bool = False, auth: bool = False) ->
             REQUIRETLS in clear (RFC 8689 section 2).
     """
     path, parameters = _path(argument, "FROM", "MAIL FROM:<address>")
+    if not parameters:
+        return MailFrom(_sender(path, smtputf8=False))
     values = _parameters(parameters, _MAIL_PARAMETERS | _AUTH_PARAMETER if auth else _MAIL_PARAMETERS)
     if "AUTH" in values and not _XTEXT.match(values["AUTH"].replace("<>", "", 1)):
         raise Refused(501, "5.5.4", "AUTH takes <> or an address in xtext")
@@ -101,9 +105,12 @@ def parse_mail(argument: str, *, encrypted: bool = False, auth: bool = False) ->
     if len(envid) > 100 or not _XTEXT.match(envid):  # RFC 3461 section 4.4
         raise Refused(501, "5.5.4", "ENVID takes at most 100 characters of xtext")
     smtputf8 = "SMTPUTF8" in values
-    sender = str(_address(path, smtputf8, "sender", "5.1.7")) if path else ""
     body_type: BodyType = "8BITMIME" if body == "8BITMIME" else "7BIT"
-    return MailFrom(sender, int(size), body_type, smtputf8, ret, envid, require_tls)
+    return MailFrom(_sender(path, smtputf8=smtputf8), int(size), body_type, smtputf8, ret, envid, require_tls)
+
+
+def _sender(path: str, *, smtputf8: bool) -> str:
+    return str(_address(path, smtputf8, "sender", "5.1.7")) if path else ""
 
 
 def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
@@ -113,7 +120,17 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
         Refused: 501 for bad syntax, 555 for a parameter that EHLO did not offer, 553 for a bad address.
     """
     path, parameters = _path(argument, "TO", "RCPT TO:<address>")
-    values = _parameters(parameters, _RCPT_PARAMETERS)
+    notify, orcpt = _dsn_parameters(parameters, smtputf8) if parameters else ("", "")
+    if not path:
+        raise Refused(501, "5.1.3", "a recipient is needed: RCPT TO:<address>")
+    if path.lower() == "postmaster":
+        return RcptTo(path, notify, orcpt)
+    return RcptTo(str(_address(path, smtputf8, "recipient", "5.1.3")), notify, orcpt, path)
+
+
+def _dsn_parameters(text: str, smtputf8: bool) -> tuple[str, str]:
+    """The values of NOTIFY and ORCPT (RFC 3461 sections 4.1 and 4.2), each empty where it is not given."""
+    values = _parameters(text, _RCPT_PARAMETERS)
     notify = values.get("NOTIFY", "").upper()
     conditions = notify.split(",") if "NOTIFY" in values else []
     if conditions != ["NEVER"] and not set(conditions) <= {"SUCCESS", "FAILURE", "DELAY"}:
@@ -124,11 +141,7 @@ def parse_rcpt(argument: str, smtputf8: bool) -> RcptTo:
         _ATOM.match(address_type) and semicolon and len(orcpt) <= 500 and (smtputf8 or _XTEXT.match(original))
     ):
         raise Refused(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
-    if not path:
-        raise Refused(501, "5.1.3", "a recipient is needed: RCPT TO:<address>")
-    if path.lower() == "postmaster":
-        return RcptTo(path, notify, orcpt)
-    return RcptTo(str(_address(path, smtputf8, "recipient", "5.1.3")), notify, orcpt, path)
+    return notify, orcpt
 
 
 def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
@@ -141,9 +154,10 @@ def _path(argument: str, keyword: str, syntax: str) -> tuple[str, str]:
     path, parameters = match[1], rest[match.end() :]
     if parameters and not parameters.startswith(" "):
         raise Refused(501, "5.5.4", f"Syntax: {syntax}")
-    route = _SOURCE_ROUTE.match(path)  # accepted and ignored: RFC 5321 section 4.1.1.3 and appendix C
-    if route is not None and route.end() < len(path):
-        path = path[route.end() :]
+    if path.startswith("@"):
+        route = _SOURCE_ROUTE.match(path)  # accepted and ignored: RFC 5321 section 4.1.1.3 and appendix C
+        if route is not None and route.end() < len(path):
+            path = path[route.end() :]
     return path, parameters
 
 
@@ -170,7 +184,8 @@ def _address(path: str, smtputf8: bool, role: str, enhanced: str) -> Mailbox:
         mailbox = parse(path)
     except BadAddress as error:
         raise Refused(501 if "@" not in path else 553, enhanced, f"bad {role} address: {error}") from None
-    if not normal_domain(mailbox.domain).isascii():  # RFC 6531 section 3.3: U-labels of RFC 5890
+    domain = mailbox.domain
+    if not domain.isascii() and not normal_domain(domain).isascii():  # RFC 6531 section 3.3: U-labels of RFC 5890
         raise Refused(553, enhanced, f"bad {role} address: the domain is no internationalized domain name")
     return mailbox
 

@@ -14,30 +14,40 @@ VERBS = (
 )
 
 
-def counted_as(verb: str) -> str:
-    """The name under which a command is counted: its verb, or `UNKNOWN`."""
-    return verb if verb in VERBS else UNKNOWN
+_PLACES = {verb: place for place, verb in enumerate(VERBS)}
+_FIELDS = [verb.lower() for verb in VERBS]  # the names in the line
+_NONE = [0] * len(VERBS)
 
 
 class CommandCounts:
     """The commands of one session, by verb."""
 
     def __init__(self) -> None:
-        self._all: dict[str, int] = {}
-        self._good: dict[str, int] = {}
+        self._all = _NONE.copy()
+        self._good = _NONE.copy()
+        self._place: int | None = None  # of the last command
+
+    @property
+    def last(self) -> str:
+        """The name under which the last command is counted: its verb, or `UNKNOWN`; before the first, `connect`."""
+        return "connect" if self._place is None else VERBS[self._place]
 
     def came(self, verb: str) -> None:
         """Counts a command that came in."""
-        self._all[verb] = self._all.get(verb, 0) + 1
+        self._place = place = _PLACES.get(verb, _PLACES[UNKNOWN])
+        self._all[place] += 1
 
-    def was_good(self, verb: str) -> None:
-        """Counts it as good, once it has a positive final reply."""
-        self._good[verb] = self._good.get(verb, 0) + 1
+    def was_good(self) -> None:
+        """Counts the last command as good, once it has a positive final reply."""
+        assert self._place is not None
+        self._good[self._place] += 1
 
     def fields(self) -> dict[str, str]:
         """The fields of the log line: each verb that came, in lower case, and `commands` for all together."""
-        shown = {verb.lower(): _ratio(self._good.get(verb, 0), self._all[verb]) for verb in VERBS if verb in self._all}
-        return {**shown, "commands": _ratio(sum(self._good.values()), sum(self._all.values()))}
+        counts = zip(_FIELDS, self._good, self._all, strict=True)
+        shown = {field: _ratio(good, all_) for field, good, all_ in counts if all_}
+        shown["commands"] = _ratio(sum(self._good), sum(self._all))
+        return shown
 
 
 def _ratio(good: int, all_: int) -> str:

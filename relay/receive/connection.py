@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from relay.config.model import Config
 from relay.mail.envelope import Client
@@ -13,6 +16,8 @@ from relay.receive.authenticator import Authenticator
 from relay.receive.handler import Handler
 from relay.receive.limits import Account
 from relay.receive.stream import Stream
+
+log = structlog.get_logger()
 
 
 class SessionOver(Exception):
@@ -31,6 +36,7 @@ class Connection:
         require_tls: whether mail without TLS is refused (RFC 3207 section 4).
         authenticator: checks logins; None where the listener takes none.
         require_login: whether mail without a login is refused (RFC 4954 section 6).
+        log: names the client's address in every line.
     """
 
     stream: Stream
@@ -42,6 +48,10 @@ class Connection:
     require_tls: bool = False
     authenticator: Authenticator | None = None
     require_login: bool = False
+    log: FilteringBoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = log.bind(ip=self.client.ip)
 
     @property
     def offers_tls(self) -> bool:
@@ -57,8 +67,7 @@ class Connection:
         """Adds a reply to those that the stream will send."""
         self.stream.write(f"{reply}\r\n".encode("ascii", "replace"))
 
-    def name_protocol(self) -> None:
-        """Tells in the name of the protocol that the client uses TLS, and that it has logged in (RFC 3848)."""
-        if self.client.protocol.startswith("ESMTP"):
-            protocol = "ESMTP" + "S" * bool(self.client.tls) + "A" * bool(self.client.user)
-            self.client = replace(self.client, protocol=protocol)
+
+def esmtp(*, tls: bool, login: bool) -> str:
+    """The name of the protocol after EHLO, by whether the client uses TLS, and has logged in (RFC 3848)."""
+    return "ESMTP" + "S" * tls + "A" * login

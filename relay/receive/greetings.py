@@ -6,15 +6,10 @@ What EHLO offers is what this session has just now (RFC 5321 section 4.1.1.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import structlog
 
 from relay.mail.reply import Refused, Reply
-from relay.receive.connection import Connection, SessionOver
+from relay.receive.connection import Connection, SessionOver, esmtp
 from relay.receive.transactions import Transactions
-
-log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT = 60.0  # seconds
 
@@ -24,12 +19,12 @@ class Greetings:
 
     def __init__(self, connection: Connection, transactions: Transactions) -> None:
         self._connection = connection
-        self._log = log.bind(ip=connection.client.ip)
         self._transactions = transactions
 
     async def ehlo(self, argument: str) -> None:
         """EHLO: the only reply with several lines. Raises: Refused."""
-        self._greet(argument, "ESMTP")
+        client = self._connection.client
+        self._greet(argument, esmtp(tls=client.tls != "", login=client.user != ""))
         *lines, last = self._connection.config.hostname, *self._offers()
         text = "".join(f"250-{line}\r\n" for line in lines) + f"250 {last}\r\n"
         self._connection.stream.write(text.encode())
@@ -58,8 +53,7 @@ class Greetings:
         if not name:
             raise Refused(501, "5.5.4", "Syntax: EHLO hostname")
         self._transactions.forget()
-        connection.client = replace(connection.client, helo=name, protocol=protocol)
-        connection.name_protocol()
+        connection.client = connection.client._replace(helo=name, protocol=protocol)
 
     async def starttls(self, argument: str) -> None:
         """STARTTLS (RFC 3207), with the handshake behind its reply.
@@ -83,9 +77,9 @@ class Greetings:
         try:
             await connection.stream.start_tls(connection.tls(), HANDSHAKE_TIMEOUT)
         except OSError as error:  # ssl.SSLError is one
-            self._log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
+            connection.log.info("tls_failed", problem=str(error) or "connection lost during the TLS handshake")
             raise SessionOver from None
         # RFC 3207 section 4.2: what the client said before TLS does not count
         tls, bits = connection.stream.tls, connection.stream.cipher_bits
-        connection.client = replace(connection.client, helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
-        self._log.info("starttls", tls=tls)
+        connection.client = connection.client._replace(helo="", protocol="SMTP", tls=tls, cipher_bits=bits)
+        connection.log.info("starttls", tls=tls)

@@ -8,7 +8,6 @@ a slow client does not hold memory for long.
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 
 import structlog
 
@@ -57,8 +56,8 @@ class Incoming:
         self._decoder = decoder or DataDecoder()
         self._builder = MessageBuilder(receive.max_header_size)
         self._transfer: Transfer | None = None
-        self._open = ExitStack()
-        self._started = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        self._started = self._time()
         self._file: SpoolFile | None = None
         self._kept: list[bytearray] = []  # not on disk; in pieces, because one that grows would be copied
         self.size = 0
@@ -103,7 +102,8 @@ class Incoming:
     async def read_block(self, stream: Stream, patience: float, most: int = BLOCK) -> int:
         """Reads a block of at most so many octets, and returns how many there were. For errors see `read_from`."""
         if self._transfer is None:
-            self._transfer = self._open.enter_context(self._account.transfer(stream.interrupt))
+            self._transfer = self._account.transfer(stream.interrupt)
+            self._transfer.begin()
         block = await stream.read_block(patience, most)
         if self.time_left(patience) < 0:
             raise TimedOut
@@ -113,11 +113,12 @@ class Incoming:
 
     def time_left(self, patience: float) -> float:
         """Seconds that the client has for the rest of the message; see `SLOWEST`."""
-        return self._started + 2 * patience + self.kept / SLOWEST - asyncio.get_running_loop().time()
+        return self._started + 2 * patience + self.kept / SLOWEST - self._time()
 
     def _end_transfer(self) -> None:
-        self._open.close()
-        self._transfer = None
+        if self._transfer is not None:
+            self._transfer.finish()
+            self._transfer = None
 
     async def feed(self, block: bytes) -> None:
         """Takes a block as the client sent it."""

@@ -32,6 +32,9 @@ class Limits:
         spool: the files in which large messages are kept until their end, in one half of the free space.
         known: the clients that do not count with their networks.
         watch_memory, watch_disk: called with the number of octets that are taken, negative for octets given back.
+
+    Attributes:
+        row: the counters of this worker.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Limits:
         self.monitor = TransferMonitor(counts, worker, (self.memory, self.disk), min_rate)
         self._spool = spool or Spool(None)
         self._counts = counts
-        self._worker = worker
+        self.row = counts.row(worker)
 
     def _disk_capacity(self) -> int:
         """Half of the disk space that is free without the messages in it; the other half is for the queue."""
@@ -66,10 +69,6 @@ class Limits:
     def spool_file(self) -> SpoolFile:
         """A file for the content of one message."""
         return self._spool.file()
-
-    def count(self, counter: int, amount: int) -> None:
-        """Adds to a counter of this worker."""
-        self._counts.add(self._worker, counter, amount)
 
     def total(self, counter: int) -> int:
         """The counter over all workers."""
@@ -98,15 +97,15 @@ class Account:
         self._count(-1)
 
     def _count(self, connections: int) -> None:
-        self._limits.count(CONNECTIONS + ALL, connections)
+        self._limits.row[CONNECTIONS + ALL] += connections
         self._count_stranger(connections)
 
     def _count_stranger(self, connections: int) -> None:
         """Counts the connection with those of its client and networks, which have limits for strangers."""
         if not self.trusted:
-            self._limits.count(CONNECTIONS + self._client, connections)
+            self._limits.row[CONNECTIONS + self._client] += connections
         for _, counter, _ in self._networks:
-            self._limits.count(counter, connections)
+            self._limits.row[counter] += connections
 
     def trust(self) -> None:
         """From now on the client is a trusted one: it has logged in. No message may be under way."""

@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 import structlog
 
@@ -34,7 +33,7 @@ from relay.receive.stream import Stream
 log = structlog.get_logger()
 
 BACKLOG = 1024
-_ACCEPT_AT_ONCE = 16
+_ACCEPT_AT_ONCE = 16  # connections at most in one turn of the loop
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _OUT_OF_FILES_PAUSE = 1.0  # seconds without accepting
 
@@ -93,6 +92,7 @@ class Listener:
         self._authenticator = authenticator if listen.auth != "none" else None
         self._loop = asyncio.get_running_loop()
         self._stopping = False
+        self._expected = 1  # connections that are likely to wait: an `accept` that finds none is a wasted system call
         self._connections: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
 
@@ -119,10 +119,11 @@ class Listener:
             task.cancel()
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPT_AT_ONCE):
+        for number in range(self._expected):
             try:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._expected = max(1, number)
                 return
             except OSError as error:  # also network errors of that one client (accept(2))
                 log.error("accept_failed", problem=error.strerror)
@@ -130,10 +131,10 @@ class Listener:
                     self._loop.remove_reader(self._socket.fileno())
                     self._loop.call_later(_OUT_OF_FILES_PAUSE, self.start)
                 return
-            sock.setblocking(False)
             task = self._loop.create_task(self._serve(sock, plain_ip(address[0]), address[1]))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+        self._expected = min(2 * self._expected, _ACCEPT_AT_ONCE)  # what is left is accepted in the next turn
 
     async def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
         with contextlib.closing(sock):
@@ -156,15 +157,16 @@ class Listener:
             OSError: the connection is lost.
         """
         local, local_port = sock.getsockname()[:2]
-        here = Client(ip, port, local=plain_ip(local), local_port=local_port)
+        local = plain_ip(local)
         if self._listen.proxy_protocol:
             if not within(ip, self._listen.proxies):
                 raise proxy.BadProxyHeader("not one of the listener's proxies")
             proxied = await proxy.read_header(sock)
             if proxied is None:
-                return replace(here, known=False)  # never trusted
-            here = replace(here, ip=plain_ip(proxied.ip), port=proxied.port)
-        return replace(here, trusted=within(here.ip, self._config.clients.trusted))
+                return Client(ip, port, known=False, local=local, local_port=local_port)  # never trusted
+            ip, port = plain_ip(proxied.ip), proxied.port
+        trusted = within(ip, self._config.clients.trusted)
+        return Client(ip, port, trusted=trusted, local=local, local_port=local_port)
 
     async def _admit(self, sock: socket.socket, client: Client, account: Account) -> None:
         tls = self._tls() if self._tls is not None and self._mode == "implicit" else None
@@ -173,7 +175,7 @@ class Listener:
             log.info("refused", ip=client.ip, problem=refusal)
             if tls is not None:  # not worth a handshake
                 return
-        stream = Stream()  # made here: with TLS, uvloop does not return the protocol that its factory makes
+        stream = Stream(sock)  # made here: with TLS, uvloop does not return the protocol that its factory makes
         try:
             await self._loop.connect_accepted_socket(
                 lambda: stream, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT if tls is not None else None
@@ -186,16 +188,21 @@ class Listener:
                 stream.write(f"421 4.7.0 {self._config.hostname} Error: {refusal}\r\n".encode("ascii"))
             else:
                 if tls is not None:
-                    client = replace(client, tls=stream.tls, cipher_bits=stream.cipher_bits)
+                    client = client._replace(tls=stream.tls, cipher_bits=stream.cipher_bits)
                 with self._handler(client) as handler:
-                    await self._converse(stream, client, account, handler)
+                    session = self._session(stream, client, account, handler)
+                    try:
+                        await session.run()
+                    finally:
+                        self._sessions.discard(session)
         except asyncio.CancelledError:
             stream.abort()
             raise
         finally:
             await stream.close()
 
-    async def _converse(self, stream: Stream, client: Client, account: Account, handler: Handler) -> None:
+    def _session(self, stream: Stream, client: Client, account: Account, handler: Handler) -> Session:
+        """A session that is about to run, and that `stop` will reach."""
         connection = Connection(
             stream=stream,
             client=client,
@@ -211,7 +218,4 @@ class Listener:
         self._sessions.add(session)
         if self._stopping:
             session.drain()
-        try:
-            await session.run()
-        finally:
-            self._sessions.discard(session)
+        return session

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import structlog
-
 from relay.mail.reply import Refused, Reply
 from relay.receive.auth_exchange import log_in
 from relay.receive.authenticator import LoginFailed
-from relay.receive.connection import Connection
+from relay.receive.connection import Connection, esmtp
 from relay.receive.sasl_mechanism import sasl_mechanism
 from relay.receive.transactions import Transactions
-
-log = structlog.get_logger()
 
 
 class Logins:
@@ -21,7 +15,6 @@ class Logins:
 
     def __init__(self, connection: Connection, transactions: Transactions) -> None:
         self._connection = connection
-        self._log = log.bind(ip=connection.client.ip)
         self._transactions = transactions
 
     async def auth(self, argument: str) -> Reply:
@@ -40,14 +33,14 @@ class Logins:
         except Refused as refused:
             self.log_refused(argument, refused)
             raise
-        connection.client = replace(connection.client, trusted=True, user=login.user)
-        connection.name_protocol()
+        protocol = esmtp(tls=True, login=True)  # `log_in` has made sure of EHLO and of TLS
+        connection.client = connection.client._replace(trusted=True, user=login.user, protocol=protocol)
         connection.account.trust()
         reply = Reply(235, "2.7.0", "Authentication successful")
-        self._log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
+        self._connection.log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
         return reply
 
     def log_refused(self, argument: str, refused: Refused) -> None:
         """Logs a try to log in that is refused; `argument` is that of AUTH."""
         user = refused.user if isinstance(refused, LoginFailed) and refused.known else None
-        self._log.info("auth", mechanism=sasl_mechanism(argument), user=user, reply=str(refused.reply))
+        self._connection.log.info("auth", mechanism=sasl_mechanism(argument), user=user, reply=str(refused.reply))

@@ -32,7 +32,7 @@ class TooSlow(Exception):
 
 
 class Transfer:
-    """The transfer of a message from a client, for the time of a `with`.
+    """The transfer of a message from a client, from `begin` to `finish`.
 
     Args:
         reservations: what the message takes of each room.
@@ -59,12 +59,13 @@ class Transfer:
         self._trusted = trusted
         self._samples: deque[tuple[float, int]] = deque()
 
-    def __enter__(self) -> Transfer:
+    def begin(self) -> None:
+        """From now on a slow transfer of a stranger may be ended."""
         if not self._trusted:
             self._monitor.transfers.add(self)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def finish(self) -> None:
+        """The transfer is over."""
         self._monitor.transfers.discard(self)
 
     def rate(self, now: float) -> float | None:
@@ -91,6 +92,7 @@ class TransferMonitor:
         self.transfers: set[Transfer] = set()
         self._counts = counts
         self._worker = worker
+        self._row = counts.row(worker)
         self._rooms = rooms
         self._min_rate = min_rate
 
@@ -126,4 +128,4 @@ class TransferMonitor:
             transfer.end(rate)
             excess -= held
             slowest = 0
-        self._counts.put(self._worker, SLOWEST[room.part], slowest)
+        self._row[SLOWEST[room.part]] = slowest

@@ -38,6 +38,7 @@ async def read_header(sock: socket.socket) -> ProxiedClient | None:
         OSError: the connection is lost.
     """
     loop = asyncio.get_running_loop()
+    sock.setblocking(False)
 
     async def exactly(count: int) -> bytes:
         data = b""

@@ -41,7 +41,7 @@ class Room:
         self.part = part
         self.capacity = capacity
         self._counts = counts
-        self._worker = worker
+        self._row = counts.row(worker)
         self._largest = largest
         self._watch = watch
 
@@ -77,8 +77,8 @@ class Room:
     def take(self, client: int, octets: int) -> None:
         """Counts octets that a client's message takes; negative for octets given back."""
         self._watch(octets)
-        for bucket in (ALL, client):
-            self._counts.add(self._worker, self.part + bucket, octets)
+        self._row[self.part + ALL] += octets
+        self._row[self.part + client] += octets
 
 
 class Reservation:
@@ -105,4 +105,5 @@ class Reservation:
 
     def release(self) -> None:
         """Gives all octets back."""
-        self.take(-self.held)
+        if self.held:
+            self.take(-self.held)

@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, NoReturn
 
-import structlog
-
 from relay.mail.queue_id import QueueIds, id_text
 from relay.mail.reply import Refused, Reply
 from relay.receive.auth_exchange import LINE as AUTH_LINE
 from relay.receive.command import Command, beginning_of, parse_line
-from relay.receive.command_counts import CommandCounts, counted_as
+from relay.receive.command_counts import CommandCounts
 from relay.receive.connection import Connection, SessionOver
 from relay.receive.greetings import Greetings
 from relay.receive.logins import Logins
 from relay.receive.min_rate import TooSlow
 from relay.receive.stream import BEGINNING, Disconnected, LineTooLong, TimedOut
 from relay.receive.transactions import Transactions
-
-log = structlog.get_logger()
 
 COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUTF8 and DSN parameters add
 IDLE_COMMANDS = 100  # commands without a message, after which each counts as an error
@@ -44,13 +40,12 @@ class Session:
     def __init__(self, connection: Connection, ids: QueueIds) -> None:
         self._connection = connection
         self._stream = connection.stream
-        self._log = log.bind(ip=connection.client.ip)
+        self._log = connection.log
         self._transactions = Transactions(connection, ids)
         self._greetings = Greetings(connection, self._transactions)
         self._logins = Logins(connection, self._transactions)
         self._errors = 0  # since the last accepted message
         self._idle = 0
-        self._last = "connect"
         self._counts = CommandCounts()
         self._draining = False
         self._at_rest = False
@@ -61,8 +56,7 @@ class Session:
         self._log.info("connect", port=client.port, tls=client.tls or None)
         self._connection.reply(Reply(220, "", f"{config.hostname} ESMTP srs-relay"))
         try:
-            while True:
-                await self._turn()
+            await self._obey()
         except _Draining:
             self._farewell("4.3.2", "the system is shutting down, try again shortly")
         except TimedOut:
@@ -71,11 +65,11 @@ class Session:
         except TooSlow as slow:
             transaction, incoming = self._transactions.current, self._transactions.incoming
             if transaction is not None and incoming is not None:
-                bound = self._log.bind(id=id_text(transaction.id))
-                bound.info("too_slow", size=incoming.size, octets_a_second=slow.rate)
+                queue_id = id_text(transaction.id)
+                self._log.info("too_slow", id=queue_id, size=incoming.size, octets_a_second=slow.rate)
             self._farewell("4.4.2", "Error: too slow while others wait for room, try again later")
         except Disconnected:
-            self._log.info("lost", after=self._last)
+            self._log.info("lost", after=self._counts.last)
         except SessionOver:
             pass
         except Exception:
@@ -91,19 +85,21 @@ class Session:
         if self._at_rest:
             self._stream.interrupt(_Draining())
 
-    async def _turn(self) -> None:
-        if not self._stream.corked:
-            await self._stream.flush()
-            if self._draining and self._transactions.current is None:
-                raise _Draining
-        try:
-            await self._dispatch(await self._next_command())
-        except Refused as refused:
-            chunk = self._transactions.chunk
-            if chunk is None or await self._transactions.drop_chunk(chunk, refused):
-                self._refuse(refused.reply)
-            else:
-                self._connection.reply(refused.reply)
+    async def _obey(self) -> None:
+        """Has one command after another done. Replies leave when no further command is there."""
+        while True:
+            if not self._stream.corked:
+                await self._stream.flush()
+                if self._draining and self._transactions.current is None:
+                    raise _Draining
+            try:
+                await self._dispatch(await self._next_command())
+            except Refused as refused:
+                chunk = self._transactions.chunk
+                if chunk is None or await self._transactions.drop_chunk(chunk, refused):
+                    self._refuse(refused.reply)
+                else:
+                    self._connection.reply(refused.reply)
 
     # the next command
 
@@ -125,7 +121,7 @@ class Session:
         except Refused as refused:
             self._note_refused_line(line, refused)
             raise
-        self._came(command.verb)
+        self._counts.came(command.verb)
         if command.verb == "BDAT":
             try:
                 self._transactions.announce_chunk(command.argument)
@@ -139,7 +135,7 @@ class Session:
         Raises: SessionOver, after BDAT, whose chunk cannot be told from commands.
         """
         verb, argument = beginning_of(line)
-        self._came(verb)
+        self._counts.came(verb)
         if verb == "BDAT":
             self._end_at_bdat(refused)
         if verb == "AUTH":
@@ -148,10 +144,6 @@ class Session:
     def _end_at_bdat(self, refused: Refused) -> NoReturn:
         self._refuse(refused.reply)
         raise SessionOver from None
-
-    def _came(self, verb: str) -> None:
-        self._last = counted_as(verb)
-        self._counts.came(self._last)
 
     async def _dispatch(self, command: Command) -> None:
         verb, client = command.verb, self._connection.client
@@ -178,7 +170,7 @@ class Session:
             self._errors = 0
         if reply is not None:
             self._connection.reply(reply)
-        self._counts.was_good(self._last)
+        self._counts.was_good()
         if self._idle > IDLE_COMMANDS:
             self._count_error()
 
@@ -203,7 +195,8 @@ class Session:
 
     async def _quit(self, argument: str) -> None:
         self._connection.reply(Reply(221, "2.0.0", "Bye"))
-        self._counts.was_good("QUIT")
+        self._stream.end_with_reply()
+        self._counts.was_good()
         raise SessionOver
 
     # What each command does: the reply, or None where it has replied itself. The order is that of HELP.

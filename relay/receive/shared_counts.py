@@ -33,13 +33,9 @@ class SharedCounts:
     def __init__(self, workers: int) -> None:
         self._counters = memoryview(mmap.mmap(-1, workers * _ROW * 8)).cast("q")
 
-    def add(self, worker: int, counter: int, amount: int) -> None:
-        """Adds to a counter of one worker."""
-        self._counters[worker * _ROW + counter] += amount
-
-    def put(self, worker: int, counter: int, value: int) -> None:
-        """Sets a counter of one worker."""
-        self._counters[worker * _ROW + counter] = value
+    def row(self, worker: int) -> memoryview[int]:
+        """The counters of one worker, for that worker to write."""
+        return self._counters[worker * _ROW : (worker + 1) * _ROW]
 
     def total(self, counter: int) -> int:
         """The sum of a counter over all workers."""

@@ -7,6 +7,7 @@ The session reads command lines and DATA blocks from here and never uses the tra
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
@@ -20,6 +21,7 @@ BEGINNING = 128  # octets that are kept of a command line that is too long: they
 LINES_IN_A_ROW = 16  # pipelined commands after which other sessions run
 WRITE_PATIENCE = 60.0  # seconds that a client may leave our replies unread
 CLOSE_PATIENCE = 5.0  # seconds that a client may take to receive the last replies
+TICK = 0.001  # seconds: the clock of the loop counts in these
 
 
 T = TypeVar("T")
@@ -46,18 +48,27 @@ class LineTooLong(Exception):
 
 
 class Stream(asyncio.Protocol):
-    """One client connection, for the session to read from and write to."""
+    """One client connection, for the session to read from and write to.
 
-    def __init__(self) -> None:
+    Args:
+        sock: its socket, which the transport owns.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
         self._buffer = bytearray()
-        self._out = bytearray()
+        self._out = b""
         self._lines = 0  # that were read since the last wait
         self._eof = False
         self._gone = False
         self._end: asyncio.Future[None] | None = None
         self._paused = False
+        self._ends_with_reply = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0  # of the wait, by the clock of the loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._writable: asyncio.Future[None] | None = None
         self._closed = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
@@ -101,8 +112,9 @@ class Stream(asyncio.Protocol):
         self._writable = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # called by the session
 
@@ -137,9 +149,12 @@ class Stream(asyncio.Protocol):
         Raises:
             Disconnected: the connection is lost, or the client has read nothing for a minute.
         """
-        self._send()
-        if self._transport is None or self._transport.is_closing():
+        transport, out = self._transport, self._out
+        self._out = b""
+        if transport is None or transport.is_closing():
             raise Disconnected
+        if out:
+            transport.write(out)
         if self._writable is not None:
             try:
                 await asyncio.wait_for(asyncio.shield(self._writable), WRITE_PATIENCE)
@@ -147,25 +162,44 @@ class Stream(asyncio.Protocol):
                 self.abort()
                 raise Disconnected from None
 
-    def _send(self) -> None:
-        if self._out and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(bytes(self._out))
-        self._out.clear()
+    def _more(self, deadline: float) -> asyncio.Future[None]:
+        """The next data, to be awaited; `deadline` is by the clock of the loop.
 
-    async def _wait_for_data(self, timeout: float) -> None:
+        One timer serves all waits of the connection. It is set where it would come too late; where it comes too early
+        it is set again, for the wait that is under way then. So a wait that data ends costs no timer.
+
+        Raises:
+            Disconnected: the connection is lost. What ends the wait otherwise comes out of the future: TimedOut, or the
+                error of `interrupt`.
+        """
         if self._eof:
             raise Disconnected
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
+        self._lines = 0
+        self._deadline = deadline
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer()
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout, _expire, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
-            self._lines = 0
+        return waiter
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        """Ends the wait whose time is over."""
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return  # the next wait sets a timer
+        if self._deadline - self._loop.time() > TICK:
+            self._set_timer()
+        else:
+            waiter.set_exception(TimedOut())
 
     async def read_line(self, limit: int, timeout: float) -> bytes:
         """The next line up to its LF.
@@ -175,25 +209,27 @@ class Stream(asyncio.Protocol):
             TimedOut: there was no whole line within `timeout` seconds.
             Disconnected: the connection is lost.
         """
-        deadline = self._loop.time() + timeout
         start = 0
+        deadline = 0.0
         beginning = b""  # of a line that is too long
         while (end := self._buffer.find(b"\n", start)) < 0:
-            if len(self._buffer) > limit:
+            start = len(self._buffer)
+            if start > limit:
                 beginning = beginning or bytes(self._buffer[:BEGINNING])
                 self._buffer.clear()
-            start = len(self._buffer)
-            left = deadline - self._loop.time()
-            if left <= 0:  # checked here, because data that never stops always comes before a timer
+                start = 0
+            now = self._loop.time()
+            deadline = deadline or now + timeout
+            if now >= deadline:  # checked here, because data that never stops always comes before a timer
                 raise TimedOut
-            await self._wait_for_data(left)
+            await self._more(deadline)
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         self._lines += 1
         if self._lines == LINES_IN_A_ROW:
             self._lines = 0
             await asyncio.sleep(0)
-        if beginning or len(line) > limit:
+        if beginning or end >= limit:
             raise LineTooLong(beginning or line[:BEGINNING])
         return line
 
@@ -207,9 +243,13 @@ class Stream(asyncio.Protocol):
         if self._buffer:
             await asyncio.sleep(0)
         while not self._buffer:
-            await self._wait_for_data(timeout)
-        block = bytes(self._buffer[:most])
-        del self._buffer[:most]
+            await self._more(self._loop.time() + timeout)
+        if len(self._buffer) <= most:
+            block = bytes(self._buffer)
+            self._buffer.clear()
+        else:
+            block = bytes(self._buffer[:most])
+            del self._buffer[:most]
         return block
 
     async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
@@ -231,7 +271,8 @@ class Stream(asyncio.Protocol):
 
     def unread(self, rest: bytes) -> None:
         """Puts octets that were read past the end of DATA back into the buffer."""
-        self._buffer[:0] = rest
+        if rest:
+            self._buffer[:0] = rest
 
     async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
         """Starts TLS as the server. Data that was sent ahead in clear is dropped (RFC 3207 section 4.2).
@@ -272,22 +313,36 @@ class Stream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def end_with_reply(self) -> None:
+        """Says that the client sends nothing more: `close` sends the last reply and the end in one segment.
+
+        The kernel keeps the reply until the end. It would drop it where octets of the client were left unread (RFC 1122
+        section 4.2.2.13), so this is for QUIT only.
+        """
+        self._ends_with_reply = not self._buffer
+
     async def close(self) -> None:
         """Sends the last replies and closes the connection. A client that does not read has `CLOSE_PATIENCE`."""
-        self._send()
-        if self._transport is None:
+        transport, out = self._transport, self._out
+        self._out = b""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if transport is None:
             return
-        self._transport.close()
-        timer = self._loop.call_later(CLOSE_PATIENCE, self.abort)
+        encrypted = self._ssl_object is not None
+        if out and not transport.is_closing():
+            if self._ends_with_reply and not encrypted:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            transport.write(out)
+        waits = encrypted or transport.get_write_buffer_size() > 0  # with TLS, for the client's end
+        transport.close()
+        timer = self._loop.call_later(CLOSE_PATIENCE, self.abort) if waits else None
         try:
             await self._closed
         except asyncio.CancelledError:
             self.abort()
             raise
         finally:
-            timer.cancel()
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimedOut())
+            if timer is not None:
+                timer.cancel()

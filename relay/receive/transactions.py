@@ -5,8 +5,6 @@ What the protocol does not decide, the `Handler` does: about the sender, each re
 
 from __future__ import annotations
 
-import structlog
-
 from relay.mail.message_id import shown_message_id
 from relay.mail.off_loop import read_header
 from relay.mail.queue_id import QueueIds, id_text
@@ -17,8 +15,6 @@ from relay.receive.command import Transaction, parse_mail, parse_rcpt
 from relay.receive.connection import Connection
 from relay.receive.data_decoder import DataDecoder
 from relay.receive.incoming import Incoming
-
-log = structlog.get_logger()
 
 SENDER_OK = Reply(250, "2.1.0", "Ok")
 RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
@@ -39,7 +35,6 @@ class Transactions:
         self.incoming: Incoming | None = None
         self.chunk: Chunk | None = None
         self._connection = connection
-        self._log = log.bind(ip=connection.client.ip)
         self._ids = ids
 
     def forget(self) -> None:
@@ -60,23 +55,23 @@ class Transactions:
             raise Refused(503, "5.5.1", "Error: send EHLO first")
         if self.current is not None:
             raise Refused(503, "5.5.1", "Error: nested MAIL command")
-        queue_id, mail = self._ids.new(), None
-        bound = self._log.bind(id=id_text(queue_id))
+        transaction_id, mail = self._ids.new(), None
+        queue_id = id_text(transaction_id)
         client, helo, tls = connection.client, connection.client.helo, connection.client.tls or None
         try:
             mail = parse_mail(argument, encrypted=bool(client.tls), auth=connection.takes_logins)
             if mail.size > connection.config.receive.max_message_size:
                 raise Refused(552, "5.3.4", "Message size exceeds fixed limit")
             connection.account.check(mail.size)
-            transaction = Transaction(queue_id, mail)
+            transaction = Transaction(transaction_id, mail)
             await connection.handler.mail(client, transaction)
         except Refused as refused:
             connection.handler.reset()
             sender = argument if mail is None else mail.sender
-            bound.info("mail", sender=sender, helo=helo, tls=tls, reply=str(refused.reply))
+            connection.log.info("mail", id=queue_id, sender=sender, helo=helo, tls=tls, reply=str(refused.reply))
             raise
         self.current = transaction
-        bound.info("mail", sender=mail.sender, helo=helo, tls=tls)
+        connection.log.info("mail", id=queue_id, sender=mail.sender, helo=helo, tls=tls)
         return SENDER_OK
 
     async def rcpt(self, argument: str) -> Reply:
@@ -85,8 +80,7 @@ class Transactions:
         if transaction is None:
             raise Refused(503, "5.5.1", "Error: need MAIL command")
         self.refuse_between_chunks("RCPT")
-        bound = self._log.bind(id=id_text(transaction.id))
-        rcpt = None
+        queue_id, rcpt = id_text(transaction.id), None
         try:
             rcpt = parse_rcpt(argument, transaction.mail.smtputf8)
             if len(transaction.recipients) >= connection.config.limits.recipients:
@@ -94,10 +88,11 @@ class Transactions:
             await connection.handler.rcpt(connection.client, transaction, rcpt)
         except Refused as refused:
             transaction.refused += 1
-            bound.info("rcpt", rcpt=argument if rcpt is None else rcpt.recipient, reply=str(refused.reply))
+            recipient = argument if rcpt is None else rcpt.recipient
+            connection.log.info("rcpt", id=queue_id, rcpt=recipient, reply=str(refused.reply))
             raise
         transaction.recipients.append(rcpt)
-        bound.info("rcpt", rcpt=rcpt.recipient)
+        connection.log.info("rcpt", id=queue_id, rcpt=rcpt.recipient)
         return RECIPIENT_OK
 
     # the message
@@ -151,14 +146,15 @@ class Transactions:
     async def _take(self, incoming: Incoming, transaction: Transaction) -> Reply:
         """The reply of the handler to a message that has come to its end."""
         connection = self._connection
-        bound = self._log.bind(id=id_text(transaction.id))
+        queue_id = id_text(transaction.id)
         try:
             message = await incoming.message()
             await read_header(message)
         except Refused as refused:
-            bound.info("data", size=incoming.size, reply=str(refused.reply))
+            connection.log.info("data", id=queue_id, size=incoming.size, reply=str(refused.reply))
             return refused.reply
-        bound.info("data", size=len(message.content), message_id=shown_message_id(message))
+        message_id = shown_message_id(message)
+        connection.log.info("data", id=queue_id, size=len(message.content), message_id=message_id)
         return await connection.handler.data(connection.client, transaction, message, connection.stream.ended)
 
     # the message in chunks (RFC 3030)
@@ -189,8 +185,8 @@ class Transactions:
         if chunk.last:
             return await self._complete(incoming, transaction)
         if incoming.refusal is not None:
-            bound = self._log.bind(id=id_text(transaction.id))
-            bound.info("data", size=incoming.size, reply=str(incoming.refusal.reply))
+            reply = str(incoming.refusal.reply)
+            connection.log.info("data", id=id_text(transaction.id), size=incoming.size, reply=reply)
             raise incoming.refusal
         return Reply(250, "2.0.0", f"{chunk.size} octets received")
 

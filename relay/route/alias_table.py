@@ -6,15 +6,19 @@ It has the search order and meaning of Postfix's virtual(5), so that a site can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from relay.mail.address import domain_of, lookup_key, normal_domain, quote, split, split_detail, unquote
 from relay.table_files.bad_lines import NONE, BadLines
 
+T = TypeVar("T")
+
 NESTING_LIMIT = 1000  # aliases of aliases, one below the other; Postfix virtual_alias_recursion_limit
 EXPANSION_LIMIT = 1000  # addresses behind one alias; Postfix virtual_alias_expansion_limit
 CHAIN_LIMIT = 10  # links of `chain`; each adds a header field to every message
+REMEMBERED = 1024  # aliases of a table whose targets and chain are remembered: most mail of a host is for a few
 
 
 class AliasLoop(Exception):
@@ -42,6 +46,8 @@ class AliasTable:
     bad: BadLines = NONE
     partial: frozenset[str] = frozenset()
     closed: Mapping[str, str] = field(default_factory=dict)
+    _expansions: dict[str, tuple[str, ...] | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _chains: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def lists(self, address: str) -> bool:
         """Whether the address itself is on the left; neither `@domain` nor a user without the detail counts."""
@@ -58,6 +64,8 @@ class AliasTable:
 
     def rejection(self, address: str) -> str | None:
         """The text of REJECT for a closed address; None for any other."""
+        if not self.closed:
+            return None
         pattern = self._first(address)
         return None if self._is_hidden(pattern) else self.closed.get(pattern)
 
@@ -84,7 +92,11 @@ class AliasTable:
         Raises:
             AliasLoop: aliases that lead to each other, or too many addresses.
         """
-        if not self.matches(address):
+        return self._remembered(self._expansions, address, self._expand)
+
+    def _expand(self, address: str) -> tuple[str, ...] | None:
+        first = self._targets(address)
+        if first is None:
             return None
         settled: dict[str, str] = {}
         pending = [(address, 0)]
@@ -94,7 +106,7 @@ class AliasTable:
             key = lookup_key(current)
             if key in settled:
                 continue
-            targets = self._targets(current)
+            targets = self._targets(current) if depth else first
             if targets is None:
                 settled[key] = current
                 continue
@@ -114,6 +126,9 @@ class AliasTable:
         These are the address itself and, while there is a single target, that target. A detail without an entry of its
         own is left out.
         """
+        return self._remembered(self._chains, address, self._chain)
+
+    def _chain(self, address: str) -> tuple[str, ...]:
         links: list[str] = []
         while len(links) < CHAIN_LIMIT and (targets := self._targets(address)) is not None:
             links.append(address if self.lists(address) else _without_detail(address))
@@ -121,6 +136,18 @@ class AliasTable:
                 break
             address = targets[0]
         return tuple(links)
+
+    def _remembered(self, memory: dict[str, T], address: str, look_up: Callable[[str], T]) -> T:
+        """The result of a look-up. It is remembered for addresses as they stand on the left: clients can ask for any
+        number of others, by a detail, a catch-all or the case of letters, and would fill the memory."""
+        if address in memory:
+            return memory[address]
+        found = look_up(address)
+        if address in self.entries:
+            if len(memory) >= REMEMBERED:
+                memory.clear()
+            memory[address] = found
+        return found
 
     def _targets(self, address: str) -> tuple[str, ...] | None:
         """The targets of the first pattern that matches, in the order of virtual(5); None where none does.
@@ -134,7 +161,7 @@ class AliasTable:
                     return ()
                 if pattern in self.closed:
                     return (address,)
-                return tuple(_filled_in(target, address, unmatched) for target in targets)
+                return tuple([_filled_in(target, address, unmatched) for target in targets])
         return None
 
     def _first(self, address: str) -> str:

@@ -10,17 +10,19 @@ look like a loop.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain, islice, zip_longest
 
 from relay.mail.address import lookup_key
 from relay.mail.message import Message
+from relay.srs.keyed_hash import keyed_hash
 
 FIELD = "X-SRS-Relay"
 MARKS = 1000  # on one message, 47 octets each: at least one for each recipient, since no message has more targets
 
+_LINE = b"%s: %%s\r\n" % FIELD.encode()
 _PURPOSE = b"srs-relay loop mark\0"  # the secrets also sign SRS addresses; a mark must not be valid in one
 _TAG_OCTETS = 16  # 128 bits, which cannot be guessed
 _MARK = re.compile(rb"[0-9a-f]{32}")
@@ -38,23 +40,27 @@ def mark_fields(chains: Iterable[Sequence[str]], secrets: Sequence[bytes]) -> by
         chains: for each recipient its aliases, the outermost first. Beyond `MARKS` the innermost are left out.
     """
     outermost_first = filter(None, chain.from_iterable(zip_longest(*chains, fillvalue="")))
-    tags = dict.fromkeys(_tag(alias, secrets[0]) for alias in outermost_first)
-    return b"".join(b"%s: %s\r\n" % (FIELD.encode(), tag) for tag in islice(tags, MARKS))
+    return _fields([_tag(lookup_key(alias), secrets[0]) for alias in outermost_first])
 
 
 def is_looping(message: Message, chains: Iterable[Sequence[str]], secrets: Sequence[bytes]) -> bool:
     """Whether the message bears our mark of one of the aliases in these chains, made with any of the secrets."""
     marks = {field.value for field in message.all(FIELD)}  # a hostile message may bring thousands
     return bool(marks) and any(
-        _tag(alias, secret) in marks for alias in chain.from_iterable(chains) for secret in secrets
+        _tag(lookup_key(alias), secret) in marks for alias in chain.from_iterable(chains) for secret in secrets
     )
 
 
 def kept_marks(message: Message) -> bytes:
     """All marks of a message, also those of others, as header fields for a message that takes its place."""
-    tags = dict.fromkeys(value for field in message.all(FIELD) if _MARK.fullmatch(value := field.value))
-    return b"".join(b"%s: %s\r\n" % (FIELD.encode(), tag) for tag in islice(tags, MARKS))
+    return _fields([value for field in message.all(FIELD) if _MARK.fullmatch(value := field.value)])
 
 
-def _tag(alias: str, secret: bytes) -> bytes:
-    return hmac.digest(secret, _PURPOSE + lookup_key(alias).encode(), "sha256")[:_TAG_OCTETS].hex().encode()
+def _fields(tags: Iterable[bytes]) -> bytes:
+    return b"".join([_LINE % tag for tag in islice(dict.fromkeys(tags), MARKS)])
+
+
+@lru_cache(maxsize=1024)  # most mail of a host comes for the same few aliases
+def _tag(key: str, secret: bytes) -> bytes:
+    """The mark of an alias, by its lookup key."""
+    return keyed_hash(secret, _PURPOSE + key.encode(), "sha256")[:_TAG_OCTETS].hex().encode()

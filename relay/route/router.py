@@ -10,8 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -55,8 +54,7 @@ async def _no_more() -> Collection[str]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One delivery that a recipient leads to.
 
     Attributes:
@@ -68,8 +66,7 @@ class Target:
     srs: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """What a recipient is, and where its mail goes.
 
     Attributes:
@@ -145,13 +142,12 @@ class Router:
         if returned is not None:
             inner = await self._ours(returned.address, request) or Routed("trusted", (Target(returned.address),))
             if inner.returned is not None:  # the person is an alias of another return address of ours
-                returned = replace(
-                    returned,
+                returned = returned._replace(
                     hidden=returned.hidden or inner.returned.hidden,
                     forged=returned.forged or inner.returned.forged,
                 )
-            return replace(inner, kind=_kind(recipient), persons=(returned, *inner.persons))
-        if request.stranger and _ELSEWHERE.search(unquote(split(recipient).local)) and not self._is_listed(recipient):
+            return inner._replace(kind=_kind(recipient), persons=(returned, *inner.persons))
+        if request.stranger and _ELSEWHERE.search(split(recipient).local) and not self._is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, request)
         if routed is not None:
@@ -172,6 +168,8 @@ class Router:
         recipient = request.recipient
         if recipient.lower() == "postmaster":
             return f"{recipient}@{self._hostname}"
+        if not recipient.endswith("]"):
+            return recipient
         local, domain = split(recipient)
         ip = literal_ip(domain)
         if ip and _role(recipient) and not self._is_listed(recipient) and await self._is_own(ip, request):
@@ -224,9 +222,10 @@ class Router:
     def _reader(self, address: str) -> str:
         """Who reads what comes for a role at a domain of ours and is not listed there; empty for any other address, and
         where nobody does."""
-        role, domain = _role(address), domain_of(address)
+        role = _role(address)
         if not role or self._is_listed(address):
             return ""
+        domain = domain_of(address)
         if not self._answers_for(domain) and not (role == _MAILER_DAEMON and domain in self._own_domains):
             return ""
         if self._postmaster or role != _MAILER_DAEMON:
@@ -346,8 +345,7 @@ class Router:
         return (address,), None
 
     def _is_unknown_alias(self, address: str) -> bool:
-        domain = domain_of(address)
-        table = self._table
+        domain, table = domain_of(address), self._table
         return domain in table.domains and not self._domains.route_for(domain) and not table.matches(address)
 
     def _target(self, address: str) -> Target:
@@ -362,7 +360,9 @@ def _kind(recipient: str) -> Kind:
 
 def _role(address: str) -> str:
     """The role that an address is for, in lower case; empty for any other."""
-    local = unquote(split(address).local).lower()
+    local = split(address).local.lower()
+    if local.startswith('"'):
+        local = unquote(local)
     return local if local in _ROLES else ""
 
 

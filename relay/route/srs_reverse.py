@@ -8,7 +8,7 @@ of addresses that a client makes up.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.config.sections import SrsSection
 from relay.mail.address import domain_of, lookup_key
@@ -36,8 +36,7 @@ TokenLookup = Callable[[str], Awaitable[str | None]]
 _STEPS = 2  # SRS1 around an SRS0 of ours, then the sender: no more can be nested at one host
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
+class RouteRequest(NamedTuple):
     """One RCPT to decide.
 
     Attributes:
@@ -60,8 +59,7 @@ class RouteRequest:
         return counted_as(self.client)
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """Who is behind a return address.
 
     Attributes:

@@ -101,7 +101,8 @@ class Token:
 
 def is_srs(address: str) -> bool:
     """Whether the local part begins with SRS0 or SRS1 (in any case) and a separator. The hash is not checked."""
-    return _TAG.match(unquote(split(address).local)) is not None
+    content = unquote(split(address).local) if address.startswith('"') else address
+    return _TAG.match(content) is not None
 
 
 def forward(sender: str, scheme: Scheme, now: float) -> str:

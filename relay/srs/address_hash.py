@@ -7,9 +7,11 @@ it is, and the tag.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hmac
 from collections.abc import Sequence
+
+from relay.srs.keyed_hash import keyed_hash
 
 _TO_URL = str.maketrans("+/", "-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
@@ -59,4 +61,4 @@ def is_hash_of_any(given: str, inputs: Sequence[str], secrets: Sequence[bytes]) 
 
 def _mac(data: str, secret: bytes) -> bytes:
     """HMAC-SHA1 in base64 without the padding. Only ASCII letters are folded, in any locale."""
-    return base64.b64encode(hmac.digest(secret, data.encode().lower(), "sha1")).rstrip(b"=")
+    return binascii.b2a_base64(keyed_hash(secret, data.encode().lower(), "sha1"), newline=False).rstrip(b"=")

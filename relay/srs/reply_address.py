@@ -32,6 +32,7 @@ from relay.mail.address import (
     unquote,
 )
 from relay.srs.address import BadSyntax, Forged, Scheme, Token
+from relay.srs.keyed_hash import keyed_hash
 
 UNKNOWN = "reply=unknown"
 """The local part at our domain that stands for an author who cannot be read: replies to it are refused."""
@@ -50,7 +51,8 @@ _ID_PURPOSE = b"srs-relay stored author\0"
 
 def is_reply(address: str) -> bool:
     """Whether the local part begins with `reply=`, in any case. The hash is not checked."""
-    return _TAG.match(unquote(split(address).local)) is not None
+    content = unquote(split(address).local) if address.startswith('"') else address
+    return _TAG.match(content) is not None
 
 
 async def reply_addresses(authors: Iterable[str], scheme: Scheme, keep: Keep) -> dict[str, str]:
@@ -85,7 +87,7 @@ def forward(author: str, scheme: Scheme) -> str | Token:
     written = f"reply={_sign(rest, scheme)}={rest}"
     if written.isascii() and DOT_STRING.match(written) and len(written) <= LOCAL_PART_OCTETS:
         return f"{written}@{scheme.domain}"
-    digest = hmac.digest(scheme.secrets[0], _ID_PURPOSE + f"{local}@{domain}".encode(), "sha256")
+    digest = keyed_hash(scheme.secrets[0], _ID_PURPOSE + f"{local}@{domain}".encode(), "sha256")
     return Token(base64.b32encode(digest)[:_ID_LENGTH].decode("ascii").lower())
 
 
@@ -141,7 +143,8 @@ def _mac(rest: str, secret: bytes) -> bytes:
         octets = rest.encode()
     except UnicodeEncodeError:
         raise BadSyntax("the address is not valid UTF-8") from None
-    return base64.b32encode(hmac.digest(secret, _ADDRESS_PURPOSE + octets.lower(), "sha256"))[:_HASH_LENGTH].lower()
+    digest = keyed_hash(secret, _ADDRESS_PURPOSE + octets.lower(), "sha256")
+    return base64.b32encode(digest)[:_HASH_LENGTH].lower()
 
 
 def _sign(rest: str, scheme: Scheme) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,16 +132,16 @@ def test_no_response_is_not_an_empty_one() -> None:
 
 
 def test_a_client_that_is_not_known_is_not_named() -> None:
-    line = auth_line(1, "PLAIN", replace(CLIENT, known=False), None)
+    line = auth_line(1, "PLAIN", CLIENT._replace(known=False), None)
     assert b"rip=" not in line and b"rport=" not in line
 
 
 def test_without_tls_nothing_is_said_of_it() -> None:
-    assert b"secured" not in auth_line(1, "PLAIN", replace(CLIENT, tls=""), None)
+    assert b"secured" not in auth_line(1, "PLAIN", CLIENT._replace(tls=""), None)
 
 
 def test_an_address_of_version_6_stands_as_it_is() -> None:
-    assert b"\trip=2001:db8::7\t" in auth_line(1, "PLAIN", replace(CLIENT, ip="2001:db8::7"), None)
+    assert b"\trip=2001:db8::7\t" in auth_line(1, "PLAIN", CLIENT._replace(ip="2001:db8::7"), None)
 
 
 def test_a_response_is_one_parameter() -> None:
@@ -153,7 +152,7 @@ def test_a_response_is_one_parameter() -> None:
 
 @given(st.binary(), st.text(max_size=20))
 def test_nobody_adds_a_parameter_to_the_request(response: bytes, odd: str) -> None:
-    line = auth_line(1, "PLAIN", replace(CLIENT, ip=odd, local=odd), response)
+    line = auth_line(1, "PLAIN", CLIENT._replace(ip=odd, local=odd), response)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
     assert line.count(b"\t") == 8 + 2 * bool(odd)
 

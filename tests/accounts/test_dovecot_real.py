@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -176,7 +175,7 @@ async def test_a_client_that_gives_up(authenticator: DovecotAuthenticator) -> No
 
 
 async def test_an_address_of_version_6_and_a_proxy_that_names_none(authenticator: DovecotAuthenticator) -> None:
-    for client in (replace(CLIENT, ip="2001:db8::7", local="2001:db8::1"), replace(CLIENT, known=False)):
+    for client in (CLIENT._replace(ip="2001:db8::7", local="2001:db8::1"), CLIENT._replace(known=False)):
         assert await authenticator.login("PLAIN", client).step(f"\0{JOE}\0pencil".encode()) == LoggedIn(JOE)
 
 

@@ -94,7 +94,7 @@ async def test_who_may_not_use_the_sender_does_not_learn_where_mail_for_a_person
 async def test_a_sender_whose_spf_fails_is_refused_at_rcpt_where_the_policy_says_so(tmp_path: Path) -> None:
     house = House(tmp_path, spf={"fail": "reject"})
     assert (await house.send("alice@fwd.test", client=FORGER)).startswith("550 5.7.23 SPF fail for origin.test: ")
-    trusted = replace(FORGER, trusted=True)
+    trusted = FORGER._replace(trusted=True)
     assert (await house.send("alice@fwd.test", client=trusted)).startswith("250 ")
 
 
@@ -115,7 +115,7 @@ async def test_each_transaction_has_an_spf_check_of_its_own(tmp_path: Path) -> N
 
 async def test_a_client_behind_a_proxy_that_names_nobody_is_checked_for_nothing(tmp_path: Path) -> None:
     house = House(tmp_path, zone={("_dmarc.origin.test", "TXT"): []})
-    assert (await house.send("alice@fwd.test", client=replace(FORGER, known=False))).startswith("250 ")
+    assert (await house.send("alice@fwd.test", client=FORGER._replace(known=False))).startswith("250 ")
     assert b"spf=none" in house.queue.stored.trace and b"iprev" not in house.queue.stored.trace
     assert not any(rdtype == "PTR" for _, rdtype in house.resolver.asked)
 

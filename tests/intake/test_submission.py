@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email.utils
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from relay.intake.submission import missing_fields, with_fields_on_top
 from relay.mail.message import Message
 from tests.intake.arriving import CLIENT, INNER, House
 
-ANN = replace(CLIENT, trusted=True, user="ann", protocol="ESMTPSA", tls="TLSv1.3 x")
+ANN = CLIENT._replace(trusted=True, user="ann", protocol="ESMTPSA", tls="TLSv1.3 x")
 SENDER = "ann@fwd.test"
 PLAIN = b"From: Ann <ann@fwd.test>\r\nDate: Mon, 30 Nov 2026 09:00:00 +0000\r\nMessage-ID: <1@pc.test>\r\n\r\nHi.\r\n"
 

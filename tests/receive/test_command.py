@@ -109,7 +109,7 @@ def test_bad_mail(argument: str, reply: str) -> None:
     ],
 )
 def test_rcpt(argument: str, expected: RcptTo) -> None:
-    assert parse_rcpt(argument, smtputf8=False) == expected
+    assert parse_rcpt(argument, smtputf8=False)._replace(given="") == expected
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ async def test_connections_are_limited_by_client(door: Callable[..., Door]) -> N
     await server.client()
 
 
+async def test_connections_that_come_together_are_all_greeted(door: Callable[..., Door]) -> None:
+    server = door(limits={"connections_per_client": 60})
+    for number in (40, 1, 3):
+        talks = await asyncio.gather(*(server.client(greet=False) for _ in range(number)))
+        assert {(await talk.reply())[:3] for talk in talks} == {"220"}
+
+
 async def test_connections_are_limited_in_all(door: Callable[..., Door]) -> None:
     server = door(limits={"connections": 1}, clients={"trusted": ["127.0.0.1"]})
     await server.client()

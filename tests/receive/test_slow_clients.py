@@ -51,6 +51,14 @@ async def test_a_client_that_stops_sending_still_gets_its_replies(door: Callable
     assert server.contents == [b"hi\r\n"]
 
 
+@pytest.mark.parametrize("more", [b"", b"NOOP\r\n"])
+async def test_quit_is_answered_whatever_comes_behind_it(door: Callable[..., Door], more: bytes) -> None:
+    talk = await door().client()
+    talk.writer.write(b"QUIT\r\n" + more)
+    assert (await talk.reply())[:3] == "221"
+    assert await talk.closed()
+
+
 @pytest.mark.parametrize("said", [b"", b"NOO", MAIL, MAIL + b"DATA\r\n", MAIL + b"DATA\r\nhi\r\n."])
 @pytest.mark.parametrize("how", ["stops sending", "closes", "resets"])
 async def test_a_client_that_is_gone_leaves_nothing(door: Callable[..., Door], said: bytes, how: str) -> None:

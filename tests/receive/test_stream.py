@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -12,8 +14,11 @@ from relay.receive.stream import BLOCK, HIGH_WATER, Disconnected, LineTooLong, S
 class Socket(asyncio.Transport):
     """A transport that keeps what is written to it."""
 
+    protocol: Stream
+
     def __init__(self) -> None:
         super().__init__()
+        self.sock = Mock(spec=socket.socket)
         self.written: list[bytes] = []
         self.reads = True
 
@@ -23,6 +28,12 @@ class Socket(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def close(self) -> None:
+        self.protocol.connection_lost(None)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         self.reads = False
 
@@ -31,7 +42,8 @@ class Socket(asyncio.Transport):
 
 
 def connected() -> tuple[Stream, Socket]:
-    stream, transport = Stream(), Socket()
+    transport = Socket()
+    stream = transport.protocol = Stream(transport.sock)
     stream.connection_made(transport)
     return stream, transport
 
@@ -79,6 +91,55 @@ async def test_waiting_ends_in_time_or_with_the_connection() -> None:
         await reading
     with pytest.raises(Disconnected):
         await stream.flush()
+
+
+@pytest.mark.parametrize("first", [0.02, 10.0])
+async def test_each_wait_has_its_own_time(first: float) -> None:
+    """One timer serves all: it is set by the first wait, for which it would come too early or too late here."""
+    stream, _ = connected()
+    loop = asyncio.get_running_loop()
+    reading = asyncio.create_task(stream.read_line(100, first))
+    await asyncio.sleep(0)
+    stream.data_received(b"NOOP\r\n")
+    assert await reading == b"NOOP\r\n"
+    began = loop.time()
+    with pytest.raises(TimedOut):
+        await stream.read_line(100, 0.05)
+    assert 0.045 < loop.time() - began < 1
+    began = loop.time()
+    with pytest.raises(TimedOut):
+        await stream.read_block(0.01)
+    assert 0.008 < loop.time() - began < 1
+
+
+async def test_a_timer_that_comes_between_two_waits_ends_neither() -> None:
+    stream, _ = connected()
+    stream.data_received(b"NOOP\r\nNO")
+    assert await stream.read_line(100, 10) == b"NOOP\r\n"
+    with pytest.raises(TimedOut):
+        await stream.read_line(100, 0.001)
+    reading = asyncio.create_task(stream.read_line(100, 0.01))
+    await asyncio.sleep(0)
+    stream.data_received(b"OP\r\n")
+    assert await reading == b"NOOP\r\n"
+    await asyncio.sleep(0.02)  # the timer comes while nobody waits
+    reading = asyncio.create_task(stream.read_line(100, 10))
+    await asyncio.sleep(0)
+    stream.data_received(b"QUIT\r\n")
+    assert await reading == b"QUIT\r\n"
+
+
+@pytest.mark.parametrize(("rest", "waits"), [(b"", True), (b"NOOP\r\n", False)])
+async def test_the_last_reply_waits_for_the_end_where_nothing_more_has_come(rest: bytes, waits: bool) -> None:
+    stream, transport = connected()
+    stream.data_received(b"QUIT\r\n" + rest)
+    assert await stream.read_line(100, 10) == b"QUIT\r\n"
+    stream.write(b"221 Bye\r\n")
+    stream.end_with_reply()
+    assert not transport.written
+    await stream.close()
+    assert transport.written == [b"221 Bye\r\n"]
+    assert (call(socket.IPPROTO_TCP, socket.TCP_CORK, 1) in transport.sock.setsockopt.call_args_list) is waits
 
 
 async def test_what_came_before_the_end_is_still_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay.route import alias_table
 from relay.route.alias_file import parse_virtual
 from relay.route.alias_table import CHAIN_LIMIT, EXPANSION_LIMIT, AliasLoop, AliasTable
 
@@ -226,3 +227,25 @@ def test_an_address_lacks_targets_where_one_of_several_cannot_be_read(address: s
         "aliases",
     )
     assert table.lacks_targets(address) is lacks
+
+
+@pytest.mark.parametrize("remembered", [0, 1, 1024])
+def test_an_address_leads_to_the_same_however_often_it_is_asked_for(
+    remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alias_table, "REMEMBERED", remembered)
+    table, asked = parse_virtual(TABLE, "aliases"), list[tuple[object, object]]()
+    addresses = [
+        "alice@fwd.example",
+        "ALICE@fwd.example",
+        "plus+x@fwd.example",
+        "plus+y@fwd.example",
+        "list@fwd.example",
+    ]
+    addresses += ["joe@catch.example", "joe@remap.example", "kept@remap.example", "jim@elsewhere.example"]
+    for address in addresses * 3:
+        asked.append((table.expand(address), table.chain(address)))
+    assert asked[: len(addresses)] * 3 == asked
+    fresh = [parse_virtual(TABLE, "aliases") for _ in addresses]
+    once = [(one.expand(address), one.chain(address)) for one, address in zip(fresh, addresses, strict=True)]
+    assert asked[: len(addresses)] == once
