@@ -32,6 +32,9 @@ class Limits:
         spool: the files in which large messages are kept until their end, in one half of the free space.
         known: the clients that do not count with their networks.
         watch_memory, watch_disk: called with the number of octets that are taken, negative for octets given back.
+
+    Attributes:
+        messages: how many messages of this worker are between DATA and their reply.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Limits:
     ) -> None:
         self.connections = connections
         self.per_client = per_client
+        self.messages = 0
         self.known = known or KnownClients()
         self.memory = Room(counts, worker, MEMORY, lambda: memory, largest, watch_memory)
         self.disk = Room(counts, worker, DISK, self._disk_capacity, 0, watch_disk)
@@ -137,6 +141,14 @@ class Account:
             self._limits.known.add(self._name)
 
     # the message that is being received
+
+    def begin_message(self) -> None:
+        """Counts a message until `end_message`."""
+        self._limits.messages += 1
+
+    def end_message(self) -> None:
+        """Its reply is known."""
+        self._limits.messages -= 1
 
     def check(self, octets: int) -> None:
         """Checks that there is room for a message of so many octets.
