@@ -7,13 +7,14 @@ Writers hand in a `Change`. Those that come at about the same time share one tra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     Connection,
     Executable,
+    bindparam,
     delete,
     exists,
     func,
@@ -49,6 +50,10 @@ __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessag
 SWEEP_AT_ONCE = 100  # rows in one transaction, so that a sweep does not delay mail
 ORPHAN_AGE = 86400.0  # seconds after which content without a message no longer belongs to one that is being stored
 
+# Constants, because SQLAlchemy takes longer to build a statement than to execute it.
+_MESSAGE = select(message).where(message.c.id == bindparam("b_message"))
+_PIECE = select(chunk.c.content).where(chunk.c.message_id == bindparam("b_message"), chunk.c.n == bindparam("b_n"))
+_EXISTS = select(message.c.id).where(message.c.id == bindparam("b_message"))
 _ORDER = (delivery.c.next_attempt, delivery.c.message_id, delivery.c.n)
 
 
@@ -202,16 +207,16 @@ class Store:
             Damaged: a part of the content is missing.
             QueueUnavailable
         """
-        row = await self._database.read(lambda c: c.execute(select(message).where(message.c.id == message_id)).first())
+        wanted = {"b_message": message_id}
+        row = await self._database.read(lambda c: c.execute(_MESSAGE, wanted).first())
         if row is None:
             return None
         pieces = [row.content]
         have = len(row.content)
         while have < row.size:
-            statement = select(chunk.c.content).where(chunk.c.message_id == message_id, chunk.c.n == len(pieces))
-            piece = await self._database.read(partial(_scalar, statement))
+            piece = await self._database.read(partial(_scalar, _PIECE, wanted | {"b_n": len(pieces)}))
             if piece is None:
-                if await self._database.read(partial(_scalar, select(message.c.id).where(message.c.id == message_id))):
+                if await self._database.read(partial(_scalar, _EXISTS, wanted)):
                     raise Damaged(f"content is missing from octet {have} on")
                 return None  # it was dropped between two reads
             pieces.append(piece)
@@ -309,5 +314,5 @@ def _execute(statement: Executable, values: Any, connection: Connection) -> None
     connection.execute(statement, values)
 
 
-def _scalar(statement: Executable, connection: Connection) -> Any:
-    return connection.execute(statement).scalar()
+def _scalar(statement: Executable, values: Mapping[str, int], connection: Connection) -> Any:
+    return connection.execute(statement, values).scalar()
