@@ -33,7 +33,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 LOCK_PATIENCE = 30.0  # seconds to wait for another process's write lock before a transaction is given up
-CHECKPOINT_AT = 16 << 20  # octets of write-ahead log after which it is copied back into the database file
+CHECKPOINT_AT = 16 << 20  # octets of write-ahead log after which it is copied back; its file keeps that size
 CHECKPOINT_LATE = 128 << 20  # octets of write-ahead log after which a failure to do so is logged as a warning
 
 _WORK_ERRORS = (DataError, IntegrityError, InterfaceError, ProgrammingError)  # the unit of work is wrong, not the file
@@ -75,7 +75,7 @@ class SqliteDatabase:
                 self._driver = _driver(self._connection)
                 self._prepare(create, migrate)
                 self._reader = refused.enter_context(self._engine.connect())
-                self._log = WriteAheadLog(path)
+                self._log = WriteAheadLog(path, CHECKPOINT_AT)
                 self._opened = [(file, _identity(file)) for file in (path, Path(f"{path}-wal"))]
                 sync(path.parent)
                 refused.pop_all()  # the queue is open
@@ -115,7 +115,7 @@ class SqliteDatabase:
                 raise kind(self._problem(error)) from error
         if durable:
             await self._sync()
-        if self._checkpoint is None and self._log.octets >= self._checkpoint_at:
+        if self._checkpoint is None and self._log.octets > self._checkpoint_at:
             self._checkpoint = asyncio.create_task(self._keep_log_short())
         return result
 
@@ -180,14 +180,14 @@ class SqliteDatabase:
     async def _keep_log_short(self) -> None:
         try:
             async with self._lock:
-                if self._log.octets >= self._checkpoint_at:  # no other process has done it
+                if self._log.octets > self._checkpoint_at:  # no other process has done it
                     await self._log.start_anew()
         except sqlite3.Error as error:
             log.warning("queue_checkpoint", problem=error_line(error))
         finally:
             self._checkpoint = None
         octets = self._log.octets
-        self._checkpoint_at = CHECKPOINT_AT if octets < CHECKPOINT_AT else octets + CHECKPOINT_AT
+        self._checkpoint_at = CHECKPOINT_AT if octets <= CHECKPOINT_AT else octets + CHECKPOINT_AT
         if octets > CHECKPOINT_LATE:
             log.warning("queue_checkpoint", problem="another process reads without end", octets=octets)
 
@@ -228,7 +228,7 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("PRAGMA secure_delete = FAST")  # a build that overwrites what is deleted takes 80 ms for 25 MB
-    wal.configure(connection)
+    wal.configure(connection, CHECKPOINT_AT)
     connection.execute("PRAGMA cache_size = -8192")
 
 
