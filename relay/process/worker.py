@@ -72,6 +72,7 @@ class Worker:
             watch_memory=metrics.message_memory.add,
             watch_disk=metrics.message_spool.add,
         )
+        store.expect(lambda: self._limits.messages)
         stages = build_stages(config, store, resolver, metrics, files, rates, policies=store.mta_sts)
         self._relay = build_relay(stages, store, limits, number, memory_is_short=lambda: self._limits.memory.excess > 0)
         self._tls = files.tls

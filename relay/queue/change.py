@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
@@ -173,6 +175,7 @@ ONE = (delivery.c.message_id == bindparam("b_message"), delivery.c.n == bindpara
 LEASED = (*ONE, delivery.c.lease_token == bindparam("b_token"))
 
 _COLUMNS = tuple(column.name for column in delivery.columns)
+_values = attrgetter(*_COLUMNS)
 _STORE_MESSAGE = insert(message)
 _STORE_DELIVERY = insert(delivery)
 _STILL_LEASED = select(delivery.c.n).where(*LEASED)
@@ -232,9 +235,9 @@ def parameters(key: Key) -> dict[str, int]:
 
 
 def _reports_on_nothing(connection: Connection, change: Change) -> bool:
-    keys = [*change.finished, *(key for key, _ in change.updated)]
-    if not change.arrived or not keys:
+    if not change.arrived or not (change.finished or change.updated):
         return False
+    keys = [*change.finished, *(key for key, _ in change.updated)]
     return all(connection.execute(_STILL_LEASED, parameters(key)).first() is None for key in keys)
 
 
@@ -257,13 +260,18 @@ def _message_row(stored: StoredMessage) -> dict[str, Any]:
         "ret": stored.ret,
         "envid": stored.envid,
         "tls": stored.tls,
-        "verdict": json.dumps(stored.verdict.to_json()),
+        "verdict": _verdict_text(stored.verdict),
         "trace": stored.trace,
         "content": stored.message.content[:CHUNK],
     }
 
 
+@lru_cache(256)  # the mail of one sender has the same
+def _verdict_text(verdict: StoredVerdict) -> str:
+    return json.dumps(verdict.to_json())
+
+
 def _delivery_row(d: Delivery) -> dict[str, Any]:
-    row = {name: getattr(d, name) for name in _COLUMNS}
-    row["last"] = json.dumps(d.last)
+    row = dict(zip(_COLUMNS, _values(d), strict=True))
+    row["last"] = "null" if d.last is None else json.dumps(d.last)
     return row

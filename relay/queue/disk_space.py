@@ -20,6 +20,7 @@ from relay.queue.database import QueueUnavailable
 log = structlog.get_logger()
 
 MEASURE_EVERY = 1.0  # seconds for which a measurement of the free pages counts
+PLENTY = 2  # times the minimum: with so much free on the disk, nobody fills it within that second
 LOG_ROOM = 32 << 20  # octets of the disk for the write-ahead log, which free pages cannot replace
 
 
@@ -45,6 +46,7 @@ class FreeSpace:
         self._reusable = reusable
         self._make_room = make_room
         self._measuring = asyncio.Lock()
+        self._plenty_until = 0.0  # by the monotonic clock
         self._measured_at = 0.0
         self._inside = 0  # octets free inside the file, when they were measured last
         self._had_room = True  # whether those were enough
@@ -52,11 +54,15 @@ class FreeSpace:
 
     async def enough(self) -> bool:
         """Whether there is room for mail, after dead letters have made way."""
-        if self._folder is None:
+        now = time.monotonic()
+        if self._folder is None or now < self._plenty_until:
             return True
         problem: str | None = None
         try:
-            enough = self._on_disk(self._folder) >= self._minimum
+            on_disk = self._on_disk(self._folder)
+            if on_disk >= PLENTY * self._minimum:
+                self._plenty_until = now + MEASURE_EVERY
+            enough = on_disk >= self._minimum
             if enough:
                 self._measured_at = 0.0  # the last measurement is outdated when the disk gets full again
             else:

@@ -19,7 +19,14 @@ from relay.queue.schema import delivery
 
 GRACE = 3.0  # seconds in which a worker whose connection broke shows itself again
 
-_LEASE = update(delivery).where(*ONE, delivery.c.state == "queued", delivery.c.next_attempt == bindparam("b_seen"))
+_LEASE = (
+    update(delivery)
+    .where(*ONE, delivery.c.state == "queued", delivery.c.next_attempt == bindparam("b_seen"))
+    .values(lease_owner=bindparam("b_owner"), lease_token=bindparam("b_token"), next_attempt=bindparam("b_until"))
+)
+_TAKEN = select(delivery).where(
+    delivery.c.lease_owner == bindparam("b_owner"), delivery.c.lease_token == bindparam("b_token")
+)
 _RENEW = update(delivery).where(*LEASED)
 
 
@@ -43,14 +50,14 @@ class Leases:
         """
         if not wanted:
             return []
-        token = secrets.randbits(62)
-        rows = [{"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt} for d in wanted]
-        values = {"lease_owner": self._owner, "lease_token": token, "next_attempt": until}
-        leased = select(delivery).where(delivery.c.lease_owner == self._owner, delivery.c.lease_token == token)
+        lease = {"b_owner": self._owner, "b_token": secrets.randbits(62)}
+        rows = [
+            {"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt, "b_until": until, **lease} for d in wanted
+        ]
 
         def work(connection: Connection) -> list[Delivery]:
-            connection.execute(_LEASE.values(values), rows)
-            return [Delivery(**row._mapping) for row in connection.execute(leased)]
+            connection.execute(_LEASE, rows)
+            return [Delivery(**row._mapping) for row in connection.execute(_TAKEN, lease)]
 
         return await self._database.write(work, durable=False)
 

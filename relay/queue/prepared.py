@@ -30,13 +30,11 @@ def run_prepared(connection: Connection, statement: Executable, rows: Iterable[M
     if dialect.name != "sqlite":  # with a server SQLAlchemy is needed: it notices a broken connection and drops it
         connection.exec_driver_sql(sql, values)
         return
-    cursor = connection.connection.cursor()
+    driver = connection.connection.dbapi_connection
     try:
-        cursor.executemany(sql, values)
+        driver.executemany(sql, values)  # type: ignore[union-attr]
     except dialect.loaded_dbapi.Error as error:
         raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
-    finally:
-        cursor.close()
 
 
 @cache

@@ -11,13 +11,13 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection, RootTransaction, create_engine, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 LOCK_PATIENCE = 30.0  # seconds to wait for another process's write lock before a transaction is given up
-CHECKPOINT_AT = 16 << 20  # octets of write-ahead log after which it is copied back into the database file
+CHECKPOINT_AT = 16 << 20  # octets of write-ahead log after which it is copied back; its file keeps that size
 CHECKPOINT_LATE = 128 << 20  # octets of write-ahead log after which a failure to do so is logged as a warning
 
 _WORK_ERRORS = (DataError, IntegrityError, InterfaceError, ProgrammingError)  # the unit of work is wrong, not the file
@@ -44,6 +44,9 @@ class SqliteDatabase:
 
     A commit appends to the write-ahead log without a sync (`synchronous = NORMAL`). `durable` then syncs the log in a
     thread. `synchronous = FULL` would do the same, but in the event loop.
+
+    The driver begins and ends transactions, and SQLAlchemy only executes statements: its own transaction is an object
+    that does nothing here. A read is one statement, and needs none.
 
     Args:
         create: whether to make the queue if there is none.
@@ -69,11 +72,11 @@ class SqliteDatabase:
                 refused.callback(self._engine.dispose)
                 _make_private(path, create)
                 self._connection = refused.enter_context(self._engine.connect())
+                self._driver = _driver(self._connection)
                 self._prepare(create, migrate)
                 self._reader = refused.enter_context(self._engine.connect())
-                self._log = WriteAheadLog(path)
-                self._files = (path, Path(f"{path}-wal"))
-                self._opened = _identities(self._files)
+                self._log = WriteAheadLog(path, CHECKPOINT_AT)
+                self._opened = [(file, _identity(file)) for file in (path, Path(f"{path}-wal"))]
                 sync(path.parent)
                 refused.pop_all()  # the queue is open
         except (SQLAlchemyError, sqlite3.Error, OSError, QueueUnavailable) as error:
@@ -86,7 +89,7 @@ class SqliteDatabase:
             copies.append(copy_queue(self._path, version))
 
         try:
-            with _patient(self._connection):
+            with _patient(self._driver):
                 migrated = prepare(self._connection, create=create, before=copy if migrate else None)
         except BaseException:
             for path in copies:  # the queue is as it was
@@ -103,28 +106,28 @@ class SqliteDatabase:
         async with self._lock:
             if self._log.suspect:
                 await self._start_log_anew()
-            transaction = await self._begin()
+            await self._begin()
             try:
-                with transaction:
+                with self._driver:  # commits, or rolls back
                     result = work(self._connection)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, sqlite3.Error) as error:
                 kind = Rejected if isinstance(error, _WORK_ERRORS) else QueueUnavailable
                 raise kind(self._problem(error)) from error
         if durable:
             await self._sync()
-        if self._checkpoint is None and self._log.octets >= self._checkpoint_at:
+        if self._checkpoint is None and self._log.octets > self._checkpoint_at:
             self._checkpoint = asyncio.create_task(self._keep_log_short())
         return result
 
-    async def _begin(self) -> RootTransaction:
-        if _identities(self._files) != self._opened:
+    async def _begin(self) -> None:
+        if any(_identity(file) != identity for file, identity in self._opened):
             raise QueueUnavailable(f"{self._path}: moved, removed or replaced while in use")
         deadline = time.monotonic() + LOCK_PATIENCE
         pause = 0.001
         while True:
             try:
-                _driver(self._connection).execute("BEGIN IMMEDIATE")
-                return self._connection.begin()
+                self._driver.execute("BEGIN IMMEDIATE")
+                return
             except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise QueueUnavailable(self._problem(error)) from error
@@ -142,7 +145,7 @@ class SqliteDatabase:
             raise QueueUnavailable(self._problem(error)) from error
 
     def _read(self, work: Work[T]) -> T:
-        with self._reading(), self._reader.begin():
+        with self._reading():
             return work(self._reader)
 
     def _read_apart(self, work: Work[T]) -> T:
@@ -177,14 +180,14 @@ class SqliteDatabase:
     async def _keep_log_short(self) -> None:
         try:
             async with self._lock:
-                if self._log.octets >= self._checkpoint_at:  # no other process has done it
+                if self._log.octets > self._checkpoint_at:  # no other process has done it
                     await self._log.start_anew()
         except sqlite3.Error as error:
             log.warning("queue_checkpoint", problem=error_line(error))
         finally:
             self._checkpoint = None
         octets = self._log.octets
-        self._checkpoint_at = CHECKPOINT_AT if octets < CHECKPOINT_AT else octets + CHECKPOINT_AT
+        self._checkpoint_at = CHECKPOINT_AT if octets <= CHECKPOINT_AT else octets + CHECKPOINT_AT
         if octets > CHECKPOINT_LATE:
             log.warning("queue_checkpoint", problem="another process reads without end", octets=octets)
 
@@ -209,16 +212,13 @@ def _make_private(path: Path, create: bool) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _identities(files: Iterable[Path]) -> list[tuple[int, int]]:
-    """The device and inode numbers of these files: mail that goes into a removed or replaced file would be lost."""
-    identities = []
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            continue
-        identities.append((status.st_dev, status.st_ino))
-    return identities
+def _identity(file: Path) -> tuple[int, int] | None:
+    """The device and inode number of a file: mail that goes into a removed or replaced one would be lost."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -228,7 +228,7 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("PRAGMA secure_delete = FAST")  # a build that overwrites what is deleted takes 80 ms for 25 MB
-    wal.configure(connection)
+    wal.configure(connection, CHECKPOINT_AT)
     connection.execute("PRAGMA cache_size = -8192")
 
 
@@ -237,21 +237,18 @@ def _pragma(connection: Connection, name: str) -> int:
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
-    """The driver's connection. `BEGIN IMMEDIATE` is sent to it directly, because a listener to SQLAlchemy's `begin`
-    event would slow every statement down. A read is one statement, and needs no transaction around it."""
     driver = connection.connection.dbapi_connection
     assert isinstance(driver, sqlite3.Connection)
     return driver
 
 
 @contextmanager
-def _patient(connection: Connection) -> Iterator[None]:
+def _patient(driver: sqlite3.Connection) -> Iterator[None]:
     """A transaction that waits for the write lock without the event loop: for the start, before there are sessions."""
-    driver = _driver(connection)
     driver.execute(f"PRAGMA busy_timeout = {int(LOCK_PATIENCE * 1000)}")
     try:
         driver.execute("BEGIN IMMEDIATE")
-        with connection.begin():
+        with driver:
             yield
     finally:
         driver.execute("PRAGMA busy_timeout = 0")

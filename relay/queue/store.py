@@ -1,19 +1,20 @@
 """The store: how the relay reads and changes the durable queue, which survives kill -9 and power failure.
 
-Writers hand in a `Change`. All changes that wait at the same moment share one transaction and one sync.
+Writers hand in a `Change`. Those that come at about the same time share one transaction and one sync
+(`relay.queue.group_commit`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     Connection,
     Executable,
+    bindparam,
     delete,
     exists,
     func,
@@ -31,12 +32,12 @@ from relay.queue.change import (
     Due,
     Key,
     StoredMessage,
-    carry_out,
     forget,
     rekey,
 )
-from relay.queue.database import Database, QueueUnavailable, Rejected, repeat_until_done
+from relay.queue.database import Database, QueueUnavailable, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
+from relay.queue.group_commit import GroupCommit
 from relay.queue.leases import Leases
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
@@ -46,24 +47,18 @@ from relay.queue.tls_results import TlsResults
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
-BATCH_OCTETS = 4 << 20  # content that shares one transaction: with more, other sessions would wait for their 250
-BATCH_CHANGES = 100
 SWEEP_AT_ONCE = 100  # rows in one transaction, so that a sweep does not delay mail
 ORPHAN_AGE = 86400.0  # seconds after which content without a message no longer belongs to one that is being stored
 
+# Constants, because SQLAlchemy takes longer to build a statement than to execute it.
+_MESSAGE = select(message).where(message.c.id == bindparam("b_message"))
+_PIECE = select(chunk.c.content).where(chunk.c.message_id == bindparam("b_message"), chunk.c.n == bindparam("b_n"))
+_EXISTS = select(message.c.id).where(message.c.id == bindparam("b_message"))
 _ORDER = (delivery.c.next_attempt, delivery.c.message_id, delivery.c.n)
 
 
 class Damaged(Exception):
     """A part of a message is missing from the queue, for good."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A change that waits for its transaction."""
-
-    change: Change
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Store:
@@ -87,31 +82,28 @@ class Store:
         self.audit = AuditTrail(database)
         self.mta_sts = StoredPolicies(database)
         self.tls_results = TlsResults(database)
-        self._waiting: list[_Waiting] = []
-        self._wake = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
-        self._closing = False
+        self._commits = GroupCommit(database)
         self._leases = Leases(database, owner)
         self._tokens = SenderTokens(database)
         self._swept = 0  # the message whose content the last sweep looked at last
 
+    def expect(self, sessions: Callable[[], int]) -> None:
+        """Let the changes of sessions wait for each other. `sessions` returns how many are between DATA and their
+        reply."""
+        self._commits.sessions = sessions
+
     # storing
 
     async def apply(self, change: Change) -> None:
-        """Carry the change out, together with the changes of others that wait at this moment.
+        """Carry the change out, in one transaction with those of others that come at about the same time.
 
         Raises:
             QueueUnavailable: nothing of it was done.
         """
         for stored in change.arrived:
             await self._store_chunks(stored)
-        waiting = _Waiting(change)
-        self._waiting.append(waiting)
-        self._wake.set()
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write(), name="queue-writer")
         try:
-            await asyncio.shield(waiting.done)
+            await self._commits.carry_out(change)
         except QueueUnavailable:
             for stored in change.arrived:
                 await self._drop_chunks(stored, len(stored.message.content) // CHUNK)
@@ -142,50 +134,6 @@ class Store:
                 await self._database.write(lambda c: c.execute(statement), durable=False)
         except QueueUnavailable:
             pass
-
-    async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            if not self._waiting:
-                return  # closing
-            batch = self._next_batch()
-            try:
-                await self._commit([w.change for w in batch])
-            except Exception as error:
-                await self._not_committed(batch, error)
-            else:
-                for waiting in batch:
-                    waiting.done.set_result(None)
-
-    def _next_batch(self) -> list[_Waiting]:
-        octets = count = 0
-        for waiting in self._waiting[:BATCH_CHANGES]:
-            octets += waiting.change.octets
-            if count and octets > BATCH_OCTETS:
-                break
-            count += 1
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        if not self._waiting and not self._closing:
-            self._wake.clear()
-        return batch
-
-    async def _commit(self, changes: Sequence[Change]) -> None:
-        durable = any(c.durable for c in changes)
-        await self._database.write(lambda connection: carry_out(connection, changes), durable=durable)
-
-    async def _not_committed(self, batch: Sequence[_Waiting], error: Exception) -> None:
-        """Try the changes of a batch again one by one, unless the database itself cannot be written."""
-        if len(batch) == 1 or (isinstance(error, QueueUnavailable) and not isinstance(error, Rejected)):
-            for waiting in batch:
-                waiting.done.set_exception(error)
-            return
-        for waiting in batch:
-            try:
-                await self._commit([waiting.change])
-            except Exception as own:
-                waiting.done.set_exception(own)
-            else:
-                waiting.done.set_result(None)
 
     # due deliveries and leases
 
@@ -259,16 +207,16 @@ class Store:
             Damaged: a part of the content is missing.
             QueueUnavailable
         """
-        row = await self._database.read(lambda c: c.execute(select(message).where(message.c.id == message_id)).first())
+        wanted = {"b_message": message_id}
+        row = await self._database.read(lambda c: c.execute(_MESSAGE, wanted).first())
         if row is None:
             return None
         pieces = [row.content]
         have = len(row.content)
         while have < row.size:
-            statement = select(chunk.c.content).where(chunk.c.message_id == message_id, chunk.c.n == len(pieces))
-            piece = await self._database.read(partial(_scalar, statement))
+            piece = await self._database.read(partial(_scalar, _PIECE, wanted | {"b_n": len(pieces)}))
             if piece is None:
-                if await self._database.read(partial(_scalar, select(message.c.id).where(message.c.id == message_id))):
+                if await self._database.read(partial(_scalar, _EXISTS, wanted)):
                     raise Damaged(f"content is missing from octet {have} on")
                 return None  # it was dropped between two reads
             pieces.append(piece)
@@ -358,10 +306,7 @@ class Store:
 
     async def close(self) -> None:
         """Store what is waiting, then close the database."""
-        self._closing = True
-        self._wake.set()
-        if self._writer is not None:
-            await self._writer
+        await self._commits.close()
         await self._database.close()
 
 
@@ -369,5 +314,5 @@ def _execute(statement: Executable, values: Any, connection: Connection) -> None
     connection.execute(statement, values)
 
 
-def _scalar(statement: Executable, connection: Connection) -> Any:
-    return connection.execute(statement).scalar()
+def _scalar(statement: Executable, values: Mapping[str, int], connection: Connection) -> Any:
+    return connection.execute(statement, values).scalar()

@@ -31,20 +31,23 @@ class WriteAheadLog:
         suspect: whether a sync failed. The kernel may have dropped a part of the log then, and what follows the gap
             would be lost with it. Only a log that was started anew can be trusted again.
 
+    Args:
+        kept: octets that the file keeps, see `configure`.
+
     Raises:
         OSError, sqlite3.Error
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: int) -> None:
         self.suspect = False
         self._file = os.open(f"{path}-wal", os.O_RDWR)
-        self._writer, self._copier = _connection(path), _connection(path)
+        self._writer, self._copier = _connection(path, kept), _connection(path, kept)
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="queue-sync")
         self._copying = ThreadPoolExecutor(1, thread_name_prefix="queue-checkpoint")
 
     @property
     def octets(self) -> int:
-        """The size of the log."""
+        """The size of the file: that of the log, if it is more than the file keeps."""
         return os.fstat(self._file).st_size
 
     async def sync(self) -> None:
@@ -105,19 +108,20 @@ class WriteAheadLog:
         os.close(self._file)
 
 
-def _connection(path: Path) -> sqlite3.Connection:
+def _connection(path: Path, kept: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
-    configure(connection)
+    configure(connection, kept)
     return connection
 
 
-def configure(connection: sqlite3.Connection) -> None:
+def configure(connection: sqlite3.Connection, kept: int) -> None:
     """Set what all connections to the queue must have in common.
 
     NORMAL syncs the log and the database file in a checkpoint, and the header of a log that is started anew, but no
-    commit: `WriteAheadLog.sync` does that. Only `start_anew` makes checkpoints; the log file is truncated when it
-    starts anew.
+    commit: `WriteAheadLog.sync` does that. Only `start_anew` makes checkpoints. When the log starts anew, its file is
+    truncated to `kept` octets: to write over what is there takes the kernel less time than to make a file longer, and
+    a sync then has no new size to write.
     """
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("PRAGMA journal_size_limit = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {kept}")

@@ -35,6 +35,7 @@ class Limits:
 
     Attributes:
         row: the counters of this worker.
+        messages: how many messages of this worker are between DATA and their reply.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Limits:
     ) -> None:
         self.connections = connections
         self.per_client = per_client
+        self.messages = 0
         self.known = known or KnownClients()
         self.memory = Room(counts, worker, MEMORY, lambda: memory, largest, watch_memory)
         self.disk = Room(counts, worker, DISK, self._disk_capacity, 0, watch_disk)
@@ -136,6 +138,14 @@ class Account:
             self._limits.known.add(self._name)
 
     # the message that is being received
+
+    def begin_message(self) -> None:
+        """Counts a message until `end_message`."""
+        self._limits.messages += 1
+
+    def end_message(self) -> None:
+        """Its reply is known."""
+        self._limits.messages -= 1
 
     def check(self, octets: int) -> None:
         """Checks that there is room for a message of so many octets.

@@ -45,6 +45,7 @@ class Transactions:
         if self.incoming is not None:
             self.incoming.close()
             self.incoming = None
+            self._connection.account.end_message()
 
     # the envelope
 
@@ -128,6 +129,7 @@ class Transactions:
 
     def _begin(self, decoder: DataDecoder | ChunkDecoder) -> Incoming:
         connection = self._connection
+        connection.account.begin_message()
         receive = connection.config.receive
         normalizes = connection.client.trusted or receive.bare_newline == "normalize"
         return Incoming(receive, connection.account, normalizes=normalizes, decoder=decoder)

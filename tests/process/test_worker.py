@@ -110,6 +110,18 @@ async def test_a_message_that_a_client_hands_over_is_delivered(house: House, hop
             await asyncio.sleep(0.005)
 
 
+async def test_the_queue_hears_how_many_sessions_are_in_data(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two of them the first message waits for the second: here as long as it takes."""
+    monkeypatch.setattr("relay.queue.group_commit.WAIT", 3600.0)
+    first, second = await house.client(), await house.client()
+    for client in (first, second):
+        await client.says("MAIL FROM:<joe@origin.test>\r\nRCPT TO:<alice@fwd.test>\r\nDATA\r\n", 3)
+    first.writer.write(MESSAGE + b".\r\n")
+    await until(lambda: house.store._commits._waiting)
+    assert (await second.says(MESSAGE + b".\r\n")).startswith("250 ")
+    assert (await first.reply()).startswith("250 ")
+
+
 # what is wrong
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +93,17 @@ async def test_the_file_is_not_measured_for_every_message(monkeypatch: pytest.Mo
     disk.inside = 25
     assert await space.enough()
     assert disk.measured == 3
+
+
+async def test_a_disk_with_plenty_of_room_is_not_asked_for_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(2 * MINIMUM)
+    space = disk.space(monkeypatch)
+    assert await space.enough()
+    disk.free = 0
+    assert await space.enough()
+    later = time.monotonic() + 1
+    monkeypatch.setattr(disk_space, "time", SimpleNamespace(monotonic=lambda: later))
+    assert not await space.enough()
 
 
 async def test_a_change_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def writer(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that has committed something, which only the log has."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        configure(connection)
+        configure(connection, 0)
         connection.execute("CREATE TABLE mail (content BLOB)")
         connection.execute("INSERT INTO mail VALUES (zeroblob(100000))")
         yield connection
@@ -33,7 +33,7 @@ def writer(path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def log(path: Path, writer: sqlite3.Connection) -> Iterator[WriteAheadLog]:
-    log = WriteAheadLog(path)
+    log = WriteAheadLog(path, 0)
     yield log
     log.close()
 
@@ -67,7 +67,7 @@ async def test_a_reader_of_what_only_the_log_has_prevents_it(
 
 async def test_a_writer_prevents_it(monkeypatch: pytest.MonkeyPatch, path: Path, writer: sqlite3.Connection) -> None:
     monkeypatch.setattr(wal, "LOCK_PATIENCE", 0.05)
-    log = WriteAheadLog(path)
+    log = WriteAheadLog(path, 0)
     writer.execute("BEGIN IMMEDIATE")
     assert not await log.start_anew()
     writer.execute("COMMIT")

@@ -185,6 +185,25 @@ async def test_a_message_over_the_limit_is_read_and_refused(door: Callable[..., 
     assert (await talk.mails(b"x" * 500 + b"\r\n")).startswith("250")
 
 
+async def test_messages_count_from_data_to_their_reply_however_they_end(door: Callable[..., Door]) -> None:
+    """What the queue waits for: a count that stayed up would delay every message after it."""
+    server = door()
+    count = server.limits
+    talk, lost = await server.client(), await server.client()
+    for client in (talk, lost):
+        await client.says("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", 2)
+    assert count.messages == 0
+    for client in (talk, lost):
+        await client.says("DATA\r\n")
+    assert count.messages == 2
+    assert (await talk.says("bare\n.\r\n.\r\n")).startswith("550")
+    assert count.messages == 1
+    lost.writer.transport.abort()
+    await talk.says("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 2\r\nxxBDAT 2\r\nxx", 4)
+    await wait_for(lambda: count.messages == 1, "the end of the lost connection")
+    assert (await talk.says("BDAT 0 LAST\r\n")).startswith("250") and count.messages == 0
+
+
 async def test_draining_ends_idle_sessions_and_lets_transactions_finish(door: Callable[..., Door]) -> None:
     server = door()
     idle, busy = await server.client(), await server.client()
