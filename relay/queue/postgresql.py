@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import AdaptedConnection, Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from relay.queue import presence, schema
 from relay.queue.database import QueueUnavailable, Rejected, Work, error_line
@@ -35,6 +36,13 @@ NOTICE_DEAD_HOSTS = """
 """
 PREPARING = 8_314_471  # the advisory lock under which one host at a time makes or migrates the tables
 
+_BEGIN = "BEGIN"
+_BEGIN_NOT_DURABLE = "BEGIN; SET LOCAL synchronous_commit = off"
+
+
+class _BrokenBefore(Exception):
+    """The connection turned out to be broken, and nothing was changed through it."""
+
 
 class PostgresDatabase:
     """A database on a server, named by a libpq URI (`postgresql://user@host/database?sslmode=verify-full`).
@@ -52,7 +60,7 @@ class PostgresDatabase:
             async_creator=self._connect,
             pool_size=CONNECTIONS,
             max_overflow=CONNECTIONS,
-            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",  # a read is one statement; a write begins and ends its transaction itself
         )
         self._presence = Presence(self._connect, owner) if owner is not None else None
 
@@ -99,20 +107,32 @@ class PostgresDatabase:
     async def write(self, work: Work[T], *, durable: bool) -> T:
         if self._presence is not None:
             await self._presence.shown()
+        return await self._use_connection(partial(_in_transaction, work, _BEGIN if durable else _BEGIN_NOT_DURABLE))
+
+    async def read(self, work: Work[T], *, long: bool = False) -> T:
+        return await self._use_connection(partial(_without_transaction, work))
+
+    async def _use_connection(self, use: Work[T]) -> T:
         try:
-            async with self._engine.begin() as connection:
-                if not durable:
-                    await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                return await connection.run_sync(work)
+            return await greenlet_spawn(self._on_connection, use)
         except _ERRORS as error:
             raise _unavailable(error) from error
 
-    async def read(self, work: Work[T], *, long: bool = False) -> T:
-        try:
-            async with self._engine.connect() as connection:
-                return await connection.run_sync(work)
-        except _ERRORS as error:
-            raise _unavailable(error) from error
+    def _on_connection(self, use: Work[T]) -> T:
+        """Use a connection of the pool; another one, where the server has ended it since it was used last.
+
+        A question before each use would tell as well, and cost a round trip every time.
+        """
+        while True:
+            with self._engine.sync_engine.connect() as connection:
+                was_used = connection.info.get("used", False)
+                connection.info["used"] = True
+                try:
+                    return use(connection)
+                except _BrokenBefore as broken:
+                    connection.invalidate()
+                    if not was_used and broken.__cause__ is not None:
+                        raise broken.__cause__ from None
 
     async def reusable(self) -> int:
         return 0
@@ -127,6 +147,47 @@ class PostgresDatabase:
         if self._presence is not None:
             await self._presence.close()
         await self._engine.dispose()
+
+
+def _in_transaction(work: Work[T], begin: str, connection: Connection) -> T:
+    """Run work between a statement that begins a transaction and its commit.
+
+    Raises:
+        _BrokenBefore
+    """
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, AdaptedConnection)
+    try:
+        driver.run_async(lambda c: c.execute(begin))
+    except _ERRORS as error:
+        if driver.driver_connection.is_closed():
+            raise _BrokenBefore from error
+        connection.invalidate()
+        raise
+    try:
+        result = work(connection)
+        driver.run_async(lambda c: c.execute("COMMIT"))
+    except BaseException as error:
+        if isinstance(error, DBAPIError) and not error.connection_invalidated:
+            driver.run_async(lambda c: c.execute("ROLLBACK"))
+        else:
+            connection.invalidate()  # the server rolls back
+        raise
+    return result
+
+
+def _without_transaction(work: Work[T], connection: Connection) -> T:
+    """Run work that only reads.
+
+    Raises:
+        _BrokenBefore
+    """
+    try:
+        return work(connection)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _BrokenBefore from error
+        raise
 
 
 def _before_migration(connection: Connection, version: int, steps: Sequence[Step]) -> None:

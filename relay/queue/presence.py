@@ -138,7 +138,7 @@ class Presence:
 
 
 def without_lock(owners: Sequence[str], connection: Connection) -> list[str]:
-    """Which of these workers hold no lock; until its end the transaction at hand then holds theirs."""
+    """Which of these workers hold no lock; each question takes the lock for its own duration."""
     return [
         owner
         for owner in owners
