@@ -252,6 +252,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Find due deliveries and attempt them, until `stop`."""
+        self._store.news.watch(self._wake.set)
         beside = [asyncio.create_task(self._leases.renew()), asyncio.create_task(self._underway.look_after())]
         try:
             while not self._stopping:

@@ -17,6 +17,9 @@ class QueueReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._news = store.news
+        self._last: Due | None = None
+        self._is_short = False
         self._position: Due | None = None
         self._rescan_at = 0.0
         self._full_scan_at = 0.0
@@ -26,7 +29,8 @@ class QueueReader:
         self._full_scan_at = 0.0
 
     async def page(self, now: float) -> Sequence[Due]:
-        """The next deliveries that are due; fewer than `PAGE` at the end of the queue.
+        """The next deliveries that are due; fewer than `PAGE` at the end of the queue, and none, without a look, where
+        all were seen and nothing is new.
 
         Raises:
             QueueUnavailable
@@ -39,8 +43,25 @@ class QueueReader:
             if self._position is not None and self._position.next_attempt > since:
                 self._position = Due(0, 0, "", since)
             self._rescan_at = now + RESCAN
-        return await self._store.due(now, PAGE, after=self._position)
+        elif self._has_seen_all and not self._news.is_due(now):
+            return ()
+        self._is_short = False
+        self._news.looking()
+        page = await self._store.due(now, PAGE, after=self._position)
+        if len(page) < PAGE:
+            await self._news.seen_all(now)
+            self._is_short, self._last = True, page[-1] if page else None
+        return page
+
+    @property
+    def _has_seen_all(self) -> bool:
+        """Whether the last page was the last one, and all of it was passed."""
+        return self._is_short and (self._last is None or _place(self._last) == _place(self._position))
 
     def passed(self, due: Due) -> None:
         """The next page begins behind this delivery."""
         self._position = due
+
+
+def _place(due: Due | None) -> tuple[int, int] | None:
+    return None if due is None else (due.message_id, due.n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 from relay.queue import presence, schema
+from relay.queue.announcements import CHANNEL, NOTIFY, Announcer, Listener
 from relay.queue.database import QueueUnavailable, Rejected, Work, error_line
 from relay.queue.migrations import Step, prepare
 from relay.queue.presence import APPLICATION, Presence
@@ -62,7 +63,11 @@ class PostgresDatabase:
             max_overflow=CONNECTIONS,
             isolation_level="AUTOCOMMIT",  # a read is one statement; a write begins and ends its transaction itself
         )
-        self._presence = Presence(self._connect, owner) if owner is not None else None
+        self._listener = Listener(owner or "")
+        self._presence = Presence(self._connect, owner, self._listener) if owner is not None else None
+        self._announcer = Announcer(
+            partial(self.read, lambda c: c.exec_driver_sql(NOTIFY, (CHANNEL, owner or "a command")))
+        )
 
     async def _connect(self) -> asyncpg.Connection:
         """asyncpg reads the URI, and the environment, as libpq does.
@@ -143,7 +148,21 @@ class PostgresDatabase:
     async def claims(self, task: str) -> bool:
         return self._presence is not None and await self._presence.claims(task)
 
+    announces = True
+
+    @property
+    def hears(self) -> bool:
+        return self._presence is not None and self._presence.is_shown
+
+    def watch(self, heard: Callable[[], None]) -> None:
+        self._listener.watch(heard)
+
+    def announce(self) -> None:
+        self._announcer.announce()
+
     async def close(self) -> None:
+        await self._announcer.close()
+        self._listener.close()
         if self._presence is not None:
             await self._presence.close()
         await self._engine.dispose()
