@@ -122,7 +122,9 @@ def share(number: int, cores: float) -> Iterator[Sequence[str]]:
 
 
 @asynccontextmanager
-async def host(number: int, url: str, sink: int, dns: str, cores: float) -> AsyncIterator[RunningRelay]:
+async def host(
+    number: int, url: str, sink: int, dns: str, cores: float, concurrency: int
+) -> AsyncIterator[RunningRelay]:
     """A relay on the queue behind a URL, with one worker and a share of a core."""
     port = free_port()
     with ExitStack() as stack:
@@ -131,6 +133,7 @@ async def host(number: int, url: str, sink: int, dns: str, cores: float) -> Asyn
         write_files(folder, port, dns, sink)
         file = folder / "relay.toml"
         config = file.read_text().replace("sqlite:///queue.db", url)
+        config = config.replace("[delivery]\n", f"[delivery]\nconcurrency = {concurrency}\n")
         file.write_text(f"workers = 1\n{config}\n[arc]\nseal = false\n")
         log = stack.enter_context((folder / "log").open("wb"))
         process = await asyncio.create_subprocess_exec(
@@ -144,8 +147,12 @@ async def host(number: int, url: str, sink: int, dns: str, cores: float) -> Asyn
             await asyncio.wait_for(process.wait(), 30)
 
 
-async def run(server: Server, hosts: int, cores: float, messages: int) -> Figures:
-    """Send so many messages to each host at the same time, and wait until all have arrived at the sink."""
+async def run(server: Server, hosts: int, cores: float, messages: int, concurrency: int) -> Figures:
+    """Send so many messages to each host at the same time, and wait until all have arrived at the sink.
+
+    Args:
+        concurrency: how many deliveries at once a host has at the sink.
+    """
     zone = ZoneServer({("sender.test", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"']})
     address, dns_port = await zone.start()
     sink_port = free_port()
@@ -153,7 +160,9 @@ async def run(server: Server, hosts: int, cores: float, messages: int) -> Figure
     try:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
             running = [
-                await stack.enter_async_context(host(n, server.url, sink_port, f"{address}:{dns_port}", cores))
+                await stack.enter_async_context(
+                    host(n, server.url, sink_port, f"{address}:{dns_port}", cores, concurrency)
+                )
                 for n in range(hosts)
             ]
 
@@ -185,28 +194,38 @@ async def run(server: Server, hosts: int, cores: float, messages: int) -> Figure
         await zone.close()
 
 
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.hosts", description=__doc__)
     parser.add_argument("--cores", type=float, default=0.4, help="share of a core that a host gets (default: 0.4)")
     parser.add_argument("--messages", type=int, default=1000, help="to each host in a run (default: 1000)")
     parser.add_argument("--rounds", type=int, default=3, help="of one host, then two (default: 3)")
+    parser.add_argument(
+        "--concurrency", type=int, default=20, help="deliveries at once of a host; with 1 mail comes from the queue"
+    )
     parser.add_argument("--statements", action="store_true", help="print the statements executed most often as well")
     options = parser.parse_args()
     postgres = PostgresServer(SETTINGS)
-    ratios = []
+    ratios, ratios_of_cpu = [], []
     try:
         postgres.start()
         for _ in range(options.rounds):
-            rates = []
+            of_hosts = []
             for hosts in (1, 2):
                 server = Server(postgres)
-                figures = await run(server, hosts, options.cores, options.messages)
+                figures = await run(server, hosts, options.cores, options.messages, options.concurrency)
                 print(f"{hosts} x {options.cores:g} core: {figures}", flush=True)
                 if options.statements:
                     print(server.top(), flush=True)
-                rates.append(figures.rate)
-            ratios.append(rates[1] / rates[0])
-        print(f"two hosts reach {statistics.median(ratios):.2f} of one ({min(ratios):.2f} to {max(ratios):.2f})")
+                of_hosts.append(figures)
+            one, two = of_hosts
+            ratios.append(two.rate / one.rate)
+            ratios_of_cpu.append(2 * one.hosts / two.hosts)
+        print(f"two hosts reach {_spread(ratios)} of the rate of one")
+        print(f"by the processor time that a message takes it would be {_spread(ratios_of_cpu)}")
     finally:
         postgres.remove()
 

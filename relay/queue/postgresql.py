@@ -33,7 +33,12 @@ MIGRATION_LOCK_TIMEOUT = 10  # seconds in which a step waits for a table; the ma
 # With these the server notices within half a minute that a host is dead or lost, and frees its locks.
 NOTICE_DEAD_HOSTS = """
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = 25000
+    SET tcp_user_timeout = 25000;
+"""
+# Its older compression takes 0.1 ms for 10 KiB of text, lz4 a third of that. Not every server has it.
+COMPRESS_QUICKLY = """
+    SELECT set_config(name, 'lz4', false) FROM pg_settings
+    WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)
 """
 PREPARING = 8_314_471  # the advisory lock under which one host at a time makes or migrates the tables
 
@@ -82,7 +87,7 @@ class PostgresDatabase:
                 command_timeout=STATEMENT_TIMEOUT,
                 server_settings={"application_name": APPLICATION},
             )
-            await connection.execute(NOTICE_DEAD_HOSTS)
+            await connection.execute(NOTICE_DEAD_HOSTS + COMPRESS_QUICKLY)
             return connection
         except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             server = urlsplit(self._dsn)

@@ -250,6 +250,13 @@ async def test_of_two_hosts_that_finish_the_last_deliveries_the_second_one_delet
 
 
 @needs("postgres")
+async def test_mail_is_compressed_in_the_quick_way(store: Store, queue: Database) -> None:
+    await store.apply(arrival(b"Subject: x\r\n\r\n" + b"A line of text.\r\n" * 1000))
+    asked = "SELECT pg_column_compression(content) FROM message"
+    assert await queue.read(lambda c: c.exec_driver_sql(asked).scalar_one()) == "lz4"
+
+
+@needs("postgres")
 async def test_hosts_that_claim_the_same_deliveries_share_them_and_wait_for_nobody(store: Store, url: str) -> None:
     for _ in range(20):
         await store.apply(arrival())
