@@ -27,9 +27,14 @@ _NEXT = (
 
 
 class News:
-    """What one worker knows of the deliveries that are due; times are seconds since 1970."""
+    """What one worker knows of the deliveries that are due; times are seconds since 1970.
+
+    Attributes:
+        is_behind: whether another process may have made deliveries due earlier than those that were seen last.
+    """
 
     def __init__(self, database: Database) -> None:
+        self.is_behind = False
         self._database = database
         self._look_at = 0.0
 
@@ -37,7 +42,7 @@ class News:
         """Call `heard` whenever another process may have made a delivery due, or may have done so unheard."""
 
         def look() -> None:
-            self._look_at = 0.0
+            self._look_at, self.is_behind = 0.0, True
             heard()
 
         self._database.watch(look)

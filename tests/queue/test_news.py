@@ -182,6 +182,21 @@ async def test_a_page_that_was_not_passed_to_its_end_is_read_again(first: Worker
     assert not await first.asks()
 
 
+async def test_what_was_made_due_behind_the_last_look_is_found_within_seconds(first: Worker, second: Worker) -> None:
+    now = time.time()
+    seen = arrival(next_attempt=now)
+    await second.store.apply(seen)
+    await wait_for(lambda: first.heard, "the announcement")
+    first.heard = 0
+    assert await first.look(now + 1) == [seen.arrived[0].id]
+    behind = arrival(next_attempt=now - 10)
+    await second.store.apply(behind)
+    await wait_for(lambda: first.heard, "the announcement")
+    assert await first.look(now + 1) == []
+    assert await first.look(now + 10) == [behind.arrived[0].id, seen.arrived[0].id]
+    assert not await first.asks(now + 20)
+
+
 async def test_without_any_news_the_queue_is_read_once_a_minute(first: Worker) -> None:
     now = time.time()
     assert not await first.asks(now + 50)
