@@ -49,6 +49,9 @@ _BEGIN_NOT_DURABLE = "BEGIN; SET LOCAL synchronous_commit = off"
 class _BrokenBefore(Exception):
     """The connection turned out to be broken, and nothing was changed through it."""
 
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
 
 class PostgresDatabase:
     """A database on a server, named by a libpq URI (`postgresql://user@host/database?sslmode=verify-full`).
@@ -140,9 +143,9 @@ class PostgresDatabase:
                 try:
                     return use(connection)
                 except _BrokenBefore as broken:
-                    connection.invalidate()
-                    if not was_used and broken.__cause__ is not None:
-                        raise broken.__cause__ from None
+                    waited = isinstance(broken.error, TimeoutError)
+                    if waited or not was_used:
+                        raise broken.error from None
 
     async def reusable(self) -> int:
         return 0
@@ -182,20 +185,14 @@ def _in_transaction(work: Work[T], begin: str, connection: Connection) -> T:
     driver = connection.connection.dbapi_connection
     assert isinstance(driver, AdaptedConnection)
     try:
-        driver.run_async(lambda c: c.execute(begin))
-    except _ERRORS as error:
-        if driver.driver_connection.is_closed():
-            raise _BrokenBefore from error
-        connection.invalidate()
-        raise
-    try:
+        try:
+            driver.run_async(lambda c: c.execute(begin))
+        except _ERRORS as error:
+            raise _BrokenBefore(error) from None
         result = work(connection)
         driver.run_async(lambda c: c.execute("COMMIT"))
-    except BaseException as error:
-        if isinstance(error, DBAPIError) and not error.connection_invalidated:
-            driver.run_async(lambda c: c.execute("ROLLBACK"))
-        else:
-            connection.invalidate()  # the server rolls back
+    except BaseException:
+        connection.invalidate()  # the server rolls back, also where this side does not know how far it came
         raise
     return result
 
@@ -208,10 +205,11 @@ def _without_transaction(work: Work[T], connection: Connection) -> T:
     """
     try:
         return work(connection)
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise _BrokenBefore from error
-        raise
+    except _ERRORS as error:
+        if isinstance(error, DBAPIError) and not error.connection_invalidated:
+            raise
+        connection.invalidate()
+        raise _BrokenBefore(error) from None
 
 
 def _before_migration(connection: Connection, version: int, steps: Sequence[Step]) -> None:

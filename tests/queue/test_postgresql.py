@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection
 
 from relay.queue.connect import connect
-from relay.queue.database import Database, QueueUnavailable
+from relay.queue.database import Database, QueueUnavailable, Rejected
 from relay.queue.postgresql import PostgresDatabase
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
@@ -212,6 +212,21 @@ async def test_work_that_is_cut_short_leaves_no_transaction_open(
     in_transaction = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
     await wait_for(lambda: server.sql(f"{asleep} UNION {in_transaction}") == "0", "the end of the transaction")
     await queue.write(lambda c: c.exec_driver_sql("SELECT 1"), durable=True)
+
+
+@needs("postgres")
+async def test_work_that_is_refused_changes_nothing_and_the_next_one_is_carried_out(
+    queue: Database, store: Store
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.exec_driver_sql("DELETE FROM message")
+        connection.exec_driver_sql("SELECT 1 / 0")
+
+    await store.apply(arrival())
+    for _ in range(20):
+        with pytest.raises(Rejected, match="division by zero"):
+            await queue.write(work, durable=True)
+    assert (await sizes(queue))["message"] == 1
 
 
 @needs("postgres")
