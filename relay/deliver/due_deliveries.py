@@ -23,8 +23,8 @@ from relay.deliver.underway import Underway
 from relay.queue.store import Delivery, Due, Store, StoredMessage
 
 PAUSE = 0.1  # seconds
-TOGETHER = 16  # small messages loaded in one go, which are beyond the limit of memory until their turn: at most 1 MiB
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
+TOGETHER = 16  # small messages loaded in one go, which are beyond the limit of memory until their turn: at most 1 MiB
 
 
 class Attempter(Observer, Protocol):

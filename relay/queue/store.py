@@ -49,9 +49,9 @@ from relay.queue.tls_results import TlsResults
 
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
-SMALL = 64 << 10  # octets of a message that is loaded together with others
 SWEEP_AT_ONCE = 100  # rows in one transaction, so that a sweep does not delay mail
 ORPHAN_AGE = 86400.0  # seconds after which content without a message no longer belongs to one that is being stored
+SMALL = 64 << 10  # octets of a message that is loaded together with others
 
 # Constants, because SQLAlchemy takes longer to build a statement than to execute it.
 _MESSAGE = select(message).where(message.c.id == bindparam("b_message"))
@@ -86,10 +86,10 @@ class Store:
         self.audit = AuditTrail(database)
         self.mta_sts = StoredPolicies(database)
         self.tls_results = TlsResults(database)
-        self.news = News(database)
         self._commits = GroupCommit(database)
         self._leases = Leases(database, owner)
         self._tokens = SenderTokens(database)
+        self.news = News(database)
         self._swept = 0  # the message whose content the last sweep looked at last
 
     def expect(self, sessions: Callable[[], int]) -> None:
