@@ -22,7 +22,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.load import PATIENCE, Sink, source, until
+from bench.load import PATIENCE, Sink, source
 from bench.running_relay import RunningRelay, free_port, wait_for_greeting, write_files
 from relay.cli.zone import ZoneServer
 from tests.postgresql import PostgresServer
@@ -130,17 +130,14 @@ async def host(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srs-relay-bench-", dir="/var/tmp")))
         wrapper = stack.enter_context(share(number, cores))
-        write_files(folder, port, dns, sink)
-        file = folder / "relay.toml"
-        config = file.read_text().replace("sqlite:///queue.db", url)
-        config = config.replace("[delivery]\n", f"[delivery]\nconcurrency = {concurrency}\n")
-        file.write_text(f"workers = 1\n{config}\n[arc]\nseal = false\n")
+        settings = ["workers = 1", "arc.seal = false", f'queue.url = "{url}"', f"delivery.concurrency = {concurrency}"]
+        write_files(folder, port, dns, sink, settings=settings)
         log = stack.enter_context((folder / "log").open("wb"))
         process = await asyncio.create_subprocess_exec(
-            *wrapper, sys.executable, "-m", "relay", "serve", "--config", str(file), stdout=log
+            *wrapper, sys.executable, "-m", "relay", "serve", "--config", f"{folder}/relay.toml", stdout=log
         )
         try:
-            await wait_for_greeting(port)
+            await wait_for_greeting(port, process)
             yield RunningRelay(port, process.pid)
         finally:
             process.terminate()
@@ -169,7 +166,7 @@ async def run(server: Server, hosts: int, cores: float, messages: int, concurren
             async def send(count: int) -> None:
                 arrived = sink.count
                 await asyncio.gather(*(source(relay.port, SESSIONS, OCTETS, count) for relay in running))
-                await until(sink, arrived + count * hosts)
+                await sink.reach(arrived + count * hosts)
 
             await send(WARM_UP)
             server.forget()

@@ -252,7 +252,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Find due deliveries and attempt them, until `stop`."""
-        self._store.news.watch(self._wake.set)
+        self._store.news.watch(self._hear)
         beside = [asyncio.create_task(self._leases.renew()), asyncio.create_task(self._underway.look_after())]
         try:
             while not self._stopping:
@@ -270,6 +270,11 @@ class Dispatcher:
         finally:
             for task in beside:
                 task.cancel()
+
+    def _hear(self) -> None:
+        """Look at the whole queue now: another process may have made deliveries due."""
+        self._due.look_at_all()
+        self._wake.set()
 
     async def _sleep(self) -> None:
         """Wait until there may be something to do."""
