@@ -79,7 +79,7 @@ class Dispatcher:
         )
         self._rooms = Rooms(self._hops, limits)
         waiting = memory // WAITING
-        self._lines = WaitingMessages(waiting, config.queue.lease)
+        self._lines = WaitingMessages(waiting, config.queue.lease, shared=store.news.is_shared)
         self._underway = Underway(self._hops, memory - waiting)
         self._wake = asyncio.Event()
         self._new = NewMessages(

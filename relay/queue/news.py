@@ -38,6 +38,11 @@ class News:
         self._database = database
         self._look_at = 0.0
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts may attempt what is left in the queue."""
+        return self._database.announces
+
     def watch(self, heard: Callable[[], None]) -> None:
         """Call `heard` whenever another process may have made a delivery due, or may have done so unheard."""
 
