@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -19,9 +19,14 @@ from tests.peers import free_port, program
 
 
 class PostgresServer:
-    """One cluster in a folder of its own; it may be stopped and started again."""
+    """One cluster in a folder of its own; it may be stopped and started again.
 
-    def __init__(self) -> None:
+    Args:
+        settings: of the server, as `name=value`; the tests do not wait for a disk.
+    """
+
+    def __init__(self, settings: Sequence[str] = ("fsync=off",)) -> None:
+        self._settings = settings
         # pytest's own folders are closed to other users.
         self._base = Path(tempfile.mkdtemp(prefix="srs-relay-postgresql-"))
         self.port = free_port()
@@ -38,7 +43,8 @@ class PostgresServer:
         assert done.returncode == 0, (self._base / "output").read_text()[-2000:]
 
     def start(self) -> PostgresServer:
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories='' -c fsync=off"
+        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories=''"
+        options += "".join(f" -c {setting}" for setting in self._settings)
         self._run("pg_ctl", "start", "--wait", "--options", options, "--log", str(self._base / "log"))
         return self
 
@@ -46,14 +52,18 @@ class PostgresServer:
         """At once, with its clients' connections."""
         self._run("pg_ctl", "stop", "--wait", "--mode", "immediate")
 
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster, whose children are all other processes."""
+        return int((self._base / "data" / "postmaster.pid").read_text().partition("\n")[0])
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """It still has its connections and takes new ones, and answers nobody, as when its disk hangs."""
-        (postmaster, *_) = (self._base / "data" / "postmaster.pid").read_text().splitlines()
-        everyone = [int(postmaster)]
+        everyone = [self.pid]
         os.kill(everyone[0], signal.SIGSTOP)
         for status in Path("/proc").glob("[0-9]*/status"):
-            if f"\nPPid:\t{postmaster}\n" in status.read_text():
+            if f"\nPPid:\t{everyone[0]}\n" in status.read_text():
                 everyone.append(int(status.parent.name))
                 os.kill(everyone[-1], signal.SIGSTOP)
         try:

@@ -79,7 +79,7 @@ class Dispatcher:
         )
         self._rooms = Rooms(self._hops, limits)
         waiting = memory // WAITING
-        self._lines = WaitingMessages(waiting, config.queue.lease)
+        self._lines = WaitingMessages(waiting, config.queue.lease, shared=store.news.is_shared)
         self._underway = Underway(self._hops, memory - waiting)
         self._wake = asyncio.Event()
         self._new = NewMessages(
@@ -252,6 +252,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Find due deliveries and attempt them, until `stop`."""
+        self._store.news.watch(self._hear)
         beside = [asyncio.create_task(self._leases.renew()), asyncio.create_task(self._underway.look_after())]
         try:
             while not self._stopping:
@@ -269,6 +270,11 @@ class Dispatcher:
         finally:
             for task in beside:
                 task.cancel()
+
+    def _hear(self) -> None:
+        """Look at the whole queue now: another process may have made deliveries due."""
+        self._due.look_at_all()
+        self._wake.set()
 
     async def _sleep(self) -> None:
         """Wait until there may be something to do."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 from relay.deliver.attempts import RECIPIENTS
@@ -23,6 +24,7 @@ from relay.queue.store import Delivery, Due, Store, StoredMessage
 
 PAUSE = 0.1  # seconds
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
+TOGETHER = 16  # small messages loaded in one go, which are beyond the limit of memory until their turn: at most 1 MiB
 
 
 class Attempter(Observer, Protocol):
@@ -180,9 +182,12 @@ class DueDeliveries:
             by_message: dict[int, list[Delivery]] = {}
             for delivery in await self._leases.lease(choice.due):
                 by_message.setdefault(delivery.message_id, []).append(delivery)
-            for message_id, deliveries in by_message.items():
+            small: dict[int, StoredMessage] = {}
+            for number, (message_id, deliveries) in enumerate(by_message.items()):
                 await self._underway.wait_for_memory()
-                stored = await self._recorder.load(message_id, deliveries)
+                if number % TOGETHER == 0:
+                    small = await self._recorder.load_small(list(islice(by_message, number, number + TOGETHER)))
+                stored = small.pop(message_id, None) or await self._recorder.load(message_id, deliveries)
                 self._rooms.give_back(choice, message_id)
                 if stored is not None:
                     self._attempter.take(stored, deliveries, choice.kept)

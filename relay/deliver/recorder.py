@@ -79,6 +79,13 @@ class Recorder:
             log.error("message_unreadable", id=id_text(message_id), problem=str(error))
         return None
 
+    async def load_small(self, message_ids: Sequence[int]) -> dict[int, StoredMessage]:
+        """Those of these messages that can be read in one go; the others are left to `load`."""
+        try:
+            return await self._store.load_small(message_ids)
+        except QueueUnavailable:
+            return {}
+
     async def whole(self, stored: StoredMessage, observer: Observer) -> StoredMessage:
         """A message with its content again, which a notification returns; as it is where the content is lost.
 

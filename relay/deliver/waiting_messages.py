@@ -17,6 +17,7 @@ from typing import NamedTuple
 from relay.queue.store import Delivery, StoredMessage
 
 WAIT = 30.0  # seconds, and at most half of a lease, so that none runs out here
+WAIT_SHARED = 2.0  # the same where other hosts may have room for it
 BESIDE = 8192  # octets that a message takes in memory beside its content, about
 
 
@@ -46,11 +47,12 @@ class WaitingMessages:
     Args:
         memory: octets in all.
         lease: seconds that a lease lasts.
+        shared: whether workers of other hosts attempt what goes back to the queue.
     """
 
-    def __init__(self, memory: int, lease: float) -> None:
+    def __init__(self, memory: int, lease: float, *, shared: bool = False) -> None:
         self._memory = memory
-        self._wait = min(WAIT, lease / 2)
+        self._wait = min(WAIT_SHARED if shared else WAIT, lease / 2)
         self._lines: dict[str, _Line] = {}
         self._octets = 0
 

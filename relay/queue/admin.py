@@ -266,12 +266,15 @@ async def _act_on_each(database: Database, selectors: Sequence[Selector], work: 
     """
     if selectors:
         chosen = or_(*(s.condition for s in selectors))
-        return await database.write(lambda c: work.do(c, chosen), durable=True)
+        count = await database.write(lambda c: work.do(c, chosen), durable=True)
+        database.announce()
+        return count
     count, after = 0, _FIRST
     while True:
         started = time.monotonic()
         changed, last = await database.write(partial(_act_on_page, work, after), durable=True)
         count += changed
+        database.announce()
         if last is None:
             return count
         after = last

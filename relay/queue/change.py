@@ -7,7 +7,7 @@ claimed, so that a worker that was given up for dead changes nothing, and report
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select, up
 from relay.mail.address import lookup_key
 from relay.mail.envelope import TlsWish
 from relay.mail.message import Message
+from relay.queue import row_sets
 from relay.queue.prepared import run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.stored_verdict import StoredVerdict
@@ -182,7 +183,6 @@ _STILL_LEASED = select(delivery.c.n).where(*LEASED)
 _REKEY = update(delivery).where(*ONE, delivery.c.state == "queued", delivery.c.next_attempt == bindparam("b_seen"))
 _FINISH = delete(delivery).where(*LEASED)
 _UPDATE = update(delivery).where(*LEASED).values(lease_owner=None, lease_token=None)
-_LOCK = select(message.c.id).where(message.c.id == bindparam("b_message")).with_for_update()
 _FORGET_MESSAGE = delete(message).where(
     message.c.id == bindparam("b_message"),
     ~exists().where(delivery.c.message_id == bindparam("b_message")),
@@ -204,21 +204,27 @@ def carry_out(connection: Connection, changes: Iterable[Change]) -> None:
         run_prepared(connection, _STORE_DELIVERY, deliveries)
     finished = sorted({k for c in changes for k in c.finished})
     if finished:
-        run_prepared(connection, _FINISH, map(parameters, finished))
+        _finish(connection, finished)
         forget(connection, {k.message_id for k in finished})
     for columns, rows in _by_columns(u for c in changes for u in c.updated).items():
         connection.execute(_UPDATE.values({name: bindparam("v_" + name) for name in columns}), rows)
 
 
-def forget(connection: Connection, message_ids: Iterable[int]) -> None:
+def _finish(connection: Connection, keys: Sequence[Key]) -> None:
+    if connection.dialect.name == "postgresql":
+        row_sets.finish(connection, keys)
+    else:
+        run_prepared(connection, _FINISH, map(parameters, keys))
+
+
+def forget(connection: Connection, message_ids: Collection[int]) -> None:
     """Delete those messages that have no delivery left, with all their content."""
-    rows = [{"b_message": message_id} for message_id in sorted(message_ids)]
-    if not rows:
+    if not message_ids:
         return
     if connection.dialect.name == "postgresql":
-        # Two hosts that finish the last two deliveries side by side would each still see the other's.
-        for row in rows:
-            connection.execute(_LOCK, row)
+        row_sets.forget(connection, message_ids)
+        return
+    rows = [{"b_message": message_id} for message_id in sorted(message_ids)]
     run_prepared(connection, _FORGET_MESSAGE, rows)
     run_prepared(connection, _FORGET_CHUNKS, rows)
 

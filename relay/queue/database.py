@@ -63,6 +63,24 @@ class Database(Protocol):
         """
         ...
 
+    @property
+    def announces(self) -> bool:
+        """Whether processes tell each other what they make due; never on SQLite."""
+        ...
+
+    @property
+    def hears(self) -> bool:
+        """Whether this process hears at this moment what others announce."""
+        ...
+
+    def watch(self, heard: Callable[[], None]) -> None:
+        """Call `heard` soon after another process has announced something, or may have done so unheard."""
+        ...
+
+    def announce(self) -> None:
+        """Let other processes know soon that deliveries are due. It may get lost."""
+        ...
+
     async def claims(self, task: str) -> bool:
         """Whether this worker is the one of all hosts that does a task; always true on SQLite, which one host has.
 

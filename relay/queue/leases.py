@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from relay.queue import row_sets
 from relay.queue.change import LEASED, ONE, Delivery, Due, Key, parameters
 from relay.queue.database import Database
 from relay.queue.schema import delivery
@@ -50,12 +51,18 @@ class Leases:
         """
         if not wanted:
             return []
-        lease = {"b_owner": self._owner, "b_token": secrets.randbits(62)}
-        rows = [
-            {"b_message": d.message_id, "b_n": d.n, "b_seen": d.next_attempt, "b_until": until, **lease} for d in wanted
-        ]
+        token = secrets.randbits(62)
 
         def work(connection: Connection) -> list[Delivery]:
+            if connection.dialect.name == "postgresql":
+                keys = [(due.message_id, due.n, due.next_attempt) for due in wanted]
+                claimed = row_sets.claim(connection, keys, self._owner, token, until)
+                return [Delivery(**row._mapping) for row in claimed]
+            lease = {"b_owner": self._owner, "b_token": token}
+            rows = [
+                {"b_message": due.message_id, "b_n": due.n, "b_seen": due.next_attempt, "b_until": until, **lease}
+                for due in wanted
+            ]
             connection.execute(_LEASE, rows)
             return [Delivery(**row._mapping) for row in connection.execute(_TAKEN, lease)]
 

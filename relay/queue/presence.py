@@ -15,6 +15,7 @@ import asyncpg
 import structlog
 from sqlalchemy import Connection, func, select, text
 
+from relay.queue.announcements import Listener
 from relay.queue.database import QueueUnavailable, error_line
 from relay.queue.schema import delivery
 
@@ -42,10 +43,14 @@ class Presence:
     Args:
         connect: opens a connection to the server; raises QueueUnavailable.
         owner: the worker's name in leases.
+        listener: hears announcements on the same connection.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], owner: str) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[asyncpg.Connection]], owner: str, listener: Listener | None = None
+    ) -> None:
         self._connect = connect
+        self._listener = listener
         self._key = _lock_key(owner)
         self._connection: asyncpg.Connection | None = None
         self._taking: asyncio.Task[None] | None = None
@@ -53,13 +58,18 @@ class Presence:
         self._asking = asyncio.Lock()  # the connection answers one question at a time
         self._keeping = asyncio.create_task(self._keep(), name="presence")
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the lock is held, as far as this side of the connection can tell."""
+        return self._connection is not None and not self._connection.is_closed()
+
     async def shown(self) -> None:
         """Return when the lock is held: only then may this worker take a lease.
 
         Raises:
             QueueUnavailable: it cannot be had.
         """
-        if self._connection is None or self._connection.is_closed():
+        if not self.is_shown:
             if self._taking is None:
                 self._taking = asyncio.create_task(self._take())
             await asyncio.shield(self._taking)
@@ -70,6 +80,8 @@ class Presence:
             try:
                 # This waits if an earlier connection of this worker, which the server has not given up, still has it.
                 await connection.fetchval("SELECT pg_advisory_lock($1)", self._key)
+                if self._listener is not None:
+                    await self._listener.listen(connection)
             except BaseException:
                 connection.terminate()
                 raise
@@ -138,7 +150,7 @@ class Presence:
 
 
 def without_lock(owners: Sequence[str], connection: Connection) -> list[str]:
-    """Which of these workers hold no lock; until its end the transaction at hand then holds theirs."""
+    """Which of these workers hold no lock; each question takes the lock for its own duration."""
     return [
         owner
         for owner in owners

@@ -11,7 +11,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -160,6 +160,14 @@ class SqliteDatabase:
 
     async def claims(self, task: str) -> bool:
         return True
+
+    announces = hears = False
+
+    def watch(self, heard: Callable[[], None]) -> None:
+        pass
+
+    def announce(self) -> None:
+        pass
 
     # the write-ahead log
 

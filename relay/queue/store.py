@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Executable,
+    Row,
     bindparam,
     delete,
     exists,
@@ -39,6 +40,7 @@ from relay.queue.database import Database, QueueUnavailable, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.group_commit import GroupCommit
 from relay.queue.leases import Leases
+from relay.queue.news import News
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.sender_tokens import SenderTokens
 from relay.queue.stored_policies import StoredPolicies
@@ -49,6 +51,7 @@ __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessag
 
 SWEEP_AT_ONCE = 100  # rows in one transaction, so that a sweep does not delay mail
 ORPHAN_AGE = 86400.0  # seconds after which content without a message no longer belongs to one that is being stored
+SMALL = 64 << 10  # octets of a message that is loaded together with others
 
 # Constants, because SQLAlchemy takes longer to build a statement than to execute it.
 _MESSAGE = select(message).where(message.c.id == bindparam("b_message"))
@@ -73,6 +76,7 @@ class Store:
         audit: what queue commands have done.
         mta_sts: the MTA-STS policies that were fetched.
         tls_results: what TLS reports count.
+        news: when to look for deliveries that are due.
     """
 
     def __init__(self, database: Database, owner: str) -> None:
@@ -85,6 +89,7 @@ class Store:
         self._commits = GroupCommit(database)
         self._leases = Leases(database, owner)
         self._tokens = SenderTokens(database)
+        self.news = News(database)
         self._swept = 0  # the message whose content the last sweep looked at last
 
     def expect(self, sessions: Callable[[], int]) -> None:
@@ -108,6 +113,7 @@ class Store:
             for stored in change.arrived:
                 await self._drop_chunks(stored, len(stored.message.content) // CHUNK)
             raise
+        self.news.changed(change)
 
     async def _store_chunks(self, stored: StoredMessage) -> None:
         """Store all but the first MiB of a large message before its row, in transactions that do not delay others."""
@@ -192,11 +198,15 @@ class Store:
 
     async def free(self, owner: str | None, now: float) -> int:
         """See `Leases.free`."""
-        return await self._leases.free(owner, now)
+        count = await self._leases.free(owner, now)
+        self.news.freed(count)
+        return count
 
     async def free_abandoned(self, now: float) -> int:
         """See `Leases.free_abandoned`."""
-        return await self._leases.free_abandoned(now)
+        count = await self._leases.free_abandoned(now)
+        self.news.freed(count)
+        return count
 
     # reading
 
@@ -222,18 +232,17 @@ class Store:
             pieces.append(piece)
             have += len(piece)
             await asyncio.sleep(0)
-        return StoredMessage(
-            id=row.id,
-            received=row.received,
-            sender=row.sender,
-            trace=row.trace,
-            message=Message(b"".join(pieces), row.body_hash),
-            verdict=StoredVerdict.from_json(row.verdict),
-            smtputf8=row.smtputf8,
-            ret=row.ret,
-            envid=row.envid,
-            tls=row.tls,
-        )
+        return _stored(row, b"".join(pieces))
+
+    async def load_small(self, message_ids: Sequence[int]) -> dict[int, StoredMessage]:
+        """Those of these messages that have at most `SMALL` octets, with their content.
+
+        Raises:
+            QueueUnavailable
+        """
+        statement = select(message).where(message.c.id.in_(message_ids), message.c.size <= SMALL)
+        rows = await self._database.read(lambda c: c.execute(statement).all())
+        return {row.id: _stored(row, row.content) for row in rows if len(row.content) == row.size}
 
     async def counts(self) -> dict[str, int]:
         """How many deliveries there are in each state.
@@ -308,6 +317,21 @@ class Store:
         """Store what is waiting, then close the database."""
         await self._commits.close()
         await self._database.close()
+
+
+def _stored(row: Row[Any], content: bytes) -> StoredMessage:
+    return StoredMessage(
+        id=row.id,
+        received=row.received,
+        sender=row.sender,
+        trace=row.trace,
+        message=Message(content, row.body_hash),
+        verdict=StoredVerdict.from_json(row.verdict),
+        smtputf8=row.smtputf8,
+        ret=row.ret,
+        envid=row.envid,
+        tls=row.tls,
+    )
 
 
 def _execute(statement: Executable, values: Any, connection: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ class Door:
         self.house, self.hops, self.store = house, house.hops, house.store
         self.enqueuer = Enqueuer(house.store, house.dispatcher, house.metrics, lambda: False)
         self.loaded = 0
-        load = house.store.load
+        load_small = house.store.load_small
 
-        async def counted(message_id: int) -> StoredMessage | None:
-            self.loaded += 1
-            return await load(message_id)
+        async def counted(message_ids: Sequence[int]) -> dict[int, StoredMessage]:
+            loaded = await load_small(message_ids)
+            self.loaded += len(loaded)
+            return loaded
 
-        monkeypatch.setattr(house.store, "load", counted)
+        monkeypatch.setattr(house.store, "load_small", counted)
 
     async def put(self, *recipients: str, **more: Any) -> StoredMessage:
         change = self.house.arrival(*recipients, **more)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.deliver.waiting_messages import BESIDE, WAIT, WaitingMessage, WaitingMessages
+from relay.deliver.waiting_messages import BESIDE, WAIT, WAIT_SHARED, WaitingMessage, WaitingMessages
 from relay.mail.message import Message
 from relay.queue.store import StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
@@ -94,6 +94,14 @@ def test_a_line_does_not_outlast_half_of_a_lease() -> None:
     lines = WaitingMessages(10**6, 4)
     lines.add("d.test", message(1))
     assert lines.leaving(NOW + 2, lambda hop: True) == ["d.test"]
+
+
+def test_a_line_is_shorter_where_other_hosts_may_have_room() -> None:
+    for shared, wait in ((False, WAIT), (True, WAIT_SHARED)):
+        lines = WaitingMessages(10**6, 120, shared=shared)
+        lines.add("d.test", message(1))
+        assert lines.leaving(NOW + wait - 0.1, lambda hop: True) == []
+        assert lines.leaving(NOW + wait, lambda hop: True) == ["d.test"]
 
 
 def test_a_clock_that_was_put_back_ends_the_wait() -> None:

@@ -6,14 +6,12 @@ Duplicates are what a crash may cost: at most what was between the final dot and
 from __future__ import annotations
 
 import random
-import re
 import smtplib
-import threading
-from collections import Counter
 from functools import partial
 
 import pytest
 
+from tests.journeys.endless_load import Load, numbers
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import MAILBOX, World
 from tests.peers import wait_until
@@ -26,62 +24,6 @@ CLIENTS = 4
 PAUSES = {"queue": 0.0, "in-session": 0.15}  # more than the next hop can take at once goes into the queue
 CONCURRENCY = 5  # deliveries in flight at the next hop for each worker
 ALIASES = "alice@fwd.example carol@mailbox.example\n"
-
-
-class Load:
-    """Clients in threads that send without end, each message under a number of its own.
-
-    `acknowledged` are the numbers that got their 250. Each client sends a message again until it gets that, as an MTA
-    does, and stops only then.
-
-    Args:
-        pause: seconds between two messages of a client.
-    """
-
-    def __init__(self, server: tuple[str, int], clients: int, pause: float = 0.0) -> None:
-        self.acknowledged: set[int] = set()
-        self.sent = 0
-        self._server = server
-        self._pause = pause
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._given_up = threading.Event()
-        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(30)
-        self._given_up.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _client(self) -> None:
-        while not self._stopping.wait(self._pause):
-            with self._lock:
-                self.sent += 1
-                number = self.sent
-            while number not in self.acknowledged and not self._given_up.is_set():
-                try:
-                    with smtplib.SMTP(*self._server, local_hostname="mx.sender.example", timeout=30) as session:
-                        self._send(session, number)
-                except (OSError, smtplib.SMTPException):
-                    self._given_up.wait(0.05)
-
-    def _send(self, session: smtplib.SMTP, number: int) -> None:
-        content = f"From: ann@sender.example\r\nSubject: number {number}.\r\n\r\n{'x' * 70}\r\n"
-        session.sendmail("ann@sender.example", ["alice@fwd.example"], content)
-        self.acknowledged.add(number)
-
-
-def numbers(sink: RecordingSink) -> Counter[int]:
-    """How often each number arrived."""
-    found = (re.search(rb"^Subject: number (\d+)\.", message.content, re.MULTILINE) for message in tuple(sink.received))
-    return Counter(int(match.group(1)) for match in found if match)
 
 
 @pytest.mark.timeout(400)

@@ -26,7 +26,7 @@ from relay.transport_security.stored_policy import StoredPolicy
 from tests.queue.changes import arrival, bury
 
 OF_THE_MAIL = re.compile(r"(FROM|INTO|UPDATE) (message|chunk|delivery|srs_token|mta_sts)\b")
-INDEXES_ONLY = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off")
+INDEXES_ONLY = ("SET enable_seqscan = off", "SET enable_bitmapscan = off", "SET enable_sort = off")
 WHOLE_TABLE = ("SCAN ", "Seq Scan")
 SORTED = ("TEMP B-TREE", "Sort")
 

@@ -10,15 +10,18 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
+import asyncpg
 import pytest
+from sqlalchemy import Connection
 
 from relay.queue.connect import connect
-from relay.queue.database import QueueUnavailable
+from relay.queue.database import Database, QueueUnavailable, Rejected
 from relay.queue.postgresql import PostgresDatabase
-from relay.queue.store import Store
+from relay.queue.schema import CHUNK
+from relay.queue.store import Change, Store
 from tests.peers import free_port, needs, wait_for
 from tests.postgresql import PostgresServer
-from tests.queue.changes import arrival, leased
+from tests.queue.changes import arrival, leased, sizes
 
 
 @pytest.fixture
@@ -190,3 +193,96 @@ async def test_a_server_that_goes_away_during_a_transaction_is_no_loss(store: St
     kept = {d.message_id for d in await store.due(2000.0, 1000)}
     assert 20 <= len(acknowledged) < 200
     assert acknowledged <= kept
+
+
+@needs("postgres")
+async def test_work_that_is_cut_short_leaves_no_transaction_open(
+    store: Store, queue: Database, server: PostgresServer
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    writing = asyncio.create_task(queue.write(work, durable=True))
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query ~ '^SELECT pg_sleep'"
+    await wait_for(lambda: server.sql(asleep) == "1", "the statement under way")
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await store.apply(arrival())
+    in_transaction = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+    await wait_for(lambda: server.sql(f"{asleep} UNION {in_transaction}") == "0", "the end of the transaction")
+    await queue.write(lambda c: c.exec_driver_sql("SELECT 1"), durable=True)
+
+
+@needs("postgres")
+async def test_work_that_is_refused_changes_nothing_and_the_next_one_is_carried_out(
+    queue: Database, store: Store
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.exec_driver_sql("DELETE FROM message")
+        connection.exec_driver_sql("SELECT 1 / 0")
+
+    await store.apply(arrival())
+    for _ in range(20):
+        with pytest.raises(Rejected, match="division by zero"):
+            await queue.write(work, durable=True)
+    assert (await sizes(queue))["message"] == 1
+
+
+@needs("postgres")
+async def test_every_connection_that_the_server_ended_is_replaced_when_it_is_needed(
+    queue: Database, server: PostgresServer
+) -> None:
+    def one(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("SELECT 1").scalar_one())
+
+    async def use_all() -> list[int]:
+        writing, reading = [queue.write(one, durable=False) for _ in range(3)], [queue.read(one) for _ in range(3)]
+        return await asyncio.gather(*writing, *reading)
+
+    for _ in range(3):
+        assert await use_all() == [1] * 6
+        server.break_connections()
+        assert await use_all() == [1] * 6
+
+
+@needs("postgres")
+async def test_of_two_hosts_that_finish_the_last_deliveries_the_second_one_deletes_the_message(
+    store: Store, queue: Database, url: str, server: PostgresServer
+) -> None:
+    await store.apply(arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=2))
+    mine, others = await leased(store)
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute(f"DELETE FROM delivery WHERE n = {others.n}")
+        await other.execute("SELECT FROM message FOR UPDATE")
+        finishing = asyncio.create_task(store.apply(Change(finished=[mine.key])))
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        await wait_for(lambda: server.sql(waiting) == "1", "the first host to be waited for")
+    await finishing
+    await other.close()
+    assert await sizes(queue) == {"message": 0, "chunk": 0, "delivery": 0}
+
+
+@needs("postgres")
+async def test_mail_is_compressed_in_the_quick_way(store: Store, queue: Database) -> None:
+    await store.apply(arrival(b"Subject: x\r\n\r\n" + b"A line of text.\r\n" * 1000))
+    asked = "SELECT pg_column_compression(content) FROM message"
+    assert await queue.read(lambda c: c.exec_driver_sql(asked).scalar_one()) == "lz4"
+
+
+@needs("postgres")
+async def test_hosts_that_claim_the_same_deliveries_share_them_and_wait_for_nobody(store: Store, url: str) -> None:
+    for _ in range(20):
+        await store.apply(arrival())
+    due = await store.due(2000.0, 100)
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute(f"SELECT FROM delivery WHERE message_id = {due[0].message_id} FOR UPDATE")
+        async with asyncio.timeout(10):
+            assert len(await store.lease(due[:2], 3000.0)) == 1
+    await other.close()
+    async with worker(url, "vm/one") as one, worker(url, "vm/two") as two:
+        claimed = await asyncio.gather(*(host.lease(due[::step], 3000.0) for host in (one, two) for step in (1, -1)))
+    numbers = sorted(delivery.message_id for deliveries in claimed for delivery in deliveries)
+    assert numbers == sorted(d.message_id for d in due if d != due[1])

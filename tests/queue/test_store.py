@@ -6,14 +6,14 @@ import asyncio
 import os
 
 import pytest
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, update
 
 from relay.mail.message import Message
 from relay.mail.queue_id import first_at
 from relay.queue.connect import connect
 from relay.queue.database import Database, QueueUnavailable
-from relay.queue.schema import CHUNK, chunk
-from relay.queue.store import Change, Damaged, Store
+from relay.queue.schema import CHUNK, chunk, message
+from relay.queue.store import SMALL, Change, Damaged, Store
 from tests.queue.changes import BODY, arrival, leased, sizes
 
 EMPTY = {"message": 0, "chunk": 0, "delivery": 0}
@@ -37,6 +37,17 @@ async def test_a_large_message_is_stored_in_chunks_and_leaves_nothing_behind(sto
     assert loaded is not None and loaded.message.content == LARGE
     await store.apply(Change(finished=[delivery.key]))
     assert await sizes(queue) == EMPTY
+
+
+async def test_small_messages_are_loaded_together(store: Store, queue: Database) -> None:
+    small = [arrival(), arrival(recipients=2)]
+    large, damaged = arrival(b"Subject: x\r\n\r\n" + b"x" * SMALL), arrival()
+    for change in (*small, large, damaged):
+        await store.apply(change)
+    broken = message.c.id == damaged.arrived[0].id
+    await queue.write(lambda c: c.execute(update(message).where(broken).values(content=b"Sub")), durable=False)
+    wanted = [change.arrived[0].id for change in (*small, large, damaged)]
+    assert await store.load_small([*wanted, 1]) == {change.arrived[0].id: change.arrived[0] for change in small}
 
 
 async def test_a_message_that_is_not_whole_is_found_out(store: Store, queue: Database) -> None:
