@@ -23,6 +23,7 @@ from relay.deliver.underway import Underway
 from relay.queue.store import Delivery, Due, Store, StoredMessage
 
 PAUSE = 0.1  # seconds
+MISSED = 60.0  # seconds until those are looked for that could not be leased, perhaps because somebody failed to do so
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
 TOGETHER = 16  # small messages loaded in one go, which are beyond the limit of memory until their turn: at most 1 MiB
 
@@ -60,6 +61,7 @@ class DueDeliveries:
         self._attempter = attempter
         self._reader = QueueReader(store)
         self._look_at_all_at = 0.0
+        self._missed: dict[str, float] = {}  # next hops of those that could not be leased, and when to look for them
 
     def begin_anew(self) -> None:
         """Begin the next look at the beginning of the queue."""
@@ -80,6 +82,7 @@ class DueDeliveries:
         if at_all:
             self._look_at_all_at = now + PAUSE
         await self.put_back(self._new.lines.leaving(time.time(), self._rooms.may_have_line))
+        self._look_for_missed(now)
         for hop in self._waiting.take_turns(others=at_all):
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
@@ -96,6 +99,12 @@ class DueDeliveries:
             return more
         self.look_at_all()
         return True
+
+    def _look_for_missed(self, now: float) -> None:
+        """Let the next hops wait of deliveries that could not be leased: the look at the queue has passed them."""
+        for hop in [hop for hop, at in self._missed.items() if at <= now]:
+            del self._missed[hop]
+            self._rooms.let_wait(hop)
 
     @property
     def _has_space(self) -> bool:
@@ -178,9 +187,11 @@ class DueDeliveries:
         """Lease the chosen deliveries and attempt them; some may be gone."""
         if not choice.due:
             return
+        missed = {(due.message_id, due.n): due.hop for due in choice.due}
         try:
             by_message: dict[int, list[Delivery]] = {}
             for delivery in await self._leases.lease(choice.due):
+                del missed[delivery.message_id, delivery.n]
                 by_message.setdefault(delivery.message_id, []).append(delivery)
             small: dict[int, StoredMessage] = {}
             for number, (message_id, deliveries) in enumerate(by_message.items()):
@@ -194,4 +205,7 @@ class DueDeliveries:
                 else:
                     self._leases.let_go(deliveries)
         finally:
+            at = time.monotonic() + MISSED
+            for hop in missed.values():
+                self._missed.setdefault(hop, at)
             self._rooms.give_all_back(choice)
