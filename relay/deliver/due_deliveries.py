@@ -178,20 +178,24 @@ class DueDeliveries:
         """Lease the chosen deliveries and attempt them; some may be gone."""
         if not choice.due:
             return
+        by_message: dict[int, list[Delivery]] = {}
         try:
-            by_message: dict[int, list[Delivery]] = {}
             for delivery in await self._leases.lease(choice.due):
                 by_message.setdefault(delivery.message_id, []).append(delivery)
             small: dict[int, StoredMessage] = {}
-            for number, (message_id, deliveries) in enumerate(by_message.items()):
+            for number, message_id in enumerate(tuple(by_message)):
                 await self._underway.wait_for_memory()
                 if number % TOGETHER == 0:
-                    small = await self._recorder.load_small(list(islice(by_message, number, number + TOGETHER)))
+                    small = await self._recorder.load_small(list(islice(by_message, TOGETHER)))
+                deliveries = by_message[message_id]
                 stored = small.pop(message_id, None) or await self._recorder.load(message_id, deliveries)
                 self._rooms.give_back(choice, message_id)
                 if stored is not None:
                     self._attempter.take(stored, deliveries, choice.kept)
                 else:
                     self._leases.let_go(deliveries)
+                del by_message[message_id]
         finally:
+            for deliveries in by_message.values():  # an error came between: they are due again when their leases end
+                self._leases.let_go(deliveries)
             self._rooms.give_all_back(choice)

@@ -278,6 +278,50 @@ async def test_a_message_that_could_not_be_stored_waits_nowhere(door: Door, monk
         await door.put("r@d.test")
     assert len(door.lines._lines["d.test"].messages) == waiting
     assert not door.house.dispatcher._new._decisions
+    assert door.lines._total == sum(each.octets for each in door.lines._lines["d.test"].messages)
+
+
+async def test_messages_that_are_stored_at_the_same_time_do_not_take_the_same_memory(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = await door.full("d.test")
+    apply, hold = door.store.apply, asyncio.Event()
+
+    async def slowly(change: Change) -> None:
+        if change.arrived:
+            await hold.wait()
+        await apply(change)
+
+    monkeypatch.setattr(door.store, "apply", slowly)
+    putting = [asyncio.create_task(door.put(f"r{n}@d.test", body=b"x" * 200_000)) for n in range(20)]
+    await asyncio.sleep(0.1)
+    hold.set()
+    await asyncio.gather(*putting)
+    waiting = door.lines._lines["d.test"].messages
+    assert 1 < len(waiting) and sum(each.octets for each in waiting) <= 10**7 // 16
+    gate.set()
+    await door.house.counts()
+    assert len(door.order("r")) == 20 and door.lines._total == 0 and not door.lines._reserved
+
+
+async def test_an_error_leaves_no_lease_that_is_renewed_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(message_ids: Sequence[int]) -> dict[int, StoredMessage]:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(door.store, "load_small", broken)
+    for n in range(3):
+        await door.store.apply(door.house.arrival(f"r{n}@d.test"))
+    lease, leased = door.store.lease, asyncio.Event()
+
+    async def noted(wanted: Sequence[Due], until: float) -> list[Delivery]:
+        found = await lease(wanted, until)
+        leased.set()
+        return found
+
+    monkeypatch.setattr(door.store, "lease", noted)
+    await asyncio.wait_for(leased.wait(), 5)
+    await asyncio.sleep(0.05)
+    assert not door.house.dispatcher._leases._held
 
 
 async def test_a_place_that_falls_free_while_a_message_is_stored_is_taken(
@@ -318,7 +362,9 @@ async def test_memory_is_counted_for_each_next_hop_that_a_message_waits_for(door
     gates = [await door.full(f"d{n}.test") for n in range(2)]
     before = {hop: len(line.messages) for hop, line in door.lines._lines.items()}
     large = b"x" * 400_000
-    assert door.lines.room_for("d0.test", len(large)) and door.lines.room_for("d1.test", len(large))
+    for hop in ("d0.test", "d1.test"):
+        assert door.lines.reserve(hop, len(large))
+        door.lines.free(hop, len(large))
     await door.put("r@d0.test", "r@d1.test", body=large)
     after = {hop: len(line.messages) for hop, line in door.lines._lines.items()}
     assert sum(after.values()) == sum(before.values()) + 1
