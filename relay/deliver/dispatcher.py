@@ -114,6 +114,8 @@ class Dispatcher:
             self._begin(stored, deliveries, kept)
 
     def _begin(self, stored: StoredMessage, deliveries: Sequence[Delivery], kept: Kept | None = None) -> None:
+        if self._stopping:
+            return  # nobody would wait for it; the supervisor frees its lease
         self._leases.hold(deliveries)
         attempt = self._attempts.prepare(stored, deliveries)
         if self._limits.exist:

@@ -47,6 +47,7 @@ class NewMessages:
 
     Attributes:
         lines: those that wait.
+        token: of the first lease of each delivery, which it gets only once.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class NewMessages:
     ) -> None:
         self._owner = owner
         self._lease = lease
-        self._token = secrets.randbits(62)  # of the first lease of each delivery, which it gets only once
+        self.token = secrets.randbits(62)
         self._rooms = rooms
         self.lines = lines
         self._underway = underway
@@ -103,7 +104,7 @@ class NewMessages:
 
     def leased(self, delivery: Delivery, until: float) -> Delivery:
         """A delivery that is not in the queue yet as it is stored now, leased by this worker."""
-        return replace(delivery, lease_owner=self._owner, lease_token=self._token, next_attempt=until)
+        return replace(delivery, lease_owner=self._owner, lease_token=self.token, next_attempt=until)
 
     def leave(self, message_id: int) -> None:
         """Forget a message that was leased and could not be stored."""

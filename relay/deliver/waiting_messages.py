@@ -10,7 +10,7 @@ Pure: the clock is passed in, in seconds since 1970.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -121,6 +121,24 @@ class WaitingMessages:
         messages = self._lines.pop(hop).messages
         self.free(hop, sum(message.octets for message in messages))
         return messages
+
+    def all(self) -> Sequence[WaitingMessage]:
+        """Everything that waits."""
+        return [message for line in self._lines.values() for message in line.messages]
+
+    def remove_some(self, message_ids: Collection[int]) -> Sequence[WaitingMessage]:
+        """Take some messages out of whatever lines they wait in."""
+        removed: list[WaitingMessage] = []
+        for hop in self.hops if message_ids else ():
+            line = self._lines[hop]
+            some = [message for message in line.messages if message.stored.id in message_ids]
+            if some:
+                line.messages = deque(message for message in line.messages if message.stored.id not in message_ids)
+                self.free(hop, sum(message.octets for message in some))
+                removed += some
+            if not line.messages:
+                del self._lines[hop]
+        return removed
 
     def _is_late(self, line: _Line, now: float) -> bool:
         return not 0 <= now - line.messages[0].since < self._wait  # or the clock was put back

@@ -13,7 +13,9 @@ import pytest
 from relay.bounce.notifier import Notice
 from relay.deliver import waiting_messages
 from relay.intake.enqueue import Enqueuer
+from relay.queue import admin
 from relay.queue.database import QueueUnavailable
+from relay.queue.selector import Selector
 from relay.queue.store import Change, Delivery, Due, StoredMessage
 from tests.deliver.test_dispatcher import UNREACHABLE, House, house
 from tests.deliver.test_offers import desk_of
@@ -248,6 +250,71 @@ async def test_what_was_held_meanwhile_stays_held_once_it_is_back(door: Door) ->
     assert (await door.store.counts())["held"] == 1
 
 
+@pytest.mark.parametrize("command", ["hold", "drop"])
+async def test_a_queue_command_reaches_what_waits_in_memory(door: Door, command: str) -> None:
+    gate = await door.full("d.test")
+    ids = [(await door.put(f"r{n}@d.test")).id for n in range(5)]
+    selectors = [Selector(number) for number in ids[:3]]
+    if command == "hold":
+        assert await admin.hold(door.store._database, selectors) == 3
+    else:
+        assert await admin.drop(door.store._database, selectors) == 3
+    await door.house.until(lambda: len([m for m in door.lines.all() if m.stored.id in ids]) == 2)
+    gate.set()
+    await door.house.counts(**({"held": 3} if command == "hold" else {}))
+    assert door.order("r") == ["r3@d.test", "r4@d.test"]
+    assert door.lines._total == 0
+    if command == "hold":
+        assert await admin.release(door.store._database, selectors, time.time()) == 3
+        await door.house.counts()
+        assert sorted(door.order("r")) == [f"r{n}@d.test" for n in range(5)]
+
+
+async def test_what_is_stored_late_is_found_behind_what_came_later(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = door.hops.gates["tarpit.test"] = asyncio.Event()
+    for n in range(6):
+        await door.put(f"x{n}@tarpit.test")
+    apply, hold, storing = door.store.apply, asyncio.Event(), asyncio.Event()
+
+    async def slowly(change: Change) -> None:
+        if change.deliveries and change.deliveries[0].recipient == "late@tarpit.test":
+            storing.set()
+            await hold.wait()
+        await apply(change)
+
+    monkeypatch.setattr(door.store, "apply", slowly)
+    putting = asyncio.create_task(door.put("late@tarpit.test"))
+    await storing.wait()
+    gate.set()
+    await door.store.apply(door.house.arrival("other@e.test"))
+    await door.house.until(lambda: "other@e.test" in door.hops.recipients())
+    await door.house.until(lambda: not door.house.dispatcher._rooms.waiting._deferred_up_to)
+    hold.set()
+    await putting
+    await door.house.counts()
+    assert "late@tarpit.test" in door.hops.recipients()
+
+
+async def test_what_was_leased_when_the_relay_stops_is_left_to_others(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, leased, go = door.store.lease, asyncio.Event(), asyncio.Event()
+
+    async def slowly(wanted: Sequence[Due], until: float) -> list[Delivery]:
+        found = await lease(wanted, until)
+        leased.set()
+        await go.wait()
+        return found
+
+    monkeypatch.setattr(door.store, "lease", slowly)
+    await door.store.apply(door.house.arrival("r@d.test"))
+    await leased.wait()
+    await door.house.dispatcher.stop(0.05)
+    go.set()
+    await asyncio.sleep(0.1)
+    assert not door.house.dispatcher._running and not door.hops.jobs
+
+
 async def test_a_message_whose_lease_was_lost_while_it_waited_is_not_attempted_by_two(door: Door) -> None:
     """The process was stopped for longer than its leases last."""
     gate = await door.full("d.test")
@@ -298,7 +365,7 @@ async def test_messages_that_are_stored_at_the_same_time_do_not_take_the_same_me
     hold.set()
     await asyncio.gather(*putting)
     waiting = door.lines._lines["d.test"].messages
-    assert 1 < len(waiting) and sum(each.octets for each in waiting) <= 10**7 // 16
+    assert len(waiting) > 1 and sum(each.octets for each in waiting) <= 10**7 // 16
     gate.set()
     await door.house.counts()
     assert len(door.order("r")) == 20 and door.lines._total == 0 and not door.lines._reserved
