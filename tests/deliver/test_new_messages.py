@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay.bounce.notifier import Notice
-from relay.deliver import waiting_messages
+from relay.deliver import dispatcher, waiting_messages
 from relay.intake.enqueue import Enqueuer
 from relay.queue import admin
 from relay.queue.database import QueueUnavailable
@@ -474,6 +474,31 @@ async def test_what_has_no_room_at_all_goes_before_what_waits_in_memory(door: Do
     gate.set()
     await door.house.counts()
     assert door.order("r") == ["r@d.test"]
+
+
+async def test_what_waits_in_memory_begins_as_soon_as_nothing_goes_before_it(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "IDLE", 3600.0)
+    gate = await door.full("d.test")
+    await door.put("r@d.test")
+    door.house.dispatcher._rooms.starved = True
+    gate.set()
+    await door.house.counts()
+    assert door.order("r") == ["r@d.test"]
+
+
+async def test_what_waits_in_memory_begins_as_soon_as_memory_falls_free(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "IDLE", 3600.0)
+    gate = await door.full("d.test")
+    for n in range(5):
+        await door.put(f"r{n}@d.test", body=b"x" * 30_000)
+    door.house.dispatcher._underway._memory = 20_000  # one of them at a time
+    gate.set()
+    await door.house.counts()
+    assert door.order("r") == [f"r{n}@d.test" for n in range(5)]
 
 
 async def test_an_offer_without_room_waits_in_memory_instead(tmp_path: Path) -> None:
