@@ -2,8 +2,9 @@
 
 They are in the queue, leased by this worker: what is here only saves reading them back. So a line is short. It has a
 share of the memory, as much as it leaves to the others at most, and a message that has waited for `WAIT` seconds goes
-back to where the other workers and the queue commands find it. Where other mail of the next hop is due in the queue,
-the queue and the line take turns.
+back to where the other workers find it; one that was held or dropped meanwhile leaves its line within a second or two
+(`relay.deliver.due_deliveries`). Where other mail of the next hop is due in the queue, the queue and the line take
+turns.
 Pure: the clock is passed in, in seconds since 1970.
 """
 
