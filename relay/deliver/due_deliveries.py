@@ -23,6 +23,7 @@ from relay.deliver.underway import Underway
 from relay.queue.store import Delivery, Due, Store, StoredMessage
 
 PAUSE = 0.1  # seconds
+MISSED = 60.0  # seconds until those are looked for that could not be leased, perhaps because somebody failed to do so
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
 CHECK = 1.0  # seconds between looks at whether what waits in memory was held or dropped meanwhile
 TOGETHER = 16  # small messages loaded in one go, which are beyond the limit of memory until their turn: at most 1 MiB
@@ -61,6 +62,7 @@ class DueDeliveries:
         self._attempter = attempter
         self._reader = QueueReader(store)
         self._look_at_all_at = 0.0
+        self._missed: dict[str, float] = {}  # next hops of those that could not be leased, and when to look for them
         self._check_at = 0.0
 
     def begin_anew(self) -> None:
@@ -82,6 +84,7 @@ class DueDeliveries:
         if at_all:
             self._look_at_all_at = now + PAUSE
         await self.put_back(self._new.lines.leaving(time.time(), self._rooms.may_have_line))
+        self._look_for_missed(now)
         if now >= self._check_at and self._new.lines.hops:
             self._check_at = now + CHECK
             await self._put_back_changed()
@@ -101,6 +104,12 @@ class DueDeliveries:
             return more
         self.look_at_all()
         return True
+
+    def _look_for_missed(self, now: float) -> None:
+        """Let the next hops wait of deliveries that could not be leased: the look at the queue has passed them."""
+        for hop in [hop for hop, at in self._missed.items() if at <= now]:
+            del self._missed[hop]
+            self._rooms.let_wait(hop)
 
     @property
     def _has_space(self) -> bool:
@@ -192,9 +201,11 @@ class DueDeliveries:
         """Lease the chosen deliveries and attempt them; some may be gone."""
         if not choice.due:
             return
+        missed = {(due.message_id, due.n): due.hop for due in choice.due}
         by_message: dict[int, list[Delivery]] = {}
         try:
             for delivery in await self._leases.lease(choice.due):
+                missed.pop((delivery.message_id, delivery.n), None)
                 by_message.setdefault(delivery.message_id, []).append(delivery)
             small: dict[int, StoredMessage] = {}
             for number, message_id in enumerate(tuple(by_message)):
@@ -210,6 +221,9 @@ class DueDeliveries:
                     self._leases.let_go(deliveries)
                 del by_message[message_id]
         finally:
+            at = time.monotonic() + MISSED
+            for hop in missed.values():
+                self._missed.setdefault(hop, at)
             for deliveries in by_message.values():  # an error came between: they are due again when their leases end
                 self._leases.let_go(deliveries)
             self._rooms.give_all_back(choice)

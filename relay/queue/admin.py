@@ -8,6 +8,7 @@ write-ahead log can be shortened.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -134,11 +135,13 @@ async def retry(
     Raises:
         QueueUnavailable
     """
-    expires = case((delivery.c.state == "dead", now + retry_for), else_=delivery.c.expires)
-    early = or_(delivery.c.state == "dead", delivery.c.next_attempt > now)
-    values = {"state": "queued", "next_attempt": now, "expires": expires, "by_hand": _by_hand(early)}
+    clock = _clock(now)
 
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
+        at = clock()
+        expires = case((delivery.c.state == "dead", at + retry_for), else_=delivery.c.expires)
+        early = or_(delivery.c.state == "dead", delivery.c.next_attempt > at)
+        values = {"state": "queued", "next_attempt": at, "expires": expires, "by_hand": _by_hand(early)}
         connection.execute(update(delivery).where(chosen).values(**values))
 
     waiting = and_(_is_in("queued", "dead"), delivery.c.lease_owner.is_(None))
@@ -173,13 +176,29 @@ async def release(database: Database, selectors: Sequence[Selector], now: float,
         QueueUnavailable
     """
     idle = delivery.c.lease_owner.is_(None)
-    due = case((idle, now), else_=delivery.c.next_attempt)
-    by_hand = _by_hand(and_(idle, delivery.c.next_attempt > now))
+    clock = _clock(now)
 
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
+        at = clock()
+        due = case((idle, at), else_=delivery.c.next_attempt)
+        by_hand = _by_hand(and_(idle, delivery.c.next_attempt > at))
         connection.execute(update(delivery).where(chosen).values(state="queued", next_attempt=due, by_hand=by_hand))
 
     return await _act_on_each(database, selectors, _Work("release", _is_in("held"), act, by))
+
+
+def _clock(now: float) -> Callable[[], float]:
+    """A clock that shows `now` for the first page. Each page is due when it gets its turn: workers do not go far back
+    for what is due since the command began."""
+    began = math.inf
+
+    def clock() -> float:
+        nonlocal began
+        here = time.monotonic()
+        began = min(began, here)
+        return now + (here - began)
+
+    return clock
 
 
 def _by_hand(early: ColumnElement[bool]) -> ColumnElement[int]:

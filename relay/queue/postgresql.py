@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-_ERRORS = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)  # SQLAlchemy passes some on as is
+_ERRORS = (SQLAlchemyError, *presence.ERRORS)  # SQLAlchemy passes some on as they are
 
 CONNECT_TIMEOUT = 10.0  # seconds until a server that does not answer counts as away
 STATEMENT_TIMEOUT = 60.0  # seconds for one statement; only a server in trouble takes longer
@@ -42,8 +42,9 @@ COMPRESS_QUICKLY = """
 """
 PREPARING = 8_314_471  # the advisory lock under which one host at a time makes or migrates the tables
 
-_BEGIN = "BEGIN"
-_BEGIN_NOT_DURABLE = "BEGIN; SET LOCAL synchronous_commit = off"
+# Whatever the default of the server is: a statement has to see what others committed while it waited for a lock.
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_BEGIN_NOT_DURABLE = f"{_BEGIN}; SET LOCAL synchronous_commit = off"
 
 
 class _BrokenBefore(Exception):
@@ -90,9 +91,13 @@ class PostgresDatabase:
                 command_timeout=STATEMENT_TIMEOUT,
                 server_settings={"application_name": APPLICATION},
             )
-            await connection.execute(NOTICE_DEAD_HOSTS + COMPRESS_QUICKLY)
+            try:
+                await connection.execute(NOTICE_DEAD_HOSTS + COMPRESS_QUICKLY)
+            except BaseException:
+                connection.terminate()  # nobody else knows of it
+                raise
             return connection
-        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (ValueError, *presence.ERRORS) as error:
             server = urlsplit(self._dsn)
             name = (server.hostname or "localhost") + server.path
             raise QueueUnavailable(f"PostgreSQL at {name}: {error_line(error)}") from error

@@ -27,7 +27,8 @@ APPLICATION = "srs-relay"  # the name of our connections in pg_stat_activity
 
 _TASKS = 8_314_472  # the first part of the key of a task
 
-_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The last one: asyncpg is asked something between the server's last word and the end of the connection.
+ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _LOCKS = text("""
     SELECT lock.classid::bigint << 32 | lock.objid::bigint AS key, host(session.client_addr) AS address
     FROM pg_locks AS lock JOIN pg_stat_activity AS session ON session.pid = lock.pid
@@ -85,7 +86,7 @@ class Presence:
             except BaseException:
                 connection.terminate()
                 raise
-        except _ERRORS as error:
+        except ERRORS as error:
             raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
         finally:
             self._taking = None
@@ -108,7 +109,7 @@ class Presence:
                 # Keys of two parts are none of those that stand for workers.
                 lock = "SELECT pg_try_advisory_lock($1, $2)"
                 return bool(await connection.fetchval(lock, _TASKS, _task_key(task), timeout=LOOK_EVERY))
-        except _ERRORS as error:
+        except ERRORS as error:
             raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
 
     async def _keep(self) -> None:
@@ -135,7 +136,7 @@ class Presence:
         try:
             async with self._asking:
                 await connection.fetchval("SELECT 1", timeout=LOOK_EVERY)
-        except _ERRORS as error:
+        except ERRORS as error:
             connection.terminate()
             raise QueueUnavailable(f"PostgreSQL: {error_line(error)}") from error
 

@@ -1,6 +1,10 @@
 """Statements for many rows at once, as a PostgreSQL server takes them: one round trip and one plan for all of them.
 
 SQLite, which runs inside the process, executes a statement for each row (`relay.queue.prepared`).
+
+The server keeps a plan that it made while a table was empty until it has counted what is there now, which takes a
+minute. So the statements are such that even a plan without indexes reads a table once or twice, and never once for each
+row: sets are materialized or hashed, and the rows of other messages left out before a join.
 """
 
 from __future__ import annotations
@@ -20,15 +24,16 @@ def _array(name: str, of: type[TypeEngine[Any]]) -> Any:
 
 _CLAIM = (
     text(f"""
-        UPDATE delivery SET lease_owner = :owner, lease_token = :token, next_attempt = :until
-        FROM (
+        WITH free AS MATERIALIZED (
             SELECT waiting.message_id, waiting.n
             FROM unnest(:ids, :numbers, :seen) AS wanted (message_id, n, next_attempt)
             JOIN delivery AS waiting USING (message_id, n, next_attempt)
-            WHERE waiting.state = 'queued'
+            WHERE waiting.message_id = ANY(:ids) AND waiting.state = 'queued'
             FOR UPDATE OF waiting SKIP LOCKED
-        ) AS free
-        WHERE delivery.message_id = free.message_id AND delivery.n = free.n
+        )
+        UPDATE delivery SET lease_owner = :owner, lease_token = :token, next_attempt = :until
+        FROM free
+        WHERE delivery.message_id = ANY(:ids) AND delivery.message_id = free.message_id AND delivery.n = free.n
         RETURNING {", ".join(f"delivery.{column.name}" for column in delivery.columns)}
     """)
     .bindparams(_array("ids", BigInteger), _array("numbers", Integer), _array("seen", Float))
@@ -36,16 +41,19 @@ _CLAIM = (
 )
 _FINISH = text("""
     DELETE FROM delivery USING unnest(:ids, :numbers, :tokens) AS finished (message_id, n, lease_token)
-    WHERE delivery.message_id = finished.message_id AND delivery.n = finished.n
+    WHERE delivery.message_id = ANY(:ids)
+        AND delivery.message_id = finished.message_id AND delivery.n = finished.n
         AND delivery.lease_token = finished.lease_token
 """).bindparams(_array("ids", BigInteger), _array("numbers", Integer), _array("tokens", BigInteger))
 _FORGET = text("""
-    DELETE FROM message WHERE id = ANY(:ids) AND NOT EXISTS (SELECT FROM delivery WHERE message_id = message.id)
+    DELETE FROM message
+    WHERE id = ANY(:ids) AND id NOT IN (SELECT message_id FROM delivery WHERE message_id = ANY(:ids))
     RETURNING id, size
 """).bindparams(_array("ids", BigInteger))
 _LOCK = text("SELECT id FROM message WHERE id = ANY(:ids) ORDER BY id FOR UPDATE").bindparams(_array("ids", BigInteger))
 _FORGET_CHUNKS = text("""
-    DELETE FROM chunk WHERE message_id = ANY(:ids) AND NOT EXISTS (SELECT FROM message WHERE id = chunk.message_id)
+    DELETE FROM chunk
+    WHERE message_id = ANY(:ids) AND message_id NOT IN (SELECT id FROM message WHERE id = ANY(:ids))
 """).bindparams(_array("ids", BigInteger))
 
 

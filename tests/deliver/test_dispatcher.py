@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -17,7 +17,7 @@ from relay.config.destinations import Destination
 from relay.config.model import Config
 from relay.deliver import attempts as attempt
 from relay.deliver import dispatcher as dispatch
-from relay.deliver import recorder
+from relay.deliver import due_deliveries, recorder
 from relay.deliver.attempts import Attempts
 from relay.deliver.current_hops import CurrentHops
 from relay.deliver.destination_limits import DestinationLimits, limited_tables
@@ -424,6 +424,29 @@ async def test_an_outcome_that_was_recorded_late_is_not_overlooked(
     await house.until(lambda: len(failures) == 2)
     await house.store.apply(house.arrival("e@f.test"))
     await house.until(lambda: "e@f.test" in house.hops.recipients())
+    await house.counts()
+
+
+async def test_what_could_not_be_leased_is_looked_for_again_however_long_it_is_due(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the database breaks during the lease, or another host that was about to lease it dies."""
+    monkeypatch.setattr(due_deliveries, "MISSED", 0.3)
+    lease, failures = house.store.lease, [QueueUnavailable("gone for a moment"), None]
+
+    async def away_at_first(wanted: Sequence[Due], until: float) -> list[Delivery]:
+        if not failures:
+            return await lease(wanted, until)
+        failure = failures.pop(0)
+        if failure is not None:
+            raise failure
+        return []
+
+    monkeypatch.setattr(house.store, "lease", away_at_first)
+    await house.store.apply(house.arrival("c@d.test", received=time.time() - 1000))
+    await house.until(lambda: len(failures) == 1)
+    await house.store.apply(house.arrival("e@f.test"))
+    await house.until(lambda: not failures)
     await house.counts()
 
 

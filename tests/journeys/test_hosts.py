@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -116,6 +117,37 @@ def test_a_third_host_joins_and_leaves_under_load(
     assert min(shares) > 0
     # What a killed host had at the next hop is in doubt, and that was never more than it may have there at once.
     assert duplicates <= (WORKERS * CONCURRENCY if killed else 0)
+
+
+def has_acknowledged(load: Load, enough: int) -> bool:
+    return len(load.acknowledged) >= enough
+
+
+@pytest.mark.timeout(300)
+def test_a_server_that_restarts_under_load_costs_time_and_neither_loses_nor_doubles_mail(
+    world: World, url: str, server: PostgresServer
+) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port, delay=0.05))
+    tables = {"workers": WORKERS, "delivery": {"concurrency": CONCURRENCY}}
+    hosts = [host(world, number, url, **tables) for number in (1, 2)]
+    workers = [relay.workers() for relay in hosts]
+    loads = [
+        world.start(Load((relay.address, relay.port), CLIENTS, pause=0.02, after=1_000_000 * number))
+        for number, relay in enumerate(hosts)
+    ]
+    for _ in range(4):
+        wanted = [len(load.acknowledged) + 30 for load in loads]
+        for load, enough in zip(loads, wanted, strict=True):
+            wait_until(partial(has_acknowledged, load, enough), "more mail", 60)
+        server.stop("fast")
+        server.start()
+    for load in loads:
+        load.stop()
+    acknowledged = loads[0].acknowledged | loads[1].acknowledged
+    wait_until(lambda: not acknowledged - numbers(sink).keys(), "every acknowledged message", 60)
+    hosts[0].wait_for_empty_queue(60)
+    assert set(numbers(sink).values()) == {1}
+    assert [relay.workers() for relay in hosts] == workers, "workers died of it"
 
 
 class Silence:

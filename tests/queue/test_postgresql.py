@@ -18,7 +18,7 @@ from relay.queue.connect import connect
 from relay.queue.database import Database, QueueUnavailable, Rejected
 from relay.queue.postgresql import PostgresDatabase
 from relay.queue.schema import CHUNK
-from relay.queue.store import Change, Store
+from relay.queue.store import Change, Due, Key, Store
 from tests.peers import free_port, needs, wait_for
 from tests.postgresql import PostgresServer
 from tests.queue.changes import arrival, leased, sizes
@@ -247,9 +247,61 @@ async def test_every_connection_that_the_server_ended_is_replaced_when_it_is_nee
 
 
 @needs("postgres")
-async def test_of_two_hosts_that_finish_the_last_deliveries_the_second_one_deletes_the_message(
-    store: Store, queue: Database, url: str, server: PostgresServer
+async def test_a_connection_that_just_ends_is_as_good_as_one_that_has(
+    queue: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """asyncpg has an error of its own for a question between the server's last word and the end of the connection."""
+    execute, ends = asyncpg.Connection.execute, [True]
+
+    async def execute_or_end(connection: asyncpg.Connection, query: str, *values: object) -> str:
+        if query.startswith("BEGIN") and ends:
+            ends.pop()
+            raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+        return str(await execute(connection, query, *values))
+
+    def one(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("SELECT 1").scalar_one())
+
+    await queue.write(one, durable=True)
+    monkeypatch.setattr(asyncpg.Connection, "execute", execute_or_end)
+    assert await queue.write(one, durable=True) == 1
+    assert not ends
+
+
+@needs("postgres")
+async def test_a_long_queue_is_claimed_and_finished_by_plans_that_were_made_when_it_had_one_message(
+    store: Store, queue: Database, server: PostgresServer, url: str
+) -> None:
+    database = url.rpartition("/")[2]
+    await store.apply(arrival())
+    server.sql("VACUUM ANALYZE", database)
+    server.sql(f"ALTER DATABASE {database} SET plan_cache_mode = force_generic_plan", database)
+    server.break_connections()
+    for _ in range(10):  # on whichever connections
+        assert await store.lease([Due(1, 0, "", 1.0)], 3000.0) == []
+        await store.apply(Change(finished=[Key(1, 0, 1)]))
+    for table in ("message", "delivery"):
+        key = "id" if table == "message" else "message_id"
+        server.sql(
+            f"INSERT INTO {table} SELECT (jsonb_populate_record(t, jsonb_build_object('{key}', i))).* "
+            f"FROM {table} AS t, generate_series(1, 100000) AS i",
+            database,
+        )
+    due = await store.due(2000.0, 500)
+    assert len(due) == 500
+    async with asyncio.timeout(4):
+        claimed = await store.lease(due, 3000.0)
+        await store.apply(Change(finished=[delivery.key for delivery in claimed]))
+    assert (await sizes(queue))["message"] == 100_001 - 500
+
+
+@needs("postgres")
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+async def test_of_two_hosts_that_finish_the_last_deliveries_the_second_one_deletes_the_message(
+    store: Store, queue: Database, url: str, server: PostgresServer, isolation: str
+) -> None:
+    server.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_isolation = '{isolation}'")
+    server.break_connections()
     await store.apply(arrival(b"Subject: x\r\n\r\n" + b"x" * CHUNK, recipients=2))
     mine, others = await leased(store)
     other = await asyncpg.connect(url)
