@@ -16,6 +16,8 @@ from relay.metrics import Metrics
 
 log = structlog.get_logger()
 
+_SELDOM_VERIFIED = "ed25519-sha256"  # Google, Microsoft and Yahoo do not verify it
+
 
 class Examination(NamedTuple):
     """The results of all checks of a message, and what follows from them.
@@ -43,8 +45,9 @@ class Examination(NamedTuple):
         """Whether an ARC set tells the next hop what it cannot see by itself (`arc.seal = "useful"`).
 
         That is a chain that came along, whose results only its seals tell; a DMARC failure that we let pass; a
-        signature that covered a field we removed; and SPF `pass`, which holds for one hop, where no signature that
-        passed proves the author instead.
+        signature that covered a field we removed; and SPF or DMARC `pass` where no signature that the next hop can
+        verify proves the author. SPF holds for one hop, and a trusted client's MTA may have seen DMARC pass by it
+        without telling of SPF.
         """
         verdict = self.verdict
         if verdict.arc.result == "pass" or self.override or any(dmarc.result == "fail" for dmarc in verdict.authors):
@@ -52,7 +55,17 @@ class Examination(NamedTuple):
         if self.forged and forged_results.results_are_signed(self.arrival.message):
             return True
         spf_passes = verdict.spf is not None and verdict.spf.result == "pass"
-        return spf_passes and not all("dkim" in dmarc.aligned for dmarc in verdict.authors)
+        passes = spf_passes or any(dmarc.result == "pass" for dmarc in verdict.authors)
+        return passes and not self._is_visibly_signed
+
+    @property
+    def _is_visibly_signed(self) -> bool:
+        """Whether a signature that the next hop can verify is in alignment with every author."""
+        passing = [signature for signature in self.verdict.dkim if signature.result == "pass"]
+        readable = {signature.domain for signature in passing if signature.algorithm != _SELDOM_VERIFIED}
+        is_aligned = all("dkim" in dmarc.aligned for dmarc in self.verdict.authors)
+        # It is not known which signature is the aligned one, so none may be of a domain that only Ed25519 speaks for.
+        return is_aligned and all(signature.domain in readable for signature in passing)
 
 
 Watch = Callable[[Examination], None]

@@ -114,6 +114,8 @@ class Dispatcher:
             self._begin(stored, deliveries, kept)
 
     def _begin(self, stored: StoredMessage, deliveries: Sequence[Delivery], kept: Kept | None = None) -> None:
+        if self._stopping:
+            return  # nobody would wait for it; the supervisor frees its lease
         self._leases.hold(deliveries)
         attempt = self._attempts.prepare(stored, deliveries)
         if self._limits.exist:
@@ -207,7 +209,10 @@ class Dispatcher:
             self._finished(attempt, deliveries)
 
     def _finished(self, attempt: Attempt, deliveries: Sequence[Delivery]) -> None:
+        was_full = self._underway.full
         self._underway.end(attempt)
+        if was_full and not self._underway.full:
+            self._new.look()  # places fall free before memory does
         self._leases.let_go(deliveries)
         for batch in attempt.batches:
             batch.admission.end()
@@ -258,8 +263,8 @@ class Dispatcher:
             while not self._stopping:
                 self._wake.clear()
                 try:
-                    self._new.look()
                     more = await self._due.look()
+                    self._new.look()
                 except QueueUnavailable as error:
                     log.error("queue_unavailable", problem=str(error))
                     more = False

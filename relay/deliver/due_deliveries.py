@@ -24,6 +24,7 @@ from relay.queue.store import Delivery, Due, Store, StoredMessage
 
 PAUSE = 0.1  # seconds
 SHARED = 100  # deliveries deferred in one go by the outcome of another's try at their next hop
+CHECK = 1.0  # seconds between looks at whether what waits in memory was held or dropped meanwhile
 TOGETHER = 16  # small messages loaded in one go, which are beyond the limit of memory until their turn: at most 1 MiB
 
 
@@ -60,6 +61,7 @@ class DueDeliveries:
         self._attempter = attempter
         self._reader = QueueReader(store)
         self._look_at_all_at = 0.0
+        self._check_at = 0.0
 
     def begin_anew(self) -> None:
         """Begin the next look at the beginning of the queue."""
@@ -80,6 +82,9 @@ class DueDeliveries:
         if at_all:
             self._look_at_all_at = now + PAUSE
         await self.put_back(self._new.lines.leaving(time.time(), self._rooms.may_have_line))
+        if now >= self._check_at and self._new.lines.hops:
+            self._check_at = now + CHECK
+            await self._put_back_changed()
         for hop in self._waiting.take_turns(others=at_all):
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
@@ -112,6 +117,15 @@ class DueDeliveries:
             self._rooms.let_wait(hop)
             self._waiting.look_first(hop)  # if it has failed, they share that
             waited += [(message.deliveries, message.since) for message in self._new.lines.remove(hop)]
+        if waited:
+            await self._recorder.put_all_back(waited, self._attempter)
+
+    async def _put_back_changed(self) -> None:
+        """Leave messages to the queue that queue commands have held or dropped while they waited in memory."""
+        waiting = self._new.lines.all()
+        active = await self._store.active(self._new.token)
+        changed = {d.message_id for message in waiting for d in message.deliveries if (d.message_id, d.n) not in active}
+        waited = [(message.deliveries, message.since) for message in self._new.lines.remove_some(changed)]
         if waited:
             await self._recorder.put_all_back(waited, self._attempter)
 
@@ -178,20 +192,24 @@ class DueDeliveries:
         """Lease the chosen deliveries and attempt them; some may be gone."""
         if not choice.due:
             return
+        by_message: dict[int, list[Delivery]] = {}
         try:
-            by_message: dict[int, list[Delivery]] = {}
             for delivery in await self._leases.lease(choice.due):
                 by_message.setdefault(delivery.message_id, []).append(delivery)
             small: dict[int, StoredMessage] = {}
-            for number, (message_id, deliveries) in enumerate(by_message.items()):
+            for number, message_id in enumerate(tuple(by_message)):
                 await self._underway.wait_for_memory()
                 if number % TOGETHER == 0:
-                    small = await self._recorder.load_small(list(islice(by_message, number, number + TOGETHER)))
+                    small = await self._recorder.load_small(list(islice(by_message, TOGETHER)))
+                deliveries = by_message[message_id]
                 stored = small.pop(message_id, None) or await self._recorder.load(message_id, deliveries)
                 self._rooms.give_back(choice, message_id)
                 if stored is not None:
                     self._attempter.take(stored, deliveries, choice.kept)
                 else:
                     self._leases.let_go(deliveries)
+                del by_message[message_id]
         finally:
+            for deliveries in by_message.values():  # an error came between: they are due again when their leases end
+                self._leases.let_go(deliveries)
             self._rooms.give_all_back(choice)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from relay.deliver.destination_limits import Kept
 from relay.deliver.rooms import Rooms
 from relay.deliver.underway import Underway
-from relay.deliver.waiting_messages import WaitingMessage, WaitingMessages
+from relay.deliver.waiting_messages import WaitingMessage, WaitingMessages, octets_of
 from relay.queue.store import Delivery, StoredMessage
 
 Begin = Callable[[StoredMessage, Sequence[Delivery], Kept | None], None]
@@ -27,12 +28,12 @@ class _Decision(NamedTuple):
 
     Attributes:
         kept: shares for the transactions that begin at once.
-        waits: the next hops that its deliveries wait for in memory.
+        waits: the next hops that its deliveries wait for in memory, with the octets that are reserved there.
         left: the next hops whose deliveries are left to the queue.
     """
 
     kept: Kept
-    waits: Collection[str]
+    waits: Mapping[str, int]
     left: Collection[str]
 
 
@@ -46,6 +47,7 @@ class NewMessages:
 
     Attributes:
         lines: those that wait.
+        token: of the first lease of each delivery, which it gets only once.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class NewMessages:
     ) -> None:
         self._owner = owner
         self._lease = lease
-        self._token = secrets.randbits(62)  # of the first lease of each delivery, which it gets only once
+        self.token = secrets.randbits(62)
         self._rooms = rooms
         self.lines = lines
         self._underway = underway
@@ -75,18 +77,19 @@ class NewMessages:
 
         They are not stored yet; `take` follows once they are, or `leave` where they could not be.
         """
-        rooms, hops = self._rooms, dict.fromkeys([delivery.hop for delivery in deliveries])
+        rooms, hops = self._rooms, Counter([delivery.hop for delivery in deliveries])
         if rooms.free < len(hops) or not self._underway.room_for(octets):
             rooms.starved = True
             return []
         now, kept = time.time(), Kept()
-        waits: set[str] = set()
+        waits: dict[str, int] = {}
         left: set[str] = set()
-        for hop in hops:
+        for hop, recipients in hops.items():
             if hop not in self.lines and rooms.at_once(hop, kept, now):
                 continue
-            if rooms.may_line_up(hop, now) and self.lines.room_for(hop, octets * (len(waits) + 1)):
-                waits.add(hop)
+            taken = octets_of(octets, recipients)
+            if rooms.may_line_up(hop, now) and self.lines.reserve(hop, taken):
+                waits[hop] = taken
             else:
                 rooms.let_wait(hop)
                 left.add(hop)
@@ -101,12 +104,14 @@ class NewMessages:
 
     def leased(self, delivery: Delivery, until: float) -> Delivery:
         """A delivery that is not in the queue yet as it is stored now, leased by this worker."""
-        return replace(delivery, lease_owner=self._owner, lease_token=self._token, next_attempt=until)
+        return replace(delivery, lease_owner=self._owner, lease_token=self.token, next_attempt=until)
 
     def leave(self, message_id: int) -> None:
         """Forget a message that was leased and could not be stored."""
         if decision := self._decisions.pop(message_id, None):
             decision.kept.refund()
+            for hop, octets in decision.waits.items():
+                self.lines.free(hop, octets)
 
     def take(self, stored: StoredMessage, deliveries: Sequence[Delivery]) -> bool:
         """Do what was decided about a message, which is stored now. Returns False, and does nothing, where that is to
@@ -119,11 +124,15 @@ class NewMessages:
         if decision is None:
             return False
         kept, waits, left = decision
-        if at_once := [each for each in deliveries if each.hop not in waits and each.hop not in left]:
+        at_once: list[Delivery] = []
+        waiting: dict[str, list[Delivery]] = {hop: [] for hop in waits}
+        for each in deliveries:
+            if each.hop not in left:
+                waiting.get(each.hop, at_once).append(each)
+        if at_once:
             self._begin(stored, at_once, kept)
         kept.refund()
-        for hop in waits:
-            later = [each for each in deliveries if each.hop == hop]
+        for hop, later in waiting.items():
             self.lines.add(hop, WaitingMessage(stored, later, later[0].next_attempt - self._lease))
             self.begin_waiting(hop, time.time())
         return True

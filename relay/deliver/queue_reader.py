@@ -47,6 +47,8 @@ class QueueReader:
             self._scanned, self._news.is_behind = now, False
         elif self._has_seen_all and not self._news.is_due(now):
             return ()
+        if self._position is not None and self._news.stored_from <= self._position.next_attempt:
+            self._position = Due(0, 0, "", self._news.stored_from)
         self._is_short = False
         self._news.looking()
         page = await self._store.due(now, PAGE, after=self._position)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
+AT_ONCE = 500  # deliveries put back in one transaction, so that it does not hold the event loop
 RETRY = 5.0  # seconds between tries to record an outcome in a queue that cannot be written
 
 
@@ -132,8 +134,9 @@ class Recorder:
         updated: list[tuple[Key, DeliveryUpdate]] = [
             (delivery.key, {"next_attempt": since}) for deliveries, since in waited for delivery in deliveries
         ]
-        change = Change(updated=updated, durable=False)
-        await self._patiently(lambda: self._store.apply(change), observer)
+        for start in range(0, len(updated), AT_ONCE):
+            change = Change(updated=updated[start : start + AT_ONCE], durable=False)
+            await self._patiently(partial(self._store.apply, change), observer)
 
     async def share_outcome(self, deliveries: Sequence[Delivery], outcome: Outcome, observer: Observer) -> None:
         """Defer leased deliveries by the outcome of another's attempt at their next hop."""

@@ -2,15 +2,16 @@
 
 They are in the queue, leased by this worker: what is here only saves reading them back. So a line is short. It has a
 share of the memory, as much as it leaves to the others at most, and a message that has waited for `WAIT` seconds goes
-back to where the other workers and the queue commands find it. Where other mail of the next hop is due in the queue,
-the queue and the line take turns.
+back to where the other workers find it; one that was held or dropped meanwhile leaves its line within a second or two
+(`relay.deliver.due_deliveries`). Where other mail of the next hop is due in the queue, the queue and the line take
+turns.
 Pure: the clock is passed in, in seconds since 1970.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from relay.queue.store import Delivery, StoredMessage
 WAIT = 30.0  # seconds, and at most half of a lease, so that none runs out here
 WAIT_SHARED = 2.0  # the same where other hosts may have room for it
 BESIDE = 8192  # octets that a message takes in memory beside its content, about
+RECIPIENT = 1024  # the same for each of its recipients
 
 
 class WaitingMessage(NamedTuple):
@@ -31,13 +33,17 @@ class WaitingMessage(NamedTuple):
     @property
     def octets(self) -> int:
         """The memory that it takes."""
-        return len(self.stored.message.content) + BESIDE
+        return octets_of(len(self.stored.message.content), len(self.deliveries))
+
+
+def octets_of(content: int, recipients: int) -> int:
+    """The memory that a message takes while it waits for one next hop."""
+    return content + BESIDE + RECIPIENT * recipients
 
 
 @dataclass(slots=True)
 class _Line:
     messages: deque[WaitingMessage] = field(default_factory=deque)
-    octets: int = 0
     turns: int = 0  # how many may begin before it is the turn of the queue
 
 
@@ -54,7 +60,8 @@ class WaitingMessages:
         self._memory = memory
         self._wait = min(WAIT_SHARED if shared else WAIT, lease / 2)
         self._lines: dict[str, _Line] = {}
-        self._octets = 0
+        self._reserved: dict[str, int] = {}  # octets by next hop: of what waits, and of what is being stored
+        self._total = 0  # the sum of these
 
     def __contains__(self, hop: str) -> bool:
         return hop in self._lines
@@ -64,18 +71,26 @@ class WaitingMessages:
         """The next hops that have a line."""
         return tuple(self._lines)
 
-    def room_for(self, hop: str, octets: int) -> bool:
-        """Whether a message with a content of this size may wait: its line has no more than it leaves to the others."""
-        line = self._lines.get(hop)
-        octets += BESIDE
-        return (0 if line is None else line.octets) + octets <= self._memory - self._octets - octets
+    def reserve(self, hop: str, octets: int) -> bool:
+        """Take memory for a message that is to wait once it is stored, where its line has no more than it leaves to the
+        others then. `add` follows, or `free`."""
+        of_line = self._reserved.get(hop, 0) + octets
+        if of_line > self._memory - self._total - octets:
+            return False
+        self._reserved[hop] = of_line
+        self._total += octets
+        return True
+
+    def free(self, hop: str, octets: int) -> None:
+        """Give memory back that was reserved."""
+        self._total -= octets
+        self._reserved[hop] -= octets
+        if not self._reserved[hop]:
+            del self._reserved[hop]
 
     def add(self, hop: str, message: WaitingMessage) -> None:
-        """Let a message wait."""
-        line = self._lines.setdefault(hop, _Line())
-        line.messages.append(message)
-        line.octets += message.octets
-        self._octets += message.octets
+        """Let a message wait; its memory was reserved."""
+        self._lines.setdefault(hop, _Line()).messages.append(message)
 
     def next(self, hop: str, now: float, *, queue_waits: bool) -> WaitingMessage | None:
         """Take out the message that is to begin now; None where there is none, or it is the turn of the queue.
@@ -88,8 +103,7 @@ class WaitingMessages:
             return None
         line.turns -= queue_waits
         message = line.messages.popleft()
-        line.octets -= message.octets
-        self._octets -= message.octets
+        self.free(hop, message.octets)
         if not line.messages:
             del self._lines[hop]
         return message
@@ -105,9 +119,27 @@ class WaitingMessages:
 
     def remove(self, hop: str) -> Sequence[WaitingMessage]:
         """Take a line out."""
-        line = self._lines.pop(hop)
-        self._octets -= line.octets
-        return line.messages
+        messages = self._lines.pop(hop).messages
+        self.free(hop, sum(message.octets for message in messages))
+        return messages
+
+    def all(self) -> Sequence[WaitingMessage]:
+        """Everything that waits."""
+        return [message for line in self._lines.values() for message in line.messages]
+
+    def remove_some(self, message_ids: Collection[int]) -> Sequence[WaitingMessage]:
+        """Take some messages out of whatever lines they wait in."""
+        removed: list[WaitingMessage] = []
+        for hop in self.hops if message_ids else ():
+            line = self._lines[hop]
+            some = [message for message in line.messages if message.stored.id in message_ids]
+            if some:
+                line.messages = deque(message for message in line.messages if message.stored.id not in message_ids)
+                self.free(hop, sum(message.octets for message in some))
+                removed += some
+            if not line.messages:
+                del self._lines[hop]
+        return removed
 
     def _is_late(self, line: _Line, now: float) -> bool:
         return not 0 <= now - line.messages[0].since < self._wait  # or the clock was put back

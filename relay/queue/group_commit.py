@@ -31,7 +31,8 @@ class GroupCommit:
     """The changes of one worker.
 
     A change waits only while at least two sessions are between DATA and their reply, and no longer than until a change
-    of each of them is there. So a message that comes alone never waits.
+    of each of them is there. So a message that comes alone never waits. A session that stays in DATA for long makes the
+    changes of the others wait, but never longer than `WAIT`.
 
     Attributes:
         sessions: returns how many sessions are between DATA and their reply.

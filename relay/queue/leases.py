@@ -28,6 +28,11 @@ _LEASE = (
 _TAKEN = select(delivery).where(
     delivery.c.lease_owner == bindparam("b_owner"), delivery.c.lease_token == bindparam("b_token")
 )
+_ACTIVE = select(delivery.c.message_id, delivery.c.n).where(
+    delivery.c.lease_owner == bindparam("b_owner"),
+    delivery.c.lease_token == bindparam("b_token"),
+    delivery.c.state == "queued",
+)
 _RENEW = update(delivery).where(*LEASED)
 
 
@@ -67,6 +72,16 @@ class Leases:
             return [Delivery(**row._mapping) for row in connection.execute(_TAKEN, lease)]
 
         return await self._database.write(work, durable=False)
+
+    async def active(self, token: int) -> set[tuple[int, int]]:
+        """The deliveries, by message and number, that this worker leases under a token; without those that were held or
+        dropped meanwhile.
+
+        Raises:
+            QueueUnavailable
+        """
+        parameters = {"b_owner": self._owner, "b_token": token}
+        return await self._database.read(lambda c: {(row[0], row[1]) for row in c.execute(_ACTIVE, parameters)})
 
     async def renew(self, keys: Iterable[Key], until: float) -> None:
         """Move the end of these leases to a later time; a lease that was lost stays lost.

@@ -31,10 +31,13 @@ class News:
 
     Attributes:
         is_behind: whether another process may have made deliveries due earlier than those that were seen last.
+        stored_from: the earliest time since which something is due that this worker has stored after the last look: it
+            may be earlier than what was seen, because storing took its time.
     """
 
     def __init__(self, database: Database) -> None:
         self.is_behind = False
+        self.stored_from = NEVER
         self._database = database
         self._look_at = 0.0
 
@@ -54,14 +57,13 @@ class News:
 
     def changed(self, change: Change) -> None:
         """Take note of a change that this worker has made, and announce what others may attempt as well."""
-        if not self._database.announces:
-            return
         due_at = min((d.next_attempt for d in change.deliveries if d.lease_owner is None), default=NEVER)
         for _, values in change.updated:
             if values.get("state", "queued") == "queued":
                 due_at = min(due_at, values.get("next_attempt", NEVER))
+        self.stored_from = min(self.stored_from, due_at)
         self._look_at = min(self._look_at, due_at)
-        if due_at <= time.time():
+        if self._database.announces and due_at <= time.time():
             self._database.announce()
 
     def freed(self, count: int) -> None:
@@ -76,7 +78,7 @@ class News:
 
     def looking(self) -> None:
         """A look begins: what is heard from now on may be news to it."""
-        self._look_at = NEVER
+        self._look_at = self.stored_from = NEVER
 
     async def seen_all(self, now: float) -> None:
         """A look has found all that was due at `now`: find out when the next one will.

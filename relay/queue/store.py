@@ -192,6 +192,10 @@ class Store:
         """See `Leases.lease`."""
         return await self._leases.lease(wanted, until)
 
+    async def active(self, token: int) -> set[tuple[int, int]]:
+        """See `Leases.active`."""
+        return await self._leases.active(token)
+
     async def renew(self, keys: Iterable[Key], until: float) -> None:
         """See `Leases.renew`."""
         await self._leases.renew(keys, until)

@@ -47,9 +47,16 @@ class CoveredFields:
             the top of the header, as verifiers take them (RFC 6376 section 5.4.2).
     """
 
-    def __init__(self, names: Sequence[str], fields: Sequence[tuple[str, bytes]]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        fields: Sequence[tuple[str, bytes]],
+        relaxed: Sequence[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        """`relaxed`: the name and the value of each field in relaxed canonicalization, where they are known already."""
         self.names = tuple(names)
         self.fields = fields
+        self._relaxed = [*map(_relaxed, fields)] if relaxed is None else relaxed
 
     def with_more(self, name: str, fields: Sequence[HeaderField]) -> CoveredFields:
         """These fields and, at the end, further ones of a name that is not among them; the first ones are not
@@ -59,9 +66,8 @@ class CoveredFields:
             fields: from the bottom to the top of the header.
         """
         added = [(name, field.raw) for field in fields]
-        more = CoveredFields((*self.names, *[name] * len(added)), [*self.fields, *added])
-        more.__dict__["_relaxed"] = [*self._relaxed, *map(_relaxed, added)]
-        return more
+        names, relaxed = (*self.names, *[name] * len(added)), [*self._relaxed, *map(_relaxed, added)]
+        return CoveredFields(names, [*self.fields, *added], relaxed)
 
     @cached_property
     def canonicalization(self) -> Canonicalization:
@@ -83,11 +89,6 @@ class CoveredFields:
     def names_octets(self) -> int:
         """The greatest length of the names in `h=`, folded."""
         return sum(map(len, self.names)) + len(":\r\n ") * len(self.names)
-
-    @cached_property
-    def _relaxed(self) -> Sequence[tuple[bytes, bytes]]:
-        """The name and the value of each field in relaxed canonicalization."""
-        return [*map(_relaxed, self.fields)]
 
 
 def _relaxed(field: tuple[str, bytes]) -> tuple[bytes, bytes]:

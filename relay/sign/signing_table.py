@@ -69,14 +69,19 @@ class SigningTable:
         for position, rule in enumerate(rules):
             is_named = "*" not in rule.domain.removeprefix("*.")
             (self._positions.setdefault(rule.domain, []) if is_named else self._wildcard_positions).append(position)
-        times = {time for key in self.keys for time in (key.active_from, key.active_until)}
+        # Keys of one record may have other times, here and in OpenDKIM's tables.
+        times = {time for key in self._all_keys() for time in (key.active_from, key.active_until)}
         self._turns = sorted(time for time in times if math.isfinite(time))  # when keys begin or cease to sign
         self._remembered = lru_cache(REMEMBERED)(self._selected)
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
         """Every key once, in the order in which they count."""
-        return _distinct((*(key for rule in self.rules for key in rule.keys), *self.forwarder))
+        return _distinct(self._all_keys())
+
+    def _all_keys(self) -> Iterator[SigningKey]:
+        yield from (key for rule in self.rules for key in rule.keys)
+        yield from self.forwarder
 
     @property
     def domains(self) -> frozenset[str]:

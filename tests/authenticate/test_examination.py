@@ -16,7 +16,8 @@ from relay.authenticate.examination import Examination, report
 from relay.authenticate.results_field import MethodResult
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.trusted_results import TrustedResults
-from relay.authenticate.verdict import Verdict
+from relay.authenticate.verdict import Verdict, read_trusted_results
+from relay.dns import StaticResolver
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, MailFrom, RcptTo
 from relay.mail.message import Message
@@ -125,6 +126,8 @@ def test_removed_results_have_a_line_that_says_whether_a_signature_breaks(signat
 # what a seal would tell the next hop
 
 PASSES = DmarcVerdict("pass", "author.example", policy="reject", aligned=("spf", "dkim"))
+RSA = DkimVerdict("pass", "author.example", "r", "rsa-sha256")
+ED25519 = DkimVerdict("pass", "author.example", "e", "ed25519-sha256")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,16 @@ PASSES = DmarcVerdict("pass", "author.example", policy="reject", aligned=("spf",
         ({"spf": SPF, "dmarc": replace(PASSES, others=(replace(PASSES, result="fail"),))}, {}, True),
         ({"spf": SPF, "dmarc": PASSES, "arc": ArcVerdict("pass")}, {}, True),
         ({"spf": replace(SPF, result="fail"), "dmarc": PASSES}, {"override": "known host"}, True),
+        # A trusted client's MTA that tells of DMARC and not of SPF.
+        ({"spf": None, "dmarc": replace(PASSES, aligned=())}, {}, True),
+        ({"spf": None, "dmarc": replace(PASSES, aligned=("dkim",))}, {}, False),
+        # Ed25519, which large receivers do not verify: alone, beside RSA, beside RSA of another domain, and failed.
+        ({"spf": SPF, "dmarc": PASSES, "dkim": (ED25519,)}, {}, True),
+        ({"spf": None, "dmarc": replace(PASSES, aligned=("dkim",)), "dkim": (ED25519,)}, {}, True),
+        ({"spf": SPF, "dmarc": PASSES, "dkim": (ED25519, RSA)}, {}, False),
+        ({"spf": SPF, "dmarc": PASSES, "dkim": (ED25519, RSA._replace(domain="list.example"))}, {}, True),
+        ({"spf": SPF, "dmarc": PASSES, "dkim": (ED25519, RSA._replace(result="fail"))}, {}, True),
+        ({"spf": SPF, "dmarc": PASSES, "dkim": (ED25519._replace(result="fail"), RSA)}, {}, False),
     ],
 )
 def test_a_seal_is_useful_where_the_next_hop_cannot_see_it(
@@ -158,3 +171,18 @@ def test_a_seal_is_useful_where_we_removed_what_a_signature_covered(signed: byte
     forged = Message(FORGED).fields
     content = FORGED + signed + FROM + b"\r\n"
     assert examined(Verdict(trusted=False, spf=SPF, dmarc=PASSES), content, forged=forged).seal_is_useful is useful
+
+
+@pytest.mark.parametrize(
+    ("results", "useful"),
+    [
+        (b"dmarc=pass header.from=author.example", True),  # OpenDMARC, where SPF is in Received-SPF
+        (b"dkim=pass header.d=author.example; dmarc=pass header.from=author.example", False),
+        (b"dkim=none; dmarc=none header.from=author.example", False),
+    ],
+)
+async def test_a_seal_is_useful_where_only_a_trusted_mta_says_that_dmarc_passed(results: bytes, useful: bool) -> None:
+    content = b"Authentication-Results: mx.inner.example; " + results + b"\r\n" + FROM + b"\r\n"
+    dns = StaticResolver({("_dmarc.author.example", "TXT"): [(b"v=DMARC1; p=reject",)]})
+    verdict = await read_trusted_results(dns, Message(content), "ann@author.example", ["mx.inner.example"], 0.0)
+    assert verdict.may_be_sealed and examined(verdict, content).seal_is_useful is useful

@@ -88,6 +88,12 @@ async def test_another_sender_domain_client_or_name_has_a_verdict_of_its_own(sen
     assert len(house.asked()) == 1
 
 
+async def test_a_sender_without_a_domain_has_not_the_verdict_of_the_null_sender() -> None:
+    house = House({("mx.d.example", "TXT"): txt("v=spf1 ip4:192.0.2.1 -all")})
+    assert (await house.spf("")).result == "pass"
+    assert (await house.spf("ann")).result == "none"
+
+
 @pytest.mark.parametrize(
     ("record", "others"),
     [

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from relay.bounce.notifier import Notice
-from relay.deliver import waiting_messages
+from relay.deliver import dispatcher, waiting_messages
 from relay.intake.enqueue import Enqueuer
+from relay.queue import admin
 from relay.queue.database import QueueUnavailable
+from relay.queue.selector import Selector
 from relay.queue.store import Change, Delivery, Due, StoredMessage
 from tests.deliver.test_dispatcher import UNREACHABLE, House, house
 from tests.deliver.test_offers import desk_of
@@ -248,6 +250,71 @@ async def test_what_was_held_meanwhile_stays_held_once_it_is_back(door: Door) ->
     assert (await door.store.counts())["held"] == 1
 
 
+@pytest.mark.parametrize("command", ["hold", "drop"])
+async def test_a_queue_command_reaches_what_waits_in_memory(door: Door, command: str) -> None:
+    gate = await door.full("d.test")
+    ids = [(await door.put(f"r{n}@d.test")).id for n in range(5)]
+    selectors = [Selector(number) for number in ids[:3]]
+    if command == "hold":
+        assert await admin.hold(door.store._database, selectors) == 3
+    else:
+        assert await admin.drop(door.store._database, selectors) == 3
+    await door.house.until(lambda: len([m for m in door.lines.all() if m.stored.id in ids]) == 2)
+    gate.set()
+    await door.house.counts(**({"held": 3} if command == "hold" else {}))
+    assert door.order("r") == ["r3@d.test", "r4@d.test"]
+    assert door.lines._total == 0
+    if command == "hold":
+        assert await admin.release(door.store._database, selectors, time.time()) == 3
+        await door.house.counts()
+        assert sorted(door.order("r")) == [f"r{n}@d.test" for n in range(5)]
+
+
+async def test_what_is_stored_late_is_found_behind_what_came_later(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = door.hops.gates["tarpit.test"] = asyncio.Event()
+    for n in range(6):
+        await door.put(f"x{n}@tarpit.test")
+    apply, hold, storing = door.store.apply, asyncio.Event(), asyncio.Event()
+
+    async def slowly(change: Change) -> None:
+        if change.deliveries and change.deliveries[0].recipient == "late@tarpit.test":
+            storing.set()
+            await hold.wait()
+        await apply(change)
+
+    monkeypatch.setattr(door.store, "apply", slowly)
+    putting = asyncio.create_task(door.put("late@tarpit.test"))
+    await storing.wait()
+    gate.set()
+    await door.store.apply(door.house.arrival("other@e.test"))
+    await door.house.until(lambda: "other@e.test" in door.hops.recipients())
+    await door.house.until(lambda: not door.house.dispatcher._rooms.waiting._deferred_up_to)
+    hold.set()
+    await putting
+    await door.house.counts()
+    assert "late@tarpit.test" in door.hops.recipients()
+
+
+async def test_what_was_leased_when_the_relay_stops_is_left_to_others(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, leased, go = door.store.lease, asyncio.Event(), asyncio.Event()
+
+    async def slowly(wanted: Sequence[Due], until: float) -> list[Delivery]:
+        found = await lease(wanted, until)
+        leased.set()
+        await go.wait()
+        return found
+
+    monkeypatch.setattr(door.store, "lease", slowly)
+    await door.store.apply(door.house.arrival("r@d.test"))
+    await leased.wait()
+    await door.house.dispatcher.stop(0.05)
+    go.set()
+    await asyncio.sleep(0.1)
+    assert not door.house.dispatcher._running and not door.hops.jobs
+
+
 async def test_a_message_whose_lease_was_lost_while_it_waited_is_not_attempted_by_two(door: Door) -> None:
     """The process was stopped for longer than its leases last."""
     gate = await door.full("d.test")
@@ -278,6 +345,50 @@ async def test_a_message_that_could_not_be_stored_waits_nowhere(door: Door, monk
         await door.put("r@d.test")
     assert len(door.lines._lines["d.test"].messages) == waiting
     assert not door.house.dispatcher._new._decisions
+    assert door.lines._total == sum(each.octets for each in door.lines._lines["d.test"].messages)
+
+
+async def test_messages_that_are_stored_at_the_same_time_do_not_take_the_same_memory(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = await door.full("d.test")
+    apply, hold = door.store.apply, asyncio.Event()
+
+    async def slowly(change: Change) -> None:
+        if change.arrived:
+            await hold.wait()
+        await apply(change)
+
+    monkeypatch.setattr(door.store, "apply", slowly)
+    putting = [asyncio.create_task(door.put(f"r{n}@d.test", body=b"x" * 200_000)) for n in range(20)]
+    await asyncio.sleep(0.1)
+    hold.set()
+    await asyncio.gather(*putting)
+    waiting = door.lines._lines["d.test"].messages
+    assert len(waiting) > 1 and sum(each.octets for each in waiting) <= 10**7 // 16
+    gate.set()
+    await door.house.counts()
+    assert len(door.order("r")) == 20 and door.lines._total == 0 and not door.lines._reserved
+
+
+async def test_an_error_leaves_no_lease_that_is_renewed_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(message_ids: Sequence[int]) -> dict[int, StoredMessage]:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(door.store, "load_small", broken)
+    for n in range(3):
+        await door.store.apply(door.house.arrival(f"r{n}@d.test"))
+    lease, leased = door.store.lease, asyncio.Event()
+
+    async def noted(wanted: Sequence[Due], until: float) -> list[Delivery]:
+        found = await lease(wanted, until)
+        leased.set()
+        return found
+
+    monkeypatch.setattr(door.store, "lease", noted)
+    await asyncio.wait_for(leased.wait(), 5)
+    await asyncio.sleep(0.05)
+    assert not door.house.dispatcher._leases._held
 
 
 async def test_a_place_that_falls_free_while_a_message_is_stored_is_taken(
@@ -318,7 +429,9 @@ async def test_memory_is_counted_for_each_next_hop_that_a_message_waits_for(door
     gates = [await door.full(f"d{n}.test") for n in range(2)]
     before = {hop: len(line.messages) for hop, line in door.lines._lines.items()}
     large = b"x" * 400_000
-    assert door.lines.room_for("d0.test", len(large)) and door.lines.room_for("d1.test", len(large))
+    for hop in ("d0.test", "d1.test"):
+        assert door.lines.reserve(hop, len(large))
+        door.lines.free(hop, len(large))
     await door.put("r@d0.test", "r@d1.test", body=large)
     after = {hop: len(line.messages) for hop, line in door.lines._lines.items()}
     assert sum(after.values()) == sum(before.values()) + 1
@@ -361,6 +474,31 @@ async def test_what_has_no_room_at_all_goes_before_what_waits_in_memory(door: Do
     gate.set()
     await door.house.counts()
     assert door.order("r") == ["r@d.test"]
+
+
+async def test_what_waits_in_memory_begins_as_soon_as_nothing_goes_before_it(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "IDLE", 3600.0)
+    gate = await door.full("d.test")
+    await door.put("r@d.test")
+    door.house.dispatcher._rooms.starved = True
+    gate.set()
+    await door.house.counts()
+    assert door.order("r") == ["r@d.test"]
+
+
+async def test_what_waits_in_memory_begins_as_soon_as_memory_falls_free(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "IDLE", 3600.0)
+    gate = await door.full("d.test")
+    for n in range(5):
+        await door.put(f"r{n}@d.test", body=b"x" * 30_000)
+    door.house.dispatcher._underway._memory = 20_000  # one of them at a time
+    gate.set()
+    await door.house.counts()
+    assert door.order("r") == [f"r{n}@d.test" for n in range(5)]
 
 
 async def test_an_offer_without_room_waits_in_memory_instead(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from relay.deliver.waiting_messages import BESIDE, WAIT, WAIT_SHARED, WaitingMessage, WaitingMessages
+from relay.deliver.waiting_messages import BESIDE, RECIPIENT, WAIT, WAIT_SHARED, WaitingMessage, WaitingMessages
 from relay.mail.message import Message
-from relay.queue.store import StoredMessage
+from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import StoredVerdict
 
 NOW = 1_800_000_000.0
@@ -18,10 +18,17 @@ def message(number: int, octets: int = 100, since: float = NOW) -> WaitingMessag
 def filled(lines: WaitingMessages, hop: str, octets: int = HEAVY) -> int:
     """How many messages a line takes."""
     count = 0
-    while lines.room_for(hop, octets):
-        lines.add(hop, message(count, octets))
+    while add(lines, hop, message(count, octets)):
         count += 1
     return count
+
+
+def add(lines: WaitingMessages, hop: str, message: WaitingMessage) -> bool:
+    """Let a message wait, where there is room for it."""
+    has_room = lines.reserve(hop, message.octets)
+    if has_room:
+        lines.add(hop, message)
+    return has_room
 
 
 def numbers(lines: WaitingMessages, hop: str, now: float = NOW, *, queue_waits: bool = False) -> list[int]:
@@ -35,8 +42,8 @@ def numbers(lines: WaitingMessages, hop: str, now: float = NOW, *, queue_waits: 
 def test_the_oldest_goes_first() -> None:
     lines = WaitingMessages(10**6, 120)
     for number in (1, 2, 3):
-        lines.add("d.test", message(number))
-    lines.add("e.test", message(4))
+        add(lines, "d.test", message(number))
+    add(lines, "e.test", message(4))
     assert numbers(lines, "d.test") == [1, 2, 3]
     assert "d.test" not in lines and list(lines.hops) == ["e.test"]
     assert numbers(lines, "d.test") == [] and numbers(lines, "e.test") == [4]
@@ -49,14 +56,28 @@ def test_a_line_takes_as_much_as_it_leaves_to_the_others() -> None:
     assert filled(lines, "c.test") == 1
     assert filled(lines, "d.test") == 1
     assert filled(lines, "e.test") == 0, "all is used, and no more than all"
-    assert lines.room_for("e.test", 100)
+    assert lines.reserve("e.test", 100)
+    lines.free("e.test", 100)
     assert numbers(lines, "a.test") == [0, 1, 2, 3, 4]
     assert filled(lines, "e.test") == 3
 
 
 def test_no_single_message_takes_all_of_it() -> None:
     lines = WaitingMessages(10**6, 120)
-    assert not lines.room_for("a.test", 10**6 // 2)
+    assert not lines.reserve("a.test", 10**6 // 2 + 1)
+
+
+def test_what_is_being_stored_counts_already() -> None:
+    lines = WaitingMessages(10**6, 120)
+    assert [lines.reserve("a.test", 200_000) for _ in range(3)] == [True, True, False]
+    assert [lines.reserve("b.test", 200_000) for _ in range(2)] == [True, False]
+    lines.free("a.test", 200_000)
+    assert lines.reserve("a.test", 200_000) and "a.test" not in lines
+
+
+def test_every_recipient_counts() -> None:
+    some = [Delivery(1, n, f"r{n}@d.test", "alias@fwd.test") for n in range(1000)]
+    assert message(1)._replace(deliveries=some).octets - message(1).octets == 1000 * RECIPIENT
 
 
 def test_many_small_messages_are_bounded_by_what_they_take_beside_their_content() -> None:
@@ -66,7 +87,7 @@ def test_many_small_messages_are_bounded_by_what_they_take_beside_their_content(
 def test_the_queue_and_the_line_take_turns() -> None:
     lines = WaitingMessages(10**6, 120)
     for number in range(5):
-        lines.add("d.test", message(number))
+        add(lines, "d.test", message(number))
     assert numbers(lines, "d.test", queue_waits=True) == [], "the queue's turn comes first"
     lines.queue_had_turn("d.test", 2)
     assert numbers(lines, "d.test", queue_waits=True) == [0, 1]
@@ -79,9 +100,9 @@ def test_the_queue_and_the_line_take_turns() -> None:
 
 def test_a_line_whose_oldest_message_has_waited_for_too_long_is_to_leave_whole() -> None:
     lines = WaitingMessages(10**6, 120)
-    lines.add("d.test", message(1, since=NOW))
-    lines.add("d.test", message(2, since=NOW + WAIT - 1))
-    lines.add("e.test", message(3, since=NOW + WAIT - 1))
+    add(lines, "d.test", message(1, since=NOW))
+    add(lines, "d.test", message(2, since=NOW + WAIT - 1))
+    add(lines, "e.test", message(3, since=NOW + WAIT - 1))
     assert lines.leaving(NOW + WAIT - 0.1, lambda hop: True) == []
     assert lines.leaving(NOW + WAIT, lambda hop: True) == ["d.test"]
     assert numbers(lines, "d.test", NOW + WAIT) == [], "its lease may have run out"
@@ -92,26 +113,26 @@ def test_a_line_whose_oldest_message_has_waited_for_too_long_is_to_leave_whole()
 
 def test_a_line_does_not_outlast_half_of_a_lease() -> None:
     lines = WaitingMessages(10**6, 4)
-    lines.add("d.test", message(1))
+    add(lines, "d.test", message(1))
     assert lines.leaving(NOW + 2, lambda hop: True) == ["d.test"]
 
 
 def test_a_line_is_shorter_where_other_hosts_may_have_room() -> None:
     for shared, wait in ((False, WAIT), (True, WAIT_SHARED)):
         lines = WaitingMessages(10**6, 120, shared=shared)
-        lines.add("d.test", message(1))
+        add(lines, "d.test", message(1))
         assert lines.leaving(NOW + wait - 0.1, lambda hop: True) == []
         assert lines.leaving(NOW + wait, lambda hop: True) == ["d.test"]
 
 
 def test_a_clock_that_was_put_back_ends_the_wait() -> None:
     lines = WaitingMessages(10**6, 120)
-    lines.add("d.test", message(1))
+    add(lines, "d.test", message(1))
     assert lines.leaving(NOW - 3600, lambda hop: True) == ["d.test"]
 
 
 def test_a_line_that_may_not_be_any_more_is_to_leave() -> None:
     lines = WaitingMessages(10**6, 120)
     for hop in ("well.test", "ill.test"):
-        lines.add(hop, message(1))
+        add(lines, hop, message(1))
     assert lines.leaving(NOW, lambda hop: hop == "well.test") == ["ill.test"]

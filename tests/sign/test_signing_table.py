@@ -156,6 +156,12 @@ def test_what_is_remembered_is_what_the_rules_say_at_any_time(
         assert names(table, address, now) == names(fresh, address, now)
 
 
+def test_keys_of_one_record_each_have_their_own_times() -> None:
+    ours = replace(key("x.example"), active_until=NOW + 1)
+    table = SigningTable([Rule("*@x.example", (ours,)), Rule("*@y.example", (key("x.example"),))], (FORWARDER,))
+    assert [names(table, "a@x.example", now) for now in (NOW, NOW + 1)] == [["x.example"], ["fwd.example"]]
+
+
 def test_authors_do_not_fill_the_memory() -> None:
     table = SigningTable(rules_of([(FORWARDER, ("*",))]), ())
     for number in range(2 * REMEMBERED):

@@ -78,8 +78,9 @@ class ArcSection(Section):
     """Whether we seal what we forward: a signed record of what we saw of the message. Receivers may use it or not;
     nothing in the relay depends on it. Google asks those who forward mail regularly for ARC headers. A seal costs two
     RSA signatures a message. "useful" makes it only where it tells the next hop what that cannot see by itself: that
-    SPF passed here, if no signature that passed proves the author; that DMARC failed, and the message was taken all the
-    same; a signature that we broke, by a new From or by the removal of a signed field; a chain that came along."""
+    SPF or DMARC passed here, if no RSA signature that passed proves the author; that DMARC failed, and the message was
+    taken all the same; a signature that we broke, by a new From or by the removal of a signed field; a chain that came
+    along."""
 
     comments: bool = False
     """Whether the results in a seal have the comments for people that Authentication-Results has. Some receivers fail
