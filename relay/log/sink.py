@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class Sink:
         self._waiting = 0  # octets in the backlog and of lines that the thread is writing
         self._lost = 0
         self._thread: threading.Thread | None = None
+        self._without_waiting: int = getattr(os, "RWF_NOWAIT", 0)  # flag of a write that does not wait; 0 for none
         self._writable = select.poll()
         try:
             self._descriptor = stream.fileno()
@@ -46,6 +48,8 @@ class Sink:
             self._descriptor = -1
         else:
             self._writable.register(self._descriptor, select.POLLOUT)
+            if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                self._without_waiting = 0  # a file has no reader to wait for
 
     @contextmanager
     def gathering(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
@@ -85,7 +89,7 @@ class Sink:
                 if self._descriptor < 0:
                     self._stream.write(piece.decode())
                 elif self._thread is None and self._has_room(piece):
-                    if unwritten := self._write(piece):
+                    if unwritten := self._write_at_once(piece):
                         self._keep(unwritten)
                 else:
                     for line in together:
@@ -104,6 +108,20 @@ class Sink:
         A pipe that polls as writable takes PIPE_BUF octets (pipe(7)), unless another worker writes first.
         """
         return len(piece) <= select.PIPE_BUF and bool(self._writable.poll(0))
+
+    def _write_at_once(self, piece: bytes) -> bytes:
+        """Writes where there was room, and returns what was not taken because another worker was faster.
+
+        Before Linux 6.4 a pipe knows no such write; there this worker waits for the reader in that rare case.
+        """
+        if self._without_waiting:
+            try:
+                return piece[os.pwritev(self._descriptor, [piece], -1, self._without_waiting) :]
+            except BlockingIOError:
+                return piece
+            except OSError:
+                self._without_waiting = 0
+        return self._write(piece)
 
     def _write(self, data: bytes) -> bytes:
         """Writes the octets and returns those that a non-blocking descriptor did not take."""

@@ -108,15 +108,16 @@ class WorkerProcesses:
     def _be_worker(self, index: int, row: int, owner: str) -> NoReturn:
         status = 1
         try:
+            status = self._run(index, row, owner)
+        except QueueUnavailable as error:
+            log.error("worker_failed", worker=index, problem=str(error))
+        except Exception:
+            log.exception("worker_failed", worker=index)
+        finally:  # also where a signal has interrupted it
             try:
-                status = self._run(index, row, owner)
-            except QueueUnavailable as error:
-                log.error("worker_failed", worker=index, problem=str(error))
-            except Exception:
-                log.exception("worker_failed", worker=index)
-            logging.finish()
-        finally:
-            os._exit(status)
+                logging.finish()
+            finally:
+                os._exit(status)
 
     def reap(self) -> list[WorkerProcess]:
         """The workers that have ended since the last call; a replacement is planned for those of this generation."""

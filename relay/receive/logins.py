@@ -37,7 +37,7 @@ class Logins:
         connection.client = connection.client._replace(trusted=True, user=login.user, protocol=protocol)
         connection.account.trust()
         reply = Reply(235, "2.7.0", "Authentication successful")
-        self._connection.log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
+        connection.log.info("auth", mechanism=sasl_mechanism(argument), user=login.user, reply=str(reply))
         return reply
 
     def log_refused(self, argument: str, refused: Refused) -> None:

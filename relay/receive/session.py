@@ -40,7 +40,6 @@ class Session:
     def __init__(self, connection: Connection, ids: QueueIds) -> None:
         self._connection = connection
         self._stream = connection.stream
-        self._log = connection.log
         self._transactions = Transactions(connection, ids)
         self._greetings = Greetings(connection, self._transactions)
         self._logins = Logins(connection, self._transactions)
@@ -53,7 +52,7 @@ class Session:
     async def run(self) -> None:
         """Runs the session to its end. The last reply may be left for `Stream.close` to send."""
         client, config = self._connection.client, self._connection.config
-        self._log.info("connect", port=client.port, tls=client.tls or None)
+        self._connection.log.info("connect", port=client.port, tls=client.tls or None)
         self._connection.reply(Reply(220, "", f"{config.hostname} ESMTP srs-relay"))
         try:
             await self._obey()
@@ -61,23 +60,23 @@ class Session:
             self._farewell("4.3.2", "the system is shutting down, try again shortly")
         except TimedOut:
             self._farewell("4.4.2", "Error: timeout exceeded")
-            self._log.info("timeout")
+            self._connection.log.info("timeout")
         except TooSlow as slow:
             transaction, incoming = self._transactions.current, self._transactions.incoming
             if transaction is not None and incoming is not None:
                 queue_id = id_text(transaction.id)
-                self._log.info("too_slow", id=queue_id, size=incoming.size, octets_a_second=slow.rate)
+                self._connection.log.info("too_slow", id=queue_id, size=incoming.size, octets_a_second=slow.rate)
             self._farewell("4.4.2", "Error: too slow while others wait for room, try again later")
         except Disconnected:
-            self._log.info("lost", after=self._counts.last)
+            self._connection.log.info("lost", after=self._counts.last)
         except SessionOver:
             pass
         except Exception:
-            self._log.exception("session_failed")
+            self._connection.log.exception("session_failed")
             self._farewell("4.3.0", "internal error, try again later")
         finally:
             self._transactions.forget()
-            self._log.info("disconnect", port=client.port, **self._counts.fields())
+            self._connection.log.info("disconnect", port=client.port, **self._counts.fields())
 
     def drain(self) -> None:
         """Ends the session as soon as it has no transaction."""
@@ -231,5 +230,5 @@ class Session:
         self._errors += 1
         if self._errors >= self._connection.config.limits.errors and not self._connection.client.trusted:
             self._farewell("4.7.0", "Error: too many errors")
-            self._log.info("too_many_errors")
+            self._connection.log.info("too_many_errors")
             raise SessionOver

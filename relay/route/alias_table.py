@@ -13,12 +13,13 @@ from typing import TypeVar
 from relay.mail.address import domain_of, lookup_key, normal_domain, quote, split, split_detail, unquote
 from relay.table_files.bad_lines import NONE, BadLines
 
-T = TypeVar("T")
+T = TypeVar("T", tuple[str, ...], tuple[str, ...] | None)
 
 NESTING_LIMIT = 1000  # aliases of aliases, one below the other; Postfix virtual_alias_recursion_limit
 EXPANSION_LIMIT = 1000  # addresses behind one alias; Postfix virtual_alias_expansion_limit
 CHAIN_LIMIT = 10  # links of `chain`; each adds a header field to every message
 REMEMBERED = 1024  # aliases of a table whose targets and chain are remembered: most mail of a host is for a few
+REMEMBERED_ADDRESSES = 16  # of one alias at most: aliases of a long list, each with a detail, would take 80 KB each
 
 
 class AliasLoop(Exception):
@@ -138,12 +139,13 @@ class AliasTable:
         return tuple(links)
 
     def _remembered(self, memory: dict[str, T], address: str, look_up: Callable[[str], T]) -> T:
-        """The result of a look-up. It is remembered for addresses as they stand on the left: clients can ask for any
-        number of others, by a detail, a catch-all or the case of letters, and would fill the memory."""
+        """The result of a look-up. It is remembered where it is short, and for addresses as they stand on the left:
+        clients can ask for any number of others, by a detail, a catch-all or the case of letters, and would fill the
+        memory."""
         if address in memory:
             return memory[address]
         found = look_up(address)
-        if address in self.entries:
+        if address in self.entries and (found is None or len(found) <= REMEMBERED_ADDRESSES):
             if len(memory) >= REMEMBERED:
                 memory.clear()
             memory[address] = found

@@ -37,25 +37,21 @@ class Event:
 def logged_events() -> dict[str, Event]:
     """Every event by its name."""
     events = {name: Event(set(levels), set(fields)) for name, (levels, fields) in ELSEWHERE.items()}
-    for path in sorted(SOURCE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))]
+    lent = _lent(trees)
+    for tree in trees:
         bound = _bound(tree)
         for call in ast.walk(tree):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args):
                 continue
             logger = ast.unparse(call.func.value)
-            if call.func.attr not in LEVELS or logger.split(".")[-1] not in (
-                "log",
-                "_log",
-                "bound",
-                "told",
-                "get_logger()",
-            ):
+            if call.func.attr not in LEVELS or logger == "self":
                 continue
+            fields = bound[logger] if logger in bound else lent[logger.removeprefix("self.").removeprefix("_")]
             for name in _names(call.args[0]):
                 event = events.setdefault(name, Event())
                 event.levels.add("error" if call.func.attr == "exception" else call.func.attr)
-                event.fields |= {SHOWN.get(name, name) for name in (*_keywords(call), *bound.get(logger, ()))}
+                event.fields |= {SHOWN.get(name, name) for name in (*_keywords(call), *fields)}
     return events
 
 
@@ -83,7 +79,7 @@ def _keywords(call: ast.Call) -> Iterator[str]:
 
 def _bound(tree: ast.AST) -> dict[str, set[str]]:
     """The fields that a logger of a module has by `bind`."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {"log": set(), "structlog.get_logger()": set()}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             call = node.value
@@ -91,3 +87,14 @@ def _bound(tree: ast.AST) -> dict[str, set[str]]:
                 before = found.get(ast.unparse(call.func.value), set())
                 found[ast.unparse(node.targets[0])] = {*before, *_keywords(call)}
     return found
+
+
+def _lent(trees: list[ast.Module]) -> dict[str, set[str]]:
+    """The fields of the loggers that objects lend to others, by the name of the class: that of a `Connection` is
+    `connection.log`."""
+    return {
+        f"{node.name.lower()}.log": _bound(node)["self.log"]
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and "self.log" in _bound(node)
+    }

@@ -63,6 +63,34 @@ def test_a_reader_that_stalls_holds_nobody_up_and_misses_nothing() -> None:
     assert [line["n"] for line in pipe.rest()] == list(range(3000))
 
 
+def writes_without_waiting() -> bool:
+    """Whether the kernel can write to a pipe without waiting for its reader."""
+    reader, writer = os.pipe()
+    try:
+        return os.pwritev(writer, [b"x"], -1, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.skipif(not writes_without_waiting(), reason="Linux can since 6.4")
+def test_another_worker_that_takes_the_last_room_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipe()
+    monkeypatch.setattr("relay.log.sink.Sink._has_room", lambda *_: True)  # as it was a moment ago
+
+    def write() -> None:
+        for n in range(3000):
+            LOGGER.info("queued", n=n)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(10)
+    assert not writer.is_alive()
+    assert [line["n"] for line in pipe.rest()] == list(range(3000))
+
+
 def test_past_the_bound_lines_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.log.sink.BACKLOG_OCTETS", 10_000)
     pipe = Pipe()

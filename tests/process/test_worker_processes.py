@@ -118,6 +118,22 @@ def test_what_ends_a_worker_is_in_the_log_however_long_it_is(started: Callable[.
         assert "worker_failed" in {json.loads(line)["event"] for line in lines}
 
 
+def test_a_worker_that_is_interrupted_writes_what_it_has(started: Callable[..., WorkerProcesses]) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader) as lines:
+        log.configure("json", "info", stream)
+
+        def interrupted(index: int, row: int, owner: str) -> int:
+            log.configure("json", "info", stream)
+            structlog.get_logger().info("long", text="x" * (2 * select.PIPE_BUF))
+            raise KeyboardInterrupt
+
+        ended(started(1, interrupted))
+        structlog.reset_defaults()
+        stream.close()
+        assert "long" in {json.loads(line)["event"] for line in lines}
+
+
 def test_a_new_generation_takes_over_from_the_old_one(started: Callable[..., WorkerProcesses]) -> None:
     workers = started(2)
     old = list(workers.alive)

@@ -249,3 +249,14 @@ def test_an_address_leads_to_the_same_however_often_it_is_asked_for(
     fresh = [parse_virtual(TABLE, "aliases") for _ in addresses]
     once = [(one.expand(address), one.chain(address)) for one, address in zip(fresh, addresses, strict=True)]
     assert asked[: len(addresses)] == once
+
+
+def test_long_lists_are_not_remembered() -> None:
+    """Each alias leads to the same long list, with a detail of its own."""
+    aliases = [f"a{number}@fwd.example" for number in range(100)]
+    entries = {alias: (f"team+{alias.split('@')[0]}@fwd.example",) for alias in aliases}
+    team = {"team@fwd.example": tuple(f"u{number}@else.example" for number in range(100))}
+    table = AliasTable(entries | team, frozenset({"fwd.example"}), frozenset())
+    for alias in (*aliases, "team@fwd.example"):
+        assert len(table.expand(alias) or ()) == 100
+    assert not table._expansions
