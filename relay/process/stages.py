@@ -215,7 +215,7 @@ def build_relay(
         memory_is_short: see `Enqueuer`.
     """
     config = stages.config
-    space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.dead.drop_some)
+    space = FreeSpace(config.queue.folder, config.queue.min_free, store.reusable, store.log_room, store.dead.drop_some)
     recorder = Recorder(store, stages.notifier, stages.patience, stages.recipients.targets_of_sender, stages.metrics)
     attempts = Attempts(
         stages.agent,

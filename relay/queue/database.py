@@ -55,6 +55,10 @@ class Database(Protocol):
         """
         ...
 
+    def log_room(self) -> int:
+        """Octets of the disk that the write-ahead log has, and writes over again; always 0 on PostgreSQL."""
+        ...
+
     async def dead_owners(self, owners: Sequence[str]) -> list[str]:
         """Which of these owners of leases are not connected; always none on SQLite, where the supervisor knows.
 

@@ -31,6 +31,7 @@ class FreeSpace:
         folder: the folder of the queue, see `QueueSection.folder`; None with a database server.
         minimum: octets that must stay free (`queue.min_free`).
         reusable: returns how many octets are free inside the file.
+        log_room: returns how many octets of the disk the write-ahead log has, and writes over again.
         make_room: drops some dead letters, and returns how many.
     """
 
@@ -39,11 +40,13 @@ class FreeSpace:
         folder: Path | None,
         minimum: int,
         reusable: Callable[[], Awaitable[int]],
+        log_room: Callable[[], int],
         make_room: Callable[[], Awaitable[int]],
     ) -> None:
         self._folder = folder
         self._minimum = minimum
         self._reusable = reusable
+        self._log_room = log_room
         self._make_room = make_room
         self._measuring = asyncio.Lock()
         self._plenty_until = 0.0  # by the monotonic clock
@@ -82,7 +85,7 @@ class FreeSpace:
     async def _enough_with_file(self, folder: Path) -> bool:
         async with self._measuring:
             on_disk = self._on_disk(folder)
-            if on_disk < min(self._minimum // 2, LOG_ROOM):
+            if on_disk + self._log_room() < min(self._minimum // 2, LOG_ROOM):
                 return False
             wanted = self._minimum - on_disk
             if time.monotonic() - self._measured_at > MEASURE_EVERY or (self._had_room and self._inside < wanted):

@@ -155,6 +155,9 @@ class PostgresDatabase:
     async def reusable(self) -> int:
         return 0
 
+    def log_room(self) -> int:
+        return 0
+
     async def dead_owners(self, owners: Sequence[str]) -> list[str]:
         return await self.read(partial(presence.without_lock, owners))
 

@@ -155,6 +155,9 @@ class SqliteDatabase:
     async def reusable(self) -> int:
         return self._read(lambda c: _pragma(c, "freelist_count") * _pragma(c, "page_size"))
 
+    def log_room(self) -> int:
+        return min(self._log.octets, CHECKPOINT_AT)
+
     async def dead_owners(self, owners: Sequence[str]) -> list[str]:
         return []  # the supervisor, which holds the lock on the file, knows its workers: see `relay.process.supervisor`
 

@@ -270,6 +270,10 @@ class Store:
         """See `Database.reusable`."""
         return await self._database.reusable()
 
+    def log_room(self) -> int:
+        """See `Database.log_room`."""
+        return self._database.log_room()
+
     async def claims(self, task: str) -> bool:
         """See `Database.claims`."""
         return await self._database.claims(task)

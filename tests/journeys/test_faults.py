@@ -137,9 +137,9 @@ def test_dead_letters_make_way_for_mail(world: World) -> None:
     for number in range(250):
         assert (answer := send(relay, number, 200_000)).code == 250, (number, answer)
     assert not relay.events("bounced")
+    wait_until(lambda: all(row["state"] == "dead" for row in relay.queue()), "the last ones to be dead")
     dropped = relay.events("dead_letters_dropped")
     assert dropped and {line["limit"] for line in dropped} == {"queue.min_free"}
-    wait_until(lambda: all(row["state"] == "dead" for row in relay.queue()), "the last ones to be dead")
     assert len(relay.queue()) + sum(line["count"] for line in dropped) == 250
     sink.refused.clear()
     assert relay.command("queue", "retry", "--all").returncode == 0

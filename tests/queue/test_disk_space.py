@@ -24,12 +24,14 @@ class Disk:
     Attributes:
         free: octets free on the disk.
         inside: octets free inside the file.
+        log: octets that the write-ahead log has.
         letters: how many octets each dead letter leaves inside the file; the oldest is the last.
         measured: how often the room inside the file was measured.
     """
 
     def __init__(self, free: int, inside: int = 0, letters: tuple[int, ...] = ()) -> None:
         self.free, self.inside, self.letters = free, inside, list(letters)
+        self.log = 0
         self.measured = 0
 
     async def reusable(self) -> int:
@@ -44,7 +46,7 @@ class Disk:
 
     def space(self, monkeypatch: pytest.MonkeyPatch, folder: Path | None = FOLDER) -> FreeSpace:
         monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=self.free, f_frsize=1))
-        return FreeSpace(folder, MINIMUM, self.reusable, self.make_room)
+        return FreeSpace(folder, MINIMUM, self.reusable, lambda: self.log, self.make_room)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,13 @@ async def test_free_pages_count_as_long_as_the_log_has_room(
     monkeypatch: pytest.MonkeyPatch, free: int, inside: int, enough: bool
 ) -> None:
     assert await Disk(free, inside).space(monkeypatch).enough() is enough
+
+
+async def test_what_the_log_has_of_the_disk_is_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(LOG_ROOM - 1, inside=1 << 40)
+    assert not await disk.space(monkeypatch).enough()
+    disk.log = 1
+    assert await disk.space(monkeypatch).enough()
 
 
 async def test_with_a_database_server_there_is_always_room(monkeypatch: pytest.MonkeyPatch) -> None:
