@@ -90,11 +90,13 @@ async def work(store: Store, count: int) -> dict[str, float]:
 
     changes = [arrival(hop, due) for _ in range(count)]
     claimed: list[Delivery] = []
+    claiming = asyncio.Lock()
 
     async def claim(_: int) -> None:
-        if not claimed:
-            page = await store.due(time.time(), PAGE, hop=hop)
-            claimed.extend(await store.lease(page, time.time() + 600))
+        async with claiming:
+            if not claimed:
+                page = await store.due(time.time(), PAGE, hop=hop)
+                claimed.extend(await store.lease(page, time.time() + 600))
         finishing.append(claimed.pop())
 
     async def load(n: int) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from relay.config.sections import DeliverySection
 from relay.deliver.next_hop import NextHop
-from relay.deliver.reply_parser import TICK
 from relay.deliver.smtp_connection import Connection
 from relay.mail.envelope import TlsWish
 from relay.mail.outcome import Outcome
+from relay.wait_timer import TICK
 
 
 class Lane:

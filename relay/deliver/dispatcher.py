@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 PAUSE = 10.0  # seconds between two tries of a next hop out of reach, and at most one part in ten of `queue.retry_min`
 IDLE = 1.0  # seconds between looks at an empty queue: other workers and the queue commands write there too
-WAITING = 8  # one in so many octets of the memory may be used by messages that wait for a place
+WAITING = 16  # one in so many octets of the memory may be used by messages that wait for a place
 SOON = 0.05  # seconds between looks at least, where the rate of a table allows many messages
 
 

@@ -8,7 +8,6 @@ expensive. So the parsing is ours.
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import ssl
 from typing import cast
@@ -17,11 +16,11 @@ from aiosmtplib import SMTPResponse as ServerReply
 from aiosmtplib.protocol import SMTPProtocol
 
 from relay.deliver.classify import Silence
+from relay.wait_timer import WaitTimer
 
 __all__ = ["ClientProtocol", "NoReply", "ServerReply"]
 
 REPLY_OCTETS = 32 * 1024  # of one reply with all its lines: a long EHLO reply has two or three KiB
-TICK = 0.002  # seconds by which the timers of a loop may be early
 UNREAD_OCTETS = 1024 * 1024  # of replies not read yet: a thousand pipelined RCPT fit several times over
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:(-)|(?![0-9]))(.*)", re.DOTALL)  # RFC 5321 section 4.2
@@ -46,9 +45,7 @@ class ClientProtocol(SMTPProtocol):
         self._octets = 0  # of those lines
         self._wakeup: asyncio.Future[None] | None = None  # awaited by `read_response`
         self._late = False
-        self._ends = math.inf  # when the wait for a reply ends, by the clock of the loop; infinite without a wait
-        # One timer for all waits, which are over long before it: it is set again where it comes too early.
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = WaitTimer(self._loop, self._time_out)
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -60,7 +57,7 @@ class ClientProtocol(SMTPProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop_timer()
+        self._timer.close()
         self._wake()
         self._writable.set()
 
@@ -88,7 +85,7 @@ class ClientProtocol(SMTPProtocol):
                 return reply
             self._late = False
             if timeout is not None:
-                self._end_wait_in(timeout)
+                self._timer.begin(self._loop.time() + timeout)
             while reply is None:
                 if self._late or not self.is_connected:
                     raise NoReply("timeout" if self._late else "lost")
@@ -99,29 +96,12 @@ class ClientProtocol(SMTPProtocol):
             self.abort()
             raise
         finally:
-            self._ends = math.inf
+            self._timer.end()
         return reply
 
-    def _end_wait_in(self, seconds: float) -> None:
-        self._ends = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._ends:
-            self._stop_timer()
-            self._timer = self._loop.call_at(self._ends, self._time_out)
-
     def _time_out(self) -> None:
-        self._timer = None
-        if self._ends == math.inf:
-            return
-        if self._ends - self._loop.time() > TICK:
-            self._timer = self._loop.call_at(self._ends, self._time_out)
-        else:
-            self._late = True
-            self._wake()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._late = True
+        self._wake()
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():

@@ -36,6 +36,7 @@ from relay.queue.audit import Author, Deed, leave
 from relay.queue.change import State, forget
 from relay.queue.database import Database
 from relay.queue.hop_keys import shown_hop
+from relay.queue.large_content import LargeContent
 from relay.queue.schema import delivery, message
 from relay.queue.selector import Selector
 
@@ -217,12 +218,16 @@ async def drop(database: Database, selectors: Sequence[Selector], by: Author | N
         QueueUnavailable
     """
 
+    left: list[int] = []
+
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
         message_ids = set(connection.execute(select(delivery.c.message_id).where(chosen)).scalars())
         connection.execute(delete(delivery).where(chosen))
-        forget(connection, message_ids)
+        left.extend(forget(connection, message_ids))
 
-    return await _act_on_each(database, selectors, _Work("drop", true(), act, by))
+    count = await _act_on_each(database, selectors, _Work("drop", true(), act, by))
+    await LargeContent(database).delete(left)
+    return count
 
 
 async def count(database: Database) -> int:

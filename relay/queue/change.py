@@ -13,13 +13,13 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, literal_column, select, update
 
 from relay.mail.address import lookup_key
 from relay.mail.envelope import TlsWish
 from relay.mail.message import Message
 from relay.queue import row_sets
-from relay.queue.prepared import run_prepared
+from relay.queue.prepared import read_prepared, run_prepared
 from relay.queue.schema import CHUNK, chunk, delivery, message
 from relay.queue.stored_verdict import StoredVerdict
 
@@ -187,14 +187,15 @@ _FORGET_MESSAGE = delete(message).where(
     message.c.id == bindparam("b_message"),
     ~exists().where(delivery.c.message_id == bindparam("b_message")),
 )
-_FORGET_CHUNKS = delete(chunk).where(
+_LEFT = select(chunk.c.message_id).where(
     chunk.c.message_id == bindparam("b_message"),
+    chunk.c.n == literal_column("1"),
     ~exists().where(message.c.id == bindparam("b_message")),
 )
 
 
-def carry_out(connection: Connection, changes: Iterable[Change]) -> None:
-    """Make all these changes in the transaction at hand."""
+def carry_out(connection: Connection, changes: Iterable[Change]) -> Collection[int]:
+    """Make all these changes in the transaction at hand; returns which messages left content behind, see `forget`."""
     changes = [c for c in changes if not _reports_on_nothing(connection, c)]
     arrived = [_message_row(m) for c in changes for m in c.arrived]
     if arrived:
@@ -203,11 +204,13 @@ def carry_out(connection: Connection, changes: Iterable[Change]) -> None:
     if deliveries:
         run_prepared(connection, _STORE_DELIVERY, deliveries)
     finished = sorted({k for c in changes for k in c.finished})
+    left: Collection[int] = ()
     if finished:
         _finish(connection, finished)
-        forget(connection, {k.message_id for k in finished})
+        left = forget(connection, {k.message_id for k in finished})
     for columns, rows in _by_columns(u for c in changes for u in c.updated).items():
         connection.execute(_UPDATE.values({name: bindparam("v_" + name) for name in columns}), rows)
+    return left
 
 
 def _finish(connection: Connection, keys: Sequence[Key]) -> None:
@@ -217,16 +220,20 @@ def _finish(connection: Connection, keys: Sequence[Key]) -> None:
         run_prepared(connection, _FINISH, map(parameters, keys))
 
 
-def forget(connection: Connection, message_ids: Collection[int]) -> None:
-    """Delete those messages that have no delivery left, with all their content."""
+def forget(connection: Connection, message_ids: Collection[int]) -> Collection[int]:
+    """Delete those messages that have no delivery left.
+
+    Returns:
+        Those of them whose content has pieces (`relay.queue.large_content`), which are to be deleted after the
+        transaction.
+    """
     if not message_ids:
-        return
+        return ()
     if connection.dialect.name == "postgresql":
-        row_sets.forget(connection, message_ids)
-        return
+        return row_sets.forget(connection, message_ids)
     rows = [{"b_message": message_id} for message_id in sorted(message_ids)]
     run_prepared(connection, _FORGET_MESSAGE, rows)
-    run_prepared(connection, _FORGET_CHUNKS, rows)
+    return [message_id for [message_id] in read_prepared(connection, _LEFT, rows)]
 
 
 def rekey(changed: Sequence[Due], connection: Connection) -> None:

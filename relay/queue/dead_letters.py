@@ -7,6 +7,7 @@ the order of their age. To measure them they are read from the youngest on, unti
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, delete, func, select, tuple_
 
 from relay.queue.change import ONE, forget
 from relay.queue.database import Database, repeat_until_done
+from relay.queue.large_content import LargeContent
 from relay.queue.schema import delivery, message
 
 STEP = 10_000  # dead letters measured by one query, a power of ten
@@ -43,6 +45,7 @@ class DeadLetters:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._large = LargeContent(database)
 
     async def drop(self, before: float) -> int:
         """Drop the letters that died at a time or earlier, the oldest first; returns how many there were.
@@ -58,7 +61,9 @@ class DeadLetters:
         Raises:
             QueueUnavailable
         """
-        return await self._database.write(partial(_drop, before), durable=False)
+        count, left = await self._database.write(partial(_drop, before), durable=False)
+        await self._large.delete(left)
+        return count
 
     async def beyond(self, octets: int) -> float:
         """When the youngest letter died that does not fit into so many octets; 0 if all fit.
@@ -93,7 +98,9 @@ def _measure(last: _Place, step: int, connection: Connection) -> tuple[_Place | 
     return end, int(connection.execute(sizes).scalar_one())
 
 
-def _drop(before: float, connection: Connection) -> int:
+def _drop(before: float, connection: Connection) -> tuple[int, Collection[int]]:
+    """Drop some letters; returns how many there were, and which messages left content behind."""
+    left: Collection[int] = ()
     rows: list[dict[str, int]] = []
     octets = 0
     for row in connection.execute(_DEAD.where(delivery.c.next_attempt <= before).order_by(*_ORDER).limit(AT_ONCE)):
@@ -103,5 +110,5 @@ def _drop(before: float, connection: Connection) -> int:
         rows.append({"b_message": row.message_id, "b_n": row.n})
     if rows:  # the state is checked again, because a letter may have been retried since
         connection.execute(delete(delivery).where(*ONE, delivery.c.state == "dead"), rows)
-        forget(connection, {row["b_message"] for row in rows})
-    return len(rows)
+        left = forget(connection, {row["b_message"] for row in rows})
+    return len(rows), left

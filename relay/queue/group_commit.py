@@ -7,7 +7,7 @@ carried out together afterwards. Where several clients send at once, a change al
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from relay.queue.change import Change, carry_out
@@ -34,13 +34,17 @@ class GroupCommit:
     of each of them is there. So a message that comes alone never waits. A session that stays in DATA for long makes the
     changes of the others wait, but never longer than `WAIT`.
 
+    Args:
+        forgotten: is told of messages that are gone and have left content behind.
+
     Attributes:
         sessions: returns how many sessions are between DATA and their reply.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, forgotten: Callable[[Collection[int]], None]) -> None:
         self.sessions: Callable[[], int] = lambda: 0
         self._database = database
+        self._forgotten = forgotten
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._storing = 0  # durable changes that wait or are under way: most are a session's
@@ -99,7 +103,9 @@ class GroupCommit:
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         durable = any(change.durable for change in changes)
-        await self._database.write(lambda connection: carry_out(connection, changes), durable=durable)
+        left = await self._database.write(lambda connection: carry_out(connection, changes), durable=durable)
+        if left:
+            self._forgotten(left)
 
     async def _not_committed(self, batch: Sequence[_Waiting], error: Exception) -> None:
         """Try the changes of a batch again one by one, unless the database itself cannot be written."""

@@ -30,11 +30,32 @@ def run_prepared(connection: Connection, statement: Executable, rows: Iterable[M
     if dialect.name != "sqlite":  # with a server SQLAlchemy is needed: it notices a broken connection and drops it
         connection.exec_driver_sql(sql, values)
         return
-    driver = connection.connection.dbapi_connection
     try:
-        driver.executemany(sql, values)  # type: ignore[union-attr]
+        connection.connection.dbapi_connection.executemany(sql, values)  # type: ignore[union-attr]
     except dialect.loaded_dbapi.Error as error:
-        raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+        raise _translated(error, sql, dialect) from error
+
+
+def read_prepared(
+    connection: Connection, statement: Executable, rows: Iterable[Mapping[str, Any]]
+) -> Sequence[tuple[Any, ...]]:
+    """What a query returns for each row of parameters, all together; on SQLite alone. For the rest see `run_prepared`.
+
+    Raises:
+        DBAPIError
+    """
+    dialect = connection.dialect
+    sql, names = compiled(statement, dialect)
+    query = connection.connection.dbapi_connection.execute  # type: ignore[union-attr]
+    try:
+        return [found for row in rows for found in query(sql, [row[name] for name in names])]
+    except dialect.loaded_dbapi.Error as error:
+        raise _translated(error, sql, dialect) from error
+
+
+def _translated(error: Exception, sql: str, dialect: Dialect) -> Exception:
+    """An error of the database driver, as SQLAlchemy raises it."""
+    return DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
 
 
 @cache

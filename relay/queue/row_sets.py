@@ -51,10 +51,6 @@ _FORGET = text("""
     RETURNING id, size
 """).bindparams(_array("ids", BigInteger))
 _LOCK = text("SELECT id FROM message WHERE id = ANY(:ids) ORDER BY id FOR UPDATE").bindparams(_array("ids", BigInteger))
-_FORGET_CHUNKS = text("""
-    DELETE FROM chunk
-    WHERE message_id = ANY(:ids) AND message_id NOT IN (SELECT id FROM message WHERE id = ANY(:ids))
-""").bindparams(_array("ids", BigInteger))
 
 
 def claim(
@@ -76,19 +72,18 @@ def finish(connection: Connection, keys: Sequence[tuple[int, int, int]]) -> None
     connection.execute(_FINISH, {"ids": ids, "numbers": numbers, "tokens": tokens})
 
 
-def forget(connection: Connection, message_ids: Collection[int]) -> None:
-    """Delete those messages that have no delivery left, and content without a message."""
+def forget(connection: Connection, message_ids: Collection[int]) -> Sequence[int]:
+    """Delete those messages that have no delivery left; returns those whose content may have pieces."""
     gone = _forget(connection, message_ids)
-    contents = [number for number, size in gone.items() if size > CHUNK]
-    if left := sorted(set(message_ids) - gone.keys()):
+    left = [number for number, size in gone.items() if size > CHUNK]
+    if others := sorted(set(message_ids) - gone.keys()):
         # Two hosts that finish the last two deliveries side by side each still see the other's. With the lock on the
         # message, the second one waits, and then sees that there is none.
-        locked = list(connection.execute(_LOCK, {"ids": left}).scalars())
+        locked = list(connection.execute(_LOCK, {"ids": others}).scalars())
         if locked:
-            contents += [number for number, size in _forget(connection, locked).items() if size > CHUNK]
-        contents += set(left).difference(locked)
-    if contents:
-        connection.execute(_FORGET_CHUNKS, {"ids": contents})
+            left += [number for number, size in _forget(connection, locked).items() if size > CHUNK]
+        left += set(others).difference(locked)
+    return left
 
 
 def _forget(connection: Connection, message_ids: Collection[int]) -> dict[int, int]:

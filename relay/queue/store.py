@@ -6,26 +6,19 @@ Writers hand in a `Change`. Those that come at about the same time share one tra
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import (
-    Connection,
-    Executable,
     Row,
     bindparam,
-    delete,
-    exists,
     func,
-    insert,
     select,
     tuple_,
 )
 
 from relay.mail.message import Message
-from relay.mail.queue_id import first_at
 from relay.queue.audit import AuditTrail
 from relay.queue.change import (
     Change,
@@ -33,15 +26,15 @@ from relay.queue.change import (
     Due,
     Key,
     StoredMessage,
-    forget,
     rekey,
 )
 from relay.queue.database import Database, QueueUnavailable, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.group_commit import GroupCommit
+from relay.queue.large_content import LargeContent
 from relay.queue.leases import Leases
 from relay.queue.news import News
-from relay.queue.schema import CHUNK, chunk, delivery, message
+from relay.queue.schema import delivery, message
 from relay.queue.sender_tokens import SenderTokens
 from relay.queue.stored_policies import StoredPolicies
 from relay.queue.stored_verdict import StoredVerdict
@@ -50,12 +43,10 @@ from relay.queue.tls_results import TlsResults
 __all__ = ["Change", "Damaged", "Delivery", "Due", "Key", "Store", "StoredMessage"]
 
 SWEEP_AT_ONCE = 100  # rows in one transaction, so that a sweep does not delay mail
-ORPHAN_AGE = 86400.0  # seconds after which content without a message no longer belongs to one that is being stored
 SMALL = 64 << 10  # octets of a message that is loaded together with others
 
 # Constants, because SQLAlchemy takes longer to build a statement than to execute it.
 _MESSAGE = select(message).where(message.c.id == bindparam("b_message"))
-_PIECE = select(chunk.c.content).where(chunk.c.message_id == bindparam("b_message"), chunk.c.n == bindparam("b_n"))
 _EXISTS = select(message.c.id).where(message.c.id == bindparam("b_message"))
 _ORDER = (delivery.c.next_attempt, delivery.c.message_id, delivery.c.n)
 
@@ -86,11 +77,11 @@ class Store:
         self.audit = AuditTrail(database)
         self.mta_sts = StoredPolicies(database)
         self.tls_results = TlsResults(database)
-        self._commits = GroupCommit(database)
+        self._large = LargeContent(database)
+        self._commits = GroupCommit(database, self._large.delete_soon)
         self._leases = Leases(database, owner)
         self._tokens = SenderTokens(database)
         self.news = News(database)
-        self._swept = 0  # the message whose content the last sweep looked at last
 
     def expect(self, sessions: Callable[[], int]) -> None:
         """Let the changes of sessions wait for each other. `sessions` returns how many are between DATA and their
@@ -106,40 +97,14 @@ class Store:
             QueueUnavailable: nothing of it was done.
         """
         for stored in change.arrived:
-            await self._store_chunks(stored)
+            await self._large.store(stored)
         try:
             await self._commits.carry_out(change)
         except QueueUnavailable:
             for stored in change.arrived:
-                await self._drop_chunks(stored, len(stored.message.content) // CHUNK)
+                await self._large.take_back(stored)
             raise
         self.news.changed(change)
-
-    async def _store_chunks(self, stored: StoredMessage) -> None:
-        """Store all but the first MiB of a large message before its row, in transactions that do not delay others."""
-        content = stored.message.content
-        for n, start in enumerate(range(CHUNK, len(content), CHUNK), start=1):
-            values = {"message_id": stored.id, "n": n, "content": content[start : start + CHUNK]}
-            try:
-                await self._database.write(partial(_execute, insert(chunk), values), durable=False)
-            except QueueUnavailable:
-                await self._drop_chunks(stored, n - 1)
-                raise
-            await asyncio.sleep(0)
-
-    async def _drop_chunks(self, stored: StoredMessage, count: int) -> None:
-        """Delete the first `count` chunks of a message that was not stored; a sweep deletes what is left.
-
-        A message that was committed, but not synced, keeps its chunks.
-        """
-        statement = delete(chunk).where(
-            chunk.c.message_id == stored.id, chunk.c.n <= count, ~exists().where(message.c.id == stored.id)
-        )
-        try:
-            if count:
-                await self._database.write(lambda c: c.execute(statement), durable=False)
-        except QueueUnavailable:
-            pass
 
     # due deliveries and leases
 
@@ -225,18 +190,12 @@ class Store:
         row = await self._database.read(lambda c: c.execute(_MESSAGE, wanted).first())
         if row is None:
             return None
-        pieces = [row.content]
-        have = len(row.content)
-        while have < row.size:
-            piece = await self._database.read(partial(_scalar, _PIECE, wanted | {"b_n": len(pieces)}))
-            if piece is None:
-                if await self._database.read(partial(_scalar, _EXISTS, wanted)):
-                    raise Damaged(f"content is missing from octet {have} on")
-                return None  # it was dropped between two reads
-            pieces.append(piece)
-            have += len(piece)
-            await asyncio.sleep(0)
-        return _stored(row, b"".join(pieces))
+        content = await self._large.load(message_id, row.content, row.size)
+        if len(content) == row.size:
+            return _stored(row, content)
+        if await self._database.read(lambda c: c.execute(_EXISTS, wanted).scalar()):
+            raise Damaged(f"content is missing from octet {len(content)} on")
+        return None  # it was dropped between two reads
 
     async def load_small(self, message_ids: Sequence[int]) -> dict[int, StoredMessage]:
         """Those of these messages that have at most `SMALL` octets, with their content.
@@ -302,28 +261,12 @@ class Store:
         """
         await repeat_until_done(partial(self._tokens.sweep, now, SWEEP_AT_ONCE))
         await repeat_until_done(partial(self.mta_sts.sweep, now, SWEEP_AT_ONCE))
-        await self._sweep_content(first_at(now - ORPHAN_AGE))
-
-    async def _sweep_content(self, before: int) -> None:
-        """Delete chunks of messages that were never stored, because their worker died; each call continues the last."""
-        statement = (
-            select(chunk.c.message_id)
-            .where(chunk.c.message_id > self._swept, chunk.c.message_id < before)
-            .distinct()
-            .order_by(chunk.c.message_id)
-            .limit(SWEEP_AT_ONCE)
-        )
-
-        def work(connection: Connection) -> int:
-            message_ids = list(connection.execute(statement).scalars())
-            forget(connection, message_ids)
-            return message_ids[-1] if len(message_ids) == SWEEP_AT_ONCE else 0
-
-        self._swept = await self._database.write(work, durable=False)
+        await self._large.sweep(now)
 
     async def close(self) -> None:
         """Store what is waiting, then close the database."""
         await self._commits.close()
+        await self._large.close()
         await self._database.close()
 
 
@@ -340,11 +283,3 @@ def _stored(row: Row[Any], content: bytes) -> StoredMessage:
         envid=row.envid,
         tls=row.tls,
     )
-
-
-def _execute(statement: Executable, values: Any, connection: Connection) -> None:
-    connection.execute(statement, values)
-
-
-def _scalar(statement: Executable, values: Mapping[str, int], connection: Connection) -> Any:
-    return connection.execute(statement, values).scalar()

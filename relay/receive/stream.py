@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 from relay.tls import cipher_bits, describe
+from relay.wait_timer import WaitTimer
 
 HIGH_WATER = 64 * 1024  # octets buffered before reading from the socket pauses
 BLOCK = 64 * 1024  # octets of DATA that are processed at a time, which takes a few milliseconds at most
@@ -21,7 +22,6 @@ BEGINNING = 128  # octets that are kept of a command line that is too long: they
 LINES_IN_A_ROW = 16  # pipelined commands after which other sessions run
 WRITE_PATIENCE = 60.0  # seconds that a client may leave our replies unread
 CLOSE_PATIENCE = 5.0  # seconds that a client may take to receive the last replies
-TICK = 0.001  # seconds: the clock of the loop counts in these
 
 
 T = TypeVar("T")
@@ -66,9 +66,7 @@ class Stream(asyncio.Protocol):
         self._ends_with_reply = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
-        self._deadline = 0.0  # of the wait, by the clock of the loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer = WaitTimer(self._loop, self._time_out)
         self._writable: asyncio.Future[None] | None = None
         self._closed = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
@@ -114,6 +112,7 @@ class Stream(asyncio.Protocol):
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
+            self._timer.end()
             waiter.set_result(None)
 
     # called by the session
@@ -165,9 +164,6 @@ class Stream(asyncio.Protocol):
     def _more(self, deadline: float) -> asyncio.Future[None]:
         """The next data, to be awaited; `deadline` is by the clock of the loop.
 
-        One timer serves all waits of the connection. It is set where it would come too late; where it comes too early
-        it is set again, for the wait that is under way then. So a wait that data ends costs no timer.
-
         Raises:
             Disconnected: the connection is lost. What ends the wait otherwise comes out of the future: TimedOut, or the
                 error of `interrupt`.
@@ -178,28 +174,12 @@ class Stream(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         self._lines = 0
-        self._deadline = deadline
-        if self._timer is None or self._timer_at > deadline:
-            self._set_timer()
+        self._timer.begin(deadline)
         waiter = self._waiter = self._loop.create_future()
         return waiter
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = self._deadline
-        self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
-
-    def _look_at_clock(self) -> None:
-        """Ends the wait whose time is over."""
-        self._timer = None
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return  # the next wait sets a timer
-        if self._deadline - self._loop.time() > TICK:
-            self._set_timer()
-        else:
-            waiter.set_exception(TimedOut())
+    def _time_out(self) -> None:
+        self.interrupt(TimedOut())
 
     async def read_line(self, limit: int, timeout: float) -> bytes:
         """The next line up to its LF.
@@ -306,6 +286,7 @@ class Stream(asyncio.Protocol):
     def interrupt(self, error: Exception) -> None:
         """Raises `error` in the read that waits for the client, if one does."""
         if self._waiter is not None and not self._waiter.done():
+            self._timer.end()
             self._waiter.set_exception(error)
 
     def abort(self) -> None:
@@ -325,9 +306,7 @@ class Stream(asyncio.Protocol):
         """Sends the last replies and closes the connection. A client that does not read has `CLOSE_PATIENCE`."""
         transport, out = self._transport, self._out
         self._out = b""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.close()
         if transport is None:
             return
         encrypted = self._ssl_object is not None

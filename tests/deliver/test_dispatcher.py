@@ -112,7 +112,7 @@ class House:
             shared.adopt(limited_tables(config))
         limits = DestinationLimits(config.destinations, shared, row, self.table_of)
         current = CurrentHops(store, self.next_hops, time.time())
-        self.dispatcher = Dispatcher(config, store, attempts, outcomes, limits, current, metrics, memory=10**7)
+        self.dispatcher = Dispatcher(config, store, attempts, outcomes, limits, current, metrics, memory=2 * 10**7)
 
     async def table_of(self, domain: str) -> Destination | None:
         return await self.hops.destination(NextHop(domain=domain))
@@ -461,7 +461,7 @@ async def test_a_message_that_was_just_stored_is_attempted_from_memory(house: Ho
 
 
 async def test_no_room_beyond_the_memory_for_messages(house: House) -> None:
-    assert not house.dispatcher.lease_at_once(house.arrival("c@d.test").deliveries, 10**7 + 1)
+    assert not house.dispatcher.lease_at_once(house.arrival("c@d.test").deliveries, 2 * 10**7 + 1)
 
 
 async def test_a_next_hop_that_throws_is_a_deferral(house: House) -> None:

@@ -124,7 +124,7 @@ async def test_a_line_is_bounded_and_leaves_room_to_others(door: Door) -> None:
     for n in range(10):
         await door.put(f"r{n}@slow.test", body=b"x" * 200_000)
     waits = [each.stored.id for each in door.lines._lines["slow.test"].messages]
-    assert 1 < len(waits) < 7, "half of an eighth of ten million octets"
+    assert 1 < len(waits) < 7, "half of a sixteenth of twenty million octets"
     assert len(await door.unleased()) >= 4
     await door.put("r@quick.test", body=b"x" * 200_000)
     assert len(door.lines._lines["quick.test"].messages) == 2
@@ -365,7 +365,7 @@ async def test_messages_that_are_stored_at_the_same_time_do_not_take_the_same_me
     hold.set()
     await asyncio.gather(*putting)
     waiting = door.lines._lines["d.test"].messages
-    assert len(waiting) > 1 and sum(each.octets for each in waiting) <= 10**7 // 16
+    assert len(waiting) > 1 and sum(each.octets for each in waiting) <= 2 * 10**7 // 32
     gate.set()
     await door.house.counts()
     assert len(door.order("r")) == 20 and door.lines._total == 0 and not door.lines._reserved

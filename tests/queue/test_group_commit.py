@@ -42,7 +42,7 @@ class Worker:
 
     def __init__(self, sessions: int) -> None:
         self.database = Counting()
-        self.commits = GroupCommit(self.database)  # type: ignore[arg-type]
+        self.commits = GroupCommit(self.database, lambda _: None)  # type: ignore[arg-type]
         self.commits.sessions = lambda: sessions
 
     async def begin(self, *changes: Change) -> list[asyncio.Task[None]]:
