@@ -39,11 +39,12 @@ class WaitTimer:
         self._ends = math.inf
 
     def close(self) -> None:
-        """There are no more waits."""
-        self.end()
+        """There are no more waits: what begins from now on is never late. The owner is free to go."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        self._ends, self._at = math.inf, -math.inf
+        self._late = _nothing
 
     def _set(self) -> None:
         if self._handle is not None:
@@ -59,3 +60,7 @@ class WaitTimer:
             self._late()
         elif self._ends < math.inf:
             self._set()
+
+
+def _nothing() -> None:
+    pass

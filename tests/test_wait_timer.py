@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -115,8 +117,31 @@ def test_nothing_comes_after_the_last_wait(clock: Clock, timer: WaitTimer, late:
     timer.begin(10)
     timer.close()
     assert clock.waiting == []
+    timer.begin(5)
+    timer.begin(20)
+    assert clock.waiting == []
     clock.go_to(100)
     assert late == []
+
+
+def test_a_closed_timer_does_not_keep_its_owner(clock: Clock) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.timer = WaitTimer(clock, self.late)  # type: ignore[arg-type]
+
+        def late(self) -> None:
+            pass
+
+    owner = Owner()
+    owner.timer.begin(10)
+    owner.timer.close()
+    gone = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_on_a_real_loop() -> None:

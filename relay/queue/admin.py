@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -218,16 +218,13 @@ async def drop(database: Database, selectors: Sequence[Selector], by: Author | N
         QueueUnavailable
     """
 
-    left: list[int] = []
-
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
         message_ids = set(connection.execute(select(delivery.c.message_id).where(chosen)).scalars())
         connection.execute(delete(delivery).where(chosen))
-        left.extend(forget(connection, message_ids))
+        work.left.extend(forget(connection, message_ids))
 
-    count = await _act_on_each(database, selectors, _Work("drop", true(), act, by))
-    await LargeContent(database).delete(left)
-    return count
+    work = _Work("drop", true(), act, by)
+    return await _act_on_each(database, selectors, work)
 
 
 async def count(database: Database) -> int:
@@ -257,12 +254,14 @@ class _Work:
     Attributes:
         possible: the deliveries to which it can be done.
         act: does it to those that meet a condition.
+        left: messages that are gone and may have left content behind.
     """
 
     deed: Deed
     possible: ColumnElement[bool]
     act: Action
     by: Author | None
+    left: list[int] = field(default_factory=list)
 
     def do(self, connection: Connection, chosen: ColumnElement[bool]) -> int:
         """Do it to the chosen deliveries as far as it is possible, and leave a record; returns how many there were."""
@@ -288,10 +287,12 @@ async def _act_on_each(database: Database, selectors: Sequence[Selector], work: 
 
     After each page there is a pause as long as the page took, so that the relay has half the time.
     """
+    large = LargeContent(database)
     if selectors:
         chosen = or_(*(s.condition for s in selectors))
         count = await database.write(lambda c: work.do(c, chosen), durable=True)
         database.announce()
+        await large.delete(work.left)
         return count
     count, after = 0, _FIRST
     while True:
@@ -299,6 +300,8 @@ async def _act_on_each(database: Database, selectors: Sequence[Selector], work: 
         changed, last = await database.write(partial(_act_on_page, work, after), durable=True)
         count += changed
         database.announce()
+        await large.delete(work.left)
+        work.left.clear()
         if last is None:
             return count
         after = last

@@ -187,7 +187,7 @@ _FORGET_MESSAGE = delete(message).where(
     message.c.id == bindparam("b_message"),
     ~exists().where(delivery.c.message_id == bindparam("b_message")),
 )
-_LEFT = select(chunk.c.message_id).where(
+_HAS_PIECES = select(chunk.c.message_id).where(
     chunk.c.message_id == bindparam("b_message"),
     chunk.c.n == literal_column("1"),
     ~exists().where(message.c.id == bindparam("b_message")),
@@ -224,7 +224,7 @@ def forget(connection: Connection, message_ids: Collection[int]) -> Collection[i
     """Delete those messages that have no delivery left.
 
     Returns:
-        Those of them whose content has pieces (`relay.queue.large_content`), which are to be deleted after the
+        Those whose content may have pieces (`relay.queue.large_content`), which are to be deleted after the
         transaction.
     """
     if not message_ids:
@@ -233,7 +233,7 @@ def forget(connection: Connection, message_ids: Collection[int]) -> Collection[i
         return row_sets.forget(connection, message_ids)
     rows = [{"b_message": message_id} for message_id in sorted(message_ids)]
     run_prepared(connection, _FORGET_MESSAGE, rows)
-    return [message_id for [message_id] in read_prepared(connection, _LEFT, rows)]
+    return [message_id for [message_id] in read_prepared(connection, _HAS_PIECES, rows)]
 
 
 def rekey(changed: Sequence[Due], connection: Connection) -> None:

@@ -21,7 +21,7 @@ from relay.queue.schema import delivery, message
 STEP = 10_000  # dead letters measured by one query, a power of ten
 OVERHEAD = 1024  # octets that a dead letter takes beside its content, about: its rows and index entries
 AT_ONCE = 100  # dead letters dropped in one transaction
-OCTETS_AT_ONCE = 4 << 20  # content dropped in one transaction, or one larger letter
+OCTETS_AT_ONCE = 4 << 20  # content dropped at once, or one larger letter
 
 
 class _Place(NamedTuple):
@@ -41,11 +41,15 @@ _DEAD = (
 
 
 class DeadLetters:
-    """The dead letters of one queue."""
+    """The dead letters of one queue.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        large: the content of large ones.
+    """
+
+    def __init__(self, database: Database, large: LargeContent) -> None:
         self._database = database
-        self._large = LargeContent(database)
+        self._large = large
 
     async def drop(self, before: float) -> int:
         """Drop the letters that died at a time or earlier, the oldest first; returns how many there were.
@@ -56,7 +60,7 @@ class DeadLetters:
         return await repeat_until_done(partial(self.drop_some, before))
 
     async def drop_some(self, before: float = math.inf) -> int:
-        """Drop as many of these as one short transaction takes; returns how many there were.
+        """Drop some of these, with their content; returns how many there were.
 
         Raises:
             QueueUnavailable

@@ -39,7 +39,7 @@ def run_prepared(connection: Connection, statement: Executable, rows: Iterable[M
 def read_prepared(
     connection: Connection, statement: Executable, rows: Iterable[Mapping[str, Any]]
 ) -> Sequence[tuple[Any, ...]]:
-    """What a query returns for each row of parameters, all together; on SQLite alone. For the rest see `run_prepared`.
+    """What a query returns for each row of parameters, all together; on SQLite only. For the rest see `run_prepared`.
 
     Raises:
         DBAPIError

@@ -34,7 +34,7 @@ from relay.queue.group_commit import GroupCommit
 from relay.queue.large_content import LargeContent
 from relay.queue.leases import Leases
 from relay.queue.news import News
-from relay.queue.schema import delivery, message
+from relay.queue.schema import CHUNK, delivery, message
 from relay.queue.sender_tokens import SenderTokens
 from relay.queue.stored_policies import StoredPolicies
 from relay.queue.stored_verdict import StoredVerdict
@@ -73,11 +73,11 @@ class Store:
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self.owner = owner
-        self.dead = DeadLetters(database)
+        self._large = LargeContent(database)
+        self.dead = DeadLetters(database, self._large)
         self.audit = AuditTrail(database)
         self.mta_sts = StoredPolicies(database)
         self.tls_results = TlsResults(database)
-        self._large = LargeContent(database)
         self._commits = GroupCommit(database, self._large.delete_soon)
         self._leases = Leases(database, owner)
         self._tokens = SenderTokens(database)
@@ -96,13 +96,13 @@ class Store:
         Raises:
             QueueUnavailable: nothing of it was done.
         """
-        for stored in change.arrived:
-            await self._large.store(stored)
         try:
+            for stored in change.arrived:
+                await self._large.store(stored)
             await self._commits.carry_out(change)
         except QueueUnavailable:
-            for stored in change.arrived:
-                await self._large.take_back(stored)
+            # A message that was committed, but not synced, keeps its content.
+            await self._large.delete(stored.id for stored in change.arrived if len(stored.message.content) > CHUNK)
             raise
         self.news.changed(change)
 
@@ -226,7 +226,8 @@ class Store:
         await self._database.write(lambda _: None, durable=False)
 
     async def reusable(self) -> int:
-        """See `Database.reusable`."""
+        """See `Database.reusable`. What is being deleted counts."""
+        await self._large.delete()
         return await self._database.reusable()
 
     def log_room(self) -> int:

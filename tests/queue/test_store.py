@@ -36,8 +36,9 @@ async def test_a_large_message_is_stored_in_chunks_and_leaves_nothing_behind(sto
     loaded = await store.load(delivery.message_id)
     assert loaded is not None and loaded.message.content == LARGE
     await store.apply(Change(finished=[delivery.key]))
-    while await sizes(queue) != EMPTY:  # what has many pieces is deleted in several transactions
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while await sizes(queue) != EMPTY:  # what has many pieces is deleted in several transactions
+            await asyncio.sleep(0.01)
 
 
 async def test_small_messages_are_loaded_together(store: Store, queue: Database) -> None:
