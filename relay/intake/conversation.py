@@ -19,6 +19,7 @@ from relay.authenticate.iprev import Iprev
 from relay.authenticate.refusals import apply_spf
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
+from relay.intake.parties import parties
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
@@ -28,6 +29,7 @@ from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused, Reply
 from relay.metrics import refusal
 from relay.queue.database import QueueUnavailable
+from relay.rate.traffic import Counted, UsedUp
 from relay.receive.command import Transaction
 from relay.receive.handler import Gone
 from relay.route.router import Routed
@@ -47,6 +49,7 @@ class _Accepted:
         spf: the SPF verdict, once it was asked for.
         refuses_unforwardable: whether a recipient wants mail refused for which DMARC would fail at the next hop. The
             first recipient decides it for the whole message.
+        counted: for whom the message counts.
     """
 
     budget: Budget
@@ -54,6 +57,7 @@ class _Accepted:
     targets: int = 0
     spf: spf.SpfVerdict | None = None
     refuses_unforwardable: bool = False
+    counted: Counted = field(default_factory=Counted)
 
 
 class Conversation:
@@ -107,6 +111,8 @@ class Conversation:
         refuses_unforwardable = self._intake.refuses_unforwardable(routed)
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
+        if self._intake.traffic.is_limited:
+            await self._count(client, transaction, rcpt, routed)
         accepted.routes.append((rcpt, routed))
         accepted.targets += len(routed.targets)
         accepted.refuses_unforwardable = refuses_unforwardable
@@ -154,6 +160,15 @@ class Conversation:
         """
         if not client.trusted:
             apply_spf(self._intake.config.spf, await self._spf(client, sender), client.ip)
+
+    async def _count(self, client: Client, transaction: Transaction, rcpt: RcptTo, routed: Routed) -> None:
+        """Count a recipient for the rates of mail. Raises Refused 450 4.7.1, one has no room for it."""
+        mail = transaction.mail
+        passes = not client.trusted and (await self._spf(client, mail.sender)).result == "pass"
+        whose = parties(client, mail.sender, rcpt.recipient, routed, spf_passes=passes)
+        used_up = self._intake.traffic.take(self._accepted.counted, whose, mail.size, time.time())
+        if used_up is not None:
+            raise _too_much(used_up, rcpt.recipient)
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
@@ -217,8 +232,8 @@ class Conversation:
             ClientGone: the client is gone, and nobody has it.
             QueueUnavailable: it could not be stored.
         """
-        intake, client = self._intake, arrival.client
-        routes = [routed for _, routed in self._accepted.routes]
+        intake, accepted, client = self._intake, self._accepted, arrival.client
+        routes = [routed for _, routed in accepted.routes]
         intake.refuse_loops(arrival.message, routes)
         if not client.trusted:
             await run_off_loop(arrival.message, partial(refuse_control_characters, arrival.message))
@@ -229,6 +244,10 @@ class Conversation:
             raise Refused.of(examination.refusal)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes)
         intake.count(arrival, routes)
+        if accepted.counted.parties:
+            octets = len(arrival.message.content)
+            if (used_up := intake.traffic.take_octets(accepted.counted, octets, arrival.received)) is not None:
+                raise _too_much(used_up)
         deliveries = intake.deliveries(stored, self._accepted.routes)
         notice = await intake.expansion_notice(stored, self._accepted.routes)
         single = intake.single_in_session(deliveries, notice, trusted=client.trusted)
@@ -236,3 +255,15 @@ class Conversation:
             return await intake.queue.hand_over(stored, single, gone)
         await intake.queue.put(stored, deliveries, notice)
         return False
+
+
+def _too_much(used_up: UsedUp, recipient: str = "") -> Refused:
+    """The refusal of mail for which a rate has no room. What is behind an alias is not named."""
+    party, what = used_up
+    whose = {
+        "client": "from your address",
+        "user": f"of {party.name}",
+        "sender_domain": f"from {party.name.partition(' ')[0]}",
+    }.get(party.kind, "for this recipient")
+    place = f"<{recipient}>: " if recipient else ""
+    return Refused(450, "4.7.1", f"{place}too much mail {whose} within a minute ({what}), try again later")
