@@ -20,6 +20,7 @@ from relay.network import UNIX_PATH_OCTETS, Endpoint, IPNetwork, endpoint, host_
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BOOLEAN = TypeAdapter(bool)
+_MOST_PER_MINUTE = 10**12
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -67,9 +68,13 @@ def per_minute(value: object) -> PerMinute:
         raise ValueError('limits are written like { messages = 60, recipients = 200, octets = "100MB" }')
     limits = dict[str, int]()
     for name, number in value.items():
-        limits[name] = size(number) if name == "octets" else number
-        if not isinstance(limits[name], int) or isinstance(limits[name], bool) or limits[name] < 1:
-            raise ValueError(f"{name} is a whole number, at least 1")
+        if name == "octets":
+            number = size(number)
+        elif isinstance(number, str) and number.isascii() and number.isdigit():  # from the environment
+            number = int(number)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST_PER_MINUTE:
+            raise ValueError(f"{name} is a whole number from 1 to {_MOST_PER_MINUTE}")
+        limits[name] = number
     return PerMinute(**limits)
 
 

@@ -26,7 +26,7 @@ from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
 from relay.mail.off_loop import read_header, run_off_loop
 from relay.mail.queue_id import id_text
-from relay.mail.reply import Refused, Reply
+from relay.mail.reply import ComeAgain, Refused, Reply
 from relay.metrics import refusal
 from relay.queue.database import QueueUnavailable
 from relay.rate.traffic import Counted, UsedUp
@@ -112,7 +112,7 @@ class Conversation:
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
         if self._intake.traffic.is_limited:
-            await self._count(client, transaction, rcpt, routed)
+            await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         accepted.routes.append((rcpt, routed))
         accepted.targets += len(routed.targets)
         accepted.refuses_unforwardable = refuses_unforwardable
@@ -145,12 +145,12 @@ class Conversation:
             Refused: 452 4.5.3.
         """
         if self._accepted.targets + len(routed.targets) > TARGETS:
-            raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
+            raise ComeAgain(452, "4.5.3", "too many recipients behind these aliases, send the others again")
         routes = [routed, *(earlier for _, earlier in self._accepted.routes)]
         if not sender and self._intake.rebuilds_bounces(routes):
-            raise Refused(452, "4.5.3", "a bounce is for one recipient, send it for the others on its own")
+            raise ComeAgain(452, "4.5.3", "a bounce is for one recipient, send it for the others on its own")
         if refuses_unforwardable != self._accepted.refuses_unforwardable:
-            raise Refused(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
+            raise ComeAgain(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
 
     async def _check_sender(self, client: Client, sender: str) -> None:
         """Refuse a sender for whom SPF fails; one verdict serves all recipients of a transaction.
@@ -161,14 +161,13 @@ class Conversation:
         if not client.trusted:
             apply_spf(self._intake.config.spf, await self._spf(client, sender), client.ip)
 
-    async def _count(self, client: Client, transaction: Transaction, rcpt: RcptTo, routed: Routed) -> None:
-        """Count a recipient for the rates of mail. Raises Refused 450 4.7.1, one has no room for it."""
-        mail = transaction.mail
-        passes = not client.trusted and (await self._spf(client, mail.sender)).result == "pass"
-        whose = parties(client, mail.sender, rcpt.recipient, routed, spf_passes=passes)
-        used_up = self._intake.traffic.take(self._accepted.counted, whose, mail.size, time.time())
+    async def _count(self, client: Client, sender: str, recipient: str, routed: Routed, queue_id: str) -> None:
+        """Count a recipient for the rates of mail. Raises ComeAgain 450 4.7.1, one has no room for it."""
+        passes = not client.trusted and (await self._spf(client, sender)).result == "pass"
+        whose = parties(client, sender, routed, spf_passes=passes)
+        used_up = self._intake.traffic.accept(self._accepted.counted, whose, time.time())
         if used_up is not None:
-            raise _too_much(used_up, rcpt.recipient)
+            raise _too_much(used_up, queue_id, f"<{recipient}>: ")
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
@@ -243,11 +242,10 @@ class Conversation:
         if examination.refusal is not None:
             raise Refused.of(examination.refusal)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes)
+        used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
+        if used_up is not None:
+            raise _too_much(used_up, arrival.queue_id)
         intake.count(arrival, routes)
-        if accepted.counted.parties:
-            octets = len(arrival.message.content)
-            if (used_up := intake.traffic.take_octets(accepted.counted, octets, arrival.received)) is not None:
-                raise _too_much(used_up)
         deliveries = intake.deliveries(stored, self._accepted.routes)
         notice = await intake.expansion_notice(stored, self._accepted.routes)
         single = intake.single_in_session(deliveries, notice, trusted=client.trusted)
@@ -257,13 +255,13 @@ class Conversation:
         return False
 
 
-def _too_much(used_up: UsedUp, recipient: str = "") -> Refused:
-    """The refusal of mail for which a rate has no room. What is behind an alias is not named."""
-    party, what = used_up
+def _too_much(used_up: UsedUp, queue_id: str, place: str = "") -> ComeAgain:
+    """The refusal of mail for which a rate has no room. What is behind an alias is not told, only logged."""
+    (kind, name), what = used_up
+    log.info("rate_used_up", id=queue_id, rate=kind, name=name, what=what)
     whose = {
-        "client": "from your address",
-        "user": f"of {party.name}",
-        "sender_domain": f"from {party.name.partition(' ')[0]}",
-    }.get(party.kind, "for this recipient")
-    place = f"<{recipient}>: " if recipient else ""
-    return Refused(450, "4.7.1", f"{place}too much mail {whose} within a minute ({what}), try again later")
+        "client": f"from your address ({what})",
+        "user": f"of {name} ({what})",
+        "sender_domain": f"from {name.partition(' ')[0]} ({what})",
+    }.get(kind, "for this recipient")
+    return ComeAgain(450, "4.7.1", f"{place}too much mail {whose} within a minute, try again later")

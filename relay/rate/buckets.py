@@ -24,11 +24,15 @@ class TokenBuckets:
     """A bucket for each name, which starts with `burst` tokens and is refilled with `per_minute`.
 
     Create it before forking. Times are in seconds and may jump back, which only delays the refill.
+
+    Args:
+        debt: how far a bucket may be in debt by `charge`, as a multiple of `burst`.
     """
 
-    def __init__(self, per_minute: float, burst: int) -> None:
+    def __init__(self, per_minute: float, burst: int, *, debt: float = 0.0) -> None:
         self._interval = 60 / per_minute
         self._horizon = burst * self._interval
+        self._latest = self._horizon * (1 + debt)  # seconds until a bucket is full again, at most
         self._full_at = memoryview(mmap.mmap(-1, _BUCKETS * 8)).cast("d")
         self._salt = secrets.token_bytes(16)  # so that nobody outside can tell which names share a bucket
 
@@ -49,10 +53,10 @@ class TokenBuckets:
         """The names whose buckets a token is taken from, with the limit of each as a multiple of this one's."""
         return ((name, 1),)
 
-    def empty(self, name: str, now: float) -> None:
-        """Takes all tokens that there are."""
-        for charged, _ in self._charged(name):
-            self._full_at[self._bucket(charged, now)] = now + self._horizon
+    def charge(self, name: str, now: float, tokens: int) -> None:
+        """Takes so many tokens, also where there are fewer: the bucket is in debt then, as far as it may be."""
+        for bucket, full_at in self._after(name, now, tokens):
+            self._full_at[bucket] = min(full_at, now + self._latest)
 
     def _after(self, name: str, now: float, tokens: int = 1) -> list[tuple[int, float]]:
         """The buckets to take tokens from, and when each is full again after it, less a microsecond for rounding."""
@@ -64,7 +68,7 @@ class TokenBuckets:
         """The number of the name's bucket, which counts as empty where the clock has jumped back."""
         digest = blake2b(name.encode(), digest_size=8, key=self._salt).digest()
         bucket = int.from_bytes(digest) % _BUCKETS
-        self._full_at[bucket] = min(self._full_at[bucket], now + self._horizon)
+        self._full_at[bucket] = min(self._full_at[bucket], now + self._latest)
         return bucket
 
 
@@ -74,8 +78,8 @@ class ClientBuckets(TokenBuckets):
     An IPv6 client without accepted mail within a day also takes tokens from its /56, /48 and /32.
     """
 
-    def __init__(self, per_minute: float, burst: int, known: KnownClients) -> None:
-        super().__init__(per_minute, burst)
+    def __init__(self, per_minute: float, burst: int, known: KnownClients, *, debt: float = 0.0) -> None:
+        super().__init__(per_minute, burst, debt=debt)
         self._known = known
 
     def _charged(self, name: str) -> Iterable[tuple[str, int]]:

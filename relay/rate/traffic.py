@@ -1,19 +1,22 @@
 """How much mail is taken within a minute: by client, sender domain, alias and destination (`[limits.rates]`).
 
-A message is counted at RCPT, where a recipient that is too many can be refused alone, and honest clients come again.
-Its octets are counted at the end of DATA; where the client has announced its size, they are looked at before.
+A recipient for whom there is no room is refused at RCPT, and the client comes again. What a message takes is counted
+when it is accepted, so a client that sends nothing uses nothing up. A message, an alias with many targets or sessions
+that send at the same moment may take more than there is: that is a debt, and the time to come pays it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from relay.config.sections import RatesSection
 from relay.config.values import PerMinute
 from relay.known_clients import KnownClients
 from relay.rate.buckets import ClientBuckets, TokenBuckets
+
+DEBT = 1.0  # minutes that a party can be in debt at most
 
 What = Literal["messages", "recipients", "octets"]
 Kind = Literal["client", "user", "sender_domain", "alias", "destination"]
@@ -26,17 +29,6 @@ class Party(NamedTuple):
     name: str
 
 
-@dataclass(slots=True)
-class Counted:
-    """What was counted of one transaction.
-
-    Attributes:
-        parties: those for whom the message counts.
-    """
-
-    parties: set[Party] = field(default_factory=set)
-
-
 class UsedUp(NamedTuple):
     """A rate that has no room for more."""
 
@@ -44,28 +36,32 @@ class UsedUp(NamedTuple):
     what: What
 
 
-class _Bucket(NamedTuple):
-    """The buckets for one number. Where more is asked for than a minute allows, a full bucket is enough: one message or
-    alias may be larger than that."""
+class Counted:
+    """The recipients of one message that were accepted so far.
 
-    buckets: TokenBuckets
-    a_minute: int
+    Attributes:
+        recipients: the parties of each.
+        total: all parties, with the number of recipients that the message has for each.
+    """
 
-    def has(self, name: str, now: float, tokens: int) -> bool:
-        return self.buckets.has(name, now, min(tokens, self.a_minute))
+    __slots__ = ("recipients", "total")
 
-    def take(self, name: str, now: float, tokens: int) -> None:
-        """Takes so many tokens, or all that are left."""
-        if not self.buckets.take(name, now, min(tokens, self.a_minute)):
-            self.buckets.empty(name, now)
+    def __init__(self) -> None:
+        self.recipients: list[Collection[Party]] = []
+        self.total = Counter[Party]()
+
+    def add(self, parties: Mapping[Party, int]) -> None:
+        """One more recipient, with the number of recipients that it is for each of its parties."""
+        self.recipients.append(parties.keys())
+        self.total.update(parties)
 
 
 class _Buckets(NamedTuple):
     """The buckets of one kind of party; None for a number without limit."""
 
-    messages: _Bucket | None
-    recipients: _Bucket | None
-    octets: _Bucket | None
+    messages: TokenBuckets | None
+    recipients: TokenBuckets | None
+    octets: TokenBuckets | None
 
 
 class Traffic:
@@ -80,10 +76,10 @@ class Traffic:
 
     def __init__(self, limits: RatesSection, known: KnownClients) -> None:
         def plain(a_minute: int) -> TokenBuckets:
-            return TokenBuckets(a_minute, a_minute)
+            return TokenBuckets(a_minute, a_minute, debt=DEBT)
 
         def of_clients(a_minute: int) -> TokenBuckets:
-            return ClientBuckets(a_minute, a_minute, known)
+            return ClientBuckets(a_minute, a_minute, known, debt=DEBT)
 
         wanted: Iterable[tuple[Kind, PerMinute | None, Callable[[int], TokenBuckets]]] = (
             ("client", limits.client, of_clients),
@@ -93,63 +89,62 @@ class Traffic:
             ("destination", limits.destination, plain),
         )
         self._buckets = {
-            kind: _Buckets(*(_Bucket(make(number), number) if number is not None else None for number in limit))
+            kind: _Buckets(*(make(number) if number is not None else None for number in limit))
             for kind, limit, make in wanted
             if limit is not None
         }
         self.is_limited = bool(self._buckets)
 
-    def take(self, counted: Counted, recipients: Mapping[Party, int], size: int, now: float) -> UsedUp | None:
-        """Count a recipient of a message, and the message with the first one.
+    def accept(self, counted: Counted, parties: Mapping[Party, int], now: float) -> UsedUp | None:
+        """Accept one more recipient of a message, if all its parties have room.
 
         Args:
-            counted: of this message before.
-            recipients: the parties for whom it counts, each with the number of recipients that it is.
-            size: the announced octets of the message; 0 where they are not known.
+            parties: for whom it counts, each with the number of recipients that it is.
 
         Returns:
-            The rate that has no room for it; then nothing was counted.
+            The rate that has no room; then it is not one of the recipients.
         """
-        limited = [(party, number) for party, number in recipients.items() if party.kind in self._buckets]
-        for party, number in limited:
-            what = self._used_up(party, number, size, now, is_new=party not in counted.parties)
-            if what is not None:
+        for party in parties:
+            if (what := self._used_up(party, counted.total[party], now)) is not None:
                 return UsedUp(party, what)
-        for party, number in limited:
-            buckets = self._buckets[party.kind]
-            if buckets.messages is not None and party not in counted.parties:
-                buckets.messages.take(party.name, now, 1)
-            if buckets.recipients is not None:
-                buckets.recipients.take(party.name, now, number)
-            counted.parties.add(party)
+        counted.add(parties)
         return None
 
-    def _used_up(self, party: Party, recipients: int, size: int, now: float, *, is_new: bool) -> What | None:
-        """Which number has no room for these recipients, and for the message where it is new to the party."""
-        buckets = self._buckets[party.kind]
-        if is_new and buckets.messages is not None and not buckets.messages.has(party.name, now, 1):
-            return "messages"
-        if buckets.recipients is not None and not buckets.recipients.has(party.name, now, recipients):
-            return "recipients"
-        if is_new and buckets.octets is not None and not buckets.octets.has(party.name, now, max(size, 1)):
-            return "octets"
-        return None
+    def take(self, counted: Counted, octets: int, now: float) -> UsedUp | None:
+        """Count a message that is about to be accepted.
 
-    def take_octets(self, counted: Counted, octets: int, now: float) -> UsedUp | None:
-        """Count the octets of a message that is about to be accepted.
-
-        Those of an alias or a destination were looked at when it was a recipient, and cannot be refused alone any more:
-        what is too much for them counts as far as there is room.
+        It was looked at before, but other sessions may have used a rate up meanwhile. It is refused where that is so
+        for each of its recipients: none of them could be refused alone any more.
 
         Returns:
-            The rate of the client or sender domain that has no room for it; then nothing was counted.
+            A rate that has no room; then nothing was counted.
         """
-        limited = [
-            (party, buckets) for party in counted.parties if (buckets := self._buckets[party.kind].octets) is not None
-        ]
-        for party, buckets in limited:
-            if party.kind not in ("alias", "destination") and not buckets.has(party.name, now, octets):
-                return UsedUp(party, "octets")
-        for party, buckets in limited:
-            buckets.take(party.name, now, octets)
+        late = [self._first_used_up(parties, now) for parties in counted.recipients]
+        if late and all(late):
+            return late[0]
+        for party, recipients in counted.total.items():
+            if party.kind in self._buckets:
+                buckets = self._buckets[party.kind]
+                for tokens, bucket in zip((1, recipients, octets), buckets, strict=True):
+                    if bucket is not None:
+                        bucket.charge(party.name, now, tokens)
+        return None
+
+    def _first_used_up(self, parties: Iterable[Party], now: float) -> UsedUp | None:
+        for party in parties:
+            if (what := self._used_up(party, 0, now)) is not None:
+                return UsedUp(party, what)
+        return None
+
+    def _used_up(self, party: Party, recipients: int, now: float) -> What | None:
+        """Which number of a party has no room for a message with one recipient more than these."""
+        buckets = self._buckets.get(party.kind)
+        if buckets is None:
+            return None
+        if buckets.messages is not None and not buckets.messages.has(party.name, now):
+            return "messages"
+        if buckets.recipients is not None and not buckets.recipients.has(party.name, now, recipients + 1):
+            return "recipients"
+        if buckets.octets is not None and not buckets.octets.has(party.name, now):
+            return "octets"
         return None

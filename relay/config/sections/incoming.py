@@ -146,27 +146,29 @@ _SOME = [{"messages": 60, "recipients": 200, "octets": "100MB"}]
 
 
 class RatesSection(Section):
-    """How much mail is taken within a minute. Past it the client gets 450 4.7.1 at RCPT and comes again, so that
-    honest mail is late and not lost. What a minute allows may come at once; then comes as much as the time brings.
-    Messages and recipients count once a recipient was accepted, octets once the message was. All rates are counted over
-    the processes of a host, and begin anew at a reload. Without a key there is no such limit."""
+    """How much mail is taken within a minute. Past it a recipient gets 450 4.7.1 and the client comes again, so that
+    honest mail is late and not lost. What a minute allows may come at once; then comes as much as the time brings. What
+    one message takes more than there is, is paid back by the time after it, a minute at most. Only what is accepted
+    counts. All rates are counted over the processes of a host, and begin anew at a reload. Without a key there is no
+    such limit."""
 
     client: Limits | None = Field(None, examples=_SOME)
     """From one client: an address, a /64 of IPv6 (the networks around it count as `limits.connections_per_client`
-    says), or a user who has logged in. Trusted clients are not counted. Default: no limit."""
+    says), or a user who has logged in. Trusted clients are not counted. Set it well below the other three, or a single
+    client can use them up. Default: no limit."""
 
     sender_domain: Limits | None = Field(None, examples=_SOME)
-    """From one domain in MAIL FROM, of strangers. Only mail that passes SPF counts for its domain as a whole; other
-    mail counts for the domain and its client together, so that nobody uses up the rate of another. Default: no
-    limit."""
+    """From one domain in MAIL FROM, of strangers; a subdomain is another one. Only mail that passes SPF counts for its
+    domain as a whole. Other mail counts for the domain and its client together, so that nobody uses up the rate of
+    another. Default: no limit."""
 
     alias: Limits | None = Field(None, examples=_SOME)
-    """To one alias. Recipients are the addresses that it leads to. Other recipients of the same message are not
-    affected. Default: no limit."""
+    """To one alias, with all its details. A catch-all is one alias for each address that it leads to. Recipients are
+    the addresses that the alias leads to. Other recipients of the same message are not affected. Default: no limit."""
 
     destination: Limits | None = Field(None, examples=_SOME)
-    """To one domain, after aliases, from whomever it comes. How fast mail leaves is set by `rate` in
-    `[[delivery.destinations]]`. Default: no limit."""
+    """To one domain, after aliases, from whomever it comes. Mail that returns to SRS and reply addresses does not
+    count. How fast mail leaves is set by `rate` in `[[delivery.destinations]]`. Default: no limit."""
 
 
 class LimitsSection(Section):
