@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, ValidationInfo
 
@@ -19,6 +20,7 @@ from relay.network import UNIX_PATH_OCTETS, Endpoint, IPNetwork, endpoint, host_
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BOOLEAN = TypeAdapter(bool)
+_MOST_PER_MINUTE = 10**12
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -46,6 +48,34 @@ def size(value: object) -> int:
     if match is None or isinstance(value, bool) or match.group(2).upper() not in _SIZES:
         raise ValueError('a size is written like "25MB", "512MiB" or as a number of octets')
     return int(float(match.group(1)) * _SIZES[match.group(2).upper()])
+
+
+class PerMinute(NamedTuple):
+    """How much is allowed within a minute; None for no limit."""
+
+    messages: int | None = None
+    recipients: int | None = None
+    octets: int | None = None
+
+
+def per_minute(value: object) -> PerMinute:
+    """Limits from a table like `{ messages = 60, recipients = 200, octets = "100MB" }`, of which one may do.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, Mapping) or not value or not set(value) <= set(PerMinute._fields):
+        raise ValueError('limits are written like { messages = 60, recipients = 200, octets = "100MB" }')
+    limits = dict[str, int]()
+    for name, number in value.items():
+        if name == "octets":
+            number = size(number)
+        elif isinstance(number, str) and number.isascii() and number.isdigit():  # from the environment
+            number = int(number)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST_PER_MINUTE:
+            raise ValueError(f"{name} is a whole number from 1 to {_MOST_PER_MINUTE}")
+        limits[name] = number
+    return PerMinute(**limits)
 
 
 def point_in_time(value: object) -> datetime:
@@ -195,6 +225,7 @@ def sealing(value: object) -> object:
 Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
+Limits = Annotated[PerMinute, BeforeValidator(per_minute)]
 PointInTime = Annotated[datetime, BeforeValidator(point_in_time)]
 DomainName = Annotated[str, AfterValidator(domain_name)]
 HostName = Annotated[str, AfterValidator(host_name)]

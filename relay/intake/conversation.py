@@ -19,15 +19,17 @@ from relay.authenticate.iprev import Iprev
 from relay.authenticate.refusals import apply_spf
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
+from relay.intake.parties import parties
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
 from relay.mail.message import Message
 from relay.mail.off_loop import read_header, run_off_loop
 from relay.mail.queue_id import id_text
-from relay.mail.reply import Refused, Reply
+from relay.mail.reply import ComeAgain, Refused, Reply
 from relay.metrics import refusal
 from relay.queue.database import QueueUnavailable
+from relay.rate.traffic import Counted, UsedUp
 from relay.receive.command import Transaction
 from relay.receive.handler import Gone
 from relay.route.router import Routed
@@ -47,6 +49,7 @@ class _Accepted:
         spf: the SPF verdict, once it was asked for.
         refuses_unforwardable: whether a recipient wants mail refused for which DMARC would fail at the next hop. The
             first recipient decides it for the whole message.
+        counted: for whom the message counts.
     """
 
     budget: Budget
@@ -54,6 +57,7 @@ class _Accepted:
     targets: int = 0
     spf: spf.SpfVerdict | None = None
     refuses_unforwardable: bool = False
+    counted: Counted = field(default_factory=Counted)
 
 
 class Conversation:
@@ -107,6 +111,8 @@ class Conversation:
         refuses_unforwardable = self._intake.refuses_unforwardable(routed)
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
+        if self._intake.traffic.is_limited:
+            await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         accepted.routes.append((rcpt, routed))
         accepted.targets += len(routed.targets)
         accepted.refuses_unforwardable = refuses_unforwardable
@@ -139,12 +145,12 @@ class Conversation:
             Refused: 452 4.5.3.
         """
         if self._accepted.targets + len(routed.targets) > TARGETS:
-            raise Refused(452, "4.5.3", "too many recipients behind these aliases, send the others again")
+            raise ComeAgain(452, "4.5.3", "too many recipients behind these aliases, send the others again")
         routes = [routed, *(earlier for _, earlier in self._accepted.routes)]
         if not sender and self._intake.rebuilds_bounces(routes):
-            raise Refused(452, "4.5.3", "a bounce is for one recipient, send it for the others on its own")
+            raise ComeAgain(452, "4.5.3", "a bounce is for one recipient, send it for the others on its own")
         if refuses_unforwardable != self._accepted.refuses_unforwardable:
-            raise Refused(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
+            raise ComeAgain(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
 
     async def _check_sender(self, client: Client, sender: str) -> None:
         """Refuse a sender for whom SPF fails; one verdict serves all recipients of a transaction.
@@ -154,6 +160,14 @@ class Conversation:
         """
         if not client.trusted:
             apply_spf(self._intake.config.spf, await self._spf(client, sender), client.ip)
+
+    async def _count(self, client: Client, sender: str, recipient: str, routed: Routed, queue_id: str) -> None:
+        """Count a recipient for the rates of mail. Raises ComeAgain 450 4.7.1, one has no room for it."""
+        passes = not client.trusted and (await self._spf(client, sender)).result == "pass"
+        whose = parties(client, sender, routed, spf_passes=passes)
+        used_up = self._intake.traffic.accept(self._accepted.counted, whose, time.time())
+        if used_up is not None:
+            raise _too_much(used_up, queue_id, f"<{recipient}>: ")
 
     async def _spf(self, client: Client, sender: str) -> spf.SpfVerdict:
         if self._accepted.spf is None:
@@ -217,8 +231,8 @@ class Conversation:
             ClientGone: the client is gone, and nobody has it.
             QueueUnavailable: it could not be stored.
         """
-        intake, client = self._intake, arrival.client
-        routes = [routed for _, routed in self._accepted.routes]
+        intake, accepted, client = self._intake, self._accepted, arrival.client
+        routes = [routed for _, routed in accepted.routes]
         intake.refuse_loops(arrival.message, routes)
         if not client.trusted:
             await run_off_loop(arrival.message, partial(refuse_control_characters, arrival.message))
@@ -228,6 +242,9 @@ class Conversation:
         if examination.refusal is not None:
             raise Refused.of(examination.refusal)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes)
+        used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
+        if used_up is not None:
+            raise _too_much(used_up, arrival.queue_id)
         intake.count(arrival, routes)
         deliveries = intake.deliveries(stored, self._accepted.routes)
         notice = await intake.expansion_notice(stored, self._accepted.routes)
@@ -236,3 +253,15 @@ class Conversation:
             return await intake.queue.hand_over(stored, single, gone)
         await intake.queue.put(stored, deliveries, notice)
         return False
+
+
+def _too_much(used_up: UsedUp, queue_id: str, place: str = "") -> ComeAgain:
+    """The refusal of mail for which a rate has no room. What is behind an alias is not told, only logged."""
+    (kind, name), what = used_up
+    log.info("rate_used_up", id=queue_id, rate=kind, name=name, what=what)
+    whose = {
+        "client": f"from your address ({what})",
+        "user": f"of {name} ({what})",
+        "sender_domain": f"from {name.partition(' ')[0]} ({what})",
+    }.get(kind, "for this recipient")
+    return ComeAgain(450, "4.7.1", f"{place}too much mail {whose} within a minute, try again later")

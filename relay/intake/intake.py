@@ -29,6 +29,7 @@ from relay.queue.hop_keys import is_own_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.queue.stored_verdict import NextSeal, StoredVerdict
+from relay.rate.traffic import Traffic
 from relay.receive.handler import Gone
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.received_field import received_field
@@ -72,6 +73,7 @@ class Intake:
     Args:
         secrets: with which loop marks are made.
         user_senders: the senders that users may use.
+        traffic: how much mail is taken within a minute.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Intake:
         space: Space,
         queue: Queue,
         user_senders: UserSenders,
+        traffic: Traffic,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -98,6 +101,7 @@ class Intake:
         self.space = space
         self.queue = queue
         self.user_senders = user_senders
+        self.traffic = traffic
         self._from_decisions = from_decisions
         self._returns = returns
         self._notifier = notifier

@@ -51,6 +51,11 @@ class Refused(Exception):
         return cls(reply.code, reply.enhanced, reply.text)
 
 
+class ComeAgain(Refused):
+    """A recipient is refused because it is too many now: it is to come in another transaction, with the rest of them.
+    That is no error of the client."""
+
+
 def printable(text: str, limit: int = 400) -> str:
     """The text made safe for a reply line: printable ASCII, with `?` for other characters, at most `limit` long."""
     return _UNPRINTABLE.sub("?", text[:limit])

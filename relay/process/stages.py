@@ -39,6 +39,7 @@ from relay.queue.disk_space import FreeSpace
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Store
 from relay.rate import Rates
+from relay.rate.traffic import Traffic
 from relay.rewrite.from_decision import FromDecisions
 from relay.rewrite.senders import Senders, TokenStore
 from relay.route.router import Router
@@ -79,6 +80,7 @@ class Stages:
     tls_results: TlsResults
     secrets: tuple[bytes, ...]
     user_senders: UserSenders
+    traffic: Traffic
 
     def intake(self, space: Space, queue: Queue) -> Intake:
         """The intake, in front of a queue."""
@@ -96,6 +98,7 @@ class Stages:
             space=space,
             queue=queue,
             user_senders=self.user_senders,
+            traffic=self.traffic,
         )
 
 
@@ -176,6 +179,7 @@ def build_stages(
         tls_results=tls_results,
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
+        traffic=rates.traffic,
     )
 
 

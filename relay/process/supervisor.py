@@ -115,7 +115,7 @@ class Supervisor:
         rows = self._config.workers * ROWS
         self._counts = SharedCounts(rows)
         self._metrics = Metrics(rows)
-        self._rates = Rates(self._config.srs)
+        self._rates = Rates(self._config.srs, traffic=self._config.limits.rates)
         self._limits = SharedLimits(rows)
         self._limits.adopt(limited_tables(self._config))
         self._failures = LoginFailures()  # kept over a reload, which must not give anybody new tries
@@ -222,7 +222,8 @@ class Supervisor:
             return
         old = list(self._workers.alive)
         self._limits.adopt(tables)
-        self._config, self._files, self._rates = config, files, Rates(config.srs, self._rates.known)
+        self._config, self._files = config, files
+        self._rates = Rates(config.srs, self._rates.known, config.limits.rates)
         self._workers.begin_generation(config.workers)
         self._start_missing()
         terminate(old)

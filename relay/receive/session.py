@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, NoReturn
 
 from relay.mail.queue_id import QueueIds, id_text
-from relay.mail.reply import Refused, Reply
+from relay.mail.reply import ComeAgain, Refused, Reply
 from relay.receive.auth_exchange import LINE as AUTH_LINE
 from relay.receive.command import Command, beginning_of, parse_line
 from relay.receive.command_counts import CommandCounts
@@ -23,6 +23,7 @@ from relay.receive.transactions import Transactions
 
 COMMAND_LINE = 2048  # octets: 512 of RFC 5321 section 4.5.3.1.4 and what SMTPUTF8 and DSN parameters add
 IDLE_COMMANDS = 100  # commands without a message, after which each counts as an error
+OVERSHOOT = 1000  # recipients past a limit that come again later and are no errors, as with Postfix
 NOT_SMTP = frozenset({"CONNECT", "GET", "POST", "PUT", "HEAD", "OPTIONS"})
 NOT_IMPLEMENTED = frozenset({"ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"})
 WITHOUT_LOGIN = frozenset({"AUTH", "EHLO", "HELO", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS"})  # RFC 4954 section 4
@@ -44,6 +45,7 @@ class Session:
         self._greetings = Greetings(connection, self._transactions)
         self._logins = Logins(connection, self._transactions)
         self._errors = 0  # since the last accepted message
+        self._overshoot = 0  # recipients that were too many, since then
         self._idle = 0
         self._counts = CommandCounts()
         self._draining = False
@@ -96,7 +98,7 @@ class Session:
             except Refused as refused:
                 chunk = self._transactions.chunk
                 if chunk is None or await self._transactions.drop_chunk(chunk, refused):
-                    self._refuse(refused.reply)
+                    self._refuse(refused.reply, comes_again=isinstance(refused, ComeAgain))
                 else:
                     self._connection.reply(refused.reply)
 
@@ -166,7 +168,7 @@ class Session:
         self._idle = 0 if ends else self._idle + (not serves)
         reply = await action(self, command.argument)
         if ends:  # with a message that was accepted
-            self._errors = 0
+            self._errors = self._overshoot = 0
         if reply is not None:
             self._connection.reply(reply)
         self._counts.was_good()
@@ -220,10 +222,12 @@ class Session:
     def _farewell(self, enhanced: str, text: str) -> None:
         self._connection.reply(Reply(421, enhanced, f"{self._connection.config.hostname} {text}"))
 
-    def _refuse(self, reply: Reply) -> None:
+    def _refuse(self, reply: Reply, *, comes_again: bool = False) -> None:
         self._connection.reply(reply)
         self._connection.handler.refused(reply)
-        self._count_error()
+        self._overshoot += comes_again
+        if not comes_again or self._overshoot > OVERSHOOT:
+            self._count_error()
 
     def _count_error(self) -> None:
         """Counts an error, and ends the session of a stranger after too many."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from relay.mail.message_id import shown_message_id
 from relay.mail.off_loop import read_header
 from relay.mail.queue_id import QueueIds, id_text
-from relay.mail.reply import Refused, Reply
+from relay.mail.reply import ComeAgain, Refused, Reply
 from relay.receive.chunk_decoder import ChunkDecoder
 from relay.receive.chunking import Chunk, parse_bdat
 from relay.receive.command import Transaction, parse_mail, parse_rcpt
@@ -85,7 +85,7 @@ class Transactions:
         try:
             rcpt = parse_rcpt(argument, transaction.mail.smtputf8)
             if len(transaction.recipients) >= connection.config.limits.recipients:
-                raise Refused(452, "4.5.3", "Error: too many recipients")
+                raise ComeAgain(452, "4.5.3", "Error: too many recipients")
             await connection.handler.rcpt(connection.client, transaction, rcpt)
         except Refused as refused:
             transaction.refused += 1

@@ -138,6 +138,16 @@ class AliasTable:
             address = targets[0]
         return tuple(links)
 
+    def counted(self, address: str) -> tuple[str, ...]:
+        """The aliases of `chain`, as they count for a rate: one with all its details, and a catch-all with all that
+        leads to the same addresses. So a domain that stands for another (`@a.example @b.example`) counts user by user.
+        """
+        return tuple([self._counted(link) for link in self.chain(address)])
+
+    def _counted(self, link: str) -> str:
+        pattern = self._first(link)
+        return " ".join([pattern, *(self._targets(link) or ())]) if pattern.startswith("@") else pattern
+
     def _remembered(self, memory: dict[str, T], address: str, look_up: Callable[[str], T]) -> T:
         """The result of a look-up. It is remembered where it is short, and for addresses as they stand on the left:
         clients can ask for any number of others, by a detail, a catch-all or the case of letters, and would fill the

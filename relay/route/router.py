@@ -73,12 +73,14 @@ class Routed(NamedTuple):
         targets: at least one, each address once.
         chain: the aliases that every target was reached through, to be marked (`relay.route.loops`).
         persons: who is behind the return addresses of ours that lead there; the recipient's own first.
+        aliases: what counts as one alias in `chain`, see `AliasTable.counted`.
     """
 
     kind: Kind
     targets: tuple[Target, ...]
     chain: tuple[str, ...] = ()
     persons: tuple[Returned, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def returned(self) -> Returned | None:
@@ -112,6 +114,7 @@ class Router:
         self._own_domains = config.own_domains
         self._addresses = _configured_addresses(config)
         self._own_addresses = own_addresses
+        self._counts_aliases = config.limits.rates.alias is not None
         self._return_addresses = ReturnAddresses(config.srs, scheme, rates, token_lookup)
         self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
@@ -245,7 +248,9 @@ class Router:
         addresses = self._expanded(recipient, recipient)
         if addresses is not None:
             targets, persons = await self._targets(recipient, addresses, request)
-            return Routed(_kind(recipient) if persons else "alias", targets, self._table.chain(recipient), persons)
+            kind: Kind = _kind(recipient) if persons else "alias"
+            counted = self._table.counted(recipient) if self._counts_aliases else ()
+            return Routed(kind, targets, self._table.chain(recipient), persons, counted)
         domain = domain_of(recipient)
         if (route := self._domains.route_for(domain)) is not None:
             if route.recipients == "any" and domain in self._table.bad.domains:

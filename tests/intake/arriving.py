@@ -144,7 +144,7 @@ class House:
         self.tokens, self.queue, self.metrics = MemoryTokens(), KeepingQueue(), Metrics()
         self.resolver = RecordingResolver({**ZONE, **(zone or {})})
         self.files = read_files(self.config)
-        rates = Rates(self.config.srs)
+        rates = Rates(self.config.srs, traffic=self.config.limits.rates)
         self.stages: Stages = build_stages(
             self.config, self.tokens, self.resolver, self.metrics, self.files, rates, watch
         )

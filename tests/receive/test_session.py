@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relay.receive.limits import Account, Limits
+from relay.receive.session import OVERSHOOT
 from tests.peers import wait_for
 from tests.receive.door import Door
 
@@ -113,6 +114,23 @@ async def test_errors_are_forgiven_once_mail_was_taken(door: Callable[..., Door]
     for _ in range(3):
         await talk.says("FOO\r\n" * 2, 2)
         assert (await talk.mails(b"hi\r\n")).startswith("250")
+
+
+async def test_recipients_that_are_to_come_again_are_no_errors(door: Callable[..., Door]) -> None:
+    talk = await door(limits={"errors": 3, "recipients": 100}).client()
+    answers = await talk.says("MAIL FROM:<a@b>\r\n" + "RCPT TO:<c@d>\r\n" * 140, 141)
+    assert answers.count("250 2.1.5") == 100 and answers.count("452 4.5.3") == 40
+    assert (await talk.says("DATA\r\n")).startswith("354")
+    assert (await talk.says("hi\r\n.\r\n")).startswith("250")
+
+
+async def test_recipients_without_end_are_errors(door: Callable[..., Door]) -> None:
+    talk = await door(limits={"errors": 3, "recipients": 100}).client()
+    talk.writer.write(b"MAIL FROM:<a@b>\r\n" + b"RCPT TO:<c@d>\r\n" * 2000)
+    replies = [await talk.reply()]
+    while replies[-1][:3] != "421":
+        replies.append(await talk.reply())
+    assert sum(reply.startswith("452 4.5.3") for reply in replies) == OVERSHOOT + 3
 
 
 async def test_trusted_clients_may_err(door: Callable[..., Door]) -> None:

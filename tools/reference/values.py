@@ -21,6 +21,7 @@ from relay.config import values
 _READ_BY = {
     values.duration: ("duration", "durations"),
     values.size: ("size", "sizes"),
+    values.per_minute: ("table of numbers a minute", "tables of numbers a minute"),
     values.point_in_time: ("date, or date with a time", "dates"),
     values.domain_name: ("domain name", "domain names"),
     values.domain_pattern: ('domain name, "*.domain" or "*"', 'domain names, "*.domain" or "*"'),
@@ -81,6 +82,8 @@ def toml(value: object, annotation: Any) -> str:
         return f'"{_size(value)}"'
     if isinstance(value, tuple | list):
         return f"[{', '.join(toml(item, Any) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {toml(item, Any)}' for name, item in value.items())} }}"
     if isinstance(value, bool | int):
         return json.dumps(value)
     if isinstance(value, datetime):

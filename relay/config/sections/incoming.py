@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from relay.config.sections.base import OwnNetworks, Section
-from relay.config.values import AuthservId, DomainName, DomainPattern, File, Size, SocketAddress, Timeout
+from relay.config.values import AuthservId, DomainName, DomainPattern, File, Limits, Size, SocketAddress, Timeout
 
 
 class ListenSection(Section):
@@ -142,6 +142,35 @@ class ReceiveSection(Section):
     recipients do not learn from where a user writes. It names this host in their place. The log has them."""
 
 
+_SOME = [{"messages": 60, "recipients": 200, "octets": "100MB"}]
+
+
+class RatesSection(Section):
+    """How much mail is taken within a minute. Past it a recipient gets 450 4.7.1 and the client comes again, so that
+    honest mail is late and not lost. What a minute allows may come at once; then comes as much as the time brings. What
+    one message takes more than there is, is paid back by the time after it, a minute at most. Only what is accepted
+    counts. All rates are counted over the processes of a host, and begin anew at a reload. Without a key there is no
+    such limit."""
+
+    client: Limits | None = Field(None, examples=_SOME)
+    """From one client: an address, a /64 of IPv6 (the networks around it count as `limits.connections_per_client`
+    says), or a user who has logged in. Trusted clients are not counted. Set it well below the other three, or a single
+    client can use them up. Default: no limit."""
+
+    sender_domain: Limits | None = Field(None, examples=_SOME)
+    """From one domain in MAIL FROM, of strangers; a subdomain is another one. Only mail that passes SPF counts for its
+    domain as a whole. Other mail counts for the domain and its client together, so that nobody uses up the rate of
+    another. Default: no limit."""
+
+    alias: Limits | None = Field(None, examples=_SOME)
+    """To one alias, with all its details. A catch-all is one alias for each address that it leads to. Recipients are
+    the addresses that the alias leads to. Other recipients of the same message are not affected. Default: no limit."""
+
+    destination: Limits | None = Field(None, examples=_SOME)
+    """To one domain, after aliases, from whomever it comes. Mail that returns to SRS and reply addresses does not
+    count. How fast mail leaves is set by `rate` in `[[delivery.destinations]]`. Default: no limit."""
+
+
 class LimitsSection(Section):
     """How much clients can use of the relay."""
 
@@ -180,6 +209,8 @@ class LimitsSection(Section):
     """Octets a second that a client has to send of a message, over the last minute. This counts only while more than
     half of `limits.message_memory`, or half of the room on disk for messages, is used: then the slowest clients are
     disconnected with 421 4.4.2. Trusted clients never are."""
+
+    rates: RatesSection = RatesSection()
 
 
 class ClientsSection(Section):

@@ -12,14 +12,10 @@ import secrets
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from relay.config.sections import SrsSection
 from relay.known_clients import KnownClients
 from relay.network import client_network, wider_networks
 
 CLIENTS = 4  # the limit of all clients together for mail to one person, in limits of one client
-FORGERIES = 20  # from one client at once: an honest host that returns forged mail brings some
-UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and then a minute
-NOTICES, NOTICES_AN_HOUR = 10, 10  # to one domain without SPF, at once and then an hour
 
 _BUCKETS = 1 << 16  # two names that share a bucket by chance count together
 
@@ -28,21 +24,25 @@ class TokenBuckets:
     """A bucket for each name, which starts with `burst` tokens and is refilled with `per_minute`.
 
     Create it before forking. Times are in seconds and may jump back, which only delays the refill.
+
+    Args:
+        debt: how far a bucket may be in debt by `charge`, as a multiple of `burst`.
     """
 
-    def __init__(self, per_minute: float, burst: int) -> None:
+    def __init__(self, per_minute: float, burst: int, *, debt: float = 0.0) -> None:
         self._interval = 60 / per_minute
         self._horizon = burst * self._interval
+        self._latest = self._horizon * (1 + debt)  # seconds until a bucket is full again, at most
         self._full_at = memoryview(mmap.mmap(-1, _BUCKETS * 8)).cast("d")
         self._salt = secrets.token_bytes(16)  # so that nobody outside can tell which names share a bucket
 
-    def has(self, name: str, now: float) -> bool:
-        """Whether there is a token for this name."""
-        return all(full_at <= now + self._horizon for _, full_at in self._after(name, now))
+    def has(self, name: str, now: float, tokens: int = 1) -> bool:
+        """Whether there are so many tokens for this name."""
+        return all(full_at <= now + self._horizon for _, full_at in self._after(name, now, tokens))
 
-    def take(self, name: str, now: float) -> bool:
-        """Takes a token. Returns False where there is none."""
-        after = self._after(name, now)
+    def take(self, name: str, now: float, tokens: int = 1) -> bool:
+        """Takes so many tokens, all or none. Returns False where there are fewer."""
+        after = self._after(name, now, tokens)
         if any(full_at > now + self._horizon for _, full_at in after):
             return False
         for bucket, full_at in after:
@@ -53,16 +53,22 @@ class TokenBuckets:
         """The names whose buckets a token is taken from, with the limit of each as a multiple of this one's."""
         return ((name, 1),)
 
-    def _after(self, name: str, now: float) -> list[tuple[int, float]]:
-        """The buckets to take a token from, and when each is full again after it, less a microsecond for rounding."""
+    def charge(self, name: str, now: float, tokens: int) -> None:
+        """Takes so many tokens, also where there are fewer: the bucket is in debt then, as far as it may be."""
+        for bucket, full_at in self._after(name, now, tokens):
+            self._full_at[bucket] = min(full_at, now + self._latest)
+
+    def _after(self, name: str, now: float, tokens: int = 1) -> list[tuple[int, float]]:
+        """The buckets to take tokens from, and when each is full again after it, less a microsecond for rounding."""
+        pause = tokens * self._interval
         buckets = ((self._bucket(charged, now), times) for charged, times in self._charged(name))
-        return [(bucket, max(self._full_at[bucket], now) + self._interval / times - 1e-6) for bucket, times in buckets]
+        return [(bucket, max(self._full_at[bucket], now) + pause / times - 1e-6) for bucket, times in buckets]
 
     def _bucket(self, name: str, now: float) -> int:
         """The number of the name's bucket, which counts as empty where the clock has jumped back."""
         digest = blake2b(name.encode(), digest_size=8, key=self._salt).digest()
         bucket = int.from_bytes(digest) % _BUCKETS
-        self._full_at[bucket] = min(self._full_at[bucket], now + self._horizon)
+        self._full_at[bucket] = min(self._full_at[bucket], now + self._latest)
         return bucket
 
 
@@ -72,8 +78,8 @@ class ClientBuckets(TokenBuckets):
     An IPv6 client without accepted mail within a day also takes tokens from its /56, /48 and /32.
     """
 
-    def __init__(self, per_minute: float, burst: int, known: KnownClients) -> None:
-        super().__init__(per_minute, burst)
+    def __init__(self, per_minute: float, burst: int, known: KnownClients, *, debt: float = 0.0) -> None:
+        super().__init__(per_minute, burst, debt=debt)
         self._known = known
 
     def _charged(self, name: str) -> Iterable[tuple[str, int]]:
@@ -102,28 +108,3 @@ class PersonBuckets:
             self._all_clients.take(person, now)
             if client:
                 self._by_client.take(f"{client} {person}", now)
-
-
-class Rates:
-    """All rate limits.
-
-    Args:
-        known: the clients that do not count with their networks; kept over a reload.
-
-    Attributes:
-        mail, bounces: messages to one sender or author behind our SRS and reply addresses, from other senders and from
-            the null sender.
-        forgeries: forged SRS and reply addresses of a client.
-        hidden: bounces of a client past that limit, to good and to forged addresses alike.
-        unknown_users: unknown users that the mailbox host is asked for on behalf of a client.
-        notices: DSNs to senders of a domain without SPF.
-    """
-
-    def __init__(self, srs: SrsSection, known: KnownClients | None = None) -> None:
-        self.known = known or KnownClients()
-        self.mail = PersonBuckets(srs.reverse_rate)
-        self.bounces = PersonBuckets(srs.bounce_rate)
-        self.forgeries = ClientBuckets(srs.forged_rate, FORGERIES, self.known)
-        self.hidden = ClientBuckets(srs.bounce_rate, srs.bounce_rate, self.known)
-        self.unknown_users = ClientBuckets(UNKNOWN_RATE, UNKNOWN_BURST, self.known)
-        self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)
