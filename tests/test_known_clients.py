@@ -75,7 +75,7 @@ def test_the_networks_around_a_client(client: str, networks: tuple[tuple[str, in
 @pytest.fixture
 def no_shared_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients share a bucket by chance, one pair in 65,536: with this salt none does here."""
-    monkeypatch.setattr("relay.rate.secrets.token_bytes", lambda size: bytes([SALT]) * size)
+    monkeypatch.setattr("relay.rate.buckets.secrets.token_bytes", lambda size: bytes([SALT]) * size)
 
 
 def guesses(buckets: ClientBuckets, clients: list[str], now: float = 0.0) -> int:

@@ -24,6 +24,7 @@ OFF = re.compile(r"#(?=\[|[a-z_0-9]+ = )")  # a setting that is off; prose has a
 
 
 BY_NAME = ("routes.domains", "delivery.smarthosts")  # a table for each name
+INLINE = ("limits.rates.",)  # tables whose keys have tables for values
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
@@ -47,7 +48,7 @@ def _written(table: Any, prefix: str = "") -> Iterator[str]:
         inner = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
         if prefix + name in BY_NAME:
             inner = next(iter(value.values()))
-        if isinstance(inner, dict):
+        if isinstance(inner, dict) and prefix not in INLINE:
             yield from _written(inner, f"{prefix}{name}.")
         else:
             yield prefix + name
@@ -147,6 +148,7 @@ EXAMPLES_NOT_DEFAULTS = {
     "senders.local_domains",
     "signing.opendkim",
     "spf.skip",
+    *(f"limits.rates.{key}" for key in ("client", "sender_domain", "alias", "destination")),
     "srs.framed_since",
     "srs.hash",
     "tables.clients",
