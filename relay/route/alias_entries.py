@@ -21,7 +21,7 @@ from relay.mail.address import (
     unquote,
 )
 from relay.route.alias_table import AliasTable
-from relay.table_files.bad_lines import BadLine, BadLines, is_utf8, readable_domain, shown
+from relay.table_files.bad_lines import BadLine, BadLines, is_utf8, readable_domain, shown, unsaid
 
 # The form of nearly every address of a large table, which this regular expression accepts fast; `parse` checks others.
 _PLAIN = re.compile(
@@ -146,7 +146,7 @@ class AliasEntries:
     def _enter(self, where: str, pattern: str, targets: tuple[str, ...], rejection: str | None = None) -> None:
         key = _key(pattern)
         if self._entries.get(key) or key in self._closed:
-            if targets or rejection is not None:
+            if (targets or rejection is not None) and not unsaid.get():
                 because = f"it stands at {self._origins[key]} already"
                 log.warning("alias_ignored", alias=pattern, at=where, because=because)
             return
