@@ -63,7 +63,7 @@ bench: install ## load figures on loopback
 reference: install ## generate config/relay.toml, its page, and the manual pages
 	$(BIN)/python -m tools.reference
 
-samples: install ## put what the demo prints and logs into README.md and docs/operating.md
+samples: install ## put what the demo and `aliases` print into README.md and docs/operating.md
 	$(BIN)/python -m tools.samples
 
 docs: install ## the docs as a site, links checked

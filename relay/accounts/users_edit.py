@@ -1,22 +1,15 @@
-"""Changes lines of the file of users, and leaves all others as they are.
-
-Two commands at a time wait for each other, and every reader sees the whole file, the old one or the new one.
-"""
+"""Changes lines of the file of users, and leaves all others as they are."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from relay.accounts.names import check_name, name_key
 from relay.accounts.users_file import is_user_line
+from relay.table_files.edited_file import NotChanged, change_file
 
-PATIENCE = 10.0  # seconds to wait for another command
-_AGAIN = 0.05  # seconds
+NEW_MODE = 0o600  # the hashes of passwords are for the owner alone
 
 
 class UsersEditError(Exception):
@@ -59,7 +52,7 @@ def set_password(path: Path, name: str, hashed: str) -> None:
 
 def require(path: Path, name: str) -> None:
     """Checks that there is such a user. Raises: as `set_password`."""
-    if not any(_is_of(line, name) for line in _lines(path)):
+    if not any(_is_of(line, name) for line in _split(path.read_bytes())):
         raise _no_such(name)
 
 
@@ -84,68 +77,16 @@ def _is_of(line: str, name: str) -> bool:
 
 
 def _change(path: Path, edit: Callable[[list[str]], list[str]], *, may_be_new: bool = False) -> None:
-    path = path.resolve()  # a link stays one
-    with _locked(path.parent):
-        lines = [] if may_be_new and not path.exists() else _lines(path)
-        _replace(path, "".join(edit(lines)).encode("utf-8", "surrogateescape"))
+    def edit_octets(octets: bytes) -> bytes:
+        return "".join(edit(_split(octets))).encode("utf-8", "surrogateescape")
+
+    try:
+        change_file(path, edit_octets, new_mode=NEW_MODE if may_be_new else None)
+    except NotChanged as error:
+        raise UsersEditError(str(error)) from None
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of the file, with their ends. Octets that are no UTF-8 are lone surrogates."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+def _split(octets: bytes) -> list[str]:
+    """The lines of a file, with their ends. Octets that are no UTF-8 are lone surrogates."""
+    text = octets.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     return [f"{line}\n" for line in text.split("\n")[:-1]] + ([last] if (last := text.rpartition("\n")[2]) else [])
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder; that of the file would go with the file that is replaced.
-
-    Raises:
-        UsersEditError: another command holds it for too long.
-        OSError: there is no such folder.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UsersEditError(f"{folder} is locked by another program; try again") from None
-                time.sleep(_AGAIN)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _replace(path: Path, octets: bytes) -> None:
-    """Puts a new content in the place of the old one, with the same owner and mode.
-
-    Where root makes the file, it belongs to the owner of the folder, as whom the relay runs.
-
-    Raises:
-        OSError: it cannot be written, or not with that owner; the old content stays.
-    """
-    old = path.stat() if path.exists() else None
-    owner = old or (path.parent.stat() if os.geteuid() == 0 else None)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-                os.chown(new, owner.st_uid, owner.st_gid)
-            os.fchmod(handle, old.st_mode & 0o7777 if old is not None else 0o600)
-            file.write(octets)
-            file.flush()
-            os.fsync(handle)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

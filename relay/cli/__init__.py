@@ -32,6 +32,7 @@ COMMANDS = {
     "explain": ("relay.cli.explain", "explain", "Show what would become of a message, and why."),
     "queue": ("relay.cli.queue", "app", "See the queue and act on it, also while the relay runs."),
     "keys": ("relay.cli.keys", "app", "Make DKIM keys, see what DNS has of them, change them."),
+    "aliases": ("relay.cli.aliases", "app", "Add, list and remove aliases; show the way of an address."),
     "users": ("relay.cli.users", "app", "Add, list and remove users who may log in."),
     "dns": ("relay.cli.dns", "dns", "Print the DNS records to publish."),
     "srs": ("relay.cli.srs", "app", "Rewrite one address, there or back."),

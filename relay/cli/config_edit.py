@@ -1,7 +1,7 @@
 """Changes to the configuration file that leave everything else in it as the administrator wrote it.
 
-Only this file uses tomlkit. It passes only the changed entry to it, since tomlkit moves tables that are not adjacent,
-and it compares the result with the intended values before it is used.
+Besides this file only `route.alias_toml_text` uses tomlkit. Here it gets only the changed entry, since tomlkit moves
+tables that are not adjacent, and the result is compared with the intended values before it is used.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +18,7 @@ from relay.cli.address_seen import addresses_seen
 from relay.cli.host_tls import HostTls, NothingStored, tls_of_hosts
 from relay.cli.next_hop_view import NextHopView, look
 from relay.cli.noting_resolver import Asked, NotingResolver
+from relay.cli.stored_senders import StoredSenders
 from relay.config.model import Config
 from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
@@ -31,8 +31,7 @@ from relay.metrics import Metrics
 from relay.network import within
 from relay.process.files import read_files
 from relay.process.stages import Stages, build_stages
-from relay.queue.connect import connect
-from relay.queue.store import Delivery, Store, StoredMessage
+from relay.queue.store import Delivery, StoredMessage
 from relay.rate import Rates
 from relay.receive.command import Transaction
 from relay.receive.handler import Gone
@@ -113,27 +112,6 @@ class DryRun:
         return bool(self.steps) and self.steps[-1].reply.startswith("2")
 
 
-class _StoredSenders:
-    """Finds stored senders in the queue of the configuration, and stores none."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._tokens: dict[str, str] = {}
-
-    async def sender_of(self, token: str, now: float) -> str | None:
-        queue = await connect(self._url, create=False)
-        try:
-            return await Store(queue, "explain").sender_of(token, now)
-        finally:
-            await queue.close()
-
-    async def token_for(self, sender: str, now: float, lifetime: float) -> str:
-        return self._tokens.setdefault(sender, secrets.token_hex(8))
-
-    async def keep_author(self, author: str, token: str, now: float, lifetime: float) -> str:
-        return token
-
-
 def _never() -> asyncio.Future[None]:
     """The client of a dry run does not leave."""
     return asyncio.get_running_loop().create_future()
@@ -188,7 +166,7 @@ async def dry_run(
     if user:
         client = client._replace(protocol="ESMTPSA", trusted=True, user=user)
     result, examinations = DryRun(client), list[Examination]()
-    senders = _StoredSenders(config.queue.url)
+    senders = StoredSenders(config.queue.url)
     stages = build_stages(
         config,
         senders,

@@ -27,7 +27,7 @@ from relay.log.sink import Sink
 
 def configure(
     style: Literal["auto", "console", "json"] = "auto",
-    level: Literal["debug", "info", "warning", "error"] = "info",
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info",
     stream: TextIO | None = None,
     *,
     for_good: bool = False,

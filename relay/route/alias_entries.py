@@ -21,7 +21,7 @@ from relay.mail.address import (
     unquote,
 )
 from relay.route.alias_table import AliasTable
-from relay.table_files.bad_lines import BadLine, BadLines, is_utf8, readable_domain, shown
+from relay.table_files.bad_lines import BadLine, BadLines, is_utf8, readable_domain, shown, unsaid
 
 # The form of nearly every address of a large table, which this regular expression accepts fast; `parse` checks others.
 _PLAIN = re.compile(
@@ -80,6 +80,16 @@ class AliasEntries:
         domains, partial = frozenset(self._domains), frozenset(self._partial)
         return AliasTable(self._entries, domains, self._local_domains, bad, partial, self._closed)
 
+    @property
+    def bad(self) -> Sequence[BadLine]:
+        """What cannot be used of the entries so far."""
+        return self._bad
+
+    def entered(self, pattern: str) -> tuple[tuple[str, ...], str | None]:
+        """The good targets of a pattern, and the text of its REJECT; None where it has none."""
+        key = entry_key(pattern)
+        return self._entries.get(key, ()), self._closed.get(key)
+
     def add(self, where: str, pattern: str, value: str, problems: Sequence[str] = ()) -> None:
         """Add one entry.
 
@@ -110,8 +120,8 @@ class AliasEntries:
         if domain is not None and targets:
             self._domains.add(domain)  # a pattern without targets may be a target of the line above
         self._enter(where, pattern, targets)
-        if targets and (problems or bad_targets) and self._entries[_key(pattern)] is targets:
-            self._partial.add(_key(pattern))
+        if targets and (problems or bad_targets) and self._entries[entry_key(pattern)] is targets:
+            self._partial.add(entry_key(pattern))
         effect = "its other targets get mail" if targets else f"{pattern} answers 451 4.3.5"
         self._name(where, [*problems, *bad_targets], effect)
 
@@ -144,9 +154,9 @@ class AliasEntries:
             self._bad.append(BadLine(where, "; ".join(problems), effect))
 
     def _enter(self, where: str, pattern: str, targets: tuple[str, ...], rejection: str | None = None) -> None:
-        key = _key(pattern)
+        key = entry_key(pattern)
         if self._entries.get(key) or key in self._closed:
-            if targets or rejection is not None:
+            if (targets or rejection is not None) and not unsaid.get():
                 because = f"it stands at {self._origins[key]} already"
                 log.warning("alias_ignored", alias=pattern, at=where, because=because)
             return
@@ -196,7 +206,8 @@ def _rejection(value: str) -> str | None:
     return _LINE_BREAK.sub(" ", "".join(text)).strip() if first == _REJECT else None
 
 
-def _key(pattern: str) -> str:
+def entry_key(pattern: str) -> str:
+    """The key of a left-hand side in `AliasTable.entries`, and the same for all ways to write it."""
     return f"@{normal_domain(pattern[1:])}" if pattern.startswith("@") else lookup_key(pattern)
 
 

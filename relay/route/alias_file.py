@@ -9,13 +9,40 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.route.alias_entries import AliasEntries, AliasError, is_rejection
 from relay.route.alias_table import AliasTable
 from relay.table_files.bad_lines import shown
 
 _ENTRY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)(.*)', re.DOTALL)
+
+
+class WrittenEntry(NamedTuple):
+    """One entry as it is written in a file.
+
+    Attributes:
+        where: file and line, or file and key in TOML.
+        pattern: the left-hand side.
+        value: the right-hand side, as virtual(5) writes it.
+        problems: those of targets that are not in `value`.
+        lines: the numbers of its lines; none in TOML.
+        is_orphan: the first line is indented and continues nothing, which is an error.
+    """
+
+    where: str
+    pattern: str
+    value: str
+    problems: Sequence[str] = ()
+    lines: Sequence[int] = ()
+    is_orphan: bool = False
+
+    def enter(self, entries: AliasEntries) -> None:
+        """Add it to the entries of its file."""
+        if self.is_orphan:
+            entries.add_orphan(self.where, self.pattern, self.value)
+        else:
+            entries.add(self.where, self.pattern, self.value, self.problems)
 
 
 def parse_virtual(text: str, source: str, local_domains: Sequence[str] = ()) -> AliasTable:
@@ -31,15 +58,7 @@ def parse_virtual(text: str, source: str, local_domains: Sequence[str] = ()) -> 
     Raises:
         AliasError: not one line can be read; the text names the first.
     """
-    entries = AliasEntries(source, local_domains)
-    for number, line, indented in _logical_lines(text):
-        entry = _ENTRY.match(line)
-        assert entry is not None  # it matches any text
-        if indented:
-            entries.add_orphan(f"{source}:{number}", entry[1], entry[2])
-        else:
-            entries.add(f"{source}:{number}", entry[1], entry[2])
-    return entries.table()
+    return _table(written_in_virtual(text, source), source, local_domains)
 
 
 def parse_toml(text: str, source: str, local_domains: Sequence[str] = ()) -> AliasTable:
@@ -50,7 +69,49 @@ def parse_toml(text: str, source: str, local_domains: Sequence[str] = ()) -> Ali
     Raises:
         AliasError: as `parse_virtual`, and for text that is not TOML.
     """
+    return _table(written_in_toml(text, source), source, local_domains)
+
+
+def _table(written: Iterator[WrittenEntry], source: str, local_domains: Sequence[str]) -> AliasTable:
     entries = AliasEntries(source, local_domains)
+    for entry in written:
+        entry.enter(entries)
+    return entries.table()
+
+
+def written_in_virtual(text: str, source: str) -> Iterator[WrittenEntry]:
+    """The entries of a virtual(5) file, in their order; nothing is checked.
+
+    An indented line continues the entry above, past comments and empty lines.
+    """
+    lines, parts, indented = list[int](), list[str](), False
+    for number, line in enumerate(text.split("\n"), 1):
+        content = line.strip()
+        if not content or content.startswith("#"):
+            continue
+        if line[0].isspace() and parts:
+            parts.append(content)
+            lines.append(number)
+            continue
+        if parts:
+            yield _written(source, lines, parts, indented)
+        lines, parts, indented = [number], [content], line[0].isspace()
+    if parts:
+        yield _written(source, lines, parts, indented)
+
+
+def _written(source: str, lines: Sequence[int], parts: Sequence[str], indented: bool) -> WrittenEntry:
+    entry = _ENTRY.match(" ".join(parts))
+    assert entry is not None  # it matches any text
+    return WrittenEntry(f"{source}:{lines[0]}", entry[1], entry[2], (), lines, indented)
+
+
+def written_in_toml(text: str, source: str) -> Iterator[WrittenEntry]:
+    """The entries of a TOML file, in their order; nothing but their form is checked.
+
+    Raises:
+        AliasError: the text is not TOML.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -59,18 +120,16 @@ def parse_toml(text: str, source: str, local_domains: Sequence[str] = ()) -> Ali
         pattern = path[-1] if "@" in path[-1] else ".".join(path)
         where = f"{source}: {pattern}"
         if isinstance(value, str) and len(path) == 1:
-            entries.add(where, pattern, value)
+            yield WrittenEntry(where, pattern, value)
         elif isinstance(value, list) and len(path) == 1 and len(value) > 1 and _has_rejection(value):
-            entries.add(where, pattern, "", ["REJECT stands alone: a list with it has no other target"])
+            yield WrittenEntry(where, pattern, "", ["REJECT stands alone: a list with it has no other target"])
         elif isinstance(value, list) and len(path) == 1:
             targets = ", ".join(item for item in value if isinstance(item, str))
             problems = [f"{item!r} is no address" for item in value if not isinstance(item, str)]
-            entries.add(where, pattern, targets, problems)
+            yield WrittenEntry(where, pattern, targets, problems)
         else:
-            entries.add(
-                where, pattern, "", [f'it is written as "{shown(pattern)}" = "address", or a list of addresses']
-            )
-    return entries.table()
+            problem = f'it is written as "{shown(pattern)}" = "address", or a list of addresses'
+            yield WrittenEntry(where, pattern, "", [problem])
 
 
 def _has_rejection(values: Sequence[Any]) -> bool:
@@ -84,23 +143,3 @@ def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str, bool]]:
-    """Each entry with the number of its first line, and whether that line is indented, which is an error.
-
-    An indented line continues the entry above, past comments and empty lines.
-    """
-    first, parts, indented = 0, list[str](), False
-    for number, line in enumerate(text.split("\n"), 1):
-        content = line.strip()
-        if not content or content.startswith("#"):
-            continue
-        if line[0].isspace() and parts:
-            parts.append(content)
-            continue
-        if parts:
-            yield first, " ".join(parts), indented
-        first, parts, indented = number, [content], line[0].isspace()
-    if parts:
-        yield first, " ".join(parts), indented

@@ -84,6 +84,14 @@ class AliasTable:
                 pending += targets or ()
         return False
 
+    def step(self, address: str) -> tuple[str, tuple[str, ...]] | None:
+        """One step of `expand`: the pattern that matches an address, and the targets behind it; None where none does.
+
+        The targets are empty behind a bad line, and the address itself where it is closed.
+        """
+        targets = self._targets(address)
+        return None if targets is None else (self._first(address), targets)
+
     def expand(self, address: str) -> tuple[str, ...] | None:
         """The addresses that an address leads to, through aliases of aliases, each once; None where no pattern matches.
 

@@ -50,8 +50,17 @@ OwnAddresses = Callable[[], Awaitable[Collection[str]]]
 """The addresses that our host name has; raises DnsFailure."""
 
 
+Watch = Callable[[str, str], None]
+"""Told of an address and of the one that the router goes on with: the person behind a return address of ours, who reads
+what comes for a role, or the address that a name like `postmaster` stands for."""
+
+
 async def _no_more() -> Collection[str]:
     return ()
+
+
+def _nobody(address: str, behind: str) -> None:
+    """Watches nothing."""
 
 
 class Target(NamedTuple):
@@ -95,6 +104,7 @@ class Router:
         probe: asks a mailbox host about a user, see `relay.route.callout.Probe`.
         token_lookup: finds stored senders, see `srs_reverse.TokenLookup`.
         own_addresses: asked for an address literal that is none of the configured addresses.
+        watch: for a person who wants to see the way of an address.
     """
 
     def __init__(
@@ -107,6 +117,7 @@ class Router:
         probe: Probe,
         token_lookup: TokenLookup,
         own_addresses: OwnAddresses = _no_more,
+        watch: Watch = _nobody,
     ) -> None:
         self._postmaster = config.routes.postmaster
         self._hostname = config.hostname
@@ -115,6 +126,7 @@ class Router:
         self._addresses = _configured_addresses(config)
         self._own_addresses = own_addresses
         self._counts_aliases = config.limits.rates.alias is not None
+        self._watch = watch
         self._return_addresses = ReturnAddresses(config.srs, scheme, rates, token_lookup)
         self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
@@ -142,7 +154,10 @@ class Router:
                 for now.
         """
         recipient = await self._by_name(request)
+        if recipient != request.recipient:
+            self._watch(request.recipient, recipient)
         if returned is not None:
+            self._watch(recipient, returned.address)
             inner = await self._ours(returned.address, request) or Routed("trusted", (Target(returned.address),))
             if inner.returned is not None:  # the person is an alias of another return address of ours
                 returned = returned._replace(
@@ -211,6 +226,11 @@ class Router:
         """Whether an address is an SRS or reply address of ours, good or bad."""
         return self._return_addresses.includes(address)
 
+    def is_unknown_alias(self, address: str) -> bool:
+        """Whether an address that an alias leads to is an unknown user of a domain that the alias table serves."""
+        domain, table = domain_of(address), self._table
+        return domain in table.domains and not self._domains.route_for(domain) and not table.matches(address)
+
     @property
     def _table(self) -> AliasTable:
         return self._no_aliases if self._aliases is None else self._aliases.value
@@ -243,6 +263,7 @@ class Router:
         """
         reader = self._reader(recipient)
         if reader:
+            self._watch(recipient, reader)
             targets, _ = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), request)
             return Routed("postmaster", targets, (recipient, *self._table.chain(reader)))
         addresses = self._expanded(recipient, recipient)
@@ -312,7 +333,7 @@ class Router:
             for final in finals:
                 if (text := self._table.rejection(final)) is not None:
                     closed = closed or text
-                elif self._is_unknown_alias(final):
+                elif self.is_unknown_alias(final):
                     if self._table.bad.hide(domain_of(final)):
                         refusal = TryLater(recipient)
                     log.warning("alias_target_unknown", alias=recipient, target=final)
@@ -344,14 +365,12 @@ class Router:
                 except SrsError as error:
                     log.warning("alias_target_unknown", target=address, error=str(error))
                     return (), None
+            self._watch(address, person)
             return self._expanded(person, person) or (person,), returned
         if reader := self._reader(address):
+            self._watch(address, reader)
             return self._expanded(reader, reader) or (reader,), None
         return (address,), None
-
-    def _is_unknown_alias(self, address: str) -> bool:
-        domain, table = domain_of(address), self._table
-        return domain in table.domains and not self._domains.route_for(domain) and not table.matches(address)
 
     def _target(self, address: str) -> Target:
         route = self._domains.route_for(domain_of(address))

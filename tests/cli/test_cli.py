@@ -31,13 +31,26 @@ def test_the_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     listed = done.stdout.partition("Commands:\n")[2].splitlines()
-    commands = ["demo", "init", "import", "serve", "check", "explain", "queue", "keys", "users", "dns", "srs"]
+    commands = [
+        "demo",
+        "init",
+        "import",
+        "serve",
+        "check",
+        "explain",
+        "queue",
+        "keys",
+        "aliases",
+        "users",
+        "dns",
+        "srs",
+    ]
     assert [line.split()[0] for line in listed] == commands
     assert not [line for line in listed if line.endswith("...")]
     assert done.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("group", [[], ["queue"], ["keys"], ["users"], ["srs"]])
+@pytest.mark.parametrize("group", [[], ["queue"], ["keys"], ["aliases"], ["users"], ["srs"]])
 def test_a_group_without_a_command_shows_its_help(group: list[str]) -> None:
     done = srs_relay(*group)
     assert (done.returncode, done.stdout) == (2, "")

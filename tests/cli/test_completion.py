@@ -37,9 +37,13 @@ def test_each_shell_gets_a_script(shell: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("srs-relay ", {"demo", "init", "import", "serve", "check", "explain", "queue", "keys", "users", "dns", "srs"}),
+        (
+            "srs-relay ",
+            {"demo", "init", "import", "serve", "check", "explain", "queue", "keys", "aliases", "users", "dns", "srs"},
+        ),
         ("srs-relay queue ", {"list", "show", "retry", "hold", "release", "drop"}),
         ("srs-relay queue list --", {"--config", "--state", "--json", "--help"}),
+        ("srs-relay aliases ", {"list", "add", "remove", "test"}),
         ("srs-relay users ", {"add", "list", "remove", "passwd"}),
         ("srs-relay keys new --alg", {"--algorithm"}),
         ("srs-relay init DIR --alias a b --fo", {"--for", "--force"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -56,6 +57,27 @@ def test_a_table_that_is_replaced_is_read_again(relay: RelayProcess, table: str,
     replace(path, path.read_text() + path.read_text().replace("alice", "nina").replace("bob", "nina"))
     wait_until(lambda: codes(relay, newcomer) == {250}, "the new user at every worker")
     assert codes(relay, recipient) == {250}
+
+
+def test_what_a_command_adds_and_removes_is_read_again(relay: RelayProcess) -> None:
+    newcomer = "nina@fwd.example"
+    assert codes(relay, newcomer) == {550}
+    assert relay.command("aliases", "add", newcomer, "carol@mailbox.example").returncode == 0
+    wait_until(lambda: codes(relay, newcomer) == {250}, "the new alias at every worker")
+    assert codes(relay, ALICE) == {250}
+    assert relay.command("aliases", "remove", newcomer).returncode == 0
+    wait_until(lambda: codes(relay, newcomer) == {550}, "no such alias at any worker")
+    assert (relay.folder / "aliases").read_text() == ALIASES
+    assert not relay.events("table_line_bad") and not relay.events("file_not_reloaded")
+
+
+@pytest.mark.parametrize("recipient", [ALICE, BOB, "x@fwd.example", "x@corp.example", "x@foreign.example"])
+def test_the_way_of_an_address_is_what_a_stranger_hears(relay: RelayProcess, recipient: str) -> None:
+    done = relay.command("aliases", "test", recipient, "--json")
+    with Dialogue((relay.address, relay.port)) as session:
+        reply = session.offer(ANN, recipient)
+    assert json.loads(done.stdout)["reply"].split()[:2] == [str(reply.code), reply.enhanced]
+    assert done.returncode == (0 if reply.code == 250 else 1)
 
 
 @pytest.mark.parametrize(("table", "recipient"), [("aliases", ALICE), ("users", BOB)])

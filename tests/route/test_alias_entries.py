@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from relay.route.alias_entries import AliasError
 from relay.route.alias_file import parse_toml, parse_virtual
 from relay.route.alias_table import AliasTable
+from relay.table_files.bad_lines import unsaid
 
 LOCAL = ["local.example", "other.example"]
 GOOD = """\
@@ -311,3 +312,14 @@ def test_reject_in_toml(value: str, text: str | None, bad: bool) -> None:
     assert [("REJECT stands alone" in line.problem, line.effect) for line in table.bad.lines] == (
         [(True, "a@x.example answers 451 4.3.5")] if bad else []
     )
+
+
+def test_a_second_entry_is_named_unless_another_process_names_it() -> None:
+    text = "a@x.example one@ext.example\na@x.example two@ext.example\n"
+    with capture_logs() as logs:
+        parse_virtual(text, "aliases")
+        assert [line["event"] for line in logs] == ["alias_ignored"]
+        was = unsaid.set(True)
+        parse_virtual(text, "aliases")
+        unsaid.reset(was)
+    assert len(logs) == 1

@@ -260,3 +260,22 @@ def test_long_lists_are_not_remembered() -> None:
     for alias in (*aliases, "team@fwd.example"):
         assert len(table.expand(alias) or ()) == 100
     assert not table._expansions
+
+
+@pytest.mark.parametrize(
+    ("address", "step"),
+    [
+        ("Alice+x@fwd.example", ("alice@fwd.example", ("alice+x@mailbox.example",))),
+        ("who@remap.example", ("@remap.example", ("who@ext.example",))),
+        ("chain@fwd.example", ("chain@fwd.example", ("plus+deep@fwd.example",))),
+        ("nobody@fwd.example", None),
+    ],
+)
+def test_one_step_names_the_pattern(address: str, step: tuple[str, tuple[str, ...]] | None) -> None:
+    assert parse_virtual(TABLE, "aliases").step(address) == step
+
+
+def test_one_step_of_a_closed_address_and_behind_a_bad_line() -> None:
+    table = parse_virtual('gone@x.example REJECT sorry\nbad@x.example "|command"\n@x.example a@y.example\n', "aliases")
+    assert table.step("gone+x@x.example") == ("gone@x.example", ("gone+x@x.example",))
+    assert table.step("bad@x.example") == ("bad@x.example", ())

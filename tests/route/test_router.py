@@ -17,7 +17,7 @@ from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import Refused
 from relay.network import Endpoint
 from relay.rate import FORGERIES, Rates
-from relay.route.router import OwnAddresses, Routed, Router
+from relay.route.router import OwnAddresses, Routed, Router, Watch
 from relay.route.srs_reverse import RouteRequest, TokenLookup
 from relay.route.tables import read_tables
 from relay.srs import reply_address as replies
@@ -79,6 +79,7 @@ def build(tmp_path: Path) -> BuildRouter:
         srs: dict[str, object] | None = None,
         tokens: TokenLookup = lookup,
         addresses: OwnAddresses = own_addresses,
+        watch: Watch = lambda address, behind: None,
         **routes: object,
     ) -> Router:
         config = Config.model_validate(
@@ -108,7 +109,9 @@ def build(tmp_path: Path) -> BuildRouter:
         )
         tables = read_tables(config.routes, ("fwd.example", "company.example", "mx.fwd.example"))
         rates = Rates(config.srs)
-        return Router(config, SCHEME, tables, rates, probe=probe, token_lookup=tokens, own_addresses=addresses)
+        return Router(
+            config, SCHEME, tables, rates, probe=probe, token_lookup=tokens, own_addresses=addresses, watch=watch
+        )
 
     return build
 
@@ -641,3 +644,22 @@ async def test_a_closed_address_leaves_its_domain_to_others(build: BuildRouter, 
     assert "elsewhere.example" not in router.served_domains
     assert await answer(router, "friend@elsewhere.example") == DENIED
     assert await answer(router, "friend@elsewhere.example", trusted=True) == "trusted: friend@elsewhere.example"
+
+
+@pytest.mark.parametrize(
+    ("recipient", "seen"),
+    [
+        ("alice@fwd.example", []),
+        (SRS, [(SRS, "joe@origin.example")]),
+        ("back@fwd.example", [(SRS, "joe@origin.example")]),
+        ("Postmaster", [("Postmaster", "Postmaster@mx.fwd.example"), ("Postmaster@mx.fwd.example", ADMIN)]),
+        ("helpdesk@fwd.example", [("postmaster@fwd.example", ADMIN)]),
+        ("nobody@fwd.example", []),
+    ],
+)
+async def test_a_watch_sees_which_address_takes_the_place_of_another(
+    build: BuildRouter, recipient: str, seen: list[tuple[str, str]]
+) -> None:
+    told_of = list[tuple[str, str]]()
+    await answer(build(watch=lambda address, behind: told_of.append((address, behind))), recipient)
+    assert told_of == seen

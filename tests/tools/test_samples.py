@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from tools.samples.aliases_run import run_aliases
 from tools.samples.demo_run import Line, run_demo
 from tools.samples.pages import PAGES, ROOT, comparable, replaced, samples, shown
 
@@ -42,7 +43,7 @@ def run() -> tuple[str, list[Line]]:
 @pytest.mark.parametrize("name", PAGES)
 def test_the_samples_of_a_page_are_those_of_the_program(run: tuple[str, list[Line]], name: str) -> None:
     there = shown((ROOT / name).read_text(encoding="utf-8"))
-    fresh = samples(*run)
+    fresh = samples(*run, run_aliases())
     assert there
     for sample, block in there.items():
         assert comparable(block) == comparable(fresh[sample]), f"{name}: `make samples` writes it"

@@ -31,13 +31,14 @@ _VARYING = [  # what differs between two runs, and what it is taken for
 ]
 
 
-def samples(printed: str, log: Sequence[Line]) -> Mapping[str, str]:
-    """The code block of each sample, from one run of the demo."""
+def samples(printed: str, log: Sequence[Line], aliases: str) -> Mapping[str, str]:
+    """The code block of each sample, from one run of the demo and one of the commands for aliases."""
     message, bounce = [line["id"] for line in log if line["event"] == "queued"][:2]
     return {
         "demo": f"```\n{_stripped(printed)}\n```\n",
         "log": _indented(_lines_of(log, message)) + "\n" + _indented(_lines_of(log, bounce)),
         "session": _indented(_session_of(log, message)),
+        "aliases": f"```\n{_stripped(aliases)}\n```\n",
     }
 
 
