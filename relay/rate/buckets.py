@@ -40,9 +40,9 @@ class TokenBuckets:
         """Whether there are so many tokens for this name."""
         return all(full_at <= now + self._horizon for _, full_at in self._after(name, now, tokens))
 
-    def take(self, name: str, now: float, tokens: int = 1) -> bool:
-        """Takes so many tokens, all or none. Returns False where there are fewer."""
-        after = self._after(name, now, tokens)
+    def take(self, name: str, now: float) -> bool:
+        """Takes a token. Returns False where there is none."""
+        after = self._after(name, now)
         if any(full_at > now + self._horizon for _, full_at in after):
             return False
         for bucket, full_at in after:

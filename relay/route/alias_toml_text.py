@@ -34,13 +34,8 @@ class TomlText:
     def with_entry(self, entry: Entry) -> str:
         """A new key goes in front of the first table."""
 
-        def add(document: TOMLDocument) -> None:
-            item = tomlkit.item(_value(entry))
-            item.trivia.trail = line_end(self.text)
-            document.append(entry.address, item)
-
         intended = tomllib.loads(as_read(self.text)) | {entry.address: _value(entry)}
-        return self._edited(add, intended)
+        return self._edited(lambda document: self._append(document, entry), intended)
 
     def with_replaced(self, old: Sequence[Entry], entry: Entry) -> str:
         first, *others = old
@@ -52,9 +47,7 @@ class TomlText:
                 document[entry.address] = _value(entry)
             else:
                 document.remove(first.address)
-                add_at_end = tomlkit.item(_value(entry))
-                add_at_end.trivia.trail = line_end(self.text)
-                document.append(entry.address, add_at_end)
+                self._append(document, entry)
 
         intended = self._values_without(old) | {entry.address: _value(entry)}
         return self._edited(replace, intended)
@@ -65,6 +58,11 @@ class TomlText:
                 document.remove(entry.address)
 
         return self._edited(remove, self._values_without(old))
+
+    def _append(self, document: TOMLDocument, entry: Entry) -> None:
+        item = tomlkit.item(_value(entry))
+        item.trivia.trail = line_end(self.text)
+        document.append(entry.address, item)
 
     def _values_without(self, old: Sequence[Entry]) -> dict[str, Any]:
         gone = {entry.address for entry in old}

@@ -187,8 +187,9 @@ class LimitsSection(Section):
     """Recipients in one transaction, at least 100 (RFC 5321 section 4.5.3.1.8)."""
 
     errors: Annotated[int, Field(ge=1)] = 20
-    """Refused commands until the session ends with 421, unless a message was accepted in between. Trusted clients have
-    no such limit."""
+    """Refused commands until the session ends with 421, unless a message was accepted in between. A recipient that is
+    to come in another transaction, or later because of a rate in `[limits.rates]`, is none of them, up to a thousand.
+    Trusted clients have no such limit."""
 
     command_timeout: Timeout = 300.0
     """How long the relay waits for the next command (RFC 5321 section 4.5.3.2.7)."""
