@@ -20,6 +20,7 @@ from relay.authenticate.refusals import apply_spf
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
 from relay.intake.parties import parties
+from relay.intake.screening import RcptVerdict, Scanned, Screen
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
@@ -50,6 +51,8 @@ class _Accepted:
         refuses_unforwardable: whether a recipient wants mail refused for which DMARC would fail at the next hop. The
             first recipient decides it for the whole message.
         counted: for whom the message counts.
+        screen: what access tables, DNS lists and the filter say of it; None before the first recipient, and where
+            there are none.
     """
 
     budget: Budget
@@ -58,6 +61,7 @@ class _Accepted:
     spf: spf.SpfVerdict | None = None
     refuses_unforwardable: bool = False
     counted: Counted = field(default_factory=Counted)
+    screen: Screen | None = None
 
 
 class Conversation:
@@ -111,13 +115,37 @@ class Conversation:
         refuses_unforwardable = self._intake.refuses_unforwardable(routed)
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
+        screened = await self._screen(client, sender, rcpt.recipient, routed)
         if self._intake.traffic.is_limited:
             await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
+        if accepted.screen is not None:
+            accepted.screen.accept(screened)
         accepted.routes.append((rcpt, routed))
         accepted.targets += len(routed.targets)
         accepted.refuses_unforwardable = refuses_unforwardable
+        self._begin_iprev(client)
+
+    def _begin_iprev(self, client: Client) -> None:
         if self._iprev is None and client.known:
-            self._iprev = self._intake.examiner.iprev(accepted.budget, client.ip)
+            self._iprev = self._intake.examiner.iprev(self._accepted.budget, client.ip)
+
+    async def _confirmed_name(self, client: Client) -> str:
+        self._begin_iprev(client)
+        return "" if self._iprev is None else (await self._iprev).name
+
+    async def _screen(self, client: Client, sender: str, recipient: str, routed: Routed) -> RcptVerdict:
+        """What the access tables and the DNS lists say. Raises Refused, as `Screen.recipient`."""
+        if not self._intake.screening.is_needed:
+            return RcptVerdict()
+        if self._accepted.screen is None:
+            self._accepted.screen = Screen(
+                self._intake.screening,
+                client,
+                sender,
+                partial(self._spf, client, sender),
+                partial(self._confirmed_name, client),
+            )
+        return await self._accepted.screen.recipient(recipient, [target.address for target in routed.targets])
 
     async def _route(self, request: RouteRequest, client: Client) -> Routed:
         """Where a recipient leads.
@@ -231,7 +259,10 @@ class Conversation:
             ClientGone: the client is gone, and nobody has it.
             QueueUnavailable: it could not be stored.
         """
-        intake, accepted, client = self._intake, self._accepted, arrival.client
+        intake, accepted, client, screen = self._intake, self._accepted, arrival.client, self._accepted.screen
+        if screen is not None and screen.discarded:
+            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, table=screen.discarded)
+            return False
         routes = [routed for _, routed in accepted.routes]
         intake.refuse_loops(arrival.message, routes)
         if not client.trusted:
@@ -241,12 +272,15 @@ class Conversation:
         examination = await intake.examiner.examine(arrival, self._accepted.budget, spf_verdict, name)
         if examination.refusal is not None:
             raise Refused.of(examination.refusal)
-        stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes)
+        scanned = Scanned() if screen is None else await screen.message(examination)
+        stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes, scanned.fields)
         used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
         if used_up is not None:
             raise _too_much(used_up, arrival.queue_id)
         intake.count(arrival, routes)
         deliveries = intake.deliveries(stored, self._accepted.routes)
+        if scanned.held:
+            deliveries = intake.held(stored, deliveries, scanned.held)
         notice = await intake.expansion_notice(stored, self._accepted.routes)
         single = intake.single_in_session(deliveries, notice, trusted=client.trusted)
         if single is not None:

@@ -44,9 +44,9 @@ class Enqueuer:
         """
         reports = [notice.report] if notice.report is not None else []
         live = [delivery for delivery in deliveries if delivery.state == "queued"]
-        dead = [delivery for delivery in deliveries if delivery.state == "dead"]
-        leased = self._dispatcher.lease_at_once(live, len(stored.message.content))
-        all_of_it = [*(leased or live), *dead]
+        others = [delivery for delivery in deliveries if delivery.state != "queued"]
+        leased = self._dispatcher.lease_at_once(live, len(stored.message.content)) if live else []
+        all_of_it = [*(leased or live), *others]
         try:
             await self._store.apply(Change(arrived=[stored, *reports], deliveries=[*all_of_it, *notice.deliveries]))
         except BaseException:

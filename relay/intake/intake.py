@@ -18,6 +18,7 @@ from relay.config.model import Config
 from relay.deliver.next_hop import NextHops
 from relay.intake.fan_out import FORGED, fan_out
 from relay.intake.recipients import Recipients
+from relay.intake.screening import Screening
 from relay.mail.address import domain_of
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import RcptTo
@@ -74,6 +75,7 @@ class Intake:
         secrets: with which loop marks are made.
         user_senders: the senders that users may use.
         traffic: how much mail is taken within a minute.
+        screening: the access tables, the DNS lists and the filter.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Intake:
         queue: Queue,
         user_senders: UserSenders,
         traffic: Traffic,
+        screening: Screening,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -102,6 +105,7 @@ class Intake:
         self.queue = queue
         self.user_senders = user_senders
         self.traffic = traffic
+        self.screening = screening
         self._from_decisions = from_decisions
         self._returns = returns
         self._notifier = notifier
@@ -140,7 +144,7 @@ class Intake:
         stored = await self._returns.rebuilt(arrival.message, arrival.id, returned.address, arrival.received)
         return None if stored is None else replace(stored, tls=arrival.tls_wish)
 
-    def completed(self, examination: Examination, routes: Sequence[Routed]) -> StoredMessage:
+    def completed(self, examination: Examination, routes: Sequence[Routed], fields: bytes = b"") -> StoredMessage:
         """The message as it is stored: with our trace fields, and with what is kept of its examination.
 
         Raises:
@@ -150,6 +154,7 @@ class Intake:
         unforwardable = self._treat_unforwardable(examination, routes)
         trace = (
             self.examiner.results_field(examination)
+            + fields
             + mark_fields([routed.chain for routed in routes], self._secrets)
             + received_field(
                 arrival.client,
@@ -205,6 +210,11 @@ class Intake:
                 log.warning("forged_kept", id=id_text(stored.id), rcpt=delivery.recipient, problem=FORGED)
                 self.metrics.bounces.add("dead")
         return deliveries
+
+    def held(self, stored: StoredMessage, deliveries: Sequence[Delivery], why: str) -> list[Delivery]:
+        """The deliveries of a message that waits for `queue release`."""
+        log.info("held", id=id_text(stored.id), reason=why)
+        return [replace(delivery, state="held") if delivery.state == "queued" else delivery for delivery in deliveries]
 
     def single_in_session(self, deliveries: Sequence[Delivery], notice: Notice, *, trusted: bool) -> Delivery | None:
         """The delivery of a message that is offered to its next hop while the client waits; None for one that goes

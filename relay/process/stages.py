@@ -32,6 +32,7 @@ from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
 from relay.intake.recipients import Recipients
+from relay.intake.screening import Screening
 from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.process.files import Files
@@ -81,6 +82,7 @@ class Stages:
     secrets: tuple[bytes, ...]
     user_senders: UserSenders
     traffic: Traffic
+    screening: Screening
 
     def intake(self, space: Space, queue: Queue) -> Intake:
         """The intake, in front of a queue."""
@@ -99,6 +101,7 @@ class Stages:
             queue=queue,
             user_senders=self.user_senders,
             traffic=self.traffic,
+            screening=self.screening,
         )
 
 
@@ -180,6 +183,7 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
+        screening=Screening(),
     )
 
 
