@@ -1,4 +1,4 @@
-"""DNS lists that name the addresses that we send from, or the SRS domain."""
+"""DNS lists: those that name the addresses that we send from, or the SRS domain, and those that we ask ourselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from relay.check import configured_lists
 from relay.check.dns_lists import ADDRESS_LISTS, DOMAIN_LISTS, DnsList
 from relay.check.finding import Finding
 from relay.check.seen_addresses import seen_addresses, smarthost
@@ -37,7 +38,7 @@ async def check(site: Site) -> list[Finding]:
         text = f"{', '.join(refusing)} refuses to answer our resolver, so that nothing is known from there"
         mend = "let dns.nameservers be a resolver of your own: public and large ones are refused"
         found.append(Finding("dnsbl", site.machine, "warning", text, mend))
-    return found
+    return found + await configured_lists.findings(site)
 
 
 @dataclass(frozen=True, slots=True)

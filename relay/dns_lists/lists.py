@@ -36,12 +36,14 @@ class Listed:
 
     Attributes:
         refusal: the text of the refusal; empty where they do not refuse it.
+        may_change: a whitelist that has a fault could have spared the client, so it may come again.
         doubt: which lists make its mail doubtful; empty where none does.
         score: the sum of the weights of the lists that list it; those of whitelists count against it.
         zones: the lists that do, without whitelists.
     """
 
     refusal: str = ""
+    may_change: bool = False
     doubt: str = ""
     score: int = 0
     zones: Sequence[str] = ()
@@ -114,25 +116,24 @@ class Lists:
             for subject in (names if is_of_names else addresses)
         ]
         answers = await asyncio.gather(*(zone.look_up(subject.text) for zone, subject in asked))
-        score, listings = 0, list[tuple[ListZone, Subject]]()
+        score, unknown, listings = 0, 0, list[tuple[ListZone, Subject]]()
         for each in self._lists:
-            found = [
-                pair for pair, said in zip(asked, answers, strict=True) if pair[0] is each.zone and each.lists(said)
-            ]
-            if found:
+            found = [(pair, said) for pair, said in zip(asked, answers, strict=True) if pair[0] is each.zone]
+            listed = [pair for pair, said in found if said is not None and each.lists(said)]
+            if listed:
                 score += each.weight
-                listings += found[:1] if each.weight > 0 else []
+                listings += listed[:1] if each.weight > 0 else []
+            elif each.weight < 0 and any(said is None for _, said in found):
+                unknown += each.weight
         if score <= 0:
             return Listed(score=score)
         zones = tuple(dict.fromkeys(zone.zone for zone, _ in listings))
         if score < self._reject:
-            return Listed("", f"listed at {', '.join(zones)}", score, zones)
+            return Listed(doubt=f"listed at {', '.join(zones)}", score=score, zones=zones)
         zone, subject = listings[0]
         text = await zone.text(subject.text)
-        refusal = f"Service unavailable; {subject.what} blocked using {', '.join(zones)}" + (
-            f"; {text}" if text else ""
-        )
-        return Listed(refusal, "", score, zones)
+        words = f"Service unavailable; {subject.what} blocked using {', '.join(zones)}", text
+        return Listed("; ".join(filter(None, words)), score + unknown < self._reject, score=score, zones=zones)
 
 
 def _addresses(client: Client) -> Sequence[Subject]:

@@ -65,8 +65,8 @@ class ListZone:
         self._asked_again = 0.0  # when a list with a fault is
         self._room = asyncio.Semaphore(QUESTIONS)
 
-    async def look_up(self, subject: str) -> Sequence[str]:
-        """The answers of the list for an address or a name; none where it is not listed, or the list has a fault."""
+    async def look_up(self, subject: str) -> Sequence[str] | None:
+        """The answers of the list for an address or a name, none where it is not listed; None: the list has a fault."""
         found: Sequence[str] | None = None
         if not self.problem:
             found = await self._ask(subject, is_trial=False)
@@ -78,7 +78,7 @@ class ListZone:
                 if found is not None:
                     self._recover()
         self._count("failed" if found is None else "listed" if found else "clean")
-        return found or ()
+        return found
 
     async def text(self, subject: str) -> str:
         """The words of the list about a listing (RFC 5782 section 2.1), printable and short; empty without any."""

@@ -1,4 +1,4 @@
-"""What a stranger has to show before mail is taken from it: reverse DNS, and a name in HELO (`require_…` of `[clients]`).
+"""What a stranger has to show: reverse DNS, and a name in HELO (`require_reverse`, `require_helo` of `[clients]`).
 
 Both are off by default. Each finds hosts that nobody has set up as mail servers.
 """

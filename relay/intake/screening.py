@@ -270,7 +270,8 @@ class Screen:
                 "dns_listed", id=self._queue_id, ip=self._client.ip, lists=listed.zones, score=listed.score, mail=does
             )
         if listed.refusal:
-            raise Refused(550, "5.7.1", listed.refusal)
+            code, enhanced = (450, "4.7.1") if listed.may_change else (550, "5.7.1")
+            raise Refused(code, enhanced, listed.refusal)
         return listed.doubt
 
     async def _name(self) -> str:

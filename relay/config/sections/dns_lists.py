@@ -37,8 +37,9 @@ class DnsblSection(Section):
 
 
 class DnswlSection(Section):
-    """A DNS list of hosts that send no spam, written as `[[clients.dnsbl]]` is. A list that has a fault vouches for
-    nobody. Names cannot be vouched for: anyone can claim them in HELO and MAIL FROM. Default: no list."""
+    """A DNS list of hosts that send no spam, written as `[[clients.dnsbl]]` is. While it has a fault, a client that it
+    might have spared gets 450 4.7.1 and comes again. Names cannot be vouched for: anyone can claim them in HELO and MAIL
+    FROM. Default: no list."""
 
     zone: DomainName = Field(examples=["wl.example"])
     """The domain below which the list is asked."""
