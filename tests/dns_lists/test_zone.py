@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ async def test_a_dead_list_is_asked_less_and_less() -> None:
         await house.zone.look_up(LISTED)
         if SUBJECT in house.asked():
             asked.append(second)
-    pauses = [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert pauses[:4] == [PAUSE, 2 * PAUSE, 4 * PAUSE, 8 * PAUSE] and pauses[-1] == LONGEST_PAUSE
 
 

@@ -38,8 +38,8 @@ class DnsblSection(Section):
 
 class DnswlSection(Section):
     """A DNS list of hosts that send no spam, written as `[[clients.dnsbl]]` is. While it has a fault, a client that it
-    might have spared gets 450 4.7.1 and comes again. Names cannot be vouched for: anyone can claim them in HELO and MAIL
-    FROM. Default: no list."""
+    might have spared gets 450 4.7.1 and comes again. Names cannot be vouched for: anyone can claim them in HELO and
+    MAIL FROM. Default: no list."""
 
     zone: DomainName = Field(examples=["wl.example"])
     """The domain below which the list is asked."""
