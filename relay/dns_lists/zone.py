@@ -19,7 +19,8 @@ from relay.mail.reply import printable
 
 log = structlog.get_logger()
 
-PATIENCE = 4.0  # seconds for a look-up with all that it waits for; a lost datagram is sent again by then
+PATIENCE = 4.0  # seconds for a question; a lost datagram is sent again by then
+LONGEST = 8.0  # seconds for a look-up that waits for a test, or for others; that is no fault of the list
 TEXT_PATIENCE = 2.0  # seconds more for the words of the list about a listing
 TESTED_FOR = 300.0  # seconds that a test holds
 PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds until a list with a fault is asked again; doubled each time
@@ -91,9 +92,9 @@ class ListZone:
         return printable(" ".join(words.split()), TEXT)
 
     async def _ask(self, subject: str, *, is_trial: bool) -> Sequence[str] | None:
-        """The answers; None where the list has a fault."""
+        """The answers; None where the list has a fault, or too many questions are under way."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LONGEST):
                 await self._ensure_tested(is_trial=is_trial)
                 async with self._room:
                     if self.problem and not is_trial:
@@ -101,8 +102,8 @@ class ListZone:
                     return await self.answers(subject)
         except Fault as fault:
             self._fail(str(fault), is_trial=is_trial)
-        except TimeoutError:
-            self._fail(f"no answer within {PATIENCE:g} s", is_trial=is_trial)
+        except TimeoutError:  # it waited for the questions of others; whether these are answered, they find out
+            pass
         return None
 
     async def _ensure_tested(self, *, is_trial: bool) -> None:
@@ -124,9 +125,12 @@ class ListZone:
     async def answers(self, subject: str) -> Sequence[str]:
         """The answers for a subject, without a look at the state of the list. Raises Fault."""
         try:
-            records = (await self._resolver.query(answers.question(self.zone, subject), "A")).records
+            async with asyncio.timeout(PATIENCE):
+                records = (await self._resolver.query(answers.question(self.zone, subject), "A")).records
         except DnsFailure as failure:
             raise Fault(f"no answer: {failure}") from None
+        except TimeoutError:
+            raise Fault(f"no answer within {PATIENCE:g} s") from None
         found = [str(record) for record in records]
         for answer in found:
             if answers.is_refusal(answer):

@@ -102,7 +102,8 @@ class Screening:
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to ask."""
-        return any(each is not None for each in (self.access, self.requirements, self.lists, self.content))
+        asks_of_client = self.requirements is not None or self.lists is not None
+        return asks_of_client or self.access is not None or self.content is not None
 
 
 @dataclass(frozen=True, slots=True)

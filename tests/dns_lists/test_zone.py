@@ -196,3 +196,19 @@ async def test_what_was_found_before_the_fault_does_not_count() -> None:
 )
 async def test_the_words_of_a_list_are_printable_and_short(records: Any, text: str) -> None:
     assert await House({(SUBJECT, "TXT"): records}).zone.text(LISTED) == text
+
+
+async def test_a_slow_list_under_a_crowd_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for the questions of others gives up at last, and that says nothing of the list."""
+    monkeypatch.setattr(zone_module, "LONGEST", 0.5)
+
+    class Slow(RecordingResolver):
+        async def query(self, name: str, rdtype: str) -> Answer:
+            await asyncio.sleep(0.2)
+            return await super().query(name, rdtype)
+
+    zone = ListZone("bl.test", names=False, resolver=Slow({}))
+    with capture_logs() as logs:
+        found = await asyncio.gather(*(zone.look_up(f"198.51.100.{n}") for n in range(5 * QUESTIONS // 2)))
+    assert not zone.problem and not logs
+    assert found.count([]) >= QUESTIONS and None in found
