@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -76,6 +77,45 @@ def per_minute(value: object) -> PerMinute:
             raise ValueError(f"{name} is a whole number from 1 to {_MOST_PER_MINUTE}")
         limits[name] = number
     return PerMinute(**limits)
+
+
+class AnswerRange(NamedTuple):
+    """Answers of a DNS list: the first three octets with a dot behind each, and the bounds of the last octet."""
+
+    start: str
+    first: int
+    last: int
+
+    def has(self, answer: str) -> bool:
+        """Whether an IPv4 address is one of them."""
+        start, _, octet = answer.rpartition(".")
+        return f"{start}." == self.start and self.first <= int(octet) <= self.last
+
+
+def list_answers(value: object) -> AnswerRange:
+    """Answers of a DNS list from an IPv4 address, or a range of its last octet: `"127.0.0.2-11"`.
+
+    Raises:
+        ValueError: neither, or no answer that means a listing.
+    """
+    if isinstance(value, AnswerRange):
+        return value
+    match = re.fullmatch(r"((?:\d{1,3}\.){3})(\d{1,3})(?:-(\d{1,3}))?", str(value).strip(), re.ASCII)
+    form = 'an answer is written like "127.0.0.2", or "127.0.0.2-11" for a range of its last octet'
+    if match is None:
+        raise ValueError(form)
+    try:
+        octets = IPv4Address(match[1] + match[2]).packed
+        last = IPv4Address(match[1] + (match[3] or match[2])).packed[3]
+    except ValueError:
+        raise ValueError(form) from None
+    if last < octets[3]:
+        raise ValueError(f"{value}: the range ends before it begins")
+    if octets[0] != 127:
+        raise ValueError(f"{value}: a DNS list answers with addresses that begin with 127 (RFC 5782 section 2.1)")
+    if octets[:3] == b"\x7f\xff\xff":
+        raise ValueError(f"{value}: with 127.255.255.x a list refuses to answer, which is no listing")
+    return AnswerRange(match[1], octets[3], last)
 
 
 def point_in_time(value: object) -> datetime:
@@ -226,6 +266,7 @@ Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
 Limits = Annotated[PerMinute, BeforeValidator(per_minute)]
+ListAnswers = Annotated[AnswerRange, BeforeValidator(list_answers)]
 PointInTime = Annotated[datetime, BeforeValidator(point_in_time)]
 DomainName = Annotated[str, AfterValidator(domain_name)]
 HostName = Annotated[str, AfterValidator(host_name)]

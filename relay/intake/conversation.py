@@ -115,7 +115,7 @@ class Conversation:
         refuses_unforwardable = self._intake.refuses_unforwardable(routed)
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
-        screened = await self._screen(client, sender, rcpt.recipient, routed)
+        screened = await self._screen(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         if self._intake.traffic.is_limited:
             await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         if accepted.screen is not None:
@@ -129,11 +129,12 @@ class Conversation:
         if self._iprev is None and client.known:
             self._iprev = self._intake.examiner.iprev(self._accepted.budget, client.ip)
 
-    async def _confirmed_name(self, client: Client) -> str:
+    async def _reverse(self, client: Client) -> Iprev | None:
+        """The look-up of the name of the client's address; None where the address is not known."""
         self._begin_iprev(client)
-        return "" if self._iprev is None else (await self._iprev).name
+        return None if self._iprev is None else await self._iprev
 
-    async def _screen(self, client: Client, sender: str, recipient: str, routed: Routed) -> RcptVerdict:
+    async def _screen(self, client: Client, sender: str, recipient: str, routed: Routed, queue_id: str) -> RcptVerdict:
         """What the access tables and the DNS lists say. Raises Refused, as `Screen.recipient`."""
         if not self._intake.screening.is_needed:
             return RcptVerdict()
@@ -143,7 +144,8 @@ class Conversation:
                 client,
                 sender,
                 partial(self._spf, client, sender),
-                partial(self._confirmed_name, client),
+                partial(self._reverse, client),
+                queue_id,
             )
         return await self._accepted.screen.recipient(recipient, [target.address for target in routed.targets])
 

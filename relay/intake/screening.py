@@ -1,8 +1,8 @@
 """What the access tables, the DNS lists and the filter say of the mail of one transaction.
 
-At RCPT the tables are asked, those of the client, the sender and the recipient in this order, then the DNS lists; at
-the end of DATA the filter. They come after the router and SPF, and can only refuse, hold, discard or doubt what would
-be taken otherwise: nothing here gives a right to send anywhere.
+At RCPT the tables are asked, those of the client, the sender and the recipient in this order, then what strangers have
+to show, and the DNS lists; at the end of DATA the filter. They come after the router and SPF, and can only refuse,
+hold, discard or doubt what would be taken otherwise: nothing here gives a right to send anywhere.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import structlog
+
 from relay.authenticate.examination import Examination
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
+from relay.dns_lists.lists import Listed
+from relay.intake.client_requirements import ClientRequirements
 from relay.mail.address import domain_of, split
 from relay.mail.envelope import Client
 from relay.mail.reply import ComeAgain, Refused
+
+log = structlog.get_logger()
 
 Verb = Literal["OK", "REJECT", "DEFER", "HOLD", "DISCARD"]
 
@@ -48,19 +55,6 @@ class AccessTables(Protocol):
     async def sender(self, sender: str) -> Action | None: ...
 
     async def recipient(self, recipient: str) -> Action | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What the DNS lists say of a client.
-
-    Attributes:
-        refusal: the text of the refusal; empty where they do not refuse it.
-        doubt: which lists make its mail doubtful; empty where none does.
-    """
-
-    refusal: str = ""
-    doubt: str = ""
 
 
 class DnsLists(Protocol):
@@ -101,13 +95,15 @@ class Screening:
     """What one worker asks; None for what is not configured."""
 
     access: AccessTables | None = None
+    requirements: ClientRequirements | None = None
     lists: DnsLists | None = None
     content: ContentFilter | None = None
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to ask."""
-        return self.access is not None or self.lists is not None or self.content is not None
+        asks_of_client = self.requirements is not None or self.lists is not None
+        return asks_of_client or self.access is not None or self.content is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,8 @@ class Screen:
 
     Args:
         spf: the SPF verdict on the sender; asked only for a client that is not trusted.
-        name: the confirmed name of the client's address, empty where it has none.
+        reverse: the look-up of the name of the client's address; None where the address is not known.
+        queue_id: of the transaction, for the log.
 
     Attributes:
         held, discarded, doubt: what came of the accepted recipients, for the whole message; empty where nothing did.
@@ -149,19 +146,21 @@ class Screen:
     _client: Client
     _sender: str
     _spf: Callable[[], Awaitable[SpfVerdict]]
-    _name: Callable[[], Awaitable[str]]
+    _reverse: Callable[[], Awaitable[Iprev | None]]
+    _queue_id: str
     held: str = ""
     discarded: str = ""
     doubt: str = ""
     _policy: Policy | None = None
     _of_client: Action | None = _NOT_ASKED
     _of_sender: Action | None = _NOT_ASKED
+    _of_stranger: Refused | str | None = None
 
     async def recipient(self, recipient: str, targets: Sequence[str]) -> RcptVerdict:
         """What the tables and the lists say of a recipient.
 
         Raises:
-            Refused: 550 5.7.1, 450 4.7.1; 451 4.3.5, a table cannot be asked now.
+            Refused: 550 5.7.1, 450 4.7.1; 451 4.3.5, a table cannot be asked now; as `ClientRequirements.check`.
             ComeAgain: 452 4.5.3, the recipient has another policy for the filter than those before it.
         """
         held, skips = "", False
@@ -171,7 +170,7 @@ class Screen:
                     return RcptVerdict(discarded=action.table)
                 held = held or (action.table if action.verb == "HOLD" else "")
                 skips = skips or action.verb == "OK"
-        doubt = "" if skips else await self._listed(recipient)
+        doubt = "" if skips else await self._doubt(recipient)
         policy = self._policy_for(targets, skips=skips)
         if self._policy is not None and policy != self._policy:
             raise ComeAgain(452, "4.5.3", "this recipient has another policy for the message, send it on its own")
@@ -241,15 +240,45 @@ class Screen:
         dmarc = verdict.dmarc
         return dmarc is not None and dmarc.result == "pass" and dmarc.domain == domain_of(self._sender)
 
-    async def _listed(self, recipient: str) -> str:
-        """Which DNS lists make the client's mail doubtful. Raises Refused 550 5.7.1, they refuse it."""
-        lists = self._screening.lists
-        if lists is None or self._client.trusted or split(recipient).local.lower() == "postmaster":
+    async def _doubt(self, recipient: str) -> str:
+        """Why the mail of a stranger is doubtful; empty where it is not. One answer serves all recipients.
+
+        Raises:
+            Refused: the client does not show what it has to, or the DNS lists refuse it.
+        """
+        if self._client.trusted or split(recipient).local.lower() == "postmaster":
+            return ""
+        if self._of_stranger is None:
+            try:
+                self._of_stranger = await self._look_at_stranger()
+            except Refused as refused:
+                self._of_stranger = refused
+        if isinstance(self._of_stranger, Refused):
+            raise Refused.of(self._of_stranger.reply)
+        return self._of_stranger
+
+    async def _look_at_stranger(self) -> str:
+        """As `_doubt`, of the client alone."""
+        requirements, lists = self._screening.requirements, self._screening.lists
+        if requirements is not None:
+            await requirements.check(self._client, self._reverse)
+        if lists is None:
             return ""
         listed = await lists.look_up(self._client, self._sender)
+        if listed.refusal or listed.doubt:
+            does = "refused" if listed.refusal else "doubtful"
+            log.info(
+                "dns_listed", id=self._queue_id, ip=self._client.ip, lists=listed.zones, score=listed.score, mail=does
+            )
         if listed.refusal:
-            raise Refused(550, "5.7.1", listed.refusal)
+            code, enhanced = (450, "4.7.1") if listed.may_change else (550, "5.7.1")
+            raise Refused(code, enhanced, listed.refusal)
         return listed.doubt
+
+    async def _name(self) -> str:
+        """The confirmed name of the client's address; empty where it has none."""
+        found = await self._reverse()
+        return "" if found is None else found.name
 
     def _policy_for(self, targets: Sequence[str], *, skips: bool) -> Policy:
         content = self._screening.content

@@ -131,6 +131,8 @@ EXAMPLES_NOT_DEFAULTS = {
     "arc.trusted_sealers",
     "authserv_id",
     "clients.authserv_ids",
+    "clients.dnsbl.answers",
+    "clients.dnswl.answers",
     "dkim.active_from",
     "dkim.active_until",
     "dkim.sign",

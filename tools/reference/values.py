@@ -22,6 +22,10 @@ _READ_BY = {
     values.duration: ("duration", "durations"),
     values.size: ("size", "sizes"),
     values.per_minute: ("table of numbers a minute", "tables of numbers a minute"),
+    values.list_answers: (
+        "IPv4 address, or a range of its last octet",
+        "IPv4 addresses, or ranges of their last octet",
+    ),
     values.point_in_time: ("date, or date with a time", "dates"),
     values.domain_name: ("domain name", "domain names"),
     values.domain_pattern: ('domain name, "*.domain" or "*"', 'domain names, "*.domain" or "*"'),
@@ -121,6 +125,8 @@ def _bounds(constraints: Iterable[object], is_duration: bool) -> str:
                 most = bound
             case Gt(gt=0) if is_duration:
                 return " longer than 0"
+    if most is not None and is_duration:
+        return f', at most "{_duration(most)}"'
     if most is not None:
         return f" from {least} to {most}"
     return "" if least is None else f", at least {least}"
@@ -130,6 +136,8 @@ def _duration(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:.0f}{unit}"
+    if not seconds:
+        return "0s"
     return f"{seconds * 1000:.0f}ms"
 
 

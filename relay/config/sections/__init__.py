@@ -17,6 +17,7 @@ from relay.config.sections.delivery import (
     SmarthostSection,
     TlsLevel,
 )
+from relay.config.sections.dns_lists import DnsblSection, DnswlSection
 from relay.config.sections.incoming import (
     AuthSection,
     CertificateSection,
@@ -47,6 +48,8 @@ __all__ = [
     "DkimSection",
     "DmarcSection",
     "DnsSection",
+    "DnsblSection",
+    "DnswlSection",
     "DomainRouteSection",
     "Families",
     "HttpSection",
