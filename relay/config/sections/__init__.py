@@ -17,6 +17,7 @@ from relay.config.sections.delivery import (
     SmarthostSection,
     TlsLevel,
 )
+from relay.config.sections.filter import FilterSection
 from relay.config.sections.incoming import (
     AuthSection,
     CertificateSection,
@@ -49,6 +50,7 @@ __all__ = [
     "DnsSection",
     "DomainRouteSection",
     "Families",
+    "FilterSection",
     "HttpSection",
     "LimitsSection",
     "ListenSection",
