@@ -60,6 +60,21 @@ TLS_FAILURES = tuple(
     )
 )
 LOGINS = ("passed", "failed", "limited", "unchecked")
+FILTERED = (  # the actions of rspamd, and what else may come of a message; actions that have no name here are "other"
+    "no action",
+    "greylist",
+    "soft reject",
+    "add header",
+    "rewrite subject",
+    "quarantine",
+    "discard",
+    "reject",
+    "max_score",
+    "virus",
+    "clean",
+    "failed",
+    "other",
+)
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -207,6 +222,12 @@ class Metrics:
         self.dkim = Counter("dkim_results", "Results of DKIM signatures of incoming mail", "result", DKIM_RESULTS)
         self.arc = Counter("arc_results", "Results of ARC chains of incoming mail", "result", ARC_RESULTS)
         self.dmarc = Counter("dmarc_results", "DMARC results of incoming mail", "result", DMARC_RESULTS)
+        self.filtered = Counter(
+            "filtered", "Messages that the filter was asked about, by its outcome", "outcome", FILTERED
+        )
+        self.filter_failures = Counter(
+            "filter_failures", "Messages of which a filter said nothing", "filter", ("rspamd", "clamd")
+        )
         self.unforwardable = Counter(
             "unforwardable", "Messages that would fail DMARC behind us, by what was done", "treatment", TREATMENTS
         )

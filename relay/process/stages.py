@@ -32,7 +32,7 @@ from relay.dns import Resolver
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
 from relay.intake.recipients import Recipients
-from relay.intake.screening import Screening
+from relay.intake.screening import ContentFilter, Screening
 from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.process.files import Files
@@ -183,8 +183,17 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
-        screening=Screening(),
+        screening=Screening(content=_content_filter(config, resolver, metrics, rates)),
     )
+
+
+def _content_filter(config: Config, resolver: Resolver, metrics: Metrics, rates: Rates) -> ContentFilter | None:
+    """The filter; None where neither rspamd nor clamd is configured."""
+    if config.filter.rspamd is None and config.filter.clamav is None:
+        return None
+    from relay.content_filter.message_filter import MessageFilter
+
+    return MessageFilter(config, resolver, metrics, rates.greylist)
 
 
 def _mta_sts(config: Config, resolver: Resolver, policies: PolicyStore, metrics: Metrics) -> MtaStsPolicies | None:
