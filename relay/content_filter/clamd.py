@@ -6,6 +6,7 @@ The message goes over in chunks behind their lengths, and clamd answers with one
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -76,7 +77,7 @@ class Clamd:
             except TimeoutError:
                 problem = f"no connection within {CONNECT_SECONDS:g} s"
             except OSError as error:
-                problem = error.strerror or str(error)
+                problem = os.strerror(error.errno) if error.errno else str(error)
         raise NoOpinion(problem)
 
 

@@ -137,7 +137,7 @@ class MessageFilter:
             score=None if said is None or said.score is None else round(said.score, 2),
             required=None if said is None else said.required,
             max_score=max_score,
-            symbols=None if said is None else list(said.symbols),
+            symbols=(list(said.symbols) or None) if said is not None else None,
             virus=found or None,
             seconds=round(seconds, 3),
         )

@@ -6,6 +6,7 @@ aiohttp takes 0.1 s and 6 MiB.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
@@ -65,7 +66,7 @@ class Rspamd:
                     ) as response:
                         return response.status, await _read(response)
                 except aiohttp.ClientConnectorError as error:
-                    problem = error.strerror or str(error)
+                    problem = os.strerror(error.errno) if error.errno else str(error)
                 except aiohttp.ConnectionTimeoutError:
                     problem = f"no connection within {CONNECT_SECONDS:g} s"
                 except (aiohttp.ClientError, OSError, ValueError) as error:
