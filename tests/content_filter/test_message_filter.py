@@ -18,7 +18,13 @@ from tests.intake.arriving import CLIENT, INNER, JOE, MESSAGE, House
 
 FORGED = b"X-Spam: No\r\nx-spam-score:\r\n -5\r\n"
 STRICT = {"domains": ["fussy.test"], "max_score": 3.5}
-ALIASES = "alice@fwd.test carol@mailbox.test\nfussy@fwd.test frank@fussy.test\nboth@fwd.test frank@fussy.test, carol@mailbox.test\nelse@fwd.test x@else.test\nmore@fwd.test y@else.test\n"
+ALIASES = """\
+alice@fwd.test carol@mailbox.test
+fussy@fwd.test frank@fussy.test
+both@fwd.test frank@fussy.test, carol@mailbox.test
+else@fwd.test x@else.test
+more@fwd.test y@else.test
+"""
 STRICTER = {"domains": [".mailbox.test", "mailbox.test"], "max_score": 2}
 
 
