@@ -30,7 +30,7 @@ class Answering:
 
     Attributes:
         connections: how many were opened.
-        closed: how many of them the client has closed, or the script has ended.
+        closed: how many of them have ended.
     """
 
     url: str = ""
@@ -53,7 +53,7 @@ async def rspamd(script: Script) -> AsyncIterator[Answering]:
             length = int(next((value for name, value in headers if name.lower() == "content-length"), "0"))
             request = Request(head[0], headers, await reader.readexactly(length))
             server.requests.append(request)
-            await script(request, writer)
+            await _until_closed(script(request, writer), reader)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -63,6 +63,17 @@ async def rspamd(script: Script) -> AsyncIterator[Answering]:
     async with _listening(serve, server):
         server.url = f"http://127.0.0.1:{server.port}"
         yield server
+
+
+async def _until_closed(script: Awaitable[None], reader: asyncio.StreamReader) -> None:
+    """Runs a script until the client closes the connection."""
+    running, closing = asyncio.ensure_future(script), asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait((running, closing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        running.cancel()
+        closing.cancel()
+        await asyncio.gather(running, closing, return_exceptions=True)
 
 
 @asynccontextmanager

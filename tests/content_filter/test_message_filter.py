@@ -15,6 +15,7 @@ from relay.rate.greylist import WAIT
 from tests.content_filter import answering
 from tests.content_filter.answering import Script, dribbles, floods, http, is_silent, rspamd, says, sends
 from tests.intake.arriving import CLIENT, INNER, JOE, MESSAGE, House
+from tests.peers import wait_for
 
 FORGED = b"X-Spam: No\r\nx-spam-score:\r\n -5\r\n"
 STRICT = {"domains": ["fussy.test"], "max_score": 3.5}
@@ -182,11 +183,11 @@ async def test_more_messages_than_places_wait_no_longer_than_the_limit(tmp_path:
 async def test_a_session_that_ends_takes_its_question_back(tmp_path: Path) -> None:
     async with rspamd(is_silent) as server:
         sending = asyncio.create_task(house(tmp_path, server).send("alice@fwd.test"))
-        while not server.requests:
-            await asyncio.sleep(0.01)
+        await wait_for(lambda: server.requests, "the question")
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
+        await wait_for(lambda: server.closed == 1, "the end of the connection")
 
 
 # Scores of destinations

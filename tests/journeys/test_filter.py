@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def filtering(world: World, mode: str = "queue", **tables: Any) -> RelayProcess:
     relay = world.relay(aliases=ALIASES, workers=1, delivery=delivery, **tables)
     for number, recipient in enumerate(("alice@fwd.example", "strict@fwd.example"), 1):
         assert send(relay, recipient).startswith("250 ")
-        wait_until(lambda number=number: relay.has_events("delivered", number), "a delivery before the test")
+        wait_until(partial(relay.has_events, "delivered", number), "a delivery before the test")
     return relay
 
 
