@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 from relay.check.finding import Finding, Level
@@ -31,17 +30,17 @@ async def check(site: Site) -> list[Finding]:
 
 async def _look(site: Site, name: str, service: Service, ping: Callable[[], Awaitable[None]], mend: str) -> Finding:
     lost = "mail passes unfiltered" if site.config.filter.on_failure == "accept" else "all mail is deferred"
-    level: Level = "error"
     try:
         async with asyncio.timeout(site.config.filter.timeout):
             await ping()
     except TimeoutError:
-        return Finding("filter", str(service), level, f"{name} does not answer: {lost}", mend)
+        return Finding("filter", str(service), "error", f"{name} does not answer: {lost}", mend)
     except NoOpinion as error:
-        return Finding("filter", str(service), level, f"{name} does not answer ({error}): {lost}", mend)
+        return Finding("filter", str(service), "error", f"{name} does not answer ({error}): {lost}", mend)
     user = await asyncio.to_thread(service_user, site.config) if service.path else None
-    if user is not None and await asyncio.to_thread(partial(refused, user, {Path(service.path): "w"})):
-        level = "error" if user.certain else "warning"
+    closed = await asyncio.to_thread(refused, user, {Path(service.path): "w"}) if user is not None else []
+    if user is not None and closed:
+        level: Level = "error" if user.certain else "warning"
         mend = (
             f"add {user.name} to the group of the socket, or set the mode of the socket in the configuration of {name}"
         )

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from relay.config.values import Service
-from relay.content_filter.scanned import NoOpinion
+from relay.content_filter.scanned import NoOpinion, Unreachable
 from relay.content_filter.service import CONNECT_SECONDS, addresses
 from relay.dns import Resolver
 
@@ -67,7 +67,7 @@ class Clamd:
 
     async def _connect(self) -> _Streams:
         service = self._service
-        problem = ""
+        failure = NoOpinion("no address")
         for address in [service.path] if service.path else await addresses(service, self._resolver):
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -75,10 +75,10 @@ class Clamd:
                         return await asyncio.open_unix_connection(address, limit=ANSWER_OCTETS)
                     return await asyncio.open_connection(address, service.port, limit=ANSWER_OCTETS)
             except TimeoutError:
-                problem = f"no connection within {CONNECT_SECONDS:g} s"
+                failure = Unreachable(f"no connection within {CONNECT_SECONDS:g} s")
             except OSError as error:
-                problem = os.strerror(error.errno) if error.errno else str(error)
-        raise NoOpinion(problem)
+                failure = NoOpinion(os.strerror(error.errno) if error.errno else str(error))
+        raise failure
 
 
 def read_answer(line: bytes) -> str:

@@ -20,7 +20,7 @@ from relay.content_filter.clamd import Clamd, TooLarge
 from relay.content_filter.decision import decide, is_over, refuse_virus
 from relay.content_filter.rspamd_answer import Opinion
 from relay.content_filter.rspamd_request import request_headers
-from relay.content_filter.scanned import NoOpinion, Scanned
+from relay.content_filter.scanned import NoOpinion, Scanned, Unreachable
 from relay.dns import Resolver
 from relay.mail.address import domain_of
 from relay.mail.arrival import Arrival
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CONCURRENT = 64  # messages of one process that are with the filters at a time; others wait, within the time limit
+UNREACHABLE_SECONDS = 5.0  # for which a filter to whose host no connection came about is not asked again
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class MessageFilter:
             self._rspamd = Rspamd(section.rspamd, resolver)
         self._clamd = None if section.clamav is None else Clamd(section.clamav, resolver)
         self._places = asyncio.Semaphore(CONCURRENT)
+        self._unreachable_until: dict[str, float] = {}
 
     def max_score(self, addresses: Sequence[str]) -> float | None:
         """The lowest `max_score` of the destinations of these addresses; None where there is none."""
@@ -72,9 +74,11 @@ class MessageFilter:
         """
         arrival, loop = examination.arrival, asyncio.get_running_loop()
         began = loop.time()
-        content, headers = arrival.message.content, request_headers(arrival, self._config.hostname)
-        judge = None if self._rspamd is None else partial(self._rspamd.judge, content, headers)
-        find_virus = None if self._clamd is None else partial(self._clamd.find_virus, content)
+        content, judge, find_virus = arrival.message.content, None, None
+        if self._rspamd is not None:
+            judge = partial(self._rspamd.judge, content, request_headers(arrival, self._config.hostname))
+        if self._clamd is not None:
+            find_virus = partial(self._clamd.find_virus, content)
         opinion, virus = await asyncio.gather(
             self._within_time("rspamd", arrival, judge),
             self._within_time("clamd", arrival, find_virus),
@@ -95,14 +99,18 @@ class MessageFilter:
         """What a filter says, or why it says nothing; None for one that is not configured."""
         if ask is None:
             return None
-        seconds = self._config.filter.timeout
+        seconds, loop = self._config.filter.timeout, asyncio.get_running_loop()
         try:
+            if loop.time() < self._unreachable_until.get(name, 0.0):
+                raise NoOpinion("no connection came about a moment ago")
             async with asyncio.timeout(seconds), self._places:
                 return await ask()
         except TimeoutError:
             failure = NoOpinion(f"no answer within {seconds:g} s")
         except NoOpinion as error:
             failure = error
+            if isinstance(error, Unreachable):
+                self._unreachable_until[name] = loop.time() + UNREACHABLE_SECONDS
         too_large = isinstance(failure, TooLarge)
         effect = "accept" if too_large else self._config.filter.on_failure
         log.warning("filter_failed", id=arrival.queue_id, filter=name, problem=str(failure), effect=effect)

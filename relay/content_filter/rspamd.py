@@ -13,7 +13,7 @@ import aiohttp
 
 from relay.config.values import Service
 from relay.content_filter.rspamd_answer import Opinion, read_answer
-from relay.content_filter.scanned import NoOpinion
+from relay.content_filter.scanned import NoOpinion, Unreachable
 from relay.content_filter.service import CONNECT_SECONDS, addresses
 from relay.dns import Resolver
 
@@ -56,7 +56,7 @@ class Rspamd:
         async with aiohttp.ClientSession(
             connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout
         ) as session:
-            problem = ""
+            failure = NoOpinion("no address")
             for host in hosts:
                 body = None if content is None else _blocks(content)
                 try:
@@ -66,12 +66,12 @@ class Rspamd:
                     ) as response:
                         return response.status, await _read(response)
                 except aiohttp.ClientConnectorError as error:
-                    problem = os.strerror(error.errno) if error.errno else str(error)
+                    failure = NoOpinion(os.strerror(error.errno) if error.errno else str(error))
                 except aiohttp.ConnectionTimeoutError:
-                    problem = f"no connection within {CONNECT_SECONDS:g} s"
+                    failure = Unreachable(f"no connection within {CONNECT_SECONDS:g} s")
                 except (aiohttp.ClientError, OSError, ValueError) as error:
                     raise NoOpinion(f"no usable answer: {str(error) or type(error).__name__}") from None
-            raise NoOpinion(problem)
+            raise failure
 
     async def _connector(self) -> tuple[aiohttp.BaseConnector, list[str]]:
         """How to connect, and the hosts for the URL."""

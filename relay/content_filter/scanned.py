@@ -24,3 +24,7 @@ class Scanned:
 
 class NoOpinion(Exception):
     """A filter has said nothing that can be used; the text says why."""
+
+
+class Unreachable(NoOpinion):
+    """No connection to a filter came about in time: its host is off, or has too many connections."""

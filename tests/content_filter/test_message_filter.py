@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,27 @@ async def test_an_rspamd_that_is_away_stops_no_mail(tmp_path: Path) -> None:
     with capture_logs() as lines:
         assert (await house(tmp_path, server).send("alice@fwd.test")).startswith("250 ")
     assert [line["problem"] for line in lines if line["event"] == "filter_failed"] == ["Connection refused"]
+
+
+async def test_a_host_that_is_off_costs_one_wait_and_not_one_for_each_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.content_filter.rspamd.CONNECT_SECONDS", 0.3)
+    with socket.socket() as full, ExitStack() as clients:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # the kernel lets no more connections wait
+            waiting = clients.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        door = house(tmp_path, filter={"rspamd": f"http://127.0.0.1:{full.getsockname()[1]}"})
+        with capture_logs() as lines:
+            began = time.monotonic()
+            for _ in range(10):
+                assert (await door.send("alice@fwd.test")).startswith("250 ")
+            assert 0.3 <= time.monotonic() - began < 1.5
+    problems = [line["problem"] for line in lines if line["event"] == "filter_failed"]
+    assert problems == ["no connection within 0.3 s", *["no connection came about a moment ago"] * 9]
 
 
 async def test_more_messages_than_places_wait_no_longer_than_the_limit(tmp_path: Path) -> None:
