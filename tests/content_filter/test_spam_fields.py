@@ -21,6 +21,7 @@ FOREIGN = [
     b"X-Sp\xc2\xadam: No\r\n",
     b"X-Spam\xa0-Score: 1\r\n",
     b"\0X-Spam: No\r\n",
+    b"X-Spam\r\n : No\r\n",
 ]
 
 
