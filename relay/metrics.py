@@ -62,6 +62,21 @@ TLS_FAILURES = tuple(
 LOGINS = ("passed", "failed", "limited", "unchecked")
 DNS_LIST_OUTCOMES = ("listed", "clean", "failed")
 NAMES = 32  # of a `CounterByName`
+FILTERED = (  # the actions of rspamd, and what else may come of a message; actions that have no name here are "other"
+    "no action",
+    "greylist",
+    "soft reject",
+    "add header",
+    "rewrite subject",
+    "quarantine",
+    "discard",
+    "reject",
+    "max_score",
+    "virus",
+    "clean",
+    "failed",
+    "other",
+)
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -239,6 +254,12 @@ class Metrics:
         self.dmarc = Counter("dmarc_results", "DMARC results of incoming mail", "result", DMARC_RESULTS)
         self.dns_lists = CounterByName(
             "dns_list_lookups", "Look-ups of clients at DNS lists", ("zone", "result"), DNS_LIST_OUTCOMES
+        )
+        self.filtered = Counter(
+            "filtered", "Messages that the filter was asked about, by its outcome", "outcome", FILTERED
+        )
+        self.filter_failures = Counter(
+            "filter_failures", "Messages of which a filter said nothing", "filter", ("rspamd", "clamd")
         )
         self.unforwardable = Counter(
             "unforwardable", "Messages that would fail DMARC behind us, by what was done", "treatment", TREATMENTS

@@ -19,6 +19,7 @@ from relay.config.sections import (
     DkimSection,
     DmarcSection,
     DnsSection,
+    FilterSection,
     HttpSection,
     LimitsSection,
     ListenSection,
@@ -82,6 +83,7 @@ class Config(Section):
     signing: SigningSection = SigningSection()
     dmarc: DmarcSection = Field(DmarcSection(), title="DMARC and ARC")
     arc: ArcSection = ArcSection()
+    filter: FilterSection = Field(FilterSection(), title="The filter")
     bounces: BouncesSection = Field(BouncesSection(), title="Bounces")
     routes: RoutesSection = Field(RoutesSection(), title="Where mail goes")
     delivery: DeliverySection = Field(DeliverySection(), title="How mail leaves")
@@ -130,6 +132,10 @@ class Config(Section):
         if duplicate := _first_duplicate(name for entry in delivery.destinations for name in entry.domains):
             raise ValueError(f"delivery.destinations: {duplicate} stands there twice")
         for number, entry in enumerate(delivery.destinations):
+            if entry.max_score is not None and self.filter.rspamd is None:
+                raise ValueError(
+                    f"delivery.destinations.{number}.max_score: it is rspamd that gives scores: set filter.rspamd"
+                )
             if entry.smarthost is not None and entry.smarthost not in delivery.smarthosts:
                 raise ValueError(
                     f"delivery.destinations.{number}.smarthost: there is no [delivery.smarthosts.{entry.smarthost}]"

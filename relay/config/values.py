@@ -6,6 +6,8 @@ expected.
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -246,6 +248,69 @@ def table_address(value: str, info: ValidationInfo) -> str:
     return f"unix:{path}"
 
 
+class Service(NamedTuple):
+    """Where a program listens that the relay asks.
+
+    Attributes:
+        host, port: a name or an address, without brackets; empty and 0 for a Unix socket.
+        path: of the Unix socket; empty for a host.
+    """
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def rspamd_address(value: object, info: ValidationInfo) -> Service:
+    """Where rspamd listens: `http://host:port`, or the path of a Unix socket. Raises ValueError: anything else."""
+    text = str(value)
+    if text.startswith("/"):
+        return _socket(text, info)
+    host = text.removeprefix("http://").removesuffix("/")
+    if host == text or "/" in host:
+        raise ValueError(f'{text!r}: write "http://127.0.0.1:11333" or the path of a Unix socket')
+    return _service(host, "http://127.0.0.1:11333")
+
+
+def clamd_address(value: object, info: ValidationInfo) -> Service:
+    """Where clamd listens: the path of a Unix socket, or `host:port`. Raises ValueError: anything else."""
+    text = str(value)
+    return _socket(text, info) if "/" in text else _service(text, "/run/clamav/clamd.ctl or 127.0.0.1:3310")
+
+
+def _socket(text: str, info: ValidationInfo) -> Service:
+    path = resolve_path(Path(text), info).absolute()
+    if len(os.fsencode(path)) > UNIX_PATH_OCTETS or "\0" in text:
+        raise ValueError(f"{path}: the path of a Unix socket has at most {UNIX_PATH_OCTETS} octets")
+    return Service("", 0, str(path))
+
+
+def _service(text: str, example: str) -> Service:
+    host, _, port = text.rpartition(":")
+    try:
+        if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= 65535:
+            raise ValueError
+        if host[:1] + host[-1:] == "[]":
+            return Service(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        return Service(domain_name(host), int(port))
+    except ValueError:
+        raise ValueError(f"{text!r} has no host and port: it is written like {example}") from None
+
+
+def score(value: object) -> float:
+    """A score of rspamd: a number, negative ones too. Raises ValueError: anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("a score is a number, like 6 or 7.5")
+    return number
+
+
 def endpoint_or_mx(value: object) -> object:
     """The URL of a next hop, or `mx`. Raises ValueError: anything else."""
     try:
@@ -280,6 +345,9 @@ NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
 NextHopOrMx = Annotated[Endpoint | Literal["mx"], BeforeValidator(endpoint_or_mx)]
 SocketAddress = Annotated[str, AfterValidator(socket_address)]
 AccessMode = Annotated[str, BeforeValidator(access_mode)]
+RspamdAddress = Annotated[Service, BeforeValidator(rspamd_address)]
+ClamdAddress = Annotated[Service, BeforeValidator(clamd_address)]
+Score = Annotated[float, BeforeValidator(score)]
 TableAddress = Annotated[str, AfterValidator(table_address)]
 
 Action = Literal["reject", "defer", "tag"]

@@ -17,10 +17,11 @@ from relay.authenticate.control_characters import refuse_control_characters
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev
 from relay.authenticate.refusals import apply_spf
+from relay.content_filter.scanned import Scanned
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
 from relay.intake.parties import parties
-from relay.intake.screening import RcptVerdict, Scanned, Screen
+from relay.intake.screening import RcptVerdict, Screen
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
@@ -275,6 +276,10 @@ class Conversation:
         if examination.refusal is not None:
             raise Refused.of(examination.refusal)
         scanned = Scanned() if screen is None else await screen.message(examination)
+        if scanned.discarded:
+            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, table=scanned.discarded)
+            return False
+        examination = await intake.without_spam_fields(examination)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes, scanned.fields)
         used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
         if used_up is not None:

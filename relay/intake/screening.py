@@ -8,7 +8,7 @@ hold, discard or doubt what would be taken otherwise: nothing here gives a right
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import structlog
@@ -17,6 +17,7 @@ from relay.authenticate.examination import Examination
 from relay.authenticate.iprev import Iprev
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
+from relay.content_filter.scanned import Scanned
 from relay.dns_lists.lists import Listed
 from relay.intake.client_requirements import ClientRequirements
 from relay.mail.address import domain_of, split
@@ -61,21 +62,6 @@ class DnsLists(Protocol):
     """The DNS lists of `[clients]`."""
 
     async def look_up(self, client: Client, sender: str) -> Listed: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scanned:
-    """What the filter makes of a message that it does not refuse.
-
-    Attributes:
-        fields: header fields to put on top.
-        held: why it is to be held; empty otherwise.
-        doubt: why it is doubtful; empty otherwise.
-    """
-
-    fields: bytes = b""
-    held: str = ""
-    doubt: str = ""
 
 
 class ContentFilter(Protocol):
@@ -194,7 +180,7 @@ class Screen:
         scanned = Scanned()
         if content is not None and not policy.skips and not self._sender_may_pass(examination.verdict):
             scanned = await content.scan(examination, policy.max_score)
-        return Scanned(scanned.fields, self.held or scanned.held, scanned.doubt or self.doubt)
+        return replace(scanned, held=self.held or scanned.held, doubt=scanned.doubt or self.doubt)
 
     async def _actions(self, access: AccessTables, recipient: str) -> list[Action]:
         """What the tables say that has to be done, down to the first `OK` or `DISCARD`.

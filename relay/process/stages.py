@@ -29,8 +29,6 @@ from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
 from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
-from relay.dns_lists.lists import Lists
-from relay.intake.client_requirements import ClientRequirements
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
 from relay.intake.recipients import Recipients
@@ -38,6 +36,7 @@ from relay.intake.screening import Screening
 from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.process.files import Files
+from relay.process.screening import build_screening
 from relay.queue.disk_space import FreeSpace
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Store
@@ -185,17 +184,7 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
-        screening=_screening(config, resolver, metrics),
-    )
-
-
-def _screening(config: Config, resolver: Resolver, metrics: Metrics) -> Screening:
-    """What is asked of mail that could be taken; None for what is not configured."""
-    clients = config.clients
-    requires = clients.require_reverse != "none" or clients.require_helo != "none"
-    return Screening(
-        requirements=ClientRequirements(clients, resolver) if requires else None,
-        lists=Lists(clients, resolver, metrics.dns_lists.add) if clients.dns_lists else None,
+        screening=build_screening(config, resolver, metrics, rates),
     )
 
 

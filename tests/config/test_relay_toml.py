@@ -102,6 +102,8 @@ def _switched_on(number: int) -> str:
     if _name(LINES[number]) == "smarthost":
         wanted.discard("next_hop")
     lines = list(LINES)
+    if "max_score" in wanted:  # it needs filter.rspamd
+        lines = [line.removeprefix("#") if line.startswith("#rspamd = ") else line for line in lines]
     for n in range(header, end):
         if n in (header, number) or _name(lines[n]) in wanted:
             lines[n] = OFF.sub("", lines[n])
@@ -141,6 +143,8 @@ EXAMPLES_NOT_DEFAULTS = {
     "workers",
     "listen.tls",
     "dns.nameservers",
+    "filter.clamav",
+    "filter.rspamd",
     "auth.senders",
     "auth.users",
     "clients.trusted",
@@ -175,6 +179,7 @@ EXAMPLES_NOT_DEFAULTS = {
     "delivery.destinations.dane",
     "delivery.destinations.concurrency",
     "delivery.destinations.rate",
+    "delivery.destinations.max_score",
     "delivery.destinations.source_ipv4",
     "delivery.destinations.source_ipv6",
     "delivery.destinations.families",

@@ -34,6 +34,9 @@ _READ_BY = {
     values.resolve_path: ("path", "paths"),
     values.socket_address: ("address with a port", "addresses with ports"),
     values.table_address: ("address with a port, or unix:PATH", "addresses with ports, or unix:PATH"),
+    values.rspamd_address: ("URL, or path", "URLs, or paths"),
+    values.clamd_address: ("path, or host:port", "paths, or hosts and ports"),
+    values.score: ("number", "numbers"),
     network.network: ("address or network", "addresses and networks"),
     network.endpoint: ("URL of a host", "URLs of hosts"),
     values.endpoint_or_mx: ('URL of a host, or "mx"', 'URLs of hosts, or "mx"'),
@@ -88,7 +91,7 @@ def toml(value: object, annotation: Any) -> str:
         return f"[{', '.join(toml(item, Any) for item in value)}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{name} = {toml(item, Any)}' for name, item in value.items())} }}"
-    if isinstance(value, bool | int):
+    if isinstance(value, bool | int | float):
         return json.dumps(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from relay.config.sections.delivery import (
     TlsLevel,
 )
 from relay.config.sections.dns_lists import DnsblSection, DnswlSection
+from relay.config.sections.filter import FilterSection
 from relay.config.sections.incoming import (
     AuthSection,
     CertificateSection,
@@ -52,6 +53,7 @@ __all__ = [
     "DnswlSection",
     "DomainRouteSection",
     "Families",
+    "FilterSection",
     "HttpSection",
     "LimitsSection",
     "ListenSection",

@@ -16,6 +16,7 @@ from relay.config.values import (
     HostName,
     NextHop,
     NextHopOrMx,
+    Score,
     Timeout,
 )
 from relay.network import Endpoint
@@ -135,6 +136,11 @@ class DestinationSection(Section):
     """Messages a minute, counted as `concurrency` is. A message to several recipients at one domain counts once for
     each hundred of them, each attempt counts anew. What a second brings may leave at once, and always one message. Mail
     past it waits in the queue, without an attempt. Default: no limit."""
+
+    max_score: Score | None = Field(None, examples=[6.0])
+    """The highest score that mail to these domains may have from rspamd (`filter.rspamd`), for providers that blame the
+    forwarder for spam. A message with a higher one gets 550 5.7.1; recipients whose limit differs are taken in a
+    transaction of their own. Default: rspamd's actions alone."""
 
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.26"])
     """The IPv4 address to send from. Default: as `delivery.source_ipv4`."""
