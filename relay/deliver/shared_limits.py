@@ -116,7 +116,7 @@ class SharedLimits:
         yield False
 
 
-def messages_left(rate: int, paid_until: float, now: float) -> int:
+def messages_left(rate: float, paid_until: float, now: float) -> int:
     """How many messages a rate allows at once. Pure."""
     return int((now + _horizon(rate) - max(paid_until, now)) * rate / 60 + 1e-6)
 
@@ -126,6 +126,6 @@ def next_message(rate: int, paid_until: float, now: float) -> float:
     return max(now, paid_until + 60 / rate - _horizon(rate))
 
 
-def _horizon(rate: int) -> float:
+def _horizon(rate: float) -> float:
     """How many seconds ahead may be paid for."""
     return max(BURST, 60 / rate)

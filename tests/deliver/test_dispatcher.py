@@ -26,6 +26,7 @@ from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shaping import Shaping
 from relay.deliver.shared_limits import SharedLimits
 from relay.dns import StaticResolver
 from relay.mail.message import Message
@@ -59,6 +60,7 @@ class Hops:
         self.by_mx: dict[str, Destination] = {}
         self.answer: Callable[[str], Outcome] = lambda recipient: DELIVERED
         self.gates: dict[str, asyncio.Event] = {}
+        self.mx: dict[str, Sequence[str]] = {}
 
     async def destination(self, next_hop: NextHop) -> Destination | None:
         return next_hop.destination or self.by_mx.get(next_hop.domain)
@@ -112,10 +114,16 @@ class House:
             shared.adopt(limited_tables(config))
         limits = DestinationLimits(config.destinations, shared, row, self.table_of)
         current = CurrentHops(store, self.next_hops, time.time())
-        self.dispatcher = Dispatcher(config, store, attempts, outcomes, limits, current, metrics, memory=2 * 10**7)
+        shaping = Shaping(config.shaping, config.destinations, self.mx_of)
+        self.dispatcher = Dispatcher(
+            config, store, attempts, outcomes, limits, current, shaping, metrics, memory=2 * 10**7
+        )
 
     async def table_of(self, domain: str) -> Destination | None:
         return await self.hops.destination(NextHop(domain=domain))
+
+    async def mx_of(self, domain: str) -> Sequence[str]:
+        return self.hops.mx.get(domain, (domain,))
 
     async def home(self, sender: str) -> tuple[Target, ...]:
         if self.away:
