@@ -88,10 +88,12 @@ class ShapingRules:
         sections = dict(known.rules)
         providers = dict(known.providers)
         new: dict[str, ShapingSection] = {}
+        seen: set[str] = set()
         for number, entry in enumerate(entries):
-            section = sections.get(entry.name)
-            if entry.name in new:
+            if entry.name in seen:
                 raise ValueError(f"{number}.name: {entry.name} stands there twice")
+            seen.add(entry.name)
+            section = sections.get(entry.name)
             if section is not None:
                 section = section.model_copy(update={key: getattr(entry, key) for key in entry.model_fields_set})
                 sections[entry.name] = section

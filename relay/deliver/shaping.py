@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from relay.config.destinations import Destinations
 from relay.config.shaping import Rule, ShapingRules
 from relay.deliver.next_hop_health import Failure, takes_mail
-from relay.deliver.shared_limits import messages_left
+from relay.deliver.shared_limits import horizon, messages_left
 from relay.mail.outcome import Outcome
 from relay.queue.hop_keys import is_url, shown_hop
 
@@ -94,7 +94,7 @@ class Group:
             return 0
         room = self.places - self.active
         if self._rate:
-            self._paid_until = min(self._paid_until, now + 60 / self._rate + 1)  # further ahead: as above
+            self._paid_until = min(self._paid_until, now + horizon(self._rate))  # further ahead: as above
             room = min(room, messages_left(self._rate, self._paid_until, now))
         return max(0, room)
 
@@ -105,7 +105,7 @@ class Group:
     def pay(self, now: float) -> None:
         """Count a message that begins."""
         if self._rate:
-            self._paid_until = max(self._paid_until, now) + 60 / self._rate
+            self._paid_until = min(max(self._paid_until, now) + 60 / self._rate, now + horizon(self._rate))
 
     def refund(self) -> None:
         """Take back that a message has begun."""

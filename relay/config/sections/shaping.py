@@ -51,7 +51,9 @@ class ShapingSection(Section):
     status: tuple[Status, ...] = Field((), examples=[["4.7.0"]])
     """The enhanced status codes (RFC 3463), one of which the reply has. Default: any."""
 
-    text: tuple[Annotated[str, Field(min_length=3, max_length=TEXT)], ...] = Field((), examples=[["Messages from * temporarily deferred"]])
+    text: tuple[Annotated[str, Field(min_length=3, max_length=TEXT)], ...] = Field(
+        (), examples=[["Messages from * temporarily deferred"]]
+    )
     """What the text of the reply has in it, one of these, in upper or lower case; `*` stands for anything. Default: any
     text."""
 
