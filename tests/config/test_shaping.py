@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,3 +225,9 @@ def test_a_hostile_reply_takes_no_time() -> None:
 
 def rule_named(rules: ShapingRules, name: str) -> Rule:
     return next(rule for rule in rules.rules if rule.name == name)
+
+
+@pytest.mark.parametrize(("provider", "keys"), RULES, ids=[rule["name"] for _, rule in RULES])
+def test_the_page_has_every_rule_with_its_action(provider: str, keys: dict[str, Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "shaping.md").read_text(encoding="utf-8")
+    assert f"| `{keys['name']}` | {keys['action']}" in page
