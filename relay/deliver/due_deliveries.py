@@ -92,7 +92,7 @@ class DueDeliveries:
             self._check_at = now + CHECK
             await self._put_back_changed()
         turns = self._waiting.take_turns(others=at_all)
-        await self._shaping.find_out(turns)
+        self._shaping.find_out(turns)
         for hop in turns:
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
@@ -104,7 +104,7 @@ class DueDeliveries:
             return more
         page = await self._reader.page(time.time())
         await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
-        await self._shaping.find_out(due.hop for due in page)
+        self._shaping.find_out(due.hop for due in page)
         await self._begin(await self._current_hops.of(page))
         if len(page) < PAGE or self._rooms.starved:
             return more

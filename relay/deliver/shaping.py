@@ -27,6 +27,7 @@ FULL = 5  # transactions at once that a group gets back at least, before it is f
 FORGOTTEN = 86400.0  # seconds since the last such reply of a next hop that got no mail since
 CALM = 3600.0  # seconds since the last such reply, after which one message that is taken ends it all
 SLOWEST = 1.0  # messages a minute
+AT_ONCE = 100  # domains that are looked up at once
 LOOK_UP = 1.0  # seconds for DNS to say where the mail of a domain goes; later its attempt finds out
 
 FindHosts = Callable[[str], Awaitable[Collection[str]]]
@@ -187,6 +188,7 @@ class Shaping:
         self._by_provider: dict[tuple[str, Hashable], Group] = {}
         self._by_hop: dict[tuple[str, Hashable], Group] = {}  # those that have learned something, the oldest first
         self._providers_shaped = 0
+        self._looking: dict[str, asyncio.Task[None]] = {}
 
     @property
     def is_active(self) -> bool:
@@ -242,24 +244,28 @@ class Shaping:
         group = self.group_of(hop)
         return None if group is None else group.failure
 
-    async def find_out(self, hops: Iterable[str]) -> None:
-        """Look up where the mail of domains goes, while that matters."""
+    def find_out(self, hops: Iterable[str]) -> None:
+        """Begin to look up where the mail of domains goes, while that matters. Nobody waits for it: a domain without
+        room is asked for again soon."""
         if not self._providers_shaped or self._find_hosts is None:
             return
-        unknown = {shown_hop(hop) for hop in hops if self._is_unknown(hop)}
-        if not unknown:
-            return
-        looking = [asyncio.create_task(self._find_out(domain)) for domain in unknown]
-        _, late = await asyncio.wait(looking, timeout=LOOK_UP)
-        for task in late:
-            task.cancel()
-        for domain in unknown - self._provider_of.keys():
-            self._remember(domain, "")
+        for hop in hops:
+            if len(self._looking) >= AT_ONCE:
+                return
+            domain = shown_hop(hop)
+            if self._is_unknown(hop) and domain not in self._looking:
+                self._looking[domain] = asyncio.create_task(self._look_up(domain, self._find_hosts))
 
-    async def _find_out(self, domain: str) -> None:
-        assert self._find_hosts is not None
-        providers = {self._rules.provider_of(host) for host in await self._find_hosts(domain)} - {""}
-        self._remember(domain, min(providers, default=""))
+    async def _look_up(self, domain: str, find_hosts: FindHosts) -> None:
+        hosts: Collection[str] = ()
+        try:
+            async with asyncio.timeout(LOOK_UP):
+                hosts = await find_hosts(domain)
+        except TimeoutError:
+            pass
+        finally:
+            del self._looking[domain]
+            self._remember(domain, min({self._rules.provider_of(host) for host in hosts} - {""}, default=""))
 
     def _remember(self, hop: str, provider: str) -> None:
         self._provider_of.pop(hop, None)

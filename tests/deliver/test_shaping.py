@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -255,17 +256,38 @@ async def test_a_domain_that_nothing_was_sent_to_waits_until_it_is_known_where_i
         asked.append(domain)
         return {"hosted.example": ["mx7.big.example"]}.get(domain, ["mx.elsewhere.example"])
 
+    async def look_up(*hops: str) -> None:
+        sender.shaping.find_out(hops)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
     sender = Sender(find_hosts=best_mx)
-    await sender.shaping.find_out(["hosted.example"])
+    await look_up("hosted.example")
     assert sender.room("hosted.example") > 0 and not asked, "nothing is slowed"
     sender.sends("a.example", PAUSE)
     assert sender.room("hosted.example") == sender.room("free.example") == 0
     assert sender.room("smtp://10.0.0.1:25") > 0, "a configured host is no domain"
-    await sender.shaping.find_out(["hosted.example", "free.example", "!free.example", "smtp://10.0.0.1:25"])
+    await look_up("hosted.example", "free.example", "!free.example", "smtp://10.0.0.1:25")
     assert sorted(asked) == ["free.example", "hosted.example"]
     assert sender.room("hosted.example") == 0 and sender.room("free.example") > 0
-    await sender.shaping.find_out(["free.example"])
+    await look_up("free.example")
     assert len(asked) == 2
+
+
+async def test_a_domain_of_which_dns_says_nothing_waits_no_longer_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.deliver.shaping.LOOK_UP", 0.05)
+
+    async def silent(domain: str) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return ()
+
+    sender = Sender(find_hosts=silent).sends("a.example", PAUSE)
+    sender.shaping.find_out(f"d{n}.example" for n in range(1000))
+    assert len(asyncio.all_tasks()) <= 101
+    assert sender.room("d0.example") == 0
+    async with asyncio.timeout(5):
+        while sender.room("d0.example") == 0:
+            await asyncio.sleep(0.01)
 
 
 def test_source_addresses_are_judged_apart() -> None:
