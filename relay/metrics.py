@@ -59,6 +59,34 @@ TLS_FAILURES = tuple(
         "validation-failure",
     )
 )
+# The providers of relay/config/provider_replies.toml; a label has no other values.
+PROVIDERS = (
+    "google",
+    "outlook",
+    "microsoft365",
+    "yahoo",
+    "yahoo-japan",
+    "apple",
+    "united-internet",
+    "t-online",
+    "comcast",
+    "att",
+    "orange",
+    "vade",
+    "mimecast",
+    "proofpoint",
+    "barracuda",
+    "rackspace",
+    "godaddy",
+    "qq",
+    "netease",
+)
+OTHER_PROVIDER = "other"
+SHAPED = tuple(
+    (provider, action)
+    for provider in (*PROVIDERS, OTHER_PROVIDER)
+    for action in ("slow", "pause", "block", "recovered")
+)
 LOGINS = ("passed", "failed", "limited", "unchecked")
 DNS_LIST_OUTCOMES = ("listed", "clean", "failed")
 NAMES = 32  # of a `CounterByName`
@@ -296,6 +324,15 @@ class Metrics:
             "destinations_suspended", "Next hops that refuse us and are tried once a minute, in each process"
         )
         self.suspensions = Counter("destination_suspensions", "How many times a next hop was suspended")
+        self.slowed = Gauge(
+            "destinations_slowed", "Providers and next hops that mail is slowed down or paused for, in each process"
+        )
+        self.shaped = Counter(
+            "destination_shaped",
+            "How many times a reply has slowed or paused mail to a provider, and how many times that was over",
+            ("destination", "action"),
+            SHAPED,
+        )
         self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
         self.way_home = HostGauge(
             "way_home", "Whether SRS addresses of ours lead here, as the last proof found it", "result", WAY_HOME

@@ -37,6 +37,7 @@ from relay.config.sections import (
     TlsSection,
     Unforwardable,
 )
+from relay.config.shaping import ShapingRules
 from relay.config.values import AuthservId, DeliveryMode, HostName
 from relay.network import Endpoint
 
@@ -118,6 +119,10 @@ class Config(Section):
                     f'listen {listener.address}: auth = "{listener.auth}" needs TLS: clients log in inside it'
                 )
         self._check_destinations()
+        try:
+            _ = self.shaping
+        except ValueError as error:
+            raise ValueError(f"delivery.shaping.{error}") from None
         if self.limits.message_memory < self.receive.max_message_size:
             raise ValueError(
                 "limits.message_memory has no room for one message of receive.max_message_size: "
@@ -166,6 +171,11 @@ class Config(Section):
     def destinations(self) -> Destinations:
         """What `[[delivery.destinations]]` says, by domain."""
         return Destinations(self.delivery, self.hostname)
+
+    @cached_property
+    def shaping(self) -> ShapingRules:
+        """The rules by which replies of providers slow down or pause mail."""
+        return ShapingRules(self.delivery.shaping, with_package=self.delivery.shaping_defaults)
 
     def next_hop(self, domain: str) -> Endpoint | None:
         """The next hop that the route of a normal domain names, or its destination; None means a smarthost, or the

@@ -24,6 +24,7 @@ from relay.deliver.mx import is_public
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shaping import Shaping
 from relay.deliver.shared_limits import SharedLimits
 from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
@@ -246,6 +247,13 @@ def build_relay(
         lambda domain: stages.agent.destination(stages.next_hops.of(f"x@{domain}")),
     )
     current_hops = CurrentHops(store, stages.next_hops, time.time())
-    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, stages.metrics, memory)
+    shaping = Shaping(
+        config.shaping,
+        config.destinations,
+        stages.agent.best_mx,
+        workers=config.workers,
+        longest=config.queue.retry_for / 10,
+    )
+    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, shaping, stages.metrics, memory)
     enqueuer = Enqueuer(store, dispatcher, stages.metrics, memory_is_short)
     return Relay(stages, space, dispatcher, stages.intake(space, enqueuer))

@@ -184,6 +184,8 @@ EXAMPLES_NOT_DEFAULTS = {
     "delivery.destinations.source_ipv6",
     "delivery.destinations.families",
     "delivery.destinations.helo",
+    *(f"delivery.shaping.{key}" for key in ("provider", "mx", "codes", "status", "text")),
+    *(f"delivery.shaping.{key}" for key in ("phases", "action", "rate", "pause")),
 }
 
 

@@ -32,6 +32,7 @@ from relay.config.sections.incoming import (
 )
 from relay.config.sections.operation import DnsSection, HttpSection, LogSection, QueueSection
 from relay.config.sections.routes import DomainRouteSection, RoutesSection, SrsMode
+from relay.config.sections.shaping import ShapingSection
 from relay.config.sections.signing import DkimSection, SigningSection
 from relay.config.sections.srs import SrsSection
 from relay.config.sections.tables import TablesSection
@@ -65,6 +66,7 @@ __all__ = [
     "RoutesSection",
     "Section",
     "SendersSection",
+    "ShapingSection",
     "SigningSection",
     "SmarthostSection",
     "SpfSection",

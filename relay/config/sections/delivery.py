@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from relay.config.sections.base import Section
+from relay.config.sections.shaping import ShapingSection
 from relay.config.values import (
     DeliveryMode,
     Destination,
@@ -250,6 +251,12 @@ class DeliverySection(Section):
         {}, examples=["backup"]
     )
     destinations: tuple[DestinationSection, ...] = ()
+
+    shaping_defaults: bool = True
+    """Whether the rules of the package hold, by which mail to large providers slows down or waits where they ask for
+    that. `[[delivery.shaping]]` changes single ones, and adds others."""
+
+    shaping: tuple[ShapingSection, ...] = ()
 
     @property
     def smarthost_tables(self) -> dict[str, SmarthostSection]:
