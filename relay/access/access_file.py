@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relay.access.action import BAD_LINE, Action, parse_action
@@ -94,8 +94,8 @@ class AccessTable:
             for pattern, action in self.patterns:
                 if pattern is None:
                     return Match(BAD_LINE, _UNREADABLE)
-                if pattern.matches(text):
-                    return Match(action, pattern.written)
+                if (found := pattern.match(text, action)) is not None:
+                    return Match(found, pattern.written)
         return None
 
 
@@ -145,7 +145,8 @@ class _Reading:
             effect = "what no line before it decides hears 451 4.3.5, nor do the patterns behind it count"
             self._bad.append(BadLine(where, problem or str(error), effect))
             return
-        self._patterns.append((pattern, self._action(where, pattern.written, value, problem)))
+        action = self._action(where, pattern.written, value, problem, pattern.check)
+        self._patterns.append((pattern, action))
 
     def _read_key(self, where: str, line: str, problem: str) -> None:
         match = _KEY.match(line)
@@ -173,12 +174,17 @@ class _Reading:
         if counts != action:
             self._bad.append(BadLine(where, f"{written} stands further above already", "the line above counts"))
 
-    def _action(self, where: str, written: str, value: str, problem: str) -> Action:
+    def _action(
+        self, where: str, written: str, value: str, problem: str, check: Callable[[Action], None] | None = None
+    ) -> Action:
         """The action of a right-hand side; that of a bad line where there is a problem with it, which is named."""
         try:
             if problem:
                 raise ValueError(problem)
-            return parse_action(value)
+            action = parse_action(value)
+            if check is not None:
+                check(action)
+            return action
         except ValueError as error:
             self._bad.append(BadLine(where, shown(str(error)), f"{written} hears 451 4.3.5"))
             return BAD_LINE

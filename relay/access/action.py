@@ -58,8 +58,8 @@ def parse_action(value: str) -> Action:
     Raises:
         ValueError: there is none, or it is not one of ours.
     """
-    first, _, text = value.strip().partition(" ")
-    verb, text = first.upper(), text.strip()
+    first, text = (*value.split(None, 1), "", "")[:2]
+    verb, text = first.upper(), text.rstrip()
     if verb in _PLAIN:
         return Action(_PLAIN[verb], text)
     if verb == "REJECT":

@@ -49,7 +49,7 @@ def parse_key(text: str) -> str | IPNetwork:
     local, domain = split(text)
     if text.endswith("@") and is_local_part(text[:-1]):
         return lookup_key(text[:-1]) + "@"
-    if "@" in text and not local:
+    if domain and not local:
         raise ValueError(f"{text}: a whole domain is written {domain}")
     if domain:
         return lookup_key(str(parse(text)))
