@@ -162,6 +162,7 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
     files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
+    files += config.access_files.items()
     if config.routes.aliases is not None:
         files.append(("routes.aliases", config.routes.aliases))
     for domain, route in config.routes.domains.items():

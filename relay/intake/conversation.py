@@ -20,6 +20,7 @@ from relay.authenticate.refusals import apply_spf
 from relay.content_filter.scanned import Scanned
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
+from relay.intake.origin import Origin
 from relay.intake.parties import parties
 from relay.intake.screening import RcptVerdict, Screen
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
@@ -116,7 +117,7 @@ class Conversation:
         refuses_unforwardable = self._intake.refuses_unforwardable(routed)
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
-        screened = await self._screen(client, sender, rcpt.recipient, routed, id_text(transaction.id))
+        screened = await self._screen(client, transaction, rcpt.recipient, routed)
         if self._intake.traffic.is_limited:
             await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         if accepted.screen is not None:
@@ -135,19 +136,15 @@ class Conversation:
         self._begin_iprev(client)
         return None if self._iprev is None else await self._iprev
 
-    async def _screen(self, client: Client, sender: str, recipient: str, routed: Routed, queue_id: str) -> RcptVerdict:
+    async def _screen(self, client: Client, transaction: Transaction, recipient: str, routed: Routed) -> RcptVerdict:
         """What the access tables and the DNS lists say. Raises Refused, as `Screen.recipient`."""
         if not self._intake.screening.is_needed:
             return RcptVerdict()
         if self._accepted.screen is None:
-            self._accepted.screen = Screen(
-                self._intake.screening,
-                client,
-                sender,
-                partial(self._spf, client, sender),
-                partial(self._reverse, client),
-                queue_id,
-            )
+            sender = transaction.mail.sender
+            spf = partial(self._spf, client, sender)
+            origin = Origin(id_text(transaction.id), client, sender, spf, partial(self._reverse, client))
+            self._accepted.screen = Screen(self._intake.screening, origin)
         return await self._accepted.screen.recipient(recipient, [target.address for target in routed.targets])
 
     async def _route(self, request: RouteRequest, client: Client) -> Routed:
@@ -264,7 +261,7 @@ class Conversation:
         """
         intake, accepted, client, screen = self._intake, self._accepted, arrival.client, self._accepted.screen
         if screen is not None and screen.discarded:
-            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, table=screen.discarded)
+            intake.discard(arrival, screen.discarded)
             return False
         routes = [routed for _, routed in accepted.routes]
         intake.refuse_loops(arrival.message, routes)
@@ -277,7 +274,7 @@ class Conversation:
             raise Refused.of(examination.refusal)
         scanned = Scanned() if screen is None else await screen.message(examination)
         if scanned.discarded:
-            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, table=scanned.discarded)
+            intake.discard(arrival, scanned.discarded)
             return False
         examination = await intake.without_spam_fields(examination)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes, scanned.fields)

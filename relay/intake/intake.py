@@ -231,6 +231,11 @@ class Intake:
         log.info("held", id=id_text(stored.id), reason=why)
         return [replace(delivery, state="held") if delivery.state == "queued" else delivery for delivery in deliveries]
 
+    def discard(self, arrival: Arrival, why: str) -> None:
+        """Tells the log of a message that is accepted and not delivered."""
+        log.info("discarded", id=arrival.queue_id, sender=arrival.sender, reason=why)
+        self.metrics.discarded.add()
+
     def single_in_session(self, deliveries: Sequence[Delivery], notice: Notice, *, trusted: bool) -> Delivery | None:
         """The delivery of a message that is offered to its next hop while the client waits; None for one that goes
         into the queue.

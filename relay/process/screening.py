@@ -8,14 +8,16 @@ from relay.dns_lists.lists import Lists
 from relay.intake.client_requirements import ClientRequirements
 from relay.intake.screening import ContentFilter, Screening
 from relay.metrics import Metrics
+from relay.process.files import Files
 from relay.rate import Rates
 
 
-def build_screening(config: Config, resolver: Resolver, metrics: Metrics, rates: Rates) -> Screening:
+def build_screening(config: Config, files: Files, resolver: Resolver, metrics: Metrics, rates: Rates) -> Screening:
     """The screening of one worker; its parts are None where they are not configured."""
     clients = config.clients
     requires = clients.require_reverse != "none" or clients.require_helo != "none"
     return Screening(
+        access=files.access if files.access.files else None,
         requirements=ClientRequirements(clients, resolver) if requires else None,
         lists=Lists(clients, resolver, metrics.dns_lists.add) if clients.dns_lists else None,
         content=_content_filter(config, resolver, metrics, rates),

@@ -185,7 +185,7 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
-        screening=build_screening(config, resolver, metrics, rates),
+        screening=build_screening(config, files, resolver, metrics, rates),
     )
 
 

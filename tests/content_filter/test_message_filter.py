@@ -91,7 +91,7 @@ async def test_what_rspamd_discards_is_taken_and_not_delivered(tmp_path: Path) -
             assert (await door.send("alice@fwd.test")).startswith("250 ")
     assert not door.queue.put_in
     (discarded,) = [line for line in lines if line["event"] == "discarded"]
-    assert discarded["table"] == "filter.rspamd" and discarded["sender"] == JOE
+    assert discarded["reason"] == "filter.rspamd" and discarded["sender"] == JOE
 
 
 async def test_rspamd_is_told_of_envelope_and_client(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.dns import DnsFailure
-from relay.intake.screening import Action, Screening
 from relay.mail.envelope import Client
 from tests.intake.arriving import CLIENT, INNER, MESSAGE, House, Zone
 
@@ -90,26 +89,9 @@ async def test_a_dead_whitelist_defers_what_it_might_have_spared(tmp_path: Path)
     assert await site.send("alice@fwd.test") == REFUSED.replace("550 5.7.1", "450 4.7.1")
 
 
-class Tables:
-    """Access tables that say one thing of every client."""
-
-    def __init__(self, action: Action) -> None:
-        self.action = action
-
-    async def client(self, client: Client, name: object) -> Action | None:
-        return self.action
-
-    async def sender(self, sender: str) -> Action | None:
-        return None
-
-    async def recipient(self, recipient: str) -> Action | None:
-        return None
-
-
 async def test_ok_in_an_access_table_skips_lists_and_requirements(tmp_path: Path) -> None:
-    site = House(tmp_path, LISTED, clients={**BL, "require_helo": "fqdn"})
-    whole = site.stages.screening
-    site.intake.screening = Screening(Tables(Action("OK", "", "clients.access")), whole.requirements, whole.lists)
+    (tmp_path / "clients.access").write_text("192.0.2.0/24 OK\n")
+    site = House(tmp_path, LISTED, clients={**BL, "require_helo": "fqdn", "access": "clients.access"})
     assert (await site.send("alice@fwd.test", client=CLIENT._replace(helo="x"))).startswith("250 ")
     assert (await site.send("x@elsewhere.test")).startswith("550 5.7.1 "), "it gives no right to relay"
 
