@@ -14,7 +14,7 @@ from typing import Any
 from relay.access.access_file import AccessTable, Match, parse_access
 from relay.access.action import Action
 from relay.authenticate.iprev import Iprev
-from relay.mail.address import normal_domain, split
+from relay.mail.address import normal_domain
 from relay.mail.envelope import Client
 from relay.table_files.reloaded_file import ReloadedFile
 
@@ -41,11 +41,9 @@ class AccessTables:
     """All access tables; a method returns None where its table says nothing.
 
     Args:
-        hostname: where `postmaster` alone is a user.
         files: by the key of the configuration.
     """
 
-    _hostname: str = ""
     _files: Mapping[str, ReloadedFile[AccessTable]] = field(default_factory=dict)
 
     @property
@@ -77,12 +75,9 @@ class AccessTables:
         return None if file is None else _decision(SENDERS, file.value.address(sender))
 
     async def recipient(self, recipient: str) -> Decision | None:
-        """What is said of a recipient as the client has given it; `postmaster` may stand alone."""
+        """What is said of a recipient as the client has given it."""
         file = self._files.get(RECIPIENTS)
-        if file is None:
-            return None
-        address = recipient if split(recipient).domain else f"{recipient}@{self._hostname}"
-        return _decision(RECIPIENTS, file.value.address(address))
+        return None if file is None else _decision(RECIPIENTS, file.value.address(recipient))
 
 
 async def _name(reverse: Callable[[], Awaitable[Iprev | None]]) -> str:

@@ -106,7 +106,7 @@ def read_access(config: Config) -> AccessTables:
     for key, path in config.access_files.items():
         with _named(key):
             files[key] = read[path] = read.get(path) or read_access_file(path)
-    return AccessTables(config.hostname, files)
+    return AccessTables(files)
 
 
 def read_passwords(config: Config) -> dict[str, str]:
