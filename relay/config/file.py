@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from relay.config import problems, toml_error
 from relay.config.keys import ENV_PREFIX, in_environment
 from relay.config.missing_files import missing_file_mend
+from relay.config.table_sources import source_files
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
@@ -162,11 +163,10 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
     files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
-    if config.routes.aliases is not None:
-        files.append(("routes.aliases", config.routes.aliases))
+    files += [("routes.aliases", path) for path in source_files(config.routes.aliases)]
     for domain, route in config.routes.domains.items():
-        if route.recipients not in ("callout", "any"):
-            files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
+        if not isinstance(route.recipients, str):
+            files += [(f"routes.domains.{domain}.recipients", path) for path in source_files(route.recipients)]
     return [*_secrets(config), *files]
 
 

@@ -6,7 +6,7 @@ The query of a database is read here, so that one that cannot be used is an erro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -150,3 +150,16 @@ def table_sources(value: object, info: ValidationInfo) -> tuple[TableSource, ...
 
 
 TableSources = Annotated[tuple[TableSource, ...], BeforeValidator(table_sources)]
+
+
+def source_files(sources: Sequence[TableSource]) -> list[Path]:
+    """The files that sources name, with those of passwords; without databases, which may come later."""
+    paths = []
+    for source in sources:
+        path = source if isinstance(source, Path) else None
+        if isinstance(source, RegexpSource):
+            path = source.path
+        elif isinstance(source, SqlSource):
+            path = source.password_file
+        paths += [path] if path is not None else []
+    return paths
