@@ -201,6 +201,9 @@ class Metrics:
             "message_spool_bytes", "Octets of messages in flight that wait on disk for their end"
         )
         self.accepted = Counter("messages_accepted", "Messages that got their 250")
+        self.discarded = Counter(
+            "messages_discarded", "Messages that got their 250 and went nowhere, as an access table says"
+        )
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
         self.logins = Counter("logins", "Logins of clients, by result", "result", LOGINS)
         self.spf = Counter("spf_results", "SPF results of incoming mail", "result", SPF_RESULTS)

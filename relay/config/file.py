@@ -163,6 +163,7 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
     files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
+    files += config.access_files.items()
     files += [("routes.aliases", path) for path in source_files(config.routes.aliases)]
     for domain, route in config.routes.domains.items():
         if not isinstance(route.recipients, str):

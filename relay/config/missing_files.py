@@ -23,6 +23,8 @@ def missing_file_mend(key: str, path: Path, source: Path | None) -> str:
         return f"; `srs-relay users add NAME{f' --config {source}' if source is not None else ''}` makes it"
     if key == "auth.senders":
         return f"; `touch {path}` makes it, with nothing but everybody's own senders"
+    if key.endswith(".access"):
+        return f"; `touch {path}` makes it, without a rule"
     if key == "routes.aliases":
         return f"; `touch {path}` makes it, without aliases"
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -203,6 +204,16 @@ class Config(Section):
         if route is None:
             return self.dmarc.unforwardable
         return route.unforwardable or ("pass" if route.srs is False else self.dmarc.unforwardable)
+
+    @property
+    def access_files(self) -> dict[str, Path]:
+        """The files of the access tables, by the keys that name them."""
+        named = {
+            "clients.access": self.clients.access,
+            "senders.access": self.senders.access,
+            "routes.access": self.routes.access,
+        }
+        return {key: path for key, path in named.items() if path is not None}
 
     @property
     def own_domains(self) -> frozenset[str]:

@@ -115,7 +115,7 @@ class Conversation:
         refuses_unforwardable = self._intake.refuses_unforwardable(routed)
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
-        screened = await self._screen(client, sender, rcpt.recipient, routed)
+        screened = await self._screen(client, transaction, rcpt.recipient, routed)
         if self._intake.traffic.is_limited:
             await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         if accepted.screen is not None:
@@ -129,17 +129,19 @@ class Conversation:
         if self._iprev is None and client.known:
             self._iprev = self._intake.examiner.iprev(self._accepted.budget, client.ip)
 
-    async def _confirmed_name(self, client: Client) -> str:
+    async def _confirmed_name(self, client: Client) -> Iprev:
         self._begin_iprev(client)
-        return "" if self._iprev is None else (await self._iprev).name
+        return Iprev("permerror") if self._iprev is None else await self._iprev
 
-    async def _screen(self, client: Client, sender: str, recipient: str, routed: Routed) -> RcptVerdict:
+    async def _screen(self, client: Client, transaction: Transaction, recipient: str, routed: Routed) -> RcptVerdict:
         """What the access tables and the DNS lists say. Raises Refused, as `Screen.recipient`."""
         if not self._intake.screening.is_needed:
             return RcptVerdict()
         if self._accepted.screen is None:
+            sender = transaction.mail.sender
             self._accepted.screen = Screen(
                 self._intake.screening,
+                transaction.id,
                 client,
                 sender,
                 partial(self._spf, client, sender),
@@ -261,7 +263,8 @@ class Conversation:
         """
         intake, accepted, client, screen = self._intake, self._accepted, arrival.client, self._accepted.screen
         if screen is not None and screen.discarded:
-            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, table=screen.discarded)
+            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, reason=screen.discarded)
+            intake.metrics.discarded.add()
             return False
         routes = [routed for _, routed in accepted.routes]
         intake.refuse_loops(arrival.message, routes)

@@ -8,46 +8,23 @@ be taken otherwise: nothing here gives a right to send anywhere.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
+import structlog
+
+from relay.access.tables import AccessTables, Decision
 from relay.authenticate.examination import Examination
+from relay.authenticate.iprev import Iprev
 from relay.authenticate.spf import SpfVerdict
 from relay.authenticate.verdict import Verdict
 from relay.mail.address import domain_of, split
 from relay.mail.envelope import Client
+from relay.mail.queue_id import id_text
 from relay.mail.reply import ComeAgain, Refused
 
-Verb = Literal["OK", "REJECT", "DEFER", "HOLD", "DISCARD"]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What an access table says.
-
-    Attributes:
-        text: behind the verb; may be empty.
-        table: the key of the configuration that names the table, for the log.
-    """
-
-    verb: Verb
-    text: str
-    table: str
-
-
-_NOT_ASKED = Action("DEFER", "", "")  # of a table that was not asked yet
-
-
-class AccessTables(Protocol):
-    """The access tables. Each method may raise Refused 451 4.3.5: the table cannot be read now, or its line is bad."""
-
-    async def client(self, client: Client, name: Callable[[], Awaitable[str]]) -> Action | None:
-        """What is said of a client; `name` finds the confirmed name of its address, empty where it has none."""
-        ...
-
-    async def sender(self, sender: str) -> Action | None: ...
-
-    async def recipient(self, recipient: str) -> Action | None: ...
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +74,47 @@ class ContentFilter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What an access table says, for the log and for `explain`.
+
+    Attributes:
+        of: the client's address, the sender, or the recipient.
+        problem: why the action does not count; empty where it does.
+    """
+
+    queue_id: str
+    of: str
+    decision: Decision
+    problem: str = ""
+
+
+def report(judged: Judged) -> None:
+    """Logs what an access table says."""
+    decision = judged.decision
+    log.info(
+        "access",
+        id=judged.queue_id,
+        table=decision.table,
+        of=judged.of,
+        matched=decision.key,
+        action=decision.action.verb,
+        text=decision.action.text or None,
+        problem=judged.problem or None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Screening:
-    """What one worker asks; None for what is not configured."""
+    """What one worker asks; None for what is not configured.
+
+    Attributes:
+        watch: told of everything that an access table says; by default it is logged.
+    """
 
     access: AccessTables | None = None
     lists: DnsLists | None = None
     content: ContentFilter | None = None
+    watch: Callable[[Judged], None] = report
 
     @property
     def is_needed(self) -> bool:
@@ -138,39 +150,44 @@ class Screen:
     """The screening of one transaction.
 
     Args:
+        id: of the message.
         spf: the SPF verdict on the sender; asked only for a client that is not trusted.
-        name: the confirmed name of the client's address, empty where it has none.
+        name: looks for the confirmed name of the client's address.
 
     Attributes:
         held, discarded, doubt: what came of the accepted recipients, for the whole message; empty where nothing did.
     """
 
     _screening: Screening
+    _id: int
     _client: Client
     _sender: str
     _spf: Callable[[], Awaitable[SpfVerdict]]
-    _name: Callable[[], Awaitable[str]]
+    _name: Callable[[], Awaitable[Iprev]]
     held: str = ""
     discarded: str = ""
     doubt: str = ""
     _policy: Policy | None = None
-    _of_client: Action | None = _NOT_ASKED
-    _of_sender: Action | None = _NOT_ASKED
+    _of_client: list[Decision | None] = field(default_factory=list)  # empty until it was asked for
+    _of_sender: list[Decision | None] = field(default_factory=list)
+    _sender_counts: bool = False
 
     async def recipient(self, recipient: str, targets: Sequence[str]) -> RcptVerdict:
         """What the tables and the lists say of a recipient.
 
         Raises:
-            Refused: 550 5.7.1, 450 4.7.1; 451 4.3.5, a table cannot be asked now.
+            Refused: 550 5.7.1, 450 4.7.1, or as the table says; 451 4.3.5, it has a bad line; 451 4.3.0, it cannot be
+                asked now.
             ComeAgain: 452 4.5.3, the recipient has another policy for the filter than those before it.
         """
         held, skips = "", False
         if self._screening.access is not None:
-            for action in await self._actions(self._screening.access, recipient):
-                if action.verb == "DISCARD":
-                    return RcptVerdict(discarded=action.table)
-                held = held or (action.table if action.verb == "HOLD" else "")
-                skips = skips or action.verb == "OK"
+            for decision in await self._decisions(self._screening.access, recipient):
+                verb = decision.action.verb
+                if verb == "DISCARD":
+                    return RcptVerdict(discarded=_reason(decision))
+                held = held or (_reason(decision) if verb == "HOLD" else "")
+                skips = skips or verb == "OK"
         doubt = "" if skips else await self._listed(recipient)
         policy = self._policy_for(targets, skips=skips)
         if self._policy is not None and policy != self._policy:
@@ -197,44 +214,63 @@ class Screen:
             scanned = await content.scan(examination, policy.max_score)
         return Scanned(scanned.fields, self.held or scanned.held, scanned.doubt or self.doubt)
 
-    async def _actions(self, access: AccessTables, recipient: str) -> list[Action]:
+    async def _decisions(self, access: AccessTables, recipient: str) -> list[Decision]:
         """What the tables say that has to be done, down to the first `OK` or `DISCARD`.
 
         Raises:
             Refused: for `REJECT` and `DEFER`.
         """
-        found = list[Action]()
-        asked = (self._client_action, self._sender_action, lambda access: access.recipient(recipient))
-        for ask in asked:
-            action = await ask(access)
-            if action is None:
+        found = list[Decision]()
+        for ask in (self._client_decision, self._sender_decision, partial(self._recipient_decision, recipient)):
+            decision = await ask(access)
+            if decision is None:
                 continue
-            if action.verb == "REJECT":
-                raise Refused(550, "5.7.1", action.text or "Access denied")
-            if action.verb == "DEFER":
-                raise Refused(450, "4.7.1", action.text or "Access denied, try again later")
-            found.append(action)
-            if action.verb in ("OK", "DISCARD"):
+            if decision.action.reply is not None:
+                raise Refused.of(decision.action.reply)
+            found.append(decision)
+            if decision.action.verb in ("OK", "DISCARD"):
                 break
         return found
 
-    async def _client_action(self, access: AccessTables) -> Action | None:
-        if self._of_client is _NOT_ASKED:
-            self._of_client = await access.client(self._client, self._name)
-        return self._of_client
+    async def _client_decision(self, access: AccessTables) -> Decision | None:
+        if not self._of_client:
+            decision = await access.client(self._client, self._name)
+            self._tell(self._client.ip, decision)
+            self._of_client.append(decision)
+        return self._of_client[0]
 
-    async def _sender_action(self, access: AccessTables) -> Action | None:
+    async def _sender_decision(self, access: AccessTables) -> Decision | None:
         """What is said of the sender; without an `OK` for one that may be forged."""
-        if self._of_sender is _NOT_ASKED:
-            self._of_sender = await access.sender(self._sender)
-        action = self._of_sender
-        if action is None or action.verb != "OK" or self._client.user:
-            return action
-        return action if not self._client.trusted and (await self._spf()).result == "pass" else None
+        if not self._of_sender:
+            decision = await access.sender(self._sender)
+            problem = "" if decision is None or decision.action.verb != "OK" else await self._why_uncertain()
+            self._sender_counts = not problem
+            self._tell(self._sender, decision, problem)
+            self._of_sender.append(decision)
+        return self._of_sender[0] if self._sender_counts else None
+
+    async def _recipient_decision(self, recipient: str, access: AccessTables) -> Decision | None:
+        decision = await access.recipient(recipient)
+        self._tell(recipient, decision)
+        return decision
+
+    def _tell(self, of: str, decision: Decision | None, problem: str = "") -> None:
+        if decision is not None:
+            self._screening.watch(Judged(id_text(self._id), of, decision, problem))
+
+    async def _why_uncertain(self) -> str:
+        """Why the sender may be forged; empty where it cannot be: it is that of a user, or SPF passes for it."""
+        if self._client.user:
+            return ""
+        if self._client.trusted:
+            return "SPF is not checked for trusted clients"
+        spf = await self._spf()
+        return "" if spf.result == "pass" else f"SPF {spf.result}"
 
     def _sender_may_pass(self, verdict: Verdict) -> bool:
         """Whether the `OK` of a sender counts after the message was examined: SPF passes, or DMARC does for it."""
-        if self._of_sender is None or self._of_sender.verb != "OK":
+        decision = self._of_sender[0] if self._of_sender else None
+        if decision is None or decision.action.verb != "OK":
             return False
         if verdict.spf is not None and verdict.spf.result == "pass":
             return True
@@ -256,3 +292,7 @@ class Screen:
         if content is None:
             return Policy()
         return Policy(True) if skips else Policy(False, content.max_score(targets))
+
+
+def _reason(decision: Decision) -> str:
+    return ": ".join(filter(None, (f"{decision.table} {decision.key}", decision.action.text)))

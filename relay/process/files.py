@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay.access.access_file import AccessTable
+from relay.access.tables import AccessTables, read_access_file
 from relay.accounts.account_files import AccountFiles, read_account_files
 from relay.config.model import Config, ConfigError
 from relay.receive.server_tls import ServerTls
@@ -37,6 +39,7 @@ class Files:
         tls: the certificates for clients; None without a section [tls].
         passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
         accounts: the users and their senders.
+        access: the access tables.
     """
 
     scheme: Scheme
@@ -45,16 +48,17 @@ class Files:
     tls: ServerTls | None
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
     accounts: AccountFiles = field(default_factory=AccountFiles)
+    access: AccessTables = field(default_factory=AccessTables)
 
     @property
     def followed(self) -> tuple[ReloadedFile[Any], ...]:
         """The files that are read again when they change, but for the certificates."""
-        return (*self.tables.files, *self.accounts.files)
+        return (*self.tables.files, *self.accounts.files, *self.access.files)
 
     @property
     def bad_lines(self) -> Mapping[str, int]:
         """How many lines of each of them cannot be used, by its path."""
-        return {**self.tables.bad_lines, **self.accounts.bad_lines}
+        return {**self.tables.bad_lines, **self.accounts.bad_lines, **self.access.bad_lines}
 
     def look(self) -> None:
         """Take over the tables and the certificates that have changed, as far as they are good."""
@@ -77,7 +81,7 @@ def read_files(config: Config) -> Files:
     tls = ServerTls(config.tls) if config.tls is not None else None
     with _named("auth"):
         accounts = read_account_files(config.auth)
-    return Files(scheme, signer, tables, tls, read_passwords(config), accounts)
+    return Files(scheme, signer, tables, tls, read_passwords(config), accounts, read_access(config))
 
 
 def read_signer(config: Config) -> Signer:
@@ -94,6 +98,15 @@ def read_signer(config: Config) -> Signer:
             rules += read_rules(config.signing.opendkim)
     found = [*(key for key, _ in entries), *(key for rule in rules for key in rule.keys)]
     return Signer(SigningTable(rules, table.forwarder_keys(found, config.srs.domain)), sealing)
+
+
+def read_access(config: Config) -> AccessTables:
+    """The access tables; a file that several keys name is read once. Raises ConfigError, as `read_files`."""
+    files, read = dict[str, ReloadedFile[AccessTable]](), dict[Path, ReloadedFile[AccessTable]]()
+    for key, path in config.access_files.items():
+        with _named(key):
+            files[key] = read[path] = read.get(path) or read_access_file(path)
+    return AccessTables(config.hostname, files)
 
 
 def read_passwords(config: Config) -> dict[str, str]:

@@ -183,7 +183,7 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
-        screening=Screening(),
+        screening=Screening(access=files.access if files.access.files else None),
     )
 
 

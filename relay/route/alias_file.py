@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from relay.route.alias_entries import AliasEntries, AliasError, is_rejection
 from relay.route.alias_table import AliasTable
 from relay.table_files.bad_lines import shown
+from relay.table_files.logical_lines import logical_lines
 
 _ENTRY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)(.*)', re.DOTALL)
 
@@ -84,26 +85,10 @@ def written_in_virtual(text: str, source: str) -> Iterator[WrittenEntry]:
 
     An indented line continues the entry above, past comments and empty lines.
     """
-    lines, parts, indented = list[int](), list[str](), False
-    for number, line in enumerate(text.split("\n"), 1):
-        content = line.strip()
-        if not content or content.startswith("#"):
-            continue
-        if line[0].isspace() and parts:
-            parts.append(content)
-            lines.append(number)
-            continue
-        if parts:
-            yield _written(source, lines, parts, indented)
-        lines, parts, indented = [number], [content], line[0].isspace()
-    if parts:
-        yield _written(source, lines, parts, indented)
-
-
-def _written(source: str, lines: Sequence[int], parts: Sequence[str], indented: bool) -> WrittenEntry:
-    entry = _ENTRY.match(" ".join(parts))
-    assert entry is not None  # it matches any text
-    return WrittenEntry(f"{source}:{lines[0]}", entry[1], entry[2], (), lines, indented)
+    for line in logical_lines(text):
+        entry = _ENTRY.match(line.text)
+        assert entry is not None  # it matches any text
+        yield WrittenEntry(f"{source}:{line.numbers[0]}", entry[1], entry[2], (), line.numbers, line.is_orphan)
 
 
 def written_in_toml(text: str, source: str) -> Iterator[WrittenEntry]:

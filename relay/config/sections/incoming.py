@@ -228,6 +228,20 @@ class ClientsSection(Section):
     that mail came in. The MTA has to remove fields that arrive from outside under its name: see
     docs/how-it-works.md#what-a-trusted-mta-found. Default: none."""
 
+    access: File | None = Field(None, examples=["clients.access"])
+    """The file of what is said of clients, trusted ones and users included, in the format of Postfix's access(5):
+
+        192.0.2.0/24           REJECT
+        2001:db8:7::/48        DEFER come again tomorrow
+        mail.partner.example   OK
+        /^pool-[0-9-]+[.]/     REJECT send through your provider
+
+    Before the action stands an address, a network, the name of a client (confirmed by its own address records; a domain
+    stands for all names below it, too), or a regular expression. The actions are OK (the remaining access tables, the
+    DNS lists and the filter are not asked; it gives no right to relay), REJECT (550 5.7.1), DEFER (450 4.7.1), HOLD,
+    DISCARD and DUNNO: see docs/abuse.md#access-tables. The file is read again when it changes. A line that is wrong is
+    named in the log, and the mail that it may be about gets 451 4.3.5 until it is mended. Default: none."""
+
 
 class SendersSection(Section):
     """Senders that are yours."""
@@ -236,3 +250,9 @@ class SendersSection(Section):
     """The domains that we are authorised to send for: our hosts are in their SPF records. Their senders leave as they
     are, all others get an SRS address. Mail from outside that claims one of these domains has to pass SPF.
     Default: none."""
+
+    access: File | None = Field(None, examples=["senders.access"])
+    """The file of what is said of senders (MAIL FROM), in the format of `clients.access`. Before the action stands an
+    address, a domain, which stands for those below it, too, `.domain` for those below it alone, `user@`, `<>` for the
+    null sender, or a regular expression. OK counts only where SPF passes, or at the end of DATA DMARC for the sender's
+    domain, or the sender is a user's own. Default: none."""
