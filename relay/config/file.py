@@ -21,12 +21,12 @@ from pydantic import ValidationError
 from relay.config import problems, toml_error
 from relay.config.keys import ENV_PREFIX, in_environment
 from relay.config.missing_files import missing_file_mend
-from relay.config.table_sources import source_files
 from relay.config.model import Config, ConfigError
 from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
 from relay.config.search import UNREADABLE, require_keys
 from relay.config.sections import CertificateSection
+from relay.config.table_sources import source_files
 from relay.config.values import host_name
 
 NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
@@ -163,7 +163,7 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
     files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
-    files += config.access_files.items()
+    files += [(key, path) for key, sources in config.access_tables.items() for path in source_files(sources)]
     files += [("routes.aliases", path) for path in source_files(config.routes.aliases)]
     for domain, route in config.routes.domains.items():
         if not isinstance(route.recipients, str):

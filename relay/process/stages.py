@@ -123,6 +123,7 @@ def build_stages(
         policies: keeps MTA-STS policies; without it no policy is looked for.
     """
     scheme, signer = files.scheme, files.signer
+    files.opened.count(metrics.lookups.add)
     ids = QueueIds(time.time)
     next_hops = NextHops(config, files.passwords)
     mta_sts = _mta_sts(config, resolver, policies, metrics) if policies is not None else None
@@ -183,7 +184,7 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
-        screening=Screening(access=files.access if files.access.files else None),
+        screening=Screening(access=files.access or None),
     )
 
 

@@ -99,7 +99,7 @@ class RoutesSection(Section):
     callout_cache: Duration = 3600.0
     """How long the answer of a callout is remembered (see `routes.domains.recipients`)."""
 
-    access: File | None = Field(None, examples=["recipients.access"])
+    access: TableSources = Field((), examples=["recipients.access"])
     """The file of what is said of recipients, as the client gives them, in the format of `clients.access` and with the
     keys of `senders.access`. Recipients that are unknown here, or not ours, are refused before. Default: none."""
 
