@@ -144,7 +144,7 @@ async def test_a_domain_in_the_file_is_every_address_of_it(users: Path, text: st
     )
     table = DomainTable(routes, read_tables(routes, ()).recipients, probe, TokenBuckets(60, 100))
     await table.accepts("anyone+at-all@example.org", "")
-    assert not table.lists("anyone@example.org")
+    assert not await table.lists("anyone@example.org")
     with pytest.raises(Refused):
         await table.accepts("anyone@third.example", "")
 

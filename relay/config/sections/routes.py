@@ -15,7 +15,7 @@ from relay.mail.address import BadAddress, parse
 SrsMode = Literal[False, "when-needed", "always"]
 
 
-def _recipients(value: object, info: ValidationInfo) -> object:
+def recipients_of_domain(value: object, info: ValidationInfo) -> object:
     """`callout`, `any` or sources. Raises ValueError: as `table_sources`, or there is none."""
     if value in ("callout", "any"):
         return value
@@ -24,7 +24,7 @@ def _recipients(value: object, info: ValidationInfo) -> object:
     return sources
 
 
-Recipients = Annotated[Literal["callout", "any"] | tuple[TableSource, ...], BeforeValidator(_recipients)]
+Recipients = Annotated[Literal["callout", "any"] | tuple[TableSource, ...], BeforeValidator(recipients_of_domain)]
 
 
 class DomainRouteSection(Section):
@@ -100,7 +100,7 @@ class RoutesSection(Section):
     """How long the answer of a callout is remembered (see `routes.domains.recipients`)."""
 
     access: TableSources = Field((), examples=["recipients.access"])
-    """The file of what is said of recipients, as the client gives them, in the format of `clients.access` and with the
+    """The table of what is said of recipients, as the client gives them, in the format of `clients.access` and with the
     keys of `senders.access`. Recipients that are unknown here, or not ours, are refused before. Default: none."""
 
     domains: dict[DomainName, DomainRouteSection] = Field({}, examples=["example.org"])
