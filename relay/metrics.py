@@ -35,6 +35,7 @@ TABLE_LOOKUPS = tuple(
     for name in ("forward", "reverse")
     for result in ("ok", "notfound", "forged", "expired", "malformed", "too-long", "unavailable")
 )
+LOOKUPS = ("found", "notfound", "remembered", "failed")
 STS_FETCHES = (
     "fetched",
     "sts-policy-invalid",
@@ -302,6 +303,7 @@ class Metrics:
         self.table_lookups = Counter(
             "table_lookups", "Lookups of Postfix in SRS tables", ("map", "result"), TABLE_LOOKUPS
         )
+        self.lookups = Counter("database_lookups", "Questions to the tables that are in a database", "result", LOOKUPS)
         self.mta_sts_fetches = Counter(
             "mta_sts_fetches", "MTA-STS policies fetched from their hosts", "result", STS_FETCHES
         )

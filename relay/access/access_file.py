@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 from relay.access.action import BAD_LINE, Action, parse_action
 from relay.access.keys import NULL_SENDER, keys_of_address, keys_of_name, meant_domain, parse_key
-from relay.access.pattern import Pattern, is_pattern, parse_pattern
 from relay.mail.address import lookup_key
 from relay.network import IPNetwork
 from relay.table_files.bad_lines import NONE, BadLine, BadLines, is_utf8, shown
 from relay.table_files.logical_lines import LogicalLine, logical_lines
+from relay.table_files.pattern import Pattern, is_pattern, parse_pattern
 
 _KEY = re.compile(r'((?:"(?:\\.|[^"\\])*")?\S*)\s*(.*)', re.DOTALL)
 _UNREADABLE = "a line that cannot be read"
@@ -98,8 +98,8 @@ class AccessTable:
             for pattern, action in self.patterns:
                 if pattern is None:
                     return Match(BAD_LINE, _UNREADABLE)
-                if (found := pattern.match(text, action)) is not None:
-                    return Match(found, pattern.written)
+                if (fill := pattern.match(text)) is not None:
+                    return Match(action.filled(fill), pattern.written)
         return None
 
 
@@ -179,7 +179,7 @@ class _Reading:
             self._bad.append(BadLine(where, f"{written} stands further above already", "the line above counts"))
 
     def _action(
-        self, where: str, written: str, value: str, problem: str, check: Callable[[Action], None] | None = None
+        self, where: str, written: str, value: str, problem: str, check: Callable[[str], None] | None = None
     ) -> Action:
         """The action of a right-hand side; that of a bad line where there is a problem with it, which is named."""
         try:
@@ -187,7 +187,7 @@ class _Reading:
                 raise ValueError(problem)
             action = parse_action(value)
             if check is not None:
-                check(action)
+                check(action.text)
             return action
         except ValueError as error:
             self._bad.append(BadLine(where, shown(str(error)), f"{written} hears 451 4.3.5"))

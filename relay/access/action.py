@@ -7,7 +7,8 @@ used; it must not pass for a weaker one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -42,6 +43,13 @@ class Action:
     verb: Verb
     text: str = ""
     reply: Reply | None = None
+
+    def filled(self, fill: Callable[[str], str]) -> Action:
+        """The action with its texts filled in, see `relay.table_files.pattern.Fill`."""
+        if "$" not in self.text:
+            return self
+        reply = self.reply and replace(self.reply, text=fill(self.reply.text))
+        return replace(self, text=fill(self.text), reply=reply)
 
 
 BAD_LINE = Action("DEFER", reply=Reply(451, "4.3.5", "a table of access rules here has a bad line, try again later"))

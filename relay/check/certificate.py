@@ -76,10 +76,8 @@ async def _of_certificate(
 
 async def _names_of_this_host(site: Site) -> list[str]:
     """The names under which other hosts connect: the host name, and MX names that lead to its addresses."""
-    config, aliases = site.config, site.files.tables.aliases
-    domains = dict.fromkeys(
-        [config.srs.domain, *sorted(aliases.value.domains if aliases else ()), *config.routes.domains]
-    )
+    config, aliased = site.config, sorted(site.files.tables.aliases.listed.domains)
+    domains = dict.fromkeys([config.srs.domain, *aliased, *config.routes.domains])
     own = {address.ip for address in site.addresses if not address.private}
     own.update(await _addresses(config.hostname, site.resolver))
     answers = await asyncio.gather(*(_records(d, "MX", site.resolver) for d in islice(domains, _DOMAINS)))

@@ -20,8 +20,7 @@ def receiving_domains(site: Site) -> tuple[str, ...]:
 
     Names of a single label are left out: DNS of the world does not have them.
     """
-    aliases = site.files.tables.aliases
-    aliased = sorted(aliases.value.domains) if aliases is not None else []
+    aliased = sorted(site.files.tables.aliases.listed.domains)
     domains = _distinct(site.config.srs.domain, *aliased, *site.config.routes.domains)
     return tuple(domain for domain in domains if "." in domain and not domain.startswith("["))
 

@@ -85,10 +85,9 @@ async def _smarthost(table: str, section: SmarthostSection, site: Site) -> Findi
 
 def _destinations(site: Site) -> Sequence[str]:
     """Domains that mail goes to by their MX: of alias targets, and of routes without a next hop."""
-    config, aliases = site.config, site.files.tables.aliases
-    served = frozenset() if aliases is None else aliases.value.domains
-    entries = () if aliases is None else aliases.value.entries.values()
-    targets = islice((target for entry in entries for target in entry), _TARGETS)
+    config, table = site.config, site.files.tables.aliases.listed
+    served = table.domains
+    targets = islice((target for entry in table.entries.values() for target in entry), _TARGETS)
     domains = [*map(domain_of, targets), *config.routes.domains]
     ours = {config.srs.domain, config.hostname}
     by_mx = (d for d in domains if d not in ours and (d not in served or d in config.routes.domains))

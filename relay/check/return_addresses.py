@@ -62,8 +62,7 @@ def _foreign_domains(site: Site) -> Iterator[str]:
     First that of an alias target: it exists, so that other programs, which look it up, know a way there as well.
     """
     config = site.config
-    aliases = site.files.tables.aliases
-    table = {} if aliases is None else aliases.value.entries
+    table = site.files.tables.aliases.listed.entries
     served = _served_domains(site)
     ours = served | config.own_domains | {config.hostname}
     targets = islice((target for entry in table.values() for target in entry), _TARGETS)
@@ -77,8 +76,7 @@ def _foreign_domains(site: Site) -> Iterator[str]:
 
 def _served_domains(site: Site) -> set[str]:
     """Domains whose users the relay knows."""
-    aliases = site.files.tables.aliases
-    return set(site.config.routes.domains) | (set() if aliases is None else set(aliases.value.domains))
+    return set(site.config.routes.domains) | site.files.tables.aliases.listed.domains
 
 
 def _strange_domain(site: Site) -> str:

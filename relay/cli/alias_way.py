@@ -6,7 +6,7 @@ The relay's own router decides. Only its ends differ: nobody has connected, and 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
 from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
+from relay.lookup.source import SourceUnavailable
 from relay.mail.address import domain_of, lookup_key
 from relay.mail.envelope import Client
 from relay.mail.outcome import Outcome
@@ -27,8 +28,9 @@ from relay.metrics import Metrics
 from relay.network import Endpoint
 from relay.rate import Rates
 from relay.route.alias_listing import Entry
-from relay.route.alias_table import EXPANSION_LIMIT, AliasTable
-from relay.route.router import Kind, Routed, Router, Target
+from relay.route.alias_table import EXPANSION_LIMIT, AliasLoop
+from relay.route.aliases import Aliases, CollectedTable
+from relay.route.router import Kind, Routed, Router, TableAway, Target
 from relay.route.srs_reverse import RouteRequest
 from relay.route.tables import Tables
 from relay.srs.address import Scheme
@@ -50,7 +52,7 @@ class Step:
             `nobody`, where an alias leads to an address that cannot exist.
         targets: the addresses behind it; none also behind a bad line, or where it is closed.
         entry: the left-hand side that matches; empty for another `how`.
-        where: its file and line, or file and key in TOML; empty for another `how`.
+        where: its file and line, or file and key in TOML, or its database; empty for another `how`.
         reject: the text of REJECT; None where it is not closed.
     """
 
@@ -82,6 +84,7 @@ class Way:
         question: the mailbox host that decides whether there is such a user; empty where none does.
         asked: whether it was asked.
         bad_lines: those of the tables, where one of them is why the address is deferred.
+        away: the table that cannot be asked now, and why, where that is why the address is deferred; otherwise empty.
     """
 
     address: str
@@ -92,6 +95,7 @@ class Way:
     question: str = ""
     asked: bool = False
     bad_lines: Sequence[BadLine] = ()
+    away: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -112,7 +116,7 @@ async def way_of(
 
     Args:
         address: in normal form, or `postmaster`.
-        entries: of the alias file, by their keys.
+        entries: of the alias files, by their keys.
         callout: ask the mailbox host whether there is such a user, where the relay would.
 
     Raises:
@@ -153,16 +157,17 @@ async def way_of(
         refused = error
     finally:
         await agent.close()
-    table = tables.aliases.value if tables.aliases is not None else None
+    steps = [step async for step in _steps(address, router, tables.aliases, entries, behind)]
     return Way(
         address=address,
         reply=ACCEPTED if refused is None else str(refused.reply),
         kind=None if routed is None else routed.kind,
-        steps=tuple(_steps(address, router, table, entries, behind)),
+        steps=steps,
         leaving=() if routed is None else tuple(_leaving(target, config, next_hops) for target in routed.targets),
         question=questions[0] if questions else "",
         asked=callout and bool(questions),
         bad_lines=_bad_lines(tables, address) if isinstance(refused, TryLater) else (),
+        away=str(refused.__cause__) if isinstance(refused, TableAway) else "",
     )
 
 
@@ -172,15 +177,15 @@ def _leaving(target: Target, config: Config, next_hops: NextHops) -> Leaving:
 
 
 def _bad_lines(tables: Tables, address: str) -> Sequence[BadLine]:
-    aliases = tables.aliases.value.bad.lines if tables.aliases is not None else ()
     users = tables.recipients.get(domain_of(address))
-    return (*aliases, *(users.value.bad.lines if users is not None else ()))
+    regexps = (line for file in tables.opened.files for line in file.value.bad.lines)
+    return (*tables.aliases.listed.bad.lines, *(users.bad_lines if users is not None else ()), *regexps)
 
 
-def _steps(
-    start: str, router: Router, table: AliasTable | None, entries: Mapping[str, Entry], behind: Mapping[str, str]
-) -> Iterator[Step]:
-    """What the router went through, in the order of `AliasTable.expand`.
+async def _steps(
+    start: str, router: Router, aliases: Aliases, entries: Mapping[str, Entry], behind: Mapping[str, str]
+) -> AsyncIterator[Step]:
+    """What the router went through, in the order of `AliasTable.expand`, up to a table that cannot be asked.
 
     Args:
         behind: the addresses that the router went on with in the place of others.
@@ -191,21 +196,26 @@ def _steps(
         if lookup_key(address) in seen:
             continue
         seen.add(lookup_key(address))
+        try:
+            table = await aliases.around(address)
+        except (SourceUnavailable, AliasLoop):
+            return
         if address in behind:
             step = Step(address, _how(address, router), (behind[address],))
-        elif table is not None and (matched := table.step(address)) is not None:
+        elif (matched := table.step(address)) is not None:
             pattern, targets = matched
-            entry = entries.get(pattern)
+            places = table.places if isinstance(table, CollectedTable) else {}
+            entry = entries.get(pattern) if pattern not in places else None
             reject = table.rejection(address)
             step = Step(
                 address,
                 "entry",
                 targets if reject is None else (),
                 pattern if entry is None else entry.address,
-                "" if entry is None else entry.where,
+                places.get(pattern, "") if entry is None else entry.where,
                 reject,
             )
-        elif address != start and (router.is_unknown_alias(address) or router.is_return_address(address)):
+        elif address != start and (router.is_return_address(address) or await router.is_unknown_alias(address)):
             step = Step(address, "nobody", ())
         else:
             continue

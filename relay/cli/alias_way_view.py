@@ -49,6 +49,7 @@ def as_dict(way: Way) -> dict[str, Any]:
             for step in way.steps
         ],
         "callout": {"next_hop": way.question, "asked": way.asked} if way.question else None,
+        "away": way.away or None,
         "deliveries": [
             {"recipient": leaving.recipient, "next_hop": leaving.next_hop, "srs": leaving.srs}
             for leaving in way.leaving
@@ -68,6 +69,8 @@ def show(way: Way, console: Console) -> None:
     if way.question:
         question = "was asked about this user" if way.asked else "would be asked about this user: --callout does it"
         print_entry(console, "callout", Text(visible(f"{way.question} {question}")), _LABELS)
+    if way.away:
+        print_entry(console, "table", Text(visible(f"it cannot be asked: {way.away}"), "red"), _LABELS)
     for line in way.bad_lines[:NAMED]:
         print_entry(console, "bad line", Text(visible(f"{line.where}: {line.problem}"), "red"), _LABELS)
     for leaving in way.leaving:

@@ -155,8 +155,9 @@ def test(
 
 
 async def _way(config: Config, source: Path | None, address: str, *, callout: bool) -> Way:
-    path = config.routes.aliases
-    entries = by_key(_entries(path, config, source)) if path is not None else {}
+    entries = dict[str, Entry]()
+    for path in reversed([table for table in config.routes.aliases if isinstance(table, Path)]):
+        entries.update(by_key(_entries(path, config, source)))
     try:
         tables = read_tables(config.routes, _local_domains(config))
         scheme = scheme_from_config(config)
@@ -169,13 +170,16 @@ async def _way(config: Config, source: Path | None, address: str, *, callout: bo
         raise CommandFailed(f"queue: {error}") from None
     finally:
         await resolver.close()
+        await tables.opened.close()
 
 
 def _alias_file(config: Config) -> Path:
     """The alias file. Raises CommandFailed: the configuration names none."""
-    if config.routes.aliases is None:
+    if config.routes.aliases and config.routes.alias_file is None:
+        raise CommandFailed("routes.aliases names no file, and its other tables cannot be listed or edited here")
+    if config.routes.alias_file is None:
         raise CommandFailed('the configuration has no routes.aliases: write aliases = "aliases" into [routes]')
-    return config.routes.aliases
+    return config.routes.alias_file
 
 
 def _local_domains(config: Config) -> Sequence[str]:

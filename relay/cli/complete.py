@@ -45,8 +45,8 @@ def complete(path: Path) -> tuple[Config, list[Path]]:
     texts = dict[Path, str]()
     if not config.srs.secrets_file.exists():
         texts[config.srs.secrets_file] = new_secret()
-    if config.routes.aliases is not None and not config.routes.aliases.exists():
-        texts[config.routes.aliases] = aliases_text(next(iter(config.senders.local_domains), config.srs.domain))
+    if config.routes.alias_file is not None and not config.routes.alias_file.exists():
+        texts[config.routes.alias_file] = aliases_text(next(iter(config.senders.local_domains), config.srs.domain))
     write_files(texts)
     made = list(texts)
     for key in missing_keys(config):

@@ -185,13 +185,13 @@ async def dry_run(
     if user:
         client = client._replace(protocol="ESMTPSA", trusted=True, user=user)
     result, examinations = DryRun(client), list[Examination]()
-    senders = StoredSenders(config.queue.url)
+    senders, files = StoredSenders(config.queue.url), read_files(config)
     stages = build_stages(
         config,
         senders,
         noting,
         Metrics(),
-        read_files(config),
+        files,
         Rates(config.srs),
         watch=examinations.append,
         policies=NothingStored() if next_hop_view else None,
@@ -214,6 +214,7 @@ async def dry_run(
         if stages.mta_sts is not None:
             await stages.mta_sts.close()
         await stages.agent.close()
+        await files.opened.close()
     return result
 
 

@@ -29,7 +29,6 @@ from relay.process.worker import Worker
 from relay.queue import database
 from relay.queue.connect import connect
 from relay.queue.store import Store
-from relay.route.alias_table import AliasTable
 from relay.srs.configured_scheme import short_secrets
 
 log = structlog.get_logger()
@@ -95,8 +94,10 @@ def serve(config: ConfigFile = None) -> None:
 
 def has_postmaster(config: Config, files: Files) -> bool:
     """Whether mail for <postmaster> is accepted, as RFC 5321 section 4.5.1 requires."""
-    address, file = f"postmaster@{config.hostname}", files.tables.aliases
-    table = AliasTable({}, frozenset(), frozenset()) if file is None else file.value
+    address, aliases = f"postmaster@{config.hostname}", files.tables.aliases
+    table = aliases.listed
+    if not aliases.are_listed:
+        return True  # a table that cannot be listed may have it
     elsewhere = False
     if config.routes.postmaster and not table.lists(address):
         address = config.routes.postmaster

@@ -87,13 +87,10 @@ def _served(config: Config) -> tuple[tuple[str, ...], list[str]]:
     """The domains whose mail comes in, and why some of them may be missing."""
     try:
         routes = config.routes.model_copy(update={"domains": {}})
-        file = read_tables(routes, (*config.senders.local_domains, config.hostname)).aliases
+        table = read_tables(routes, (*config.senders.local_domains, config.hostname)).aliases.listed
     except (OSError, ValueError) as error:
         problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         return tuple(config.routes.domains), [f"{problem}: the domains of its addresses are missing here."]
-    if file is None:
-        return tuple(config.routes.domains), []
-    table = file.value
     users = [pattern for pattern in table.entries if "@" not in pattern]
     local = config.senders.local_domains if users else ()
     return (*config.routes.domains, *sorted({*table.domains, *local})), []

@@ -26,6 +26,7 @@ from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
 from relay.config.search import UNREADABLE, require_keys
 from relay.config.sections import CertificateSection
+from relay.config.table_sources import source_files
 from relay.config.values import host_name
 
 NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
@@ -162,12 +163,11 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
     files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
-    files += config.access_files.items()
-    if config.routes.aliases is not None:
-        files.append(("routes.aliases", config.routes.aliases))
+    files += [(key, path) for key, sources in config.access_tables.items() for path in source_files(sources)]
+    files += [("routes.aliases", path) for path in source_files(config.routes.aliases)]
     for domain, route in config.routes.domains.items():
-        if route.recipients not in ("callout", "any"):
-            files.append((f"routes.domains.{domain}.recipients", Path(route.recipients)))
+        if not isinstance(route.recipients, str):
+            files += [(f"routes.domains.{domain}.recipients", path) for path in source_files(route.recipients)]
     return [*_secrets(config), *files]
 
 

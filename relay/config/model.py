@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -39,6 +38,7 @@ from relay.config.sections import (
     Unforwardable,
 )
 from relay.config.shaping import ShapingRules
+from relay.config.table_sources import TableSource
 from relay.config.values import AuthservId, DeliveryMode, HostName
 from relay.network import Endpoint
 
@@ -222,14 +222,14 @@ class Config(Section):
         return route.unforwardable or ("pass" if route.srs is False else self.dmarc.unforwardable)
 
     @property
-    def access_files(self) -> dict[str, Path]:
-        """The files of the access tables, by the keys that name them."""
+    def access_tables(self) -> dict[str, tuple[TableSource, ...]]:
+        """The access tables, by the keys that name them."""
         named = {
             "clients.access": self.clients.access,
             "senders.access": self.senders.access,
             "routes.access": self.routes.access,
         }
-        return {key: path for key, path in named.items() if path is not None}
+        return {key: sources for key, sources in named.items() if sources}
 
     @property
     def own_domains(self) -> frozenset[str]:

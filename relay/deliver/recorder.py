@@ -21,13 +21,14 @@ from relay.queue.change import DeliveryUpdate
 from relay.queue.database import QueueUnavailable
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Change, Damaged, Delivery, Key, Store, StoredMessage
-from relay.route.router import Target
+from relay.route.router import TableAway, Target
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 AT_ONCE = 500  # deliveries put back in one transaction, so that it does not hold the event loop
+PUT_OFF = 300.0  # seconds until the next attempt, where a table is away that knows where the sender's mail goes
 RETRY = 5.0  # seconds between tries to record an outcome in a queue that cannot be written
 
 
@@ -46,7 +47,8 @@ class Recorder:
 
     Args:
         patience: when a deferred delivery is tried again.
-        targets_of_sender: where mail for a sender goes; empty where it would be refused.
+        targets_of_sender: where mail for a sender goes; empty where it would be refused. Raises TableAway, while that
+            cannot be found out.
     """
 
     def __init__(
@@ -113,9 +115,24 @@ class Recorder:
             return
         sender_targets: Sequence[Target] = ()
         if needs_sender(stored, results):
-            sender_targets = await self._patiently(lambda: self._targets_of_sender(stored.sender), observer)
+            try:
+                sender_targets = await self._patiently(lambda: self._targets_of_sender(stored.sender), observer)
+            except TableAway as away:
+                results = await self._put_off(stored, results, away, observer)
         settlement = settle(stored, results, self._notifier, self._patience, sender_targets, random.random, time.time())
         await self._record(settlement, observer)
+
+    async def _put_off(
+        self, stored: StoredMessage, results: Sequence[Result], away: TableAway, observer: Observer
+    ) -> list[Result]:
+        """Forget outcomes that the sender may have to hear of, while nobody knows where its mail goes: they come again.
+
+        Returns the others, which are deliveries that were made.
+        """
+        later = [result.delivery for result in results if result.outcome.status != "delivered"]
+        log.warning("outcome_put_off", id=id_text(stored.id), deliveries=len(later), reply=str(away.reply))
+        await self.put_all_back([(later, time.time() + PUT_OFF)], observer)
+        return [result for result in results if result.outcome.status == "delivered"]
 
     async def put_back(self, deliveries: Sequence[Delivery], observer: Observer) -> None:
         """End the leases of deliveries that were not tried. They are due, as if nothing had happened.

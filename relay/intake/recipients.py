@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from relay.mail.address import domain_of
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
-from relay.route.router import Routed, Router, Target
+from relay.route.router import Routed, Router, TableAway, Target
 from relay.route.srs_reverse import RouteRequest
 from relay.srs.reply_address import is_reply
 
@@ -38,10 +39,18 @@ class Recipients:
 
     async def targets_of_sender(self, sender: str) -> Sequence[Target]:
         """Where mail for a sender goes: to one of our own domains by its route, to others as anywhere; empty where it
-        would be refused."""
+        would be refused.
+
+        Raises:
+            TableAway: it is one of ours, and the tables that know the way cannot be asked now.
+        """
         request = RouteRequest(sender, "", None, time.time())
         try:
             routed = await self.router.route(request, await self.router.reverse(request))
+        except TableAway:
+            if self.router.is_own(domain_of(sender)):
+                raise
+            return (Target(sender),)
         except Refused as refused:
             self.count_refused(request)
             log.info("sender_unreachable", sender=sender, reply=str(refused.reply))

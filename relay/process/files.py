@@ -7,16 +7,17 @@ with the last good ones; for a new secret or signing key there is SIGHUP.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from relay.access.access_file import AccessTable
-from relay.access.tables import AccessTables, read_access_file
+from relay.access.tables import AccessSource, AccessTables, read_access_file
 from relay.accounts.account_files import AccountFiles, read_account_files
 from relay.config.model import Config, ConfigError
+from relay.lookup.opened import Opened
 from relay.receive.server_tls import ServerTls
 from relay.route.tables import Tables, read_tables
 from relay.sign import keys
@@ -40,6 +41,7 @@ class Files:
         passwords: of the smarthosts that want one, by their tables (`DeliverySection.smarthost_tables`).
         accounts: the users and their senders.
         access: the access tables.
+        opened: the regexp tables and databases among all these.
     """
 
     scheme: Scheme
@@ -49,16 +51,17 @@ class Files:
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
     accounts: AccountFiles = field(default_factory=AccountFiles)
     access: AccessTables = field(default_factory=AccessTables)
+    opened: Opened = field(default_factory=Opened)
 
     @property
     def followed(self) -> tuple[ReloadedFile[Any], ...]:
         """The files that are read again when they change, but for the certificates."""
-        return (*self.tables.files, *self.accounts.files, *self.access.files)
+        return (*self.tables.files, *self.accounts.files, *self.access.files, *self.opened.files)
 
     @property
     def bad_lines(self) -> Mapping[str, int]:
         """How many lines of each of them cannot be used, by its path."""
-        return {**self.tables.bad_lines, **self.accounts.bad_lines, **self.access.bad_lines}
+        return {**self.tables.bad_lines, **self.accounts.bad_lines, **self.access.bad_lines, **self.opened.bad_lines}
 
     def look(self) -> None:
         """Take over the tables and the certificates that have changed, as far as they are good."""
@@ -76,12 +79,13 @@ def read_files(config: Config) -> Files:
     with _named("srs.secrets_file"):
         scheme = scheme_from_config(config)
     signer = read_signer(config)
+    opened = Opened()
     with _named("routes"):
-        tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname))
+        tables = read_tables(config.routes, (*config.senders.local_domains, config.hostname), opened)
     tls = ServerTls(config.tls) if config.tls is not None else None
     with _named("auth"):
         accounts = read_account_files(config.auth)
-    return Files(scheme, signer, tables, tls, read_passwords(config), accounts, read_access(config))
+    return Files(scheme, signer, tables, tls, read_passwords(config), accounts, read_access(config, opened), opened)
 
 
 def read_signer(config: Config) -> Signer:
@@ -100,13 +104,14 @@ def read_signer(config: Config) -> Signer:
     return Signer(SigningTable(rules, table.forwarder_keys(found, config.srs.domain)), sealing)
 
 
-def read_access(config: Config) -> AccessTables:
+def read_access(config: Config, opened: Opened) -> AccessTables:
     """The access tables; a file that several keys name is read once. Raises ConfigError, as `read_files`."""
-    files, read = dict[str, ReloadedFile[AccessTable]](), dict[Path, ReloadedFile[AccessTable]]()
-    for key, path in config.access_files.items():
+    read = cache(read_access_file)
+    tables = dict[str, Sequence[AccessSource]]()
+    for key, sources in config.access_tables.items():
         with _named(key):
-            files[key] = read[path] = read.get(path) or read_access_file(path)
-    return AccessTables(files)
+            tables[key] = opened.open_all(sources, read)
+    return AccessTables(tables)
 
 
 def read_passwords(config: Config) -> dict[str, str]:

@@ -17,7 +17,7 @@ def build_screening(config: Config, files: Files, resolver: Resolver, metrics: M
     clients = config.clients
     requires = clients.require_reverse != "none" or clients.require_helo != "none"
     return Screening(
-        access=files.access if files.access.files else None,
+        access=files.access or None,
         requirements=ClientRequirements(clients, resolver) if requires else None,
         lists=Lists(clients, resolver, metrics.dns_lists.add) if clients.dns_lists else None,
         content=_content_filter(config, resolver, metrics, rates),

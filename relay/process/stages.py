@@ -125,6 +125,7 @@ def build_stages(
         policies: keeps MTA-STS policies; without it no policy is looked for.
     """
     scheme, signer = files.scheme, files.signer
+    files.opened.count(metrics.lookups.add)
     ids = QueueIds(time.time)
     next_hops = NextHops(config, files.passwords)
     mta_sts = _mta_sts(config, resolver, policies, metrics) if policies is not None else None

@@ -168,5 +168,6 @@ class Worker:
         await self._relay.stages.agent.close()
         if self._relay.stages.mta_sts is not None:
             await self._relay.stages.mta_sts.close()
+        await self._files.opened.close()
         await self._relay.stages.tls_results.flush(self._store.tls_results)
         await self._store.close()

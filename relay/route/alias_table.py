@@ -6,7 +6,7 @@ It has the search order and meaning of Postfix's virtual(5), so that a site can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -45,7 +45,7 @@ class AliasTable:
     domains: frozenset[str]
     local_domains: frozenset[str]
     bad: BadLines = NONE
-    partial: frozenset[str] = frozenset()
+    partial: Collection[str] = frozenset()
     closed: Mapping[str, str] = field(default_factory=dict)
     _expansions: dict[str, tuple[str, ...] | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     _chains: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -57,7 +57,7 @@ class AliasTable:
 
     def matches(self, address: str) -> bool:
         """Whether any pattern of the table matches."""
-        return self._targets(address) is not None
+        return self.targets(address) is not None
 
     def takes(self, address: str) -> bool:
         """Whether any pattern matches, and does not close the address."""
@@ -78,7 +78,7 @@ class AliasTable:
             key = lookup_key(current)
             if key not in seen:
                 seen.add(key)
-                targets = self._targets(current)
+                targets = self.targets(current)
                 if targets == () or self._first(current) in self.partial:
                     return True
                 pending += targets or ()
@@ -89,7 +89,7 @@ class AliasTable:
 
         The targets are empty behind a bad line, and the address itself where it is closed.
         """
-        targets = self._targets(address)
+        targets = self.targets(address)
         return None if targets is None else (self._first(address), targets)
 
     def expand(self, address: str) -> tuple[str, ...] | None:
@@ -104,7 +104,7 @@ class AliasTable:
         return self._remembered(self._expansions, address, self._expand)
 
     def _expand(self, address: str) -> tuple[str, ...] | None:
-        first = self._targets(address)
+        first = self.targets(address)
         if first is None:
             return None
         settled: dict[str, str] = {}
@@ -115,7 +115,7 @@ class AliasTable:
             key = lookup_key(current)
             if key in settled:
                 continue
-            targets = self._targets(current) if depth else first
+            targets = self.targets(current) if depth else first
             if targets is None:
                 settled[key] = current
                 continue
@@ -139,7 +139,7 @@ class AliasTable:
 
     def _chain(self, address: str) -> tuple[str, ...]:
         links: list[str] = []
-        while len(links) < CHAIN_LIMIT and (targets := self._targets(address)) is not None:
+        while len(links) < CHAIN_LIMIT and (targets := self.targets(address)) is not None:
             links.append(address if self.lists(address) else _without_detail(address))
             if len(targets) != 1 or lookup_key(targets[0]) == lookup_key(address):
                 break
@@ -154,7 +154,7 @@ class AliasTable:
 
     def _counted(self, link: str) -> str:
         pattern = self._first(link)
-        return " ".join([pattern, *(self._targets(link) or ())]) if pattern.startswith("@") else pattern
+        return " ".join([pattern, *(self.targets(link) or ())]) if pattern.startswith("@") else pattern
 
     def _remembered(self, memory: dict[str, T], address: str, look_up: Callable[[str], T]) -> T:
         """The result of a look-up. It is remembered where it is short, and for addresses as they stand on the left:
@@ -169,12 +169,12 @@ class AliasTable:
             memory[address] = found
         return found
 
-    def _targets(self, address: str) -> tuple[str, ...] | None:
+    def targets(self, address: str) -> tuple[str, ...] | None:
         """The targets of the first pattern that matches, in the order of virtual(5); None where none does.
 
         Empty behind a bad line, and behind the catch-all where an unreadable line may be for this address.
         """
-        for pattern, unmatched in self._patterns(address):
+        for pattern, unmatched in self.patterns(address):
             targets = self.entries.get(pattern)
             if targets is not None:
                 if self._is_hidden(pattern):
@@ -186,13 +186,13 @@ class AliasTable:
 
     def _first(self, address: str) -> str:
         """The first pattern of the table that matches; empty where none does."""
-        return next((pattern for pattern, _ in self._patterns(address) if pattern in self.entries), "")
+        return next((pattern for pattern, _ in self.patterns(address) if pattern in self.entries), "")
 
     def _is_hidden(self, pattern: str) -> bool:
         """Whether a pattern is a catch-all beside an unreadable line, which may be for any address of the domain."""
         return pattern.startswith("@") and self.bad.hide(pattern[1:])
 
-    def _patterns(self, address: str) -> Iterator[tuple[str, str]]:
+    def patterns(self, address: str) -> Iterator[tuple[str, str]]:
         """The patterns to try, each with the detail that it leaves unmatched."""
         yield lookup_key(address), ""
         mailbox = split(address)

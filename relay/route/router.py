@@ -7,23 +7,22 @@ table opens the relay to other hosts.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal, NamedTuple
 
 import structlog
 
 from relay.config.model import Config
-from relay.dns import DnsFailure
-from relay.mail.address import domain_of, lookup_key, split, unquote
+from relay.lookup.source import BadTable, SourceUnavailable
+from relay.mail.address import domain_of, lookup_key, split
 from relay.mail.envelope import Client
 from relay.mail.reply import Refused
-from relay.network import host_port, literal_ip, plain_ip
 from relay.rate import Rates
 from relay.route.alias_table import AliasLoop, AliasTable
 from relay.route.callout import Probe
 from relay.route.domain_routes import DomainTable, NoSuchUser
+from relay.route.roles import OwnAddresses, Roles
 from relay.route.srs_reverse import (
     ReturnAddresses,
     Returned,
@@ -41,13 +40,7 @@ log = structlog.get_logger()
 
 Kind = Literal["srs", "reply", "postmaster", "alias", "domain", "trusted"]
 
-_MAILER_DAEMON = "mailer-daemon"  # the author of our bounces, to whom people reply
-_ROLES = frozenset(("postmaster", "abuse", _MAILER_DAEMON))  # RFC 5321 section 4.5.1, RFC 2142 section 2
 _ELSEWHERE = re.compile(r"[@%!]")  # in a local part: "user@host"@ours, user%host@ours, host!user@ours
-
-
-OwnAddresses = Callable[[], Awaitable[Collection[str]]]
-"""The addresses that our host name has; raises DnsFailure."""
 
 
 Watch = Callable[[str, str], None]
@@ -61,6 +54,13 @@ async def _no_more() -> Collection[str]:
 
 def _nobody(address: str, behind: str) -> None:
     """Watches nothing."""
+
+
+class TableAway(Refused):
+    """The refusal of an address about which a table cannot be asked now: 451 4.3.0 (RFC 3463 section 3.4)."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(451, "4.3.0", f"<{address}>: a table of addresses cannot be asked now, try again later")
 
 
 class Target(NamedTuple):
@@ -119,27 +119,25 @@ class Router:
         own_addresses: OwnAddresses = _no_more,
         watch: Watch = _nobody,
     ) -> None:
-        self._postmaster = config.routes.postmaster
-        self._hostname = config.hostname
-        self._srs_domain = config.srs.domain
-        self._own_domains = config.own_domains
-        self._addresses = _configured_addresses(config)
-        self._own_addresses = own_addresses
         self._counts_aliases = config.limits.rates.alias is not None
         self._watch = watch
         self._return_addresses = ReturnAddresses(config.srs, scheme, rates, token_lookup)
         self._domains = DomainTable(config.routes, tables.recipients, probe, rates.unknown_users)
         self._aliases = tables.aliases
-        self._no_aliases = AliasTable({}, frozenset(), frozenset())
+        self._roles = Roles(config, tables.aliases, self._domains, own_addresses)
 
     @property
     def served_domains(self) -> frozenset[str]:
         """The domains that the alias table or a domain route makes ours."""
-        return self._table.domains | self._domains.domains
+        return self._listed.domains | self._domains.domains
 
     def is_served(self, domain: str) -> bool:
         """Whether a normal domain is one of `served_domains`: an unknown user there is refused, whoever asks."""
-        return domain in self._table.domains or self._domains.route_for(domain) is not None
+        return self._roles.serves(domain)
+
+    def is_own(self, domain: str) -> bool:
+        """Whether a normal domain is ours, by a table or by its nature."""
+        return self._roles.is_own(domain)
 
     async def route(self, request: RouteRequest, returned: Returned | None) -> Routed:
         """Decide about one RCPT: a valid address without source route, or `postmaster` alone.
@@ -152,8 +150,22 @@ class Router:
             Refused: 550 5.1.1 for an unknown user and for an SRS or reply address that is malformed, forged or expired;
                 550 5.7.1 where we do not relay for this client; 450 4.7.1, 451 4.3.5, 451 4.4.1, 451 4.4.3, 451 4.4.6
                 for now.
+            TableAway: 451 4.3.0, a table that may have the recipient cannot be asked now.
         """
-        recipient = await self._by_name(request)
+        try:
+            return await self._route(request, returned)
+        except BadTable as error:
+            raise TryLater(request.recipient) from error
+        except SourceUnavailable as error:
+            raise TableAway(request.recipient) from error
+        except AliasLoop as error:
+            log.error("alias_loop", alias=request.recipient, error=str(error))
+            text = f"<{request.recipient}>: its alias leads back to itself, try later"
+            raise Refused(451, "4.4.6", text) from None
+
+    async def _route(self, request: RouteRequest, returned: Returned | None) -> Routed:
+        """As `route`. Raises SourceUnavailable, AliasLoop as well."""
+        recipient = await self._roles.by_name(request)
         if recipient != request.recipient:
             self._watch(request.recipient, recipient)
         if returned is not None:
@@ -165,7 +177,8 @@ class Router:
                     forged=returned.forged or inner.returned.forged,
                 )
             return inner._replace(kind=_kind(recipient), persons=(returned, *inner.persons))
-        if request.stranger and _ELSEWHERE.search(split(recipient).local) and not self._is_listed(recipient):
+        is_elsewhere = request.stranger and _ELSEWHERE.search(split(recipient).local)
+        if is_elsewhere and not await self._roles.is_listed(recipient):
             raise Refused(550, "5.7.1", f"<{recipient}>: a local part with @, % or ! is not taken as a route")
         routed = await self._ours(recipient, request)
         if routed is not None:
@@ -173,34 +186,9 @@ class Router:
         if not request.stranger:
             return Routed("trusted", (Target(recipient),))
         domain = domain_of(recipient)
-        if self._answers_for(domain) or (domain in self._table.local_domains and self._table.bad.hide(domain)):
+        if self._roles.answers_for(domain) or (domain in self._listed.local_domains and self._listed.bad.hide(domain)):
             raise self._unknown(recipient)
         raise Refused(550, "5.7.1", f"<{recipient}>: relaying denied")
-
-    async def _by_name(self, request: RouteRequest) -> str:
-        """The recipient; `postmaster` alone, and a role at an address literal of ours, as an address of the host name.
-
-        Raises:
-            Refused: 451 4.4.3, what our host name has for addresses cannot be found out now.
-        """
-        recipient = request.recipient
-        if recipient.lower() == "postmaster":
-            return f"{recipient}@{self._hostname}"
-        if not recipient.endswith("]"):
-            return recipient
-        local, domain = split(recipient)
-        ip = literal_ip(domain)
-        if ip and _role(recipient) and not self._is_listed(recipient) and await self._is_own(ip, request):
-            return f"{local}@{self._hostname}"
-        return recipient
-
-    async def _is_own(self, ip: str, request: RouteRequest) -> bool:
-        if ip in self._addresses or (request.client is not None and ip == request.client.local):
-            return True
-        try:
-            return ip in map(plain_ip, await self._own_addresses())
-        except DnsFailure:
-            raise Refused(451, "4.4.3", f"<{request.recipient}>: our own name cannot be looked up, try later") from None
 
     async def reverse(self, request: RouteRequest) -> Returned | None:
         """Who is behind a recipient that is a return address; None for any other recipient.
@@ -226,34 +214,21 @@ class Router:
         """Whether an address is an SRS or reply address of ours, good or bad."""
         return self._return_addresses.includes(address)
 
-    def is_unknown_alias(self, address: str) -> bool:
-        """Whether an address that an alias leads to is an unknown user of a domain that the alias table serves."""
-        domain, table = domain_of(address), self._table
-        return domain in table.domains and not self._domains.route_for(domain) and not table.matches(address)
+    async def is_unknown_alias(self, address: str) -> bool:
+        """Whether an address that an alias leads to is an unknown user of a domain that the alias table serves.
+
+        Raises:
+            SourceUnavailable, AliasLoop
+        """
+        domain = domain_of(address)
+        if domain not in self._listed.domains or self._domains.route_for(domain):
+            return False
+        return not (await self._aliases.around(address)).matches(address)
 
     @property
-    def _table(self) -> AliasTable:
-        return self._no_aliases if self._aliases is None else self._aliases.value
-
-    def _answers_for(self, domain: str) -> bool:
-        """Domains that lead here, by a table or by their nature; users of the latter may still live elsewhere."""
-        return domain in (self._hostname, self._srs_domain) or self.is_served(domain)
-
-    def _is_listed(self, address: str) -> bool:
-        return self._table.lists(address) or self._domains.lists(address)
-
-    def _reader(self, address: str) -> str:
-        """Who reads what comes for a role at a domain of ours and is not listed there; empty for any other address, and
-        where nobody does."""
-        role = _role(address)
-        if not role or self._is_listed(address):
-            return ""
-        domain = domain_of(address)
-        if not self._answers_for(domain) and not (role == _MAILER_DAEMON and domain in self._own_domains):
-            return ""
-        if self._postmaster or role != _MAILER_DAEMON:
-            return self._postmaster
-        return next(filter(self._table.takes, (f"postmaster@{domain}", f"postmaster@{self._hostname}")), "")
+    def _listed(self) -> AliasTable:
+        """What is known of the alias table without asking anybody: its domains, and its bad lines."""
+        return self._aliases.listed
 
     async def _ours(self, recipient: str, request: RouteRequest) -> Routed | None:
         """Postmaster, an alias, or a user of a domain route; None where the domain is not served.
@@ -261,52 +236,35 @@ class Router:
         Raises:
             Refused: no such user at a domain that is, or a bad line that may be this user's.
         """
-        reader = self._reader(recipient)
+        reader = await self._roles.reader(recipient)
         if reader:
             self._watch(recipient, reader)
-            targets, _ = await self._targets(recipient, self._expanded(reader, recipient) or (reader,), request)
-            return Routed("postmaster", targets, (recipient, *self._table.chain(reader)))
-        addresses = self._expanded(recipient, recipient)
+            table = await self._aliases.around(reader)
+            targets, _ = await self._targets(recipient, _expanded(table, reader, recipient) or (reader,), request)
+            return Routed("postmaster", targets, (recipient, *table.chain(reader)))
+        table = await self._aliases.around(recipient)
+        addresses = _expanded(table, recipient, recipient)
         if addresses is not None:
             targets, persons = await self._targets(recipient, addresses, request)
             kind: Kind = _kind(recipient) if persons else "alias"
-            counted = self._table.counted(recipient) if self._counts_aliases else ()
-            return Routed(kind, targets, self._table.chain(recipient), persons, counted)
+            counted = table.counted(recipient) if self._counts_aliases else ()
+            return Routed(kind, targets, table.chain(recipient), persons, counted)
         domain = domain_of(recipient)
         if (route := self._domains.route_for(domain)) is not None:
-            if route.recipients == "any" and domain in self._table.bad.domains:
+            if route.recipients == "any" and domain in self._listed.bad.domains:
                 raise TryLater(recipient)  # as the catch-all of the alias table
             try:
                 await self._domains.accepts(recipient, request.stranger)
             except NoSuchUser:
                 raise self._unknown(recipient) from None
             return Routed("domain", (self._target(recipient),))
-        if domain in self._table.domains or domain in self._table.bad.domains:
+        if domain in self._listed.domains or domain in self._listed.bad.domains:
             raise self._unknown(recipient)
         return None
 
     def _unknown(self, recipient: str) -> Refused:
         """The refusal of a user whom nothing knows, unless a line of the alias table that cannot be read may do so."""
-        return TryLater(recipient) if self._table.bad.hide(domain_of(recipient)) else NoSuchUser(recipient)
-
-    def _expanded(self, address: str, recipient: str) -> tuple[str, ...] | None:
-        """What stands behind an alias; None where it is none.
-
-        Args:
-            recipient: what a refusal names.
-
-        Raises:
-            TryLater: nothing does, for a bad line.
-            Refused: 451 4.4.6, aliases lead to each other.
-        """
-        try:
-            targets = self._table.expand(address)
-        except AliasLoop as error:
-            log.error("alias_loop", alias=address, error=str(error))
-            raise Refused(451, "4.4.6", f"<{recipient}>: its alias leads back to itself, try later") from None
-        if targets == ():
-            raise TryLater(recipient)
-        return targets
+        return TryLater(recipient) if self._listed.bad.hide(domain_of(recipient)) else NoSuchUser(recipient)
 
     async def _targets(
         self, recipient: str, addresses: Iterable[str], request: RouteRequest
@@ -331,16 +289,16 @@ class Router:
                 refusal, finals = TryLater(recipient), ()
                 log.warning("alias_target_bad", alias=recipient, target=address)
             for final in finals:
-                if (text := self._table.rejection(final)) is not None:
+                if (text := (await self._aliases.around(final)).rejection(final)) is not None:
                     closed = closed or text
-                elif self.is_unknown_alias(final):
-                    if self._table.bad.hide(domain_of(final)):
+                elif await self.is_unknown_alias(final):
+                    if self._listed.bad.hide(domain_of(final)):
                         refusal = TryLater(recipient)
                     log.warning("alias_target_unknown", alias=recipient, target=final)
                 else:
                     targets.setdefault(lookup_key(final), self._target(final))
         if not targets:
-            if isinstance(refusal, TryLater) or self._table.lacks_targets(recipient):
+            if isinstance(refusal, TryLater) or (await self._aliases.around(recipient)).lacks_targets(recipient):
                 raise TryLater(recipient)
             raise Refused(550, "5.1.1", f"<{recipient}>: {closed}") if closed else refusal
         return tuple(targets.values()), tuple(persons)
@@ -366,11 +324,15 @@ class Router:
                     log.warning("alias_target_unknown", target=address, error=str(error))
                     return (), None
             self._watch(address, person)
-            return self._expanded(person, person) or (person,), returned
-        if reader := self._reader(address):
+            return await self._behind(person), returned
+        if reader := await self._roles.reader(address):
             self._watch(address, reader)
-            return self._expanded(reader, reader) or (reader,), None
+            return await self._behind(reader), None
         return (address,), None
+
+    async def _behind(self, address: str) -> tuple[str, ...]:
+        """The addresses that an address leads to; itself where it is no alias."""
+        return _expanded(await self._aliases.around(address), address, address) or (address,)
 
     def _target(self, address: str) -> Target:
         route = self._domains.route_for(domain_of(address))
@@ -382,18 +344,18 @@ def _kind(recipient: str) -> Kind:
     return "reply" if is_reply(recipient) else "srs"
 
 
-def _role(address: str) -> str:
-    """The role that an address is for, in lower case; empty for any other."""
-    local = split(address).local.lower()
-    if local.startswith('"'):
-        local = unquote(local)
-    return local if local in _ROLES else ""
+def _expanded(table: AliasTable, address: str, recipient: str) -> tuple[str, ...] | None:
+    """What stands behind an alias; None where it is none.
 
+    Args:
+        table: knows all about the address.
+        recipient: what a refusal names.
 
-def _configured_addresses(config: Config) -> frozenset[str]:
-    """The addresses of ours that the configuration names: of listeners, and those that mail leaves from."""
-    listeners = (host_port(listener.address)[0] for listener in config.listen)
-    ways = (config.destinations.leaving, *(destination.leaving for destination in config.destinations))
-    sources = {source for way in ways for source in (way.source_ipv4, way.source_ipv6) if source is not None}
-    addresses = {*map(plain_ip, listeners), *map(str, sources)}
-    return frozenset(str(ip) for ip in map(ipaddress.ip_address, addresses) if not ip.is_unspecified)
+    Raises:
+        TryLater: nothing does, for a bad line.
+        AliasLoop: aliases lead to each other.
+    """
+    targets = table.expand(address)
+    if targets == ():
+        raise TryLater(recipient)
+    return targets

@@ -1,36 +1,40 @@
-"""The tables of [routes]: read before any worker starts, and read again by every process when a file changes."""
+"""The tables of [routes]: read before any worker starts; files are read again by every process when they change."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from relay.config.sections import RoutesSection
+from relay.lookup.opened import Opened
 from relay.route.alias_file import parse_toml, parse_virtual
 from relay.route.alias_table import AliasTable
-from relay.route.domain_routes import DomainUsers, parse_recipients
+from relay.route.aliases import Aliases
+from relay.route.domain_users import DomainUsers, Users, parse_recipients
 from relay.table_files.reloaded_file import ReloadedFile
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The content of the files.
+    """The tables.
 
     Attributes:
-        aliases: from `routes.aliases`; None without that key.
-        recipients: the users by domain, where a route names a file of them.
+        aliases: from `routes.aliases`; without that key there are none in it.
+        recipients: the users by domain, where a route names a table of them.
+        opened: the regexp tables and databases among them.
     """
 
-    aliases: ReloadedFile[AliasTable] | None
-    recipients: Mapping[str, ReloadedFile[DomainUsers]]
+    aliases: Aliases
+    recipients: Mapping[str, Users]
+    opened: Opened = field(default_factory=Opened)
 
     @property
     def files(self) -> tuple[ReloadedFile[Any], ...]:
-        """All files, for `relay.table_files.reloaded_file.follow`."""
-        return (*([self.aliases] if self.aliases is not None else ()), *self.recipients.values())
+        """The files, for `relay.table_files.reloaded_file.follow`; regexp tables are in `Opened.files`."""
+        return (*self.aliases.files, *(file for users in self.recipients.values() for file in users.files))
 
     @property
     def bad_lines(self) -> Mapping[str, int]:
@@ -42,24 +46,36 @@ class Tables:
         return counts
 
 
-def read_tables(routes: RoutesSection, local_domains: Sequence[str]) -> Tables:
-    """Read the tables; the aliases are TOML where the name ends in `.toml`, otherwise virtual(5).
+def read_tables(routes: RoutesSection, local_domains: Sequence[str], opened: Opened | None = None) -> Tables:
+    """Read the tables.
 
     Args:
         local_domains: see `parse_virtual`.
+        opened: has the regexp tables and databases that are open already.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: not one line of a file can be read; the text names file and line.
     """
-    path = routes.aliases
-    aliases = None
-    if path is not None:
-        parse = parse_toml if path.suffix == ".toml" else parse_virtual
-        aliases = ReloadedFile(path, partial(parse, local_domains=local_domains))
+    opened = opened or Opened()
+    aliases = Aliases(
+        opened.open_all(routes.aliases, partial(_read_aliases, local_domains)),
+        frozenset(routes.alias_domains),
+        local_domains,
+    )
     recipients = {
-        domain: ReloadedFile(Path(route.recipients), partial(parse_recipients, domain=domain))
+        domain: Users(opened.open_all(route.recipients, partial(_read_users, domain)))
         for domain, route in routes.domains.items()
-        if route.recipients not in ("callout", "any")
+        if not isinstance(route.recipients, str)
     }
-    return Tables(aliases, recipients)
+    return Tables(aliases, recipients, opened)
+
+
+def _read_aliases(local_domains: Sequence[str], path: Path) -> ReloadedFile[AliasTable]:
+    """The aliases of a file, which are TOML where its name ends in `.toml`, otherwise virtual(5)."""
+    parse = parse_toml if path.suffix == ".toml" else parse_virtual
+    return ReloadedFile(path, partial(parse, local_domains=local_domains))
+
+
+def _read_users(domain: str, path: Path) -> ReloadedFile[DomainUsers]:
+    return ReloadedFile(path, partial(parse_recipients, domain=domain))

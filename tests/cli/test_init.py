@@ -78,8 +78,8 @@ def test_what_was_said_is_in_the_files(folder: Path) -> None:
     config = load(folder / "relay.toml", {})
     assert (config.hostname, config.srs.domain) == ("host.provider.example", "fwd.example")
     assert config.routes.postmaster == "al@mailbox.example"
-    assert config.routes.aliases is not None
-    table = parse_virtual(config.routes.aliases.read_text(), "aliases", ())
+    assert config.routes.alias_file is not None
+    table = parse_virtual(config.routes.alias_file.read_text(), "aliases", ())
     assert table.expand("alice@fwd.example") == ("al@mailbox.example",)
 
 

@@ -56,7 +56,7 @@ def test_only_postfix_on_the_same_host_reaches_its_relayhost() -> None:
     config = parse(config_text(RELAYHOST), None, {}, require_files=False)
     assert [listener.address for listener in config.listen] == ["127.0.0.1:10025"]
     assert [str(network) for network in config.clients.trusted] == ["127.0.0.1/32"]
-    assert config.routes.aliases is None
+    assert config.routes.aliases == ()
 
 
 @pytest.mark.parametrize("use", ["forwarding", "mailboxes"])

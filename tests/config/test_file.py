@@ -81,7 +81,7 @@ def test_relative_paths_start_at_the_files_folder(folder: Path, monkeypatch: pyt
     config = loaded(folder, MINIMAL + "routes = {domains = {'a.example' = {recipients = 'aliases'}}}")
     assert config.srs.secrets_file == folder / "srs.secret"
     assert config.queue.url == f"sqlite:///{folder / 'queue.db'}"
-    assert config.routes.domains["a.example"].recipients == str(folder / "aliases")
+    assert config.routes.domains["a.example"].recipients == (folder / "aliases",)
 
 
 def test_the_environment_says_when_a_key_signs(folder: Path) -> None:

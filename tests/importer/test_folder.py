@@ -49,7 +49,7 @@ def test_what_is_written_loads_and_is_for_its_owner_alone(tmp_path: Path, secret
     assert [mode(path) for path in (*written.files, into)] == [0o600, 0o600, 0o700]
     config = load_text(into, (into / "relay.toml").read_text())
     assert config.srs.secrets_file == secret
-    assert config.routes.aliases == into / "aliases"
+    assert config.routes.aliases == (into / "aliases",)
     assert secret.read_text() == "tops3cr3t\n"
 
 

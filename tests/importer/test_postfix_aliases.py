@@ -19,9 +19,9 @@ def test_a_text_file_is_used_where_it_is(tmp_path: Path) -> None:
         virtual="v.example x\nann@v.example ann@b.example\n",
     )
     config = loaded(tmp_path, draft)
-    assert config.routes.aliases == tmp_path / "postfix/virtual"
+    assert config.routes.aliases == (tmp_path / "postfix/virtual",)
     aliases = read_files(config).tables.aliases
-    assert aliases is not None and aliases.value.expand("ann@v.example") == ("ann@b.example",)
+    assert aliases.listed.expand("ann@v.example") == ("ann@b.example",)
     assert draft.unmapped == []
 
 
@@ -36,10 +36,9 @@ def test_several_tables_become_one_and_the_first_line_counts(tmp_path: Path) -> 
     write(draft, tmp_path / "relay", force=False)
     config = load_text(tmp_path / "relay", (tmp_path / "relay/relay.toml").read_text())
     aliases = read_files(config).tables.aliases
-    assert aliases is not None
-    assert aliases.value.expand("ann@v.example") == ("first@b.example",)
-    assert aliases.value.expand("bob@v.example") == ("x@b.example", "y@b.example")
-    assert aliases.value.expand("zoe@v.example") == ("rest@b.example",)
+    assert aliases.listed.expand("ann@v.example") == ("first@b.example",)
+    assert aliases.listed.expand("bob@v.example") == ("x@b.example", "y@b.example")
+    assert aliases.listed.expand("zoe@v.example") == ("rest@b.example",)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_several_files_of_users_become_one(tmp_path: Path) -> None:
         two="bob@r.example x\n",
     )
     config = loaded(tmp_path, draft)
-    assert config.routes.domains["r.example"].recipients == f"{tmp_path}/r.example.users"
+    assert config.routes.domains["r.example"].recipients == (tmp_path / "r.example.users",)
     text = (tmp_path / "r.example.users").read_text()
     assert "ann@r.example" in text and "bob@r.example" in text
 

@@ -17,7 +17,8 @@ from relay.mail.outcome import Outcome, deferral
 from relay.mail.reply import Refused
 from relay.network import Endpoint
 from relay.rate import FORGERIES, Rates
-from relay.route.router import OwnAddresses, Routed, Router, Watch
+from relay.route.roles import OwnAddresses
+from relay.route.router import Routed, Router, Watch
 from relay.route.srs_reverse import RouteRequest, TokenLookup
 from relay.route.tables import read_tables
 from relay.srs import reply_address as replies

@@ -19,7 +19,8 @@ def routes(**values: object) -> RoutesSection:
 def test_without_files_there_is_nothing_to_follow() -> None:
     domains = {"a.example": {"next_hop": HOST, "recipients": "callout"}, "b.example": {"recipients": "any"}}
     tables = read_tables(routes(domains=domains), [])
-    assert (tables.aliases, tables.recipients, tables.files, tables.bad_lines) == (None, {}, (), {})
+    assert (tables.recipients, tables.files, tables.bad_lines) == ({}, (), {})
+    assert tables.aliases.listed.entries == {}
 
 
 @pytest.mark.parametrize(
@@ -29,10 +30,9 @@ def test_without_files_there_is_nothing_to_follow() -> None:
 def test_the_name_of_the_alias_file_says_its_form(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     tables = read_tables(routes(aliases=tmp_path / name), ["fwd.example"])
-    assert tables.aliases is not None
-    assert tables.aliases.value.expand("alice@fwd.example") == ("a@ext.example",)
-    assert tables.aliases.value.local_domains == {"fwd.example"}
-    assert tables.files == (tables.aliases,)
+    assert tables.aliases.listed.expand("alice@fwd.example") == ("a@ext.example",)
+    assert tables.aliases.listed.local_domains == {"fwd.example"}
+    assert [file.path for file in tables.files] == [tmp_path / name]
 
 
 def test_domains_may_share_a_file_whose_bad_lines_count_once(tmp_path: Path) -> None:
@@ -41,8 +41,8 @@ def test_domains_may_share_a_file_whose_bad_lines_count_once(tmp_path: Path) -> 
     aliases.write_text("alice@fwd.example a@ext.example\nbad@fwd.example (\n")
     shared = {domain: {"next_hop": HOST, "recipients": str(users)} for domain in ("a.example", "b.example")}
     tables = read_tables(routes(aliases=aliases, domains=shared), [])
-    assert tables.recipients["a.example"].value.users == {"alice@a.example"}
-    assert tables.recipients["b.example"].value.users == {"bob@b.example"}
+    assert tables.recipients["a.example"].files[0].value.users == {"alice@a.example"}
+    assert tables.recipients["b.example"].files[0].value.users == {"bob@b.example"}
     assert tables.bad_lines == {str(users): 2, str(aliases): 1}
     assert len(tables.files) == 3
 

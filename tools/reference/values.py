@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from relay import network
-from relay.config import values
+from relay.config import table_sources, values
+from relay.config.sections.routes import recipients_of_domain
 
 # The names of types, one and many of it, by the function that reads a value.
 _READ_BY = {
@@ -37,6 +38,8 @@ _READ_BY = {
     values.rspamd_address: ("URL, or path", "URLs, or paths"),
     values.clamd_address: ("path, or host:port", "paths, or hosts and ports"),
     values.score: ("number", "numbers"),
+    table_sources.table_sources: ("path, other table, or array of them", "paths, or other tables"),
+    recipients_of_domain: ('"callout", "any", path, other table, or array of them', "tables"),
     network.network: ("address or network", "addresses and networks"),
     network.endpoint: ("URL of a host", "URLs of hosts"),
     values.endpoint_or_mx: ('URL of a host, or "mx"', 'URLs of hosts, or "mx"'),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from relay.config.sections.base import OwnNetworks, Section
 from relay.config.sections.dns_lists import DnsblSection, DnswlSection
+from relay.config.table_sources import TableSources
 from relay.config.values import (
     AuthservId,
     DomainName,
@@ -271,7 +272,7 @@ class ClientsSection(Section):
         """The zones of all DNS lists."""
         return (*(each.zone for each in self.dnsbl), *(each.zone for each in self.dnswl))
 
-    access: File | None = Field(None, examples=["clients.access"])
+    access: TableSources = Field((), examples=["clients.access"])
     """The file of what is said of clients, trusted ones and users included, in the format of Postfix's access(5):
 
         192.0.2.0/24           REJECT
@@ -283,7 +284,8 @@ class ClientsSection(Section):
     stands for all names below it, too), or a regular expression. The actions are OK (the remaining access tables, the
     DNS lists and the filter are not asked; it gives no right to relay), REJECT (550 5.7.1), DEFER (450 4.7.1), HOLD,
     DISCARD and DUNNO: see docs/abuse.md#access-tables. The file is read again when it changes. A line that is wrong is
-    named in the log, and the mail that it may be about gets 451 4.3.5 until it is mended. Default: none."""
+    named in the log, and the mail that it may be about gets 451 4.3.5 until it is mended. A regexp table, a database,
+    or an array of several tables may stand here as in `routes.aliases`: see docs/tables.md. Default: none."""
 
 
 class SendersSection(Section):
@@ -294,7 +296,7 @@ class SendersSection(Section):
     are, all others get an SRS address. Mail from outside that claims one of these domains has to pass SPF.
     Default: none."""
 
-    access: File | None = Field(None, examples=["senders.access"])
+    access: TableSources = Field((), examples=["senders.access"])
     """The file of what is said of senders (MAIL FROM), in the format of `clients.access`. Before the action stands an
     address, a domain, which stands for those below it, too, `.domain` for those below it alone, `user@`, `<>` for the
     null sender, or a regular expression. OK counts only where SPF passes, or at the end of DATA DMARC for the sender's

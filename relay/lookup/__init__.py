@@ -1,0 +1,1 @@
+"""Tables that are asked for one key at a time: databases and regexp tables."""
