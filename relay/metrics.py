@@ -275,6 +275,12 @@ class Metrics:
             "message_spool_bytes", "Octets of messages in flight that wait on disk for their end"
         )
         self.accepted = Counter("messages_accepted", "Messages that got their 250")
+        self.doubtful = Counter(
+            "messages_doubtful",
+            "Messages that the filter or the DNS lists find doubtful, where [delivery.doubtful] keeps them apart",
+            "fate",
+            ("accepted", "put off"),
+        )
         self.discarded = Counter(
             "messages_discarded", "Messages that got their 250 and went nowhere, as an access table says"
         )

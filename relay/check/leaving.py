@@ -43,7 +43,7 @@ def _ways(config: Config) -> dict[Leaving, bool]:
 
 
 def _of_destinations(config: Config) -> Iterator[tuple[Leaving, bool]]:
-    for destination in config.destinations:
+    for destination in (*config.destinations, *config.destinations.doubtful):
         if destination.next_hop is None:
             to_smarthost = not destination.by_mx and bool(destination.smarthost or config.delivery.smarthost)
             yield destination.leaving, to_smarthost

@@ -33,6 +33,7 @@ from relay.metrics import Metrics
 from relay.network import within
 from relay.process.files import read_files
 from relay.process.stages import Stages, build_stages
+from relay.queue.hop_keys import is_doubtful_hop
 from relay.queue.store import Delivery, StoredMessage
 from relay.rate import Rates
 from relay.receive.command import Transaction
@@ -264,7 +265,7 @@ async def _way(stages: Stages, resolver: NotingResolver, stored: StoredMessage, 
     outgoing = await stages.messages.prepare(stored, rewrite_from=rewrites_from)
     decision = await stages.senders.decide(stored, delivery, smtputf8=True)
     on_top = await outgoing.on_top()
-    hop = stages.next_hops.of(delivery.recipient)
+    hop = stages.next_hops.of(delivery.recipient, doubtful=is_doubtful_hop(delivery.hop))
     destination = await HostFinder(stages.config, resolver).destination(hop)
     return Way(
         recipient=delivery.recipient,
@@ -290,7 +291,7 @@ def _signatures(added: Message) -> Iterator[OurSignature]:
 
 
 async def _seen_by_next_hop(stages: Stages, resolver: NotingResolver, way: Way, wish: TlsWish) -> Way:
-    hop = stages.next_hops.of(way.recipient)
+    hop = stages.next_hops.of(way.recipient, doubtful=is_doubtful_hop(way.hop))
     seen = await addresses_seen(stages.config, resolver, hop)
     tls = await tls_of_hosts(HostFinder(stages.config, resolver, random.Random(0)), stages.tls_policies, hop, wish)
     asked = *way.asked, *resolver.noted()

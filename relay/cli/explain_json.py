@@ -11,6 +11,7 @@ from relay.cli.next_hop_view import NextHopView
 from relay.cli.noting_resolver import Asked
 from relay.cli.second_opinion import SecondOpinion
 from relay.mail.message import Message
+from relay.queue.hop_keys import is_doubtful_hop, shown_hop
 
 
 def as_dict(result: DryRun) -> dict[str, Any]:
@@ -80,7 +81,8 @@ def _way(way: Way) -> dict[str, Any]:
     return {
         "recipient": way.recipient,
         "original_recipient": way.original,
-        "next_hop": way.hop,
+        "next_hop": shown_hop(way.hop),
+        "doubtful": is_doubtful_hop(way.hop),
         "destination": way.destination,
         "mail_from": way.sender,
         "mail_from_reason": way.sender_reason,

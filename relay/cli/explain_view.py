@@ -15,6 +15,7 @@ from relay.cli.explain_next_hop import show_next_hop_view
 from relay.cli.noting_resolver import Asked
 from relay.mail.message import Message
 from relay.mail.visible import visible
+from relay.queue.hop_keys import shown_hop
 
 _LABELS = labels_width(["MAIL FROM"])
 # Why a sender leaves as it does, by `relay.rewrite.sender.Reason`.
@@ -111,7 +112,7 @@ def _show_way(way: Way, console: Console) -> None:
     alias = f", behind {way.original}" if way.original != way.recipient else ""
     print_heading(console, f"To {way.recipient}{alias}")
     destination = f" (delivery.destinations: {way.destination})" if way.destination else ""
-    print_entry(console, "next hop", Text(visible(f"{way.hop}{destination}")), _LABELS)
+    print_entry(console, "next hop", Text(visible(f"{shown_hop(way.hop)}{destination}")), _LABELS)
     reason = _REASONS.get(way.sender_reason, "")
     sender = f"<{way.sender}> ({way.sender_reason}{': ' if reason else ''}{reason})"
     print_entry(console, "MAIL FROM", Text(visible(sender)), _LABELS)

@@ -7,15 +7,22 @@ known once its MX hosts are. Built once from the configuration, and fast with an
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from relay.config.sections.delivery import DeliverySection, DestinationSection, Families, TlsLevel
+from relay.config.sections.delivery import (
+    DeliverySection,
+    DestinationSection,
+    DoubtfulSection,
+    Families,
+    TlsLevel,
+)
 from relay.config.values import DeliveryMode
 from relay.mail.address import DOMAIN_OCTETS, normal_domain
 from relay.network import Endpoint, literal_ip
 
+DOUBTFUL = "delivery.doubtful"  # the name of its table in the log
 MX_HOSTS = 100  # that are looked at: an answer of DNS has room for thousands, and nobody has so many
 
 
@@ -97,6 +104,23 @@ class Destinations:
                 else:
                     self._names.add(domain, number)
         self._has_names = bool(self._names)
+        self._doubtful: dict[Destination | None, Destination] = {}
+        if (doubtful := delivery.doubtful) is not None:
+            usual = Destination(
+                number=-1,
+                name="",
+                concurrency=None,
+                rate=None,
+                leaving=self.leaving,
+                next_hop=None,
+                by_mx=False,
+                smarthost=None,
+                tls=None,
+                mta_sts=delivery.mta_sts,
+                dane=delivery.dane,
+                mode=None,
+            )
+            self._doubtful = {each: _doubtful(each or usual, doubtful) for each in (None, *self._all)}
 
     def _merged(self, number: int, section: DestinationSection, delivery: DeliverySection) -> Destination:
         leaving = Leaving(
@@ -120,6 +144,22 @@ class Destinations:
             mode=section.mode,
             max_score=section.max_score,
         )
+
+    def for_mail(self, destination: Destination | None, *, doubtful: bool) -> Destination | None:
+        """The table that holds for mail of a destination: as `[delivery.doubtful]` changes it, where the mail is
+        doubtful and there is such a table."""
+        return self._doubtful.get(destination, destination) if doubtful else destination
+
+    @property
+    def doubtful(self) -> Collection[Destination]:
+        """The tables that hold for doubtful mail, also to a domain that no other table is for; none without
+        `[delivery.doubtful]`."""
+        return self._doubtful.values()
+
+    @property
+    def ways(self) -> Sequence[Leaving]:
+        """Every way in which mail leaves."""
+        return (self.leaving, *(each.leaving for each in (*self._all, *self._doubtful.values())))
 
     def __iter__(self) -> Iterator[Destination]:
         """The tables in the order of the file."""
@@ -157,6 +197,21 @@ class Destinations:
         hosts = sorted({host for preference, host in named if preference == best})[:MX_HOSTS]
         numbers = [number for host in hosts for number in self._mx.matches(normal_domain(host))]
         return self._all[min(numbers)] if numbers else None
+
+
+def _doubtful(destination: Destination, section: DoubtfulSection) -> Destination:
+    """A table as it holds for doubtful mail. The numbers of the section count for all of that together, in the place of
+    those of the destinations: these are for the other source addresses."""
+    leaving = Leaving(
+        destination.leaving.families,
+        section.source_ipv4 or destination.leaving.source_ipv4,
+        section.source_ipv6 or destination.leaving.source_ipv6,
+        section.helo or destination.leaving.helo,
+    )
+    changed = replace(destination, leaving=leaving)
+    if section.concurrency is None and section.rate is None:
+        return changed
+    return replace(changed, name=DOUBTFUL, concurrency=section.concurrency, rate=section.rate)
 
 
 class _Names:

@@ -29,6 +29,7 @@ from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.database import QueueUnavailable
+from relay.queue.hop_keys import is_doubtful_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.sender import Decision
@@ -152,10 +153,14 @@ class Attempts:
     def _way(self, stored: StoredMessage, delivery: Delivery) -> tuple[Hashable, ...]:
         """What the sender and the form of a message depend on, by the domain of a recipient."""
         return (
-            self._next_hops.of(delivery.recipient),  # which may have changed since the delivery was stored
+            self._next_hop(delivery),
             self._senders.mode(delivery),
             self._messages.rewrites_from(stored, delivery),
         )
+
+    def _next_hop(self, delivery: Delivery) -> NextHop:
+        """Where a delivery goes now, which may have changed since it was stored."""
+        return self._next_hops.of(delivery.recipient, doubtful=is_doubtful_hop(delivery.hop))
 
     async def make(self, attempt: Attempt, observer: AttemptObserver) -> None:
         """Deliver all batches at once, and record the outcomes as they come.
@@ -238,7 +243,7 @@ class Attempts:
         """Send with the sender that a next hop with SMTPUTF8 gets, and again with another where the next hop has
         none."""
         first = batch.deliveries[0]
-        next_hop = self._next_hops.of(first.recipient)
+        next_hop = self._next_hop(first)
         if batch.admission.is_needed:
             batch.admission.enter(next_hop.key, await self._agent.destination(next_hop))
         decision = await self._senders.decide(attempt.stored, first, smtputf8=True)

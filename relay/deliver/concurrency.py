@@ -18,7 +18,7 @@ from relay.deliver.next_hop_health import Failure, NextHopHealth, Resumed, Suspe
 from relay.deliver.places import Place, Places
 from relay.deliver.shaping import Group, Recovered, Shaped, Shaping
 from relay.mail.outcome import Outcome
-from relay.queue.hop_keys import is_own_hop, is_url, shown_hop
+from relay.queue.hop_keys import is_own_hop, is_url, peer
 
 FIRST = 5  # transactions at once with a next hop that has not answered yet; Postfix initial_destination_concurrency
 SLOW = 30.0  # seconds after which a transaction is slow: a busy server with a scanner answers in a few
@@ -137,7 +137,7 @@ class HopConcurrency:
         full = self._concurrency(hop)
         return _Hop(
             min(FIRST, full),
-            self._health.get(shown_hop(hop)) or NextHopHealth(),
+            self._health.get(peer(hop)) or NextHopHealth(),
             full,
             (self._all, self._ours) if is_own_hop(hop) else (self._all,),
             is_url(hop),
@@ -145,13 +145,13 @@ class HopConcurrency:
 
     def failure(self, hop: str) -> Failure | None:
         """The try that failed a next hop as a whole; None where it is well, or was not tried."""
-        health = self._health.get(shown_hop(hop))
+        health = self._health.get(peer(hop))
         failure = None if health is None else health.failure
         return failure or self.shaping.failure(hop)
 
     def answered_since(self, hop: str, moment: float) -> bool:
         """Whether a next hop has answered at or after a moment, and is well."""
-        health = self._health.get(shown_hop(hop))
+        health = self._health.get(peer(hop))
         return health is not None and health.answered_since(moment)
 
     def started(self, hop: str, now: float, bound: Deadline | None = None) -> Place:
@@ -181,7 +181,7 @@ class HopConcurrency:
 
     def _remember(self, hop: str) -> _Hop:
         state = self._hops[hop] = self._new(hop)
-        self._health[shown_hop(hop)] = state.health
+        self._health[peer(hop)] = state.health
         state.health.keys += 1
         return state
 
@@ -273,7 +273,7 @@ class HopConcurrency:
             health = self._hops.pop(oldest).health
             health.keys -= 1
             if not health.keys:
-                del self._health[shown_hop(oldest)]
+                del self._health[peer(oldest)]
                 self.suspended -= health.is_suspended
 
 

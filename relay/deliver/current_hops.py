@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from relay.deliver.next_hop import NextHops
 from relay.mail.queue_id import given_at
-from relay.queue.hop_keys import is_own_hop, is_url, shown_hop
+from relay.queue.hop_keys import is_doubtful_hop, is_own_hop, is_url, shown_hop
 from relay.queue.store import Due, Store
 
 OVERLAP = 30.0  # seconds for which workers with the configuration before may still store deliveries
@@ -61,4 +61,4 @@ class CurrentHops:
         return current
 
     def _key(self, recipient: str, stored: str) -> str:
-        return self._next_hops.key(recipient, own=is_own_hop(stored))
+        return self._next_hops.key(recipient, own=is_own_hop(stored), doubtful=is_doubtful_hop(stored))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from relay.config.destinations import Destination, Destinations
 from relay.config.model import Config
 from relay.deliver.shared_limits import SharedLimits, messages_left, next_message
-from relay.queue.hop_keys import is_url, limiting_table, shown_hop
+from relay.queue.hop_keys import is_doubtful_hop, is_url, limiting_table, shown_hop
 
 REMEMBERED = 50_000  # domains whose `mx:` table is known
 LOOK_UP = 1.0  # seconds for DNS to say which table a domain belongs to; later its attempt finds out
@@ -27,7 +27,11 @@ FindTable = Callable[[str], Awaitable[Destination | None]]
 
 def limited_tables(config: Config) -> list[str]:
     """The names of the tables that have numbers of their own."""
-    return [each.name for each in config.destinations if each.is_limited]
+    return list(_limited(config.destinations))
+
+
+def _limited(destinations: Destinations) -> dict[str, Destination]:
+    return {each.name: each for each in (*destinations.doubtful, *destinations) if each.is_limited}
 
 
 class NoRoom(Exception):
@@ -51,7 +55,7 @@ class DestinationLimits:
         self._shared = shared
         self._row = row
         self._find_table = find_table
-        self._limited = {each.name: each for each in destinations if each.is_limited}
+        self._limited = _limited(destinations)
         self._by_mx: dict[str, Destination | None] = {}
 
     @property
@@ -72,6 +76,7 @@ class DestinationLimits:
             return self._limited.get(limiting_table(hop))
         domain = shown_hop(hop)
         table = self._destinations.of(domain) or self._by_mx.get(domain)
+        table = self._destinations.for_mail(table, doubtful=is_doubtful_hop(hop))
         return table if table is not None and table.is_limited else None
 
     async def find_out(self, hops: Iterable[str]) -> None:
@@ -96,9 +101,9 @@ class DestinationLimits:
         self.note(domain, await self._find_table(domain))
 
     def note(self, hop: str, destination: Destination | None) -> None:
-        """Remember the table that the MX hosts of a domain belong to."""
+        """Remember the table that the MX hosts of a domain belong to; not that of doubtful mail."""
         domain = shown_hop(hop)
-        if is_url(hop) or not self.asks_dns or self._destinations.of(domain) is not None:
+        if is_url(hop) or is_doubtful_hop(hop) or not self.asks_dns or self._destinations.of(domain) is not None:
             return
         self._by_mx.pop(domain, None)
         self._by_mx[domain] = destination

@@ -141,7 +141,8 @@ class HostFinder:
         try:
             if hop.endpoint is None:
                 return await self._of_domain(hop)
-            return self._found(await self._of_endpoint(hop.endpoint, self._leaving(hop.destination)), hop.destination)
+            destination = self._table(hop, hop.destination)
+            return self._found(await self._of_endpoint(hop.endpoint, self._leaving(destination)), destination)
         except DnsFailure as problem:
             name = hop.endpoint.host if hop.endpoint else hop.domain
             raise Unroutable(deferral("4.4.3", f"DNS has no answer for {name} now: {problem}")) from problem
@@ -152,6 +153,9 @@ class HostFinder:
         DNS is asked only where there are `mx:` tables, and for the MX records alone, which `find` has from the cache
         then.
         """
+        return self._table(hop, await self._named_or_behind(hop))
+
+    async def _named_or_behind(self, hop: NextHop) -> Destination | None:
         if hop.destination is not None or hop.endpoint is not None or not self._destinations.has_mx:
             return hop.destination
         if not (hop.domain.isascii() and DOMAIN.match(hop.domain)):
@@ -174,6 +178,9 @@ class HostFinder:
         best = min((preference for preference, _ in answer.records), default=0)
         return [name for preference, name in answer.records if preference == best] or [domain]
 
+    def _table(self, hop: NextHop, destination: Destination | None) -> Destination | None:
+        return self._destinations.for_mail(destination, doubtful=hop.doubtful)
+
     def _found(self, hosts: Iterable[Host], destination: Destination | None) -> Found:
         return Found(tuple(itertools.islice(hosts, HOSTS)), destination, self._leaving(destination))
 
@@ -193,7 +200,8 @@ class HostFinder:
         domain, destination = hop.domain, hop.destination
         address = literal(domain)
         if address is not None:
-            return self._found(self._usable(domain, [(0, str(address), [str(address)])]), destination)
+            table = self._table(hop, destination)
+            return self._found(self._usable(domain, [(0, str(address), [str(address)])]), table)
         domain = normal_domain(domain)
         if not (domain.isascii() and DOMAIN.match(domain)):
             raise Unroutable(failure(550, "5.1.2", f"{domain} is no domain name"))
@@ -205,6 +213,7 @@ class HostFinder:
         records = [(preference, name) for preference, name in answer.records if name] or [(0, domain)]
         if destination is None:
             destination = self._destinations.behind(domain, answer.records)
+        destination = self._table(hop, destination)
         hosts, problem = await self._resolve(records, self._leaving(destination).families)
         try:
             return self._found(self._usable(domain, hosts), destination)

@@ -14,7 +14,7 @@ from relay.config.model import Config
 from relay.deliver.client_tls import Level
 from relay.mail.address import domain_of
 from relay.network import Endpoint
-from relay.queue.hop_keys import limited_hop, own_hop
+from relay.queue.hop_keys import doubtful_hop, limited_hop, own_hop
 
 REMEMBERED = 1000  # domains whose next hop is known without looking at the configuration
 _LEVELS: tuple[Level, ...] = ("none", "may", "require", "verify")  # the strictest last
@@ -30,6 +30,7 @@ class NextHop:
         null_sender: what stands in MAIL FROM in the place of the null sender, for a smarthost that refuses that.
         destination: the table of `[[delivery.destinations]]` that names the domain of the recipient; None where there
             is none, although the MX hosts may still belong to one (`mx.HostFinder`).
+        doubtful: whether it is for doubtful mail, which leaves by another address (`[delivery.doubtful]`).
     """
 
     domain: str = ""
@@ -39,11 +40,13 @@ class NextHop:
     password: str = field(default="", repr=False)
     null_sender: str = ""
     destination: Destination | None = None
+    doubtful: bool = False
 
     @property
     def key(self) -> str:
         """The name under which the queue and the log know it, see `Delivery.hop`."""
-        return self.domain if self.endpoint is None else str(self.endpoint)
+        key = self.domain if self.endpoint is None else str(self.endpoint)
+        return doubtful_hop(key) if self.doubtful else key
 
 
 class NextHops:
@@ -66,11 +69,15 @@ class NextHops:
             )
             for table, smarthost in config.delivery.smarthost_tables.items()
         }
-        self._remembered = lru_cache(REMEMBERED)(self._of_domain)
+        self._remembered = lru_cache(REMEMBERED)(self._of)
 
-    def of(self, recipient: str) -> NextHop:
+    def of(self, recipient: str, *, doubtful: bool = False) -> NextHop:
         """Where mail for a recipient goes now."""
-        return self._remembered(domain_of(recipient))
+        return self._remembered(domain_of(recipient), doubtful)
+
+    def _of(self, domain: str, doubtful: bool) -> NextHop:
+        next_hop = self._of_domain(domain)
+        return replace(next_hop, doubtful=True) if doubtful else next_hop
 
     def _of_domain(self, domain: str) -> NextHop:
         destination = self._config.destinations.of(domain)
@@ -84,10 +91,12 @@ class NextHops:
         """A configured host that is to be asked about a recipient."""
         return self._at(endpoint, self._config.destinations.of(domain_of(recipient)))
 
-    def key(self, recipient: str, *, own: bool = False) -> str:
-        """The key of the next hop of a recipient (`queue.hop_keys`); `own` for an own message."""
-        next_hop = self.of(recipient)
-        key, destination = next_hop.key, next_hop.destination
+    def key(self, recipient: str, *, own: bool = False, doubtful: bool = False) -> str:
+        """The key of the next hop of a recipient (`queue.hop_keys`); `own` for an own message, which is not
+        doubtful."""
+        next_hop = self.of(recipient, doubtful=doubtful and not own)
+        key = next_hop.key
+        destination = self._config.destinations.for_mail(next_hop.destination, doubtful=next_hop.doubtful)
         if next_hop.endpoint is not None and destination is not None and destination.is_limited:
             key = limited_hop(key, destination.name)
         return own_hop(key) if own else key

@@ -18,7 +18,7 @@ from relay.config.shaping import Rule, ShapingRules
 from relay.deliver.next_hop_health import Failure, takes_mail
 from relay.deliver.shared_limits import horizon, messages_left
 from relay.mail.outcome import Outcome
-from relay.queue.hop_keys import is_url, shown_hop
+from relay.queue.hop_keys import is_doubtful_hop, is_url, shown_hop
 
 REMEMBERED = 50_000  # next hops whose provider is known
 SHAPED = 10_000  # next hops that were slowed or paused on their own
@@ -214,9 +214,10 @@ class Shaping:
 
     def _source(self, hop: str) -> Hashable:
         """What a provider judges: the addresses that mail to a next hop leaves from."""
-        if self._destinations is None or is_url(hop):
+        if self._destinations is None:
             return None
-        table = self._destinations.of(shown_hop(hop))
+        table = None if is_url(hop) else self._destinations.of(shown_hop(hop))
+        table = self._destinations.for_mail(table, doubtful=is_doubtful_hop(hop))
         return None if table is None else (table.leaving.source_ipv4, table.leaving.source_ipv6)
 
     def room(self, hop: str, now: float) -> int | None:

@@ -278,11 +278,14 @@ class Conversation:
             return False
         examination = await intake.without_spam_fields(examination)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes, scanned.fields)
+        doubt = scanned.doubt if intake.doubtful is not None else ""
+        if intake.doubtful is not None and doubt and not scanned.held:
+            intake.doubtful.accept(arrival, doubt, routes)
         used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
         if used_up is not None:
             raise _too_much(used_up, arrival.queue_id)
         intake.count(arrival, routes)
-        deliveries = intake.deliveries(stored, self._accepted.routes)
+        deliveries = intake.deliveries(stored, self._accepted.routes, doubtful=doubt != "")
         if scanned.held:
             deliveries = intake.held(stored, deliveries, scanned.held)
         notice = await intake.expansion_notice(stored, self._accepted.routes)

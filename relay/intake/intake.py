@@ -18,6 +18,7 @@ from relay.bounce.returns import Returns
 from relay.config.model import Config
 from relay.content_filter.spam_fields import strip_spam_fields
 from relay.deliver.next_hop import NextHops
+from relay.intake.doubtful import DoubtfulMail
 from relay.intake.fan_out import FORGED, fan_out
 from relay.intake.recipients import Recipients
 from relay.intake.screening import Screening
@@ -79,6 +80,7 @@ class Intake:
         user_senders: the senders that users may use.
         traffic: how much mail is taken within a minute.
         screening: the access tables, the DNS lists and the filter.
+        doubtful: what becomes of doubtful mail; None where it leaves like all other mail.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Intake:
         user_senders: UserSenders,
         traffic: Traffic,
         screening: Screening,
+        doubtful: DoubtfulMail | None,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -109,6 +112,7 @@ class Intake:
         self.user_senders = user_senders
         self.traffic = traffic
         self.screening = screening
+        self.doubtful = doubtful
         self._from_decisions = from_decisions
         self._returns = returns
         self._notifier = notifier
@@ -216,10 +220,13 @@ class Intake:
         if not self.recipients.router.count(routes, arrival.sender, arrival.client, arrival.received):
             raise Refused(450, "4.7.1", "too many messages to the address behind a recipient, try later")
 
-    def deliveries(self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]]) -> list[Delivery]:
+    def deliveries(
+        self, stored: StoredMessage, routes: Sequence[tuple[RcptTo, Routed]], *, doubtful: bool
+    ) -> list[Delivery]:
         """The deliveries of a message, see `fan_out`."""
         expires = self._patience.expires(stored.received, stored.sender)
-        deliveries = fan_out(stored, routes, partial(self._next_hops.key, own=stored.is_own), expires)
+        next_hop_key = partial(self._next_hops.key, own=stored.is_own, doubtful=doubtful)
+        deliveries = fan_out(stored, routes, next_hop_key, expires)
         for delivery in deliveries:
             if delivery.state == "dead":
                 log.warning("forged_kept", id=id_text(stored.id), rcpt=delivery.recipient, problem=FORGED)

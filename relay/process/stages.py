@@ -30,6 +30,7 @@ from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
 from relay.deliver.tlsa_lookup import TlsaLookup
 from relay.dns import Resolver
+from relay.intake.doubtful import DoubtfulMail
 from relay.intake.enqueue import Enqueuer
 from relay.intake.intake import Intake, Queue, Space
 from relay.intake.recipients import Recipients
@@ -85,6 +86,7 @@ class Stages:
     user_senders: UserSenders
     traffic: Traffic
     screening: Screening
+    doubtful: DoubtfulMail | None
 
     def intake(self, space: Space, queue: Queue) -> Intake:
         """The intake, in front of a queue."""
@@ -104,6 +106,7 @@ class Stages:
             user_senders=self.user_senders,
             traffic=self.traffic,
             screening=self.screening,
+            doubtful=self.doubtful,
         )
 
 
@@ -187,6 +190,7 @@ def build_stages(
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
         screening=build_screening(config, files, resolver, metrics, rates),
+        doubtful=DoubtfulMail(config.destinations, rates.doubtful, metrics) if config.delivery.doubtful else None,
     )
 
 

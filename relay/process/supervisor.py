@@ -25,6 +25,7 @@ from relay.config.model import Config, ConfigError
 from relay.config.sections import ListenSection, TablesSection
 from relay.deliver.destination_limits import limited_tables
 from relay.deliver.shared_limits import TABLES, SharedLimits
+from relay.known_clients import KnownClients
 from relay.metrics import Metrics
 from relay.process.files import Files
 from relay.process.leases import free_leases, prepare_queue
@@ -116,7 +117,7 @@ class Supervisor:
         self._counts = SharedCounts(rows)
         self._metrics = Metrics(rows)
         self._metrics.dns_lists.adopt(self._config.clients.dns_lists)
-        self._rates = Rates(self._config.srs, traffic=self._config.limits.rates)
+        self._rates = _rates(self._config)
         self._limits = SharedLimits(rows)
         self._limits.adopt(limited_tables(self._config))
         self._failures = LoginFailures()  # kept over a reload, which must not give anybody new tries
@@ -225,7 +226,7 @@ class Supervisor:
         self._limits.adopt(tables)
         self._metrics.dns_lists.adopt(config.clients.dns_lists)
         self._config, self._files = config, files
-        self._rates = Rates(config.srs, self._rates.known, config.limits.rates)
+        self._rates = _rates(config, self._rates.known)
         self._workers.begin_generation(config.workers)
         self._start_missing()
         terminate(old)
@@ -250,6 +251,11 @@ class Supervisor:
     def _wait_for_end(self) -> None:
         signal.sigtimedwait({signal.SIGCHLD}, 0.2)
         self._reap()
+
+
+def _rates(config: Config, known: KnownClients | None = None) -> Rates:
+    doubtful = config.delivery.doubtful
+    return Rates(config.srs, known, config.limits.rates, None if doubtful is None else doubtful.budget)
 
 
 def _leave_no_core() -> None:

@@ -36,7 +36,7 @@ from relay.mail.queue_id import id_text
 from relay.queue.audit import Author, Deed, leave
 from relay.queue.change import State, forget
 from relay.queue.database import Database
-from relay.queue.hop_keys import shown_hop
+from relay.queue.hop_keys import is_doubtful_hop, shown_hop
 from relay.queue.large_content import LargeContent
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.schema import delivery, message
@@ -118,6 +118,7 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "by_hand": row.by_hand,
         "next_attempt": None if active or row.state != "queued" else row.next_attempt,
         "expires": row.expires,
+        "doubtful": is_doubtful_hop(row.hop),
         "held_until": row.held_until,
         "hold_reason": row.hold_reason,
         "tls_wish": row.tls,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from relay.config.sections import RatesSection, SrsSection
+from relay.config.values import PerMinute
 from relay.known_clients import KnownClients
 from relay.rate.buckets import ClientBuckets, PersonBuckets, TokenBuckets
 from relay.rate.greylist import Greylist
-from relay.rate.traffic import Traffic
+from relay.rate.traffic import Meter, Traffic, plain_buckets
 
 FORGERIES = 20  # from one client at once: an honest host that returns forged mail brings some
 UNKNOWN_BURST, UNKNOWN_RATE = 100, 30  # unknown users that a client may ask for at once, and then a minute
@@ -19,6 +20,7 @@ class Rates:
     Args:
         known: the clients that do not count with their networks; kept over a reload.
         traffic: how much mail is taken.
+        doubtful: how much doubtful mail is taken for a destination.
 
     Attributes:
         mail, bounces: messages to one sender or author behind our SRS and reply addresses, from other senders and from
@@ -29,9 +31,16 @@ class Rates:
         notices: DSNs to senders of a domain without SPF.
         greylist: mail that the filter has asked to come again.
         traffic: mail by client, sender domain, alias and destination.
+        doubtful: doubtful mail by destination; None without a limit.
     """
 
-    def __init__(self, srs: SrsSection, known: KnownClients | None = None, traffic: RatesSection | None = None) -> None:
+    def __init__(
+        self,
+        srs: SrsSection,
+        known: KnownClients | None = None,
+        traffic: RatesSection | None = None,
+        doubtful: PerMinute | None = None,
+    ) -> None:
         self.known = known or KnownClients()
         self.mail = PersonBuckets(srs.reverse_rate)
         self.bounces = PersonBuckets(srs.bounce_rate)
@@ -41,3 +50,4 @@ class Rates:
         self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)
         self.greylist = Greylist()
         self.traffic = Traffic(traffic or RatesSection(), self.known)
+        self.doubtful = None if doubtful is None else Meter.of(doubtful, plain_buckets)

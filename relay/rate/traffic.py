@@ -56,12 +56,38 @@ class Counted:
         self.total.update(parties)
 
 
-class _Buckets(NamedTuple):
+class Meter(NamedTuple):
     """The buckets of one kind of party; None for a number without limit."""
 
     messages: TokenBuckets | None
     recipients: TokenBuckets | None
     octets: TokenBuckets | None
+
+    @classmethod
+    def of(cls, limit: PerMinute, make: Callable[[int], TokenBuckets]) -> Meter:
+        """The buckets for a limit; `make` makes those of a number a minute."""
+        return cls(*(make(number) if number is not None else None for number in limit))
+
+    def used_up(self, name: str, recipients: int, now: float) -> What | None:
+        """Which number has no room for a message with one recipient more than these; None where all have."""
+        if self.messages is not None and not self.messages.has(name, now):
+            return "messages"
+        if self.recipients is not None and not self.recipients.has(name, now, recipients + 1):
+            return "recipients"
+        if self.octets is not None and not self.octets.has(name, now):
+            return "octets"
+        return None
+
+    def charge(self, name: str, recipients: int, octets: int, now: float) -> None:
+        """Count a message."""
+        for tokens, bucket in zip((1, recipients, octets), self, strict=True):
+            if bucket is not None:
+                bucket.charge(name, now, tokens)
+
+
+def plain_buckets(a_minute: int) -> TokenBuckets:
+    """Buckets for names that are no clients. Create them before forking."""
+    return TokenBuckets(a_minute, a_minute, debt=DEBT)
 
 
 class Traffic:
@@ -75,25 +101,18 @@ class Traffic:
     """
 
     def __init__(self, limits: RatesSection, known: KnownClients) -> None:
-        def plain(a_minute: int) -> TokenBuckets:
-            return TokenBuckets(a_minute, a_minute, debt=DEBT)
-
         def of_clients(a_minute: int) -> TokenBuckets:
             return ClientBuckets(a_minute, a_minute, known, debt=DEBT)
 
         wanted: Iterable[tuple[Kind, PerMinute | None, Callable[[int], TokenBuckets]]] = (
             ("client", limits.client, of_clients),
-            ("user", limits.client, plain),
-            ("sender_domain", limits.sender_domain, plain),
-            ("alias", limits.alias, plain),
-            ("destination", limits.destination, plain),
+            ("user", limits.client, plain_buckets),
+            ("sender_domain", limits.sender_domain, plain_buckets),
+            ("alias", limits.alias, plain_buckets),
+            ("destination", limits.destination, plain_buckets),
         )
-        self._buckets = {
-            kind: _Buckets(*(make(number) if number is not None else None for number in limit))
-            for kind, limit, make in wanted
-            if limit is not None
-        }
-        self.is_limited = bool(self._buckets)
+        self._meters = {kind: Meter.of(limit, make) for kind, limit, make in wanted if limit is not None}
+        self.is_limited = bool(self._meters)
 
     def accept(self, counted: Counted, parties: Mapping[Party, int], now: float) -> UsedUp | None:
         """Accept one more recipient of a message, if all its parties have room.
@@ -123,11 +142,8 @@ class Traffic:
         if late and all(late):
             return late[0]
         for party, recipients in counted.total.items():
-            if party.kind in self._buckets:
-                buckets = self._buckets[party.kind]
-                for tokens, bucket in zip((1, recipients, octets), buckets, strict=True):
-                    if bucket is not None:
-                        bucket.charge(party.name, now, tokens)
+            if party.kind in self._meters:
+                self._meters[party.kind].charge(party.name, recipients, octets, now)
         return None
 
     def _first_used_up(self, parties: Iterable[Party], now: float) -> UsedUp | None:
@@ -138,13 +154,5 @@ class Traffic:
 
     def _used_up(self, party: Party, recipients: int, now: float) -> What | None:
         """Which number of a party has no room for a message with one recipient more than these."""
-        buckets = self._buckets.get(party.kind)
-        if buckets is None:
-            return None
-        if buckets.messages is not None and not buckets.messages.has(party.name, now):
-            return "messages"
-        if buckets.recipients is not None and not buckets.recipients.has(party.name, now, recipients + 1):
-            return "recipients"
-        if buckets.octets is not None and not buckets.octets.has(party.name, now):
-            return "octets"
-        return None
+        meter = self._meters.get(party.kind)
+        return None if meter is None else meter.used_up(party.name, recipients, now)

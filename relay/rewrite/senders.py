@@ -16,6 +16,7 @@ from relay.config.model import Config
 from relay.config.sections import SrsMode
 from relay.dns import DnsFailure, Resolver
 from relay.mail.address import domain_of
+from relay.queue.hop_keys import is_doubtful_hop
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.our_addresses import OurAddresses
 from relay.rewrite.sender import Decision, leaving_sender
@@ -97,16 +98,17 @@ class Senders:
         if not sender or self._config.smarthost(domain):
             return False
         try:
-            return await self._passes(sender, await self._leaving(domain))
+            return await self._passes(sender, await self._leaving(domain, doubtful=is_doubtful_hop(delivery.hop)))
         except DnsFailure:
             return False
 
-    async def _leaving(self, domain: str) -> Leaving:
+    async def _leaving(self, domain: str, *, doubtful: bool) -> Leaving:
         """How mail for a normal domain leaves. Raises DnsFailure."""
         destinations = self._config.destinations
         destination = destinations.of(domain)
         if destination is None and destinations.has_mx and self._config.next_hop(domain) is None:
             destination = destinations.behind(domain, (await self._resolver.query(domain, "MX")).records)
+        destination = destinations.for_mail(destination, doubtful=doubtful)
         return destinations.leaving if destination is None else destination.leaving
 
     async def _passes(self, sender: str, leaving: Leaving) -> bool:

@@ -110,7 +110,11 @@ def _role(address: str) -> str:
 def _configured_addresses(config: Config) -> frozenset[str]:
     """The addresses of ours that the configuration names: of listeners, and those that mail leaves from."""
     listeners = (host_port(listener.address)[0] for listener in config.listen)
-    ways = (config.destinations.leaving, *(destination.leaving for destination in config.destinations))
-    sources = {source for way in ways for source in (way.source_ipv4, way.source_ipv6) if source is not None}
+    sources = {
+        source
+        for way in config.destinations.ways
+        for source in (way.source_ipv4, way.source_ipv6)
+        if source is not None
+    }
     addresses = {*map(plain_ip, listeners), *map(str, sources)}
     return frozenset(str(ip) for ip in map(ipaddress.ip_address, addresses) if not ip.is_unspecified)

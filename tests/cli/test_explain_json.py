@@ -40,6 +40,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "recipient",
         "original_recipient",
         "next_hop",
+        "doubtful",
         "destination",
         "mail_from",
         "mail_from_reason",

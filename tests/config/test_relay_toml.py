@@ -24,7 +24,7 @@ OFF = re.compile(r"#(?=\[|[a-z_0-9]+ = )")  # a setting that is off; prose has a
 
 
 BY_NAME = ("routes.domains", "delivery.smarthosts")  # a table for each name
-INLINE = ("limits.rates.",)  # tables whose keys have tables for values
+INLINE = ("limits.rates.", "delivery.doubtful.")  # tables whose keys have tables for values
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
@@ -168,6 +168,7 @@ EXAMPLES_NOT_DEFAULTS = {
     "routes.postmaster",
     "routes.domains.next_hop",
     "routes.domains.srs",
+    *(f"delivery.doubtful.{key}" for key in ("source_ipv4", "source_ipv6", "helo", "concurrency", "rate", "budget")),
     "delivery.source_ipv4",
     "delivery.source_ipv6",
     "delivery.smarthost.user",

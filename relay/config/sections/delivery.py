@@ -15,6 +15,7 @@ from relay.config.values import (
     Duration,
     File,
     HostName,
+    Limits,
     NextHop,
     NextHopOrMx,
     Score,
@@ -168,6 +169,35 @@ class DestinationSection(Section):
         return self
 
 
+class DoubtfulSection(Section):
+    """How doubtful mail leaves: mail that the filter (`X-Spam: Yes`) or the DNS lists (a score above 0) find bad and do
+    not refuse. With a source address of its own, the anger of a provider about it does not reach other mail. It also
+    has connections, a pace (`[[delivery.shaping]]`) and suspensions of its own. Default: it leaves like all other
+    mail."""
+
+    source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.27"])
+    """The IPv4 address to send from, for every destination. Default: as for other mail."""
+
+    source_ipv6: ipaddress.IPv6Address | None = Field(None, examples=["2001:db8:7::27"])
+    """The IPv6 address to send from, for every destination. Default: as for other mail."""
+
+    helo: HostName | None = Field(None, examples=["mx3.fwd.example"])
+    """The name that EHLO says. It should lead to the source address, and back; `srs-relay dns` prints the records.
+    Default: as for other mail."""
+
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
+    """Transactions with doubtful mail at a time, over all destinations and all processes of the host. If it or `rate`
+    is set, both take the place of those of `[[delivery.destinations]]`. Default: as for other mail."""
+
+    rate: Annotated[int, Field(ge=1)] | None = Field(None, examples=[60])
+    """Doubtful messages a minute, counted as `concurrency` is; more waits in the queue. Default: as for other mail."""
+
+    budget: Limits | None = Field(None, examples=[{"messages": 30}])
+    """How much doubtful mail is accepted for each destination within a minute, in the form of `[limits.rates]`. A
+    destination is a table of `[[delivery.destinations]]`, or else the domain that the mail leaves for. Past it the
+    client gets 451 4.7.1 after DATA, and comes again. Default: no limit."""
+
+
 class DeliverySection(Section):
     """Delivery to the next hops."""
 
@@ -251,6 +281,8 @@ class DeliverySection(Section):
         {}, examples=["backup"]
     )
     destinations: tuple[DestinationSection, ...] = ()
+
+    doubtful: DoubtfulSection | None = None
 
     shaping_defaults: bool = True
     """Whether the rules of the package hold, by which mail to large providers slows down or waits where they ask for
