@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice, product
 
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -60,7 +60,52 @@ TLS_FAILURES = tuple(
         "validation-failure",
     )
 )
+# The providers of relay/config/provider_replies.toml; a label has no other values.
+PROVIDERS = (
+    "google",
+    "outlook",
+    "microsoft365",
+    "yahoo",
+    "yahoo-japan",
+    "apple",
+    "united-internet",
+    "t-online",
+    "comcast",
+    "att",
+    "orange",
+    "vade",
+    "mimecast",
+    "proofpoint",
+    "barracuda",
+    "rackspace",
+    "godaddy",
+    "qq",
+    "netease",
+)
+OTHER_PROVIDER = "other"
+SHAPED = tuple(
+    (provider, action)
+    for provider in (*PROVIDERS, OTHER_PROVIDER)
+    for action in ("slow", "pause", "block", "recovered")
+)
 LOGINS = ("passed", "failed", "limited", "unchecked")
+DNS_LIST_OUTCOMES = ("listed", "clean", "failed")
+NAMES = 32  # of a `CounterByName`
+FILTERED = (  # the actions of rspamd, and what else may come of a message; actions that have no name here are "other"
+    "no action",
+    "greylist",
+    "soft reject",
+    "add header",
+    "rewrite subject",
+    "quarantine",
+    "discard",
+    "reject",
+    "max_score",
+    "virus",
+    "clean",
+    "failed",
+    "other",
+)
 REFUSALS = ("recipient", "policy", "spf", "loop", "size", "content", "protocol", "capacity", "other")
 
 
@@ -118,6 +163,34 @@ class Counter(_SharedMetric):
         family = CounterMetricFamily(self.name, self.documentation, labels=_listed(self._label))
         for value, number in self._cell.items():
             family.add_metric(_listed(value), totals[number])
+        return family
+
+
+class CounterByName(_SharedMetric):
+    """A number for each value of a label, and for each of some names that the configuration has.
+
+    Args:
+        labels: what the names are, and the other label.
+    """
+
+    def __init__(self, name: str, documentation: str, labels: tuple[str, str], values: Sequence[str]) -> None:
+        super().__init__(name, documentation, NAMES * len(values))
+        self._labels, self._values, self._names = labels, values, list[str]()
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Names that are counted from now on; to be called before forking. Past `NAMES` there is no room for more."""
+        new = (name for name in dict.fromkeys(names) if name not in self._names)
+        self._names += islice(new, NAMES - len(self._names))
+
+    def add(self, name: str, value: str) -> None:
+        """Counts one for a name and a value of the label, if the name was adopted."""
+        if name in self._names:
+            self.cells[self._names.index(name) * len(self._values) + self._values.index(value)] += 1
+
+    def family(self, totals: Sequence[float]) -> Metric:
+        family = CounterMetricFamily(self.name, self.documentation, labels=self._labels)
+        for pair, total in zip(product(self._names, self._values), totals, strict=False):
+            family.add_metric(pair, total)
         return family
 
 
@@ -211,6 +284,15 @@ class Metrics:
         self.dkim = Counter("dkim_results", "Results of DKIM signatures of incoming mail", "result", DKIM_RESULTS)
         self.arc = Counter("arc_results", "Results of ARC chains of incoming mail", "result", ARC_RESULTS)
         self.dmarc = Counter("dmarc_results", "DMARC results of incoming mail", "result", DMARC_RESULTS)
+        self.dns_lists = CounterByName(
+            "dns_list_lookups", "Look-ups of clients at DNS lists", ("zone", "result"), DNS_LIST_OUTCOMES
+        )
+        self.filtered = Counter(
+            "filtered", "Messages that the filter was asked about, by its outcome", "outcome", FILTERED
+        )
+        self.filter_failures = Counter(
+            "filter_failures", "Messages of which a filter said nothing", "filter", ("rspamd", "clamd")
+        )
         self.unforwardable = Counter(
             "unforwardable", "Messages that would fail DMARC behind us, by what was done", "treatment", TREATMENTS
         )
@@ -247,6 +329,15 @@ class Metrics:
             "destinations_suspended", "Next hops that refuse us and are tried once a minute, in each process"
         )
         self.suspensions = Counter("destination_suspensions", "How many times a next hop was suspended")
+        self.slowed = Gauge(
+            "destinations_slowed", "Providers and next hops that mail is slowed down or paused for, in each process"
+        )
+        self.shaped = Counter(
+            "destination_shaped",
+            "How many times a reply has slowed or paused mail to a provider, and how many times that was over",
+            ("destination", "action"),
+            SHAPED,
+        )
         self.bounces = Counter("bounces", "Bounces sent, or kept as dead", "fate", ("sent", "dead"))
         self.way_home = HostGauge(
             "way_home", "Whether SRS addresses of ours lead here, as the last proof found it", "result", WAY_HOME

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 # A name is a program, `perl:Module` or `python3:module` (of Debian's own interpreter), and stands beside its package.
 PACKAGES = {
+    "clamd": "clamav-daemon",
     "dovecot": "dovecot-lmtpd",
     "fail2ban-regex": "fail2ban",
     "haproxy": "haproxy",

@@ -29,7 +29,7 @@ def importers(library: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
-        ("aiohttp", {"relay/https.py"}),
+        ("aiohttp", {"relay/content_filter/rspamd.py", "relay/https.py"}),
         ("aiosmtpd", {"relay/cli/demo_servers.py"}),
         ("OpenSSL", {"relay/transport_security/dane.py"}),
         ("dkim", {"relay/cli/dkimpy_opinion.py"}),

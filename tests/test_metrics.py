@@ -158,3 +158,25 @@ def test_a_number_for_the_whole_host_is_the_last_one_that_any_worker_set_and_out
     values = samples(metrics)
     assert [values[f"srs_relay_way_home{{result={result}}}"] for result in ("ok", "unproven", "broken")] == [1, 0, 0]
     assert values["srs_relay_way_home_checked_seconds"] == metrics.way_home_checked.get() == 1002
+
+
+def test_names_of_the_configuration_keep_their_place_when_others_are_adopted() -> None:
+    metrics = Metrics()
+    metrics.dns_lists.adopt(["a.test", "b.test", "a.test"])
+    metrics.dns_lists.add("b.test", "failed")
+    metrics.dns_lists.adopt(["c.test", "b.test"])
+    metrics.dns_lists.add("c.test", "listed")
+    metrics.dns_lists.add("unknown.test", "listed")
+    found = {name: value for name, value in samples(metrics).items() if "dns_list" in name and value}
+    assert found == {
+        "srs_relay_dns_list_lookups_total{result=failed,zone=b.test}": 1,
+        "srs_relay_dns_list_lookups_total{result=listed,zone=c.test}": 1,
+    }
+
+
+def test_there_is_room_for_some_names_only() -> None:
+    metrics = Metrics()
+    metrics.dns_lists.adopt(f"{number}.test" for number in range(100))
+    metrics.dns_lists.add("31.test", "clean")
+    metrics.dns_lists.add("32.test", "clean")
+    assert sum(value for name, value in samples(metrics).items() if "dns_list" in name) == 1

@@ -74,18 +74,18 @@ class AccessTables:
         """How many lines of each file cannot be used, by its path."""
         return {str(file.path): len(file.value.bad.lines) for file in self.files}
 
-    async def client(self, client: Client, name: Callable[[], Awaitable[Iprev]]) -> Decision | None:
+    async def client(self, client: Client, reverse: Callable[[], Awaitable[Iprev | None]]) -> Decision | None:
         """What is said of a client.
 
         Args:
-            name: looks for the confirmed name of its address. A line for names does not hold while DNS gives no
-                answer, as in Postfix.
+            reverse: looks for the name of its address; None where the address is not known. A line for names does not
+                hold while DNS gives no answer, as in Postfix.
         """
         sources = self._tables.get(CLIENTS, ())
         if not sources or not client.known:
             return None
         asks = any(not isinstance(source, ReloadedFile) or source.value.asks_for_names for source in sources)
-        known = await _name(name) if asks else ""
+        known = await _name(reverse) if asks else ""
         whole = [text for text in (known, client.ip) if text]
         keys = [*keys_of_name(known), *keys_of_ip(client.ip)]
         return await _first(CLIENTS, sources, lambda table: table.client(client.ip, known), whole, keys)
@@ -156,8 +156,10 @@ def _action(found: Found, key: str) -> Action:
         return BAD_LINE
 
 
-async def _name(look_up: Callable[[], Awaitable[Iprev]]) -> str:
-    iprev = await look_up()
+async def _name(reverse: Callable[[], Awaitable[Iprev | None]]) -> str:
+    iprev = await reverse()
+    if iprev is None:
+        return NO_NAME
     return normal_domain(iprev.name) if iprev.name else "" if iprev.result == "temperror" else NO_NAME
 
 

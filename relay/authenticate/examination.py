@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from relay.authenticate import forged_results
+from relay.authenticate.forged_results import are_signed
 from relay.authenticate.verdict import Verdict
 from relay.mail.arrival import Arrival
 from relay.mail.message import HeaderField, Message
@@ -25,8 +25,9 @@ class Examination(NamedTuple):
     Attributes:
         arrival: the message that was examined.
         verdict: the results.
-        message: the message as it goes on, without forged Authentication-Results.
-        forged: the Authentication-Results that claimed to be ours, and are not in `message` any more.
+        message: the message as it goes on, without forged fields.
+        forged: the fields that claimed to be ours, and are not in `message` any more: Authentication-Results, and those
+            of the filter.
         override: why a DMARC failure does not count; empty where it counts, and where DMARC did not fail.
         refusal: the reply to a message that is not accepted; None where it is.
         questions: how many questions to DNS the checks took.
@@ -52,7 +53,7 @@ class Examination(NamedTuple):
         verdict = self.verdict
         if verdict.arc.result == "pass" or self.override or any(dmarc.result == "fail" for dmarc in verdict.authors):
             return True
-        if self.forged and forged_results.results_are_signed(self.arrival.message):
+        if self.forged and are_signed(self.arrival.message, self.forged):
             return True
         spf_passes = verdict.spf is not None and verdict.spf.result == "pass"
         passes = spf_passes or any(dmarc.result == "pass" for dmarc in verdict.authors)
@@ -99,5 +100,5 @@ def report(examination: Examination, metrics: Metrics) -> None:
     if examination.override and verdict.dmarc is not None:
         log.info("dmarc_overridden", id=queue_id, domain=verdict.dmarc.domain, reason=examination.override)
     if examination.forged:
-        signed = forged_results.results_are_signed(examination.arrival.message)
+        signed = are_signed(examination.arrival.message, examination.forged)
         log.info("forged_results_removed", id=queue_id, fields=len(examination.forged), signed=signed)

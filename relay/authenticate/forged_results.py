@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from relay.authenticate.lenient_from import DOTS, INVISIBLE, lenient_name, spellings
 from relay.mail.address import normal_domain
@@ -74,10 +74,11 @@ def strip_forged(
     return message.without(forged), tuple(forged)
 
 
-def results_are_signed(message: Message) -> bool:
-    """Whether a DKIM signature signs Authentication-Results (`h=`, RFC 6376 section 3.5), and so fails without them."""
+def are_signed(message: Message, fields: Iterable[HeaderField]) -> bool:
+    """Whether a DKIM signature signs a name of these fields (`h=`, RFC 6376 section 3.5), and so fails without them."""
+    names = {field.signed_name.encode() for field in fields}
     signed = (_SIGNED_FIELDS.search(field.value.lower()) for field in message.all("dkim-signature"))
-    return any(b"authentication-results" in re.split(rb"[:\s]+", names[1]) for names in signed if names)
+    return any(not names.isdisjoint(re.split(rb"[:\s]+", found[1])) for found in signed if found)
 
 
 def _names_one_of(value: bytes, ours: Collection[str]) -> bool:

@@ -1,14 +1,10 @@
-"""The DNS lists (RFC 5782) that many receivers ask: how each is asked, and what its answers mean."""
+"""The DNS lists (RFC 5782) that many receivers ask, and what their answers mean."""
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from relay.check.finding import Level
-
-_LOOPBACK = ipaddress.ip_network("127.0.0.0/8")  # RFC 5782 section 2.1: all answers
-_REFUSAL = ipaddress.ip_network("127.255.255.0/24")  # Spamhaus: the resolver, not the subject, is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +30,6 @@ class DnsList:
         """What an answer says of the subject."""
         return self.meanings.get(answer, "listed")
 
-    @staticmethod
-    def is_answer(answer: str) -> bool:
-        """Whether an address is an answer of a list, and not one that somebody put in its place."""
-        return ipaddress.ip_address(answer) in _LOOPBACK
-
-    @staticmethod
-    def is_refusal(answer: str) -> bool:
-        """Whether the list refuses the resolver that asks, or the question."""
-        return ipaddress.ip_address(answer) in _REFUSAL or answer == "127.0.1.255"
-
 
 _PBL = "listed by policy (PBL): its network says that no mail servers are there"
 ADDRESS_LISTS = (
@@ -67,12 +53,3 @@ ADDRESS_LISTS = (
     DnsList("dnsbl-1.uceprotect.net", "warning", "https://www.uceprotect.net/en/rblcheck.php"),
 )
 DOMAIN_LISTS = (DnsList("dbl.spamhaus.org", "error", "https://check.spamhaus.org/", never="invalid"),)
-
-
-def question(dns_list: DnsList, subject: str) -> str:
-    """The name to ask for, for an address (its octets or nibbles reversed) or a domain."""
-    try:
-        reverse = ipaddress.ip_address(subject).reverse_pointer
-    except ValueError:
-        return f"{subject}.{dns_list.zone}"
-    return f"{reverse.removesuffix('.in-addr.arpa').removesuffix('.ip6.arpa')}.{dns_list.zone}"

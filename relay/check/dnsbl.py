@@ -1,4 +1,4 @@
-"""DNS lists that name the addresses that we send from, or the SRS domain."""
+"""DNS lists: those that name the addresses that we send from, or the SRS domain, and those that we ask ourselves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.check.dns_lists import ADDRESS_LISTS, DOMAIN_LISTS, DnsList, question
+from relay.check import configured_lists
+from relay.check.dns_lists import ADDRESS_LISTS, DOMAIN_LISTS, DnsList
 from relay.check.finding import Finding
 from relay.check.seen_addresses import seen_addresses, smarthost
 from relay.check.site import Site
 from relay.dns import DnsFailure, Resolver
+from relay.dns_lists.answers import is_answer, is_refusal, is_wrong_question, question
 from relay.mail.reply import printable
 from relay.sending_addresses import is_private
 
@@ -36,7 +38,7 @@ async def check(site: Site) -> list[Finding]:
         text = f"{', '.join(refusing)} refuses to answer our resolver, so that nothing is known from there"
         mend = "let dns.nameservers be a resolver of your own: public and large ones are refused"
         found.append(Finding("dnsbl", site.machine, "warning", text, mend))
-    return found
+    return found + await configured_lists.findings(site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,15 @@ async def _words(resolver: Resolver, subject: str, lists: Sequence[DnsList]) -> 
 
 
 async def _word(resolver: Resolver, subject: str, dns_list: DnsList) -> _Word:
-    name = question(dns_list, subject)
+    name = question(dns_list.zone, subject)
     try:
         answers = [str(record) for record in (await resolver.query(name, "A")).records]
-        if any(map(dns_list.is_refusal, answers)):
+        if any(is_refusal(answer) or is_wrong_question(answer) for answer in answers):
             return _Word(dns_list, "refuses")
-        meanings = list(dict.fromkeys(dns_list.meaning(answer) for answer in answers if dns_list.is_answer(answer)))
+        meanings = list(dict.fromkeys(dns_list.meaning(answer) for answer in answers if is_answer(answer)))
         if not meanings:
             return _Word(dns_list, "silent" if answers else "clean")
-        if (await resolver.query(question(dns_list, dns_list.never), "A")).records:
+        if (await resolver.query(question(dns_list.zone, dns_list.never), "A")).records:
             return _Word(dns_list, "silent")
     except DnsFailure:
         return _Word(dns_list, "silent")

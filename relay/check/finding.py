@@ -23,6 +23,7 @@ CheckName = Literal[
     "clock",
     "disk",
     "files",
+    "filter",
     "open-relay",
     "way-home",
 ]

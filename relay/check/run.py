@@ -9,6 +9,7 @@ from relay.check import (
     address,
     certificate,
     clock,
+    content_filter,
     dane,
     disk,
     dkim,
@@ -57,6 +58,7 @@ CHECKS: dict[CheckName, Check] = {
     "clock": clock.check,
     "disk": disk.check,
     "files": files.check,
+    "filter": content_filter.check,
     "open-relay": open_relay.check,
     "way-home": way_home.check,
 }

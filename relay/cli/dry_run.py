@@ -20,9 +20,11 @@ from relay.cli.next_hop_view import NextHopView, look
 from relay.cli.noting_resolver import Asked, NotingResolver
 from relay.cli.stored_senders import StoredSenders
 from relay.config.model import Config
+from relay.content_filter.scanned import Scanned
 from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
+from relay.intake.screening import ContentFilter
 from relay.mail.envelope import Client, MailFrom, RcptTo, TlsWish
 from relay.mail.message import Message
 from relay.mail.reply import Refused
@@ -96,6 +98,7 @@ class DryRun:
         unforwardable: why DMARC would fail behind us.
         forged: how many Authentication-Results that claim to be ours were removed.
         asked: in DNS, on the way to the reply.
+        filter_asked: whether the filter was asked; None where there is none.
     """
 
     client: Client
@@ -106,6 +109,7 @@ class DryRun:
     forged: int = 0
     asked: tuple[Asked, ...] = ()
     ways: list[Way] = field(default_factory=list)
+    filter_asked: bool | None = None
 
     @property
     def accepted(self) -> bool:
@@ -135,6 +139,19 @@ class _NoQueue:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class _NotAsked:
+    """A filter that no message is shown to: rspamd learns from what it reads."""
+
+    content: ContentFilter
+
+    def max_score(self, addresses: Sequence[str]) -> float | None:
+        return self.content.max_score(addresses)
+
+    async def scan(self, examination: Examination, max_score: float | None) -> Scanned:
+        return Scanned()
+
+
 async def dry_run(
     config: Config,
     resolver: Resolver,
@@ -146,6 +163,7 @@ async def dry_run(
     recipients: Sequence[str],
     next_hop_view: bool,
     user: str = "",
+    ask_filter: bool = False,
 ) -> DryRun:
     """What would become of a message.
 
@@ -155,6 +173,7 @@ async def dry_run(
         recipients: one at least, valid addresses.
         next_hop_view: look at what would leave with the next hop's eyes, too.
         user: who has logged in; empty where nobody has.
+        ask_filter: have rspamd and clamd read the message, too.
 
     Raises:
         ConfigError: a file that the configuration names cannot be used.
@@ -177,6 +196,10 @@ async def dry_run(
         watch=examinations.append,
         policies=NothingStored() if next_hop_view else None,
     )
+    if (content := stages.screening.content) is not None:
+        result.filter_asked = ask_filter
+        if not ask_filter:
+            stages = replace(stages, screening=replace(stages.screening, content=_NotAsked(content)))
     try:
         await _converse(stages, queue, result, message, sender, recipients)
         for examination in examinations:

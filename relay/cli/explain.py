@@ -51,6 +51,9 @@ def explain(
     next_hop_view: Annotated[
         bool, typer.Option("--next-hop-view", help="Also what the next hop will see: SPF, DKIM, DMARC, ARC.")
     ] = False,
+    ask_filter: Annotated[
+        bool, typer.Option("--filter", help="Also have rspamd and clamd read it, which rspamd may learn from.")
+    ] = False,
     headers: Annotated[
         bool, typer.Option("--headers", help="Also the header fields that are put on top of it.")
     ] = False,
@@ -75,7 +78,7 @@ def explain(
         raise typer.BadParameter("the message has no To field; say --to", param_hint="--to")
     sender, recipients = _normal(sender) if sender else "", [_normal(address) for address in recipients]
     logging.configure("json", "error", sys.stderr)
-    result = uvloop.run(_dry_run(loaded, content, _ip(ip), helo, user, sender, recipients, next_hop_view))
+    result = uvloop.run(_dry_run(loaded, content, _ip(ip), helo, user, sender, recipients, next_hop_view, ask_filter))
     if as_json:
         print(json.dumps(as_dict(result), indent=2))
     else:
@@ -91,6 +94,7 @@ async def _dry_run(
     sender: str,
     recipients: list[str],
     next_hop_view: bool,
+    ask_filter: bool,
 ) -> DryRun:
     resolver = CachingResolver(config.dns.nameservers, config.dns.timeout, config.dns.cache_entries)
     try:
@@ -104,6 +108,7 @@ async def _dry_run(
             sender=sender,
             recipients=recipients,
             next_hop_view=next_hop_view,
+            ask_filter=ask_filter,
         )
     except QueueUnavailable as error:
         raise CommandFailed(f"queue: {error}") from None

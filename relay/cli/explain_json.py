@@ -28,6 +28,7 @@ def as_dict(result: DryRun) -> dict[str, Any]:
         "dmarc_override": result.override,
         "unforwardable": result.unforwardable,
         "forged_results_removed": result.forged,
+        "filter_asked": result.filter_asked,
         "dns": _dns(result.asked),
         "deliveries": [_way(way) for way in result.ways],
     }

@@ -101,6 +101,8 @@ def _decisions(result: DryRun) -> Iterator[str]:
         yield f"Forwarding would break it: {result.unforwardable}."
     if result.forged:
         yield f"Removed: {result.forged} Authentication-Results that claimed to be ours."
+    if result.filter_asked is False:
+        yield "The filter was not asked; --filter asks it."
     if not result.ways:
         yield "Nothing would leave."
 

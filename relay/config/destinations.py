@@ -53,6 +53,7 @@ class Destination:
         by_mx: whether the mail goes to the MX of its domain although there is a smarthost for all other mail.
         tls: the level that it names; None where that is `delivery.tls`, or what the smarthost has.
         mode: when its mail is delivered; None where its route says so, or `delivery.mode`.
+        max_score: the highest score that its mail may have from the filter; None for no limit.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Destination:
     mta_sts: bool
     dane: Literal["auto", "off"]
     mode: DeliveryMode | None
+    max_score: float | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -116,6 +118,7 @@ class Destinations:
             mta_sts=delivery.mta_sts if section.mta_sts is None else section.mta_sts,
             dane=section.dane or delivery.dane,
             mode=section.mode,
+            max_score=section.max_score,
         )
 
     def __iter__(self) -> Iterator[Destination]:

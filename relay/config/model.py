@@ -19,6 +19,7 @@ from relay.config.sections import (
     DkimSection,
     DmarcSection,
     DnsSection,
+    FilterSection,
     HttpSection,
     LimitsSection,
     ListenSection,
@@ -36,6 +37,7 @@ from relay.config.sections import (
     TlsSection,
     Unforwardable,
 )
+from relay.config.shaping import ShapingRules
 from relay.config.table_sources import TableSource
 from relay.config.values import AuthservId, DeliveryMode, HostName
 from relay.network import Endpoint
@@ -83,6 +85,7 @@ class Config(Section):
     signing: SigningSection = SigningSection()
     dmarc: DmarcSection = Field(DmarcSection(), title="DMARC and ARC")
     arc: ArcSection = ArcSection()
+    filter: FilterSection = Field(FilterSection(), title="The filter")
     bounces: BouncesSection = Field(BouncesSection(), title="Bounces")
     routes: RoutesSection = Field(RoutesSection(), title="Where mail goes")
     delivery: DeliverySection = Field(DeliverySection(), title="How mail leaves")
@@ -117,6 +120,10 @@ class Config(Section):
                     f'listen {listener.address}: auth = "{listener.auth}" needs TLS: clients log in inside it'
                 )
         self._check_destinations()
+        try:
+            _ = self.shaping
+        except ValueError as error:
+            raise ValueError(f"delivery.shaping.{error}") from None
         if self.limits.message_memory < self.receive.max_message_size:
             raise ValueError(
                 "limits.message_memory has no room for one message of receive.max_message_size: "
@@ -131,6 +138,10 @@ class Config(Section):
         if duplicate := _first_duplicate(name for entry in delivery.destinations for name in entry.domains):
             raise ValueError(f"delivery.destinations: {duplicate} stands there twice")
         for number, entry in enumerate(delivery.destinations):
+            if entry.max_score is not None and self.filter.rspamd is None:
+                raise ValueError(
+                    f"delivery.destinations.{number}.max_score: it is rspamd that gives scores: set filter.rspamd"
+                )
             if entry.smarthost is not None and entry.smarthost not in delivery.smarthosts:
                 raise ValueError(
                     f"delivery.destinations.{number}.smarthost: there is no [delivery.smarthosts.{entry.smarthost}]"
@@ -161,6 +172,11 @@ class Config(Section):
     def destinations(self) -> Destinations:
         """What `[[delivery.destinations]]` says, by domain."""
         return Destinations(self.delivery, self.hostname)
+
+    @cached_property
+    def shaping(self) -> ShapingRules:
+        """The rules by which replies of providers slow down or pause mail."""
+        return ShapingRules(self.delivery.shaping, with_package=self.delivery.shaping_defaults)
 
     def next_hop(self, domain: str) -> Endpoint | None:
         """The next hop that the route of a normal domain names, or its destination; None means a smarthost, or the

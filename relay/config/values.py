@@ -6,10 +6,13 @@ expected.
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -76,6 +79,45 @@ def per_minute(value: object) -> PerMinute:
             raise ValueError(f"{name} is a whole number from 1 to {_MOST_PER_MINUTE}")
         limits[name] = number
     return PerMinute(**limits)
+
+
+class AnswerRange(NamedTuple):
+    """Answers of a DNS list: the first three octets with a dot behind each, and the bounds of the last octet."""
+
+    start: str
+    first: int
+    last: int
+
+    def has(self, answer: str) -> bool:
+        """Whether an IPv4 address is one of them."""
+        start, _, octet = answer.rpartition(".")
+        return f"{start}." == self.start and self.first <= int(octet) <= self.last
+
+
+def list_answers(value: object) -> AnswerRange:
+    """Answers of a DNS list from an IPv4 address, or a range of its last octet: `"127.0.0.2-11"`.
+
+    Raises:
+        ValueError: neither, or no answer that means a listing.
+    """
+    if isinstance(value, AnswerRange):
+        return value
+    match = re.fullmatch(r"((?:\d{1,3}\.){3})(\d{1,3})(?:-(\d{1,3}))?", str(value).strip(), re.ASCII)
+    form = 'an answer is written like "127.0.0.2", or "127.0.0.2-11" for a range of its last octet'
+    if match is None:
+        raise ValueError(form)
+    try:
+        octets = IPv4Address(match[1] + match[2]).packed
+        last = IPv4Address(match[1] + (match[3] or match[2])).packed[3]
+    except ValueError:
+        raise ValueError(form) from None
+    if last < octets[3]:
+        raise ValueError(f"{value}: the range ends before it begins")
+    if octets[0] != 127:
+        raise ValueError(f"{value}: a DNS list answers with addresses that begin with 127 (RFC 5782 section 2.1)")
+    if octets[:3] == b"\x7f\xff\xff":
+        raise ValueError(f"{value}: with 127.255.255.x a list refuses to answer, which is no listing")
+    return AnswerRange(match[1], octets[3], last)
 
 
 def point_in_time(value: object) -> datetime:
@@ -206,6 +248,69 @@ def table_address(value: str, info: ValidationInfo) -> str:
     return f"unix:{path}"
 
 
+class Service(NamedTuple):
+    """Where a program listens that the relay asks.
+
+    Attributes:
+        host, port: a name or an address, without brackets; empty and 0 for a Unix socket.
+        path: of the Unix socket; empty for a host.
+    """
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def rspamd_address(value: object, info: ValidationInfo) -> Service:
+    """Where rspamd listens: `http://host:port`, or the path of a Unix socket. Raises ValueError: anything else."""
+    text = str(value)
+    if text.startswith("/"):
+        return _socket(text, info)
+    host = text.removeprefix("http://").removesuffix("/")
+    if host == text or "/" in host:
+        raise ValueError(f'{text!r}: write "http://127.0.0.1:11333" or the path of a Unix socket')
+    return _service(host, "http://127.0.0.1:11333")
+
+
+def clamd_address(value: object, info: ValidationInfo) -> Service:
+    """Where clamd listens: the path of a Unix socket, or `host:port`. Raises ValueError: anything else."""
+    text = str(value)
+    return _socket(text, info) if "/" in text else _service(text, "/run/clamav/clamd.ctl or 127.0.0.1:3310")
+
+
+def _socket(text: str, info: ValidationInfo) -> Service:
+    path = resolve_path(Path(text), info).absolute()
+    if len(os.fsencode(path)) > UNIX_PATH_OCTETS or "\0" in text:
+        raise ValueError(f"{path}: the path of a Unix socket has at most {UNIX_PATH_OCTETS} octets")
+    return Service("", 0, str(path))
+
+
+def _service(text: str, example: str) -> Service:
+    host, _, port = text.rpartition(":")
+    try:
+        if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= 65535:
+            raise ValueError
+        if host[:1] + host[-1:] == "[]":
+            return Service(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        return Service(domain_name(host), int(port))
+    except ValueError:
+        raise ValueError(f"{text!r} has no host and port: it is written like {example}") from None
+
+
+def score(value: object) -> float:
+    """A score of rspamd: a number, negative ones too. Raises ValueError: anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("a score is a number, like 6 or 7.5")
+    return number
+
+
 def endpoint_or_mx(value: object) -> object:
     """The URL of a next hop, or `mx`. Raises ValueError: anything else."""
     try:
@@ -226,6 +331,7 @@ Duration = Annotated[float, BeforeValidator(duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size)]
 Limits = Annotated[PerMinute, BeforeValidator(per_minute)]
+ListAnswers = Annotated[AnswerRange, BeforeValidator(list_answers)]
 PointInTime = Annotated[datetime, BeforeValidator(point_in_time)]
 DomainName = Annotated[str, AfterValidator(domain_name)]
 HostName = Annotated[str, AfterValidator(host_name)]
@@ -239,6 +345,9 @@ NextHop = Annotated[Endpoint, BeforeValidator(endpoint)]
 NextHopOrMx = Annotated[Endpoint | Literal["mx"], BeforeValidator(endpoint_or_mx)]
 SocketAddress = Annotated[str, AfterValidator(socket_address)]
 AccessMode = Annotated[str, BeforeValidator(access_mode)]
+RspamdAddress = Annotated[Service, BeforeValidator(rspamd_address)]
+ClamdAddress = Annotated[Service, BeforeValidator(clamd_address)]
+Score = Annotated[float, BeforeValidator(score)]
 TableAddress = Annotated[str, AfterValidator(table_address)]
 
 Action = Literal["reject", "defer", "tag"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from relay.deliver.deadline import Deadline
 from relay.deliver.next_hop_health import Failure, NextHopHealth, Resumed, Suspended
 from relay.deliver.places import Place, Places
+from relay.deliver.shaping import Group, Recovered, Shaped, Shaping
 from relay.mail.outcome import Outcome
 from relay.queue.hop_keys import is_own_hop, is_url, shown_hop
 
@@ -36,6 +37,11 @@ class _Hop:
     proven: bool = False  # whether it has answered, and not been unreachable since
     quick_answers: int = 0
     lags_until: float = 0.0
+    group: Group | None = None  # that its transactions under way are counted in
+
+
+Event = Suspended | Resumed | Shaped | Recovered
+"""What the end of a transaction has shown about its next hop, or its provider."""
 
 
 class HopConcurrency:
@@ -46,13 +52,17 @@ class HopConcurrency:
         total: transactions at once with all of them. Next hops that have not answered get half of it at most, slow
             transactions a quarter, own messages a tenth.
         pause: seconds between two tries of a next hop that cannot be reached.
+        shaping: what replies have said of the speed of mail to a next hop, or its provider.
 
     Attributes:
         suspended: next hops that refuse us.
     """
 
-    def __init__(self, concurrency: Callable[[str], int], total: int, pause: float) -> None:
+    def __init__(
+        self, concurrency: Callable[[str], int], total: int, pause: float, shaping: Shaping | None = None
+    ) -> None:
         self.suspended = 0
+        self.shaping = shaping or Shaping()
         self._concurrency = concurrency
         self._unproven_places = max(1, total // 2)
         self._pause = pause
@@ -102,6 +112,9 @@ class HopConcurrency:
         if not state.is_configured:  # it leaves as many to others as it has, and the reserve to those that have none
             spare = self._spare(state, slow)
             most = min(most, max(1, (spare + state.active + 1) // 2))
+        shaped = self.shaping.room(hop, now)
+        if shaped is not None:
+            return min(most - state.active, free, shaped), min(most, max(1, shaped))
         return min(most - state.active, free), most
 
     def _spare(self, state: _Hop, slow: bool) -> int:
@@ -133,7 +146,8 @@ class HopConcurrency:
     def failure(self, hop: str) -> Failure | None:
         """The try that failed a next hop as a whole; None where it is well, or was not tried."""
         health = self._health.get(shown_hop(hop))
-        return None if health is None else health.failure
+        failure = None if health is None else health.failure
+        return failure or self.shaping.failure(hop)
 
     def answered_since(self, hop: str, moment: float) -> bool:
         """Whether a next hop has answered at or after a moment, and is well."""
@@ -144,12 +158,26 @@ class HopConcurrency:
         """Take a place for a transaction; `bound` is its time limit."""
         state = self._hops.get(hop) or self._remember(hop)
         place = Place(hop, bound or Deadline(), _is_lagging(state, now), state.quick_answers)
+        self._count_in(state, self.shaping.group_of(hop))
         state.active += 1
+        if state.group is not None:
+            state.group.active += 1
+            state.group.pay(now)
         state.health.active += 1
         self._unproven += not state.proven
         for places in state.places:
             places.add(place)
         return place
+
+    def _count_in(self, state: _Hop, group: Group | None) -> None:
+        """Count the transactions of a next hop in its group, which may have become known."""
+        if state.group is group:
+            return
+        if state.group is not None:
+            state.group.active -= state.active
+        if group is not None:
+            group.active += state.active
+        state.group = group
 
     def _remember(self, hop: str) -> _Hop:
         state = self._hops[hop] = self._new(hop)
@@ -182,8 +210,16 @@ class HopConcurrency:
 
     def released(self, place: Place) -> None:
         """Give a place back without an outcome."""
+        group = self._hops[place.hop].group
+        if group is not None:
+            group.refund()
+        self._free(place)
+
+    def _free(self, place: Place) -> None:
         state = self._hops[place.hop]
         state.active -= 1
+        if state.group is not None:
+            state.group.active -= 1
         state.health.active -= 1
         self._unproven -= not state.proven
         for places in state.places:
@@ -194,9 +230,8 @@ class HopConcurrency:
 
     def ended(
         self, place: Place, began: float, now: float, outcomes: Sequence[Outcome], sender: str = ""
-    ) -> Suspended | Resumed | None:
-        """Give a place back, and note what the outcomes say about the next hop. Returns whether that suspends or
-        resumes it.
+    ) -> Sequence[Event]:
+        """Give a place back, and note what the outcomes say about the next hop. Returns what that has changed.
 
         Args:
             sender: empty for the null sender.
@@ -220,8 +255,10 @@ class HopConcurrency:
                 self._set_proven(state, False)
         if event is not None:
             self.suspended += 1 if isinstance(event, Suspended) else -1
-        self.released(place)
-        return event
+        learned = self.shaping.note(place.hop, began, now, outcomes, state.active)
+        self._count_in(state, self.shaping.group_of(place.hop))
+        self._free(place)
+        return [each for each in (event, learned) if each is not None]
 
     def _set_proven(self, state: _Hop, proven: bool) -> None:
         self._unproven += state.active * (state.proven - proven)

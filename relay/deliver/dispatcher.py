@@ -25,10 +25,11 @@ from relay.deliver.held_leases import HeldLeases
 from relay.deliver.in_session import Offer
 from relay.deliver.new_messages import NewMessages
 from relay.deliver.next_hop_health import LATELY
-from relay.deliver.outcome_log import log_health, log_unstored
+from relay.deliver.outcome_log import log_health, log_shaping, log_unstored
 from relay.deliver.recorder import Recorder
 from relay.deliver.rooms import Rooms
 from relay.deliver.settlement import Result
+from relay.deliver.shaping import Recovered, Shaped, Shaping
 from relay.deliver.underway import Underway
 from relay.deliver.waiting_messages import WaitingMessages
 from relay.mail.outcome import Outcome
@@ -51,6 +52,7 @@ class Dispatcher:
     Args:
         limits: the numbers of `[[delivery.destinations]]`.
         hops: where due deliveries go now.
+        shaping: what replies say of the speed of mail.
         memory: octets of message content that may be held for attempts.
     """
 
@@ -62,6 +64,7 @@ class Dispatcher:
         recorder: Recorder,
         limits: DestinationLimits,
         current_hops: CurrentHops,
+        shaping: Shaping,
         metrics: Metrics,
         memory: int,
     ) -> None:
@@ -75,7 +78,7 @@ class Dispatcher:
         self._leases = HeldLeases(store, config.queue.lease)
         pause = min(PAUSE, config.queue.retry_min / 10)
         self._hops = HopConcurrency(
-            lambda hop: limits.concurrency(hop) or delivery.concurrency, delivery.concurrency_total, pause
+            lambda hop: limits.concurrency(hop) or delivery.concurrency, delivery.concurrency_total, pause, shaping
         )
         self._rooms = Rooms(self._hops, limits)
         waiting = memory // WAITING
@@ -86,7 +89,7 @@ class Dispatcher:
             store.owner, self._lease, self._rooms, self._lines, self._underway, self._begin, self._wake
         )
         self._due = DueDeliveries(
-            store, self._rooms, self._new, self._underway, self._leases, limits, current_hops, recorder, self
+            store, self._rooms, self._new, self._underway, self._leases, limits, current_hops, shaping, recorder, self
         )
         self._running: set[asyncio.Task[None]] = set()
         self._offers: set[Offer] = set()
@@ -230,9 +233,12 @@ class Dispatcher:
         if place is None:
             return
         told = () if batch.bound.withdrawn else outcomes
-        event = self._hops.ended(place, began, now, told, attempt.stored.sender)
-        if event is not None:
-            log_health(hop, event, self._metrics)
+        for event in self._hops.ended(place, began, now, told, attempt.stored.sender):
+            if isinstance(event, Shaped | Recovered):
+                log_shaping(hop, event, attempt.stored.id, self._metrics)
+                self._metrics.slowed.set(self._hops.shaping.shaped)
+            else:
+                log_health(hop, event, self._metrics)
         self._metrics.suspended.set(self._hops.suspended)
         if hop in self._lines:
             self._new.begin_waiting(hop, now)

@@ -19,6 +19,7 @@ from relay.deliver.new_messages import NewMessages
 from relay.deliver.queue_reader import PAGE, QueueReader
 from relay.deliver.recorder import Observer, Recorder
 from relay.deliver.rooms import Choice, Rooms
+from relay.deliver.shaping import Shaping
 from relay.deliver.underway import Underway
 from relay.queue.store import Delivery, Due, Store, StoredMessage
 
@@ -47,6 +48,7 @@ class DueDeliveries:
         leases: HeldLeases,
         limits: DestinationLimits,
         current_hops: CurrentHops,
+        shaping: Shaping,
         recorder: Recorder,
         attempter: Attempter,
     ) -> None:
@@ -58,6 +60,7 @@ class DueDeliveries:
         self._leases = leases
         self._limits = limits
         self._current_hops = current_hops
+        self._shaping = shaping
         self._recorder = recorder
         self._attempter = attempter
         self._reader = QueueReader(store)
@@ -88,7 +91,9 @@ class DueDeliveries:
         if now >= self._check_at and self._new.lines.hops:
             self._check_at = now + CHECK
             await self._put_back_changed()
-        for hop in self._waiting.take_turns(others=at_all):
+        turns = self._waiting.take_turns(others=at_all)
+        self._shaping.find_out(turns)
+        for hop in turns:
             more = await self._share_failure(hop) or more
             await self._begin_waiting(hop, self._rooms.for_waiting(hop, time.time()))
         for table in self._waiting.tables:
@@ -99,6 +104,7 @@ class DueDeliveries:
             return more
         page = await self._reader.page(time.time())
         await self._limits.find_out(due.hop for due in page if due.hop not in self._waiting)
+        self._shaping.find_out(due.hop for due in page)
         await self._begin(await self._current_hops.of(page))
         if len(page) < PAGE or self._rooms.starved:
             return more

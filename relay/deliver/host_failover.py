@@ -71,6 +71,10 @@ class DeliveryAgent:
         """The table of `[[delivery.destinations]]` that holds for a next hop; see `HostFinder.destination`."""
         return await self._finder.destination(next_hop)
 
+    async def best_mx(self, domain: str) -> Sequence[str]:
+        """See `HostFinder.best_mx`."""
+        return await self._finder.best_mx(domain)
+
     async def probe(self, endpoint: Endpoint, recipient: str) -> Outcome:
         """Ask a mailbox host whether it would take mail for a recipient (MAIL FROM:<>, RCPT, and no DATA).
 

@@ -162,6 +162,18 @@ class HostFinder:
             return None
         return self._destinations.behind(hop.domain, answer.records)
 
+    async def best_mx(self, domain: str) -> Sequence[str]:
+        """The names of the most preferred MX hosts of a normal domain, itself where it has none; none where DNS has no
+        answer now."""
+        if not (domain.isascii() and DOMAIN.match(domain)):
+            return ()
+        try:
+            answer = await self._resolver.query(domain, "MX")
+        except DnsFailure:
+            return ()
+        best = min((preference for preference, _ in answer.records), default=0)
+        return [name for preference, name in answer.records if preference == best] or [domain]
+
     def _found(self, hosts: Iterable[Host], destination: Destination | None) -> Found:
         return Found(tuple(itertools.islice(hosts, HOSTS)), destination, self._leaving(destination))
 

@@ -1,5 +1,5 @@
 """The log lines about deliveries, `queued` to `delivered`, `deferred`, `bounced`, `dropped` or `dead`, and about next
-hops that refuse us, with their metrics."""
+hops and providers that refuse us or slow us down, with their metrics."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import structlog
 
 from relay.deliver.next_hop_health import Resumed, Suspended
 from relay.deliver.settlement import Event, Result
+from relay.deliver.shaping import Recovered, Shaped
 from relay.mail.message_id import shown_message_id
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at, id_text
-from relay.metrics import Metrics
+from relay.metrics import OTHER_PROVIDER, PROVIDERS, Metrics
 from relay.queue.hop_keys import shown_hop
 from relay.queue.store import Delivery, StoredMessage
 
 log = structlog.get_logger()
+
+_UNBLOCK = "ask the provider to take this host off its list, see the text; one message after each pause finds out"
 
 
 def log_queued(stored: StoredMessage, deliveries: Iterable[Delivery]) -> None:
@@ -85,6 +88,49 @@ def log_health(hop: str, event: Suspended | Resumed, metrics: Metrics) -> None:
         sender_domains=event.senders,
         mend="find out why it refuses this host; one try a minute goes on, and what waits leaves once it takes mail",
     )
+
+
+def log_shaping(hop: str, event: Shaped | Recovered, message_id: int, metrics: Metrics) -> None:
+    """Log that a reply has slowed or paused mail to a provider or a next hop, or that it has as much as before.
+
+    Args:
+        hop: the key of the next hop that has replied.
+        message_id: of the message that got the reply.
+    """
+    destination = event.provider or shown_hop(hop)
+    provider = event.provider if event.provider in PROVIDERS else OTHER_PROVIDER
+    if isinstance(event, Recovered):
+        metrics.shaped.add((provider, "recovered"))
+        log.info(
+            "destination_recovered",
+            destination=destination,
+            hop=shown_hop(hop),
+            after=round(event.seconds),
+            id=id_text(message_id),
+        )
+        return
+    metrics.shaped.add((provider, event.rule.action))
+    learned = log.bind(
+        destination=destination,
+        hop=shown_hop(hop),
+        rule=event.rule.name,
+        code=event.outcome.code,
+        status=event.outcome.enhanced,
+        text=event.outcome.text,
+        host=event.outcome.host,
+        address=event.outcome.address,
+        places=event.places,
+        rate=None if event.rate is None else round(event.rate, 1),
+        until=None if event.until is None else datetime.fromtimestamp(event.until, UTC).isoformat(timespec="seconds"),
+        id=id_text(message_id),
+    )
+    match event.rule.action:
+        case "block":
+            learned.error("destination_blocked", mend=_UNBLOCK)
+        case "pause":
+            learned.warning("destination_paused")
+        case _:
+            learned.warning("destination_slowed")
 
 
 def log_outcome(event: Event, metrics: Metrics, now: float) -> None:

@@ -70,7 +70,7 @@ class SharedLimits:
         It is further ahead than the rate allows where the clock was put back, or the rate was lower before.
         """
         slot = self._slots[name]
-        self._paid_until[slot] = min(self._paid_until[slot], now + _horizon(rate))
+        self._paid_until[slot] = min(self._paid_until[slot], now + horizon(rate))
         return self._paid_until[slot]
 
     def take(self, name: str, row: int, concurrency: int | None, rate: int | None, now: float) -> bool:
@@ -116,16 +116,16 @@ class SharedLimits:
         yield False
 
 
-def messages_left(rate: int, paid_until: float, now: float) -> int:
+def messages_left(rate: float, paid_until: float, now: float) -> int:
     """How many messages a rate allows at once. Pure."""
-    return int((now + _horizon(rate) - max(paid_until, now)) * rate / 60 + 1e-6)
+    return int((now + horizon(rate) - max(paid_until, now)) * rate / 60 + 1e-6)
 
 
 def next_message(rate: int, paid_until: float, now: float) -> float:
     """When a rate allows a message. Pure."""
-    return max(now, paid_until + 60 / rate - _horizon(rate))
+    return max(now, paid_until + 60 / rate - horizon(rate))
 
 
-def _horizon(rate: int) -> float:
+def horizon(rate: float) -> float:
     """How many seconds ahead may be paid for."""
     return max(BURST, 60 / rate)

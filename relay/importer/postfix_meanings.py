@@ -40,7 +40,7 @@ _MATTERS = {
     "masquerade_domains": _Meaning(_REWRITES),
     "mime_header_checks": _Meaning(_HEADERS),
     "nested_header_checks": _Meaning(_HEADERS),
-    "postscreen_dnsbl_sites": _Meaning("no DNS lists are asked about clients."),
+    "postscreen_dnsbl_sites": _Meaning("DNS lists are named in clients.dnsbl and clients.dnswl: see docs/abuse.md."),
     "recipient_bcc_maps": _Meaning(_COPIES),
     "relocated_maps": _Meaning("moved users are unknown users: nobody is told a new address."),
     "sender_bcc_maps": _Meaning(_COPIES),
@@ -117,7 +117,8 @@ _POLICIES = (  # what stands in smtpd_*_restrictions
     ),
     (
         r"reject_unknown_\w+|reject_invalid_\w+|reject_non_fqdn_\w+",
-        "the names of clients and senders are not checked in this way; SPF and DMARC are.",
+        "clients.require_reverse and clients.require_helo ask for names of clients; domains of senders are not looked"
+        " up, but for SPF and DMARC.",
     ),
 )
 _RESTRICTIONS = re.compile("smtpd_(?:client|helo|sender|relay|recipient|data|end_of_data)_restrictions")

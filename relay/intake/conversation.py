@@ -17,10 +17,12 @@ from relay.authenticate.control_characters import refuse_control_characters
 from relay.authenticate.dns_budget import Budget
 from relay.authenticate.iprev import Iprev
 from relay.authenticate.refusals import apply_spf
+from relay.content_filter.scanned import Scanned
 from relay.deliver.in_session import ClientGone
 from relay.intake.intake import Intake
+from relay.intake.origin import Origin
 from relay.intake.parties import parties
-from relay.intake.screening import RcptVerdict, Scanned, Screen
+from relay.intake.screening import RcptVerdict, Screen
 from relay.intake.submission import missing_fields, refuse_authors, refuse_sender, with_fields_on_top
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import Client, RcptTo
@@ -129,9 +131,10 @@ class Conversation:
         if self._iprev is None and client.known:
             self._iprev = self._intake.examiner.iprev(self._accepted.budget, client.ip)
 
-    async def _confirmed_name(self, client: Client) -> Iprev:
+    async def _reverse(self, client: Client) -> Iprev | None:
+        """The look-up of the name of the client's address; None where the address is not known."""
         self._begin_iprev(client)
-        return Iprev("permerror") if self._iprev is None else await self._iprev
+        return None if self._iprev is None else await self._iprev
 
     async def _screen(self, client: Client, transaction: Transaction, recipient: str, routed: Routed) -> RcptVerdict:
         """What the access tables and the DNS lists say. Raises Refused, as `Screen.recipient`."""
@@ -139,14 +142,9 @@ class Conversation:
             return RcptVerdict()
         if self._accepted.screen is None:
             sender = transaction.mail.sender
-            self._accepted.screen = Screen(
-                self._intake.screening,
-                transaction.id,
-                client,
-                sender,
-                partial(self._spf, client, sender),
-                partial(self._confirmed_name, client),
-            )
+            spf = partial(self._spf, client, sender)
+            origin = Origin(id_text(transaction.id), client, sender, spf, partial(self._reverse, client))
+            self._accepted.screen = Screen(self._intake.screening, origin)
         return await self._accepted.screen.recipient(recipient, [target.address for target in routed.targets])
 
     async def _route(self, request: RouteRequest, client: Client) -> Routed:
@@ -263,8 +261,7 @@ class Conversation:
         """
         intake, accepted, client, screen = self._intake, self._accepted, arrival.client, self._accepted.screen
         if screen is not None and screen.discarded:
-            log.info("discarded", id=arrival.queue_id, sender=arrival.sender, reason=screen.discarded)
-            intake.metrics.discarded.add()
+            intake.discard(arrival, screen.discarded)
             return False
         routes = [routed for _, routed in accepted.routes]
         intake.refuse_loops(arrival.message, routes)
@@ -276,6 +273,10 @@ class Conversation:
         if examination.refusal is not None:
             raise Refused.of(examination.refusal)
         scanned = Scanned() if screen is None else await screen.message(examination)
+        if scanned.discarded:
+            intake.discard(arrival, scanned.discarded)
+            return False
+        examination = await intake.without_spam_fields(examination)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes, scanned.fields)
         used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
         if used_up is not None:

@@ -12,9 +12,11 @@ import structlog
 from relay.accounts.user_senders import UserSenders
 from relay.authenticate.examination import Examination
 from relay.authenticate.examiner import Examiner
+from relay.authenticate.forged_results import are_signed
 from relay.bounce.notifier import Happening, Notice, Notifier
 from relay.bounce.returns import Returns
 from relay.config.model import Config
+from relay.content_filter.spam_fields import strip_spam_fields
 from relay.deliver.next_hop import NextHops
 from relay.intake.fan_out import FORGED, fan_out
 from relay.intake.recipients import Recipients
@@ -23,6 +25,7 @@ from relay.mail.address import domain_of
 from relay.mail.arrival import Arrival
 from relay.mail.envelope import RcptTo
 from relay.mail.message import Message
+from relay.mail.off_loop import run_off_loop
 from relay.mail.queue_id import id_text
 from relay.mail.reply import Refused
 from relay.metrics import Metrics
@@ -144,6 +147,18 @@ class Intake:
         stored = await self._returns.rebuilt(arrival.message, arrival.id, returned.address, arrival.received)
         return None if stored is None else replace(stored, tls=arrival.tls_wish)
 
+    async def without_spam_fields(self, examination: Examination) -> Examination:
+        """The same without the fields of others that look like those of our filter, where there is one."""
+        if self.screening.content is None:
+            return examination
+        message = examination.message
+        stripped, fields = await run_off_loop(message, partial(strip_spam_fields, message))
+        if not fields:
+            return examination
+        signed = are_signed(examination.arrival.message, fields)
+        log.info("spam_fields_removed", id=examination.arrival.queue_id, fields=len(fields), signed=signed)
+        return examination._replace(message=stripped, forged=(*examination.forged, *fields))
+
     def completed(self, examination: Examination, routes: Sequence[Routed], fields: bytes = b"") -> StoredMessage:
         """The message as it is stored: with our trace fields, and with what is kept of its examination.
 
@@ -215,6 +230,11 @@ class Intake:
         """The deliveries of a message that waits for `queue release`."""
         log.info("held", id=id_text(stored.id), reason=why)
         return [replace(delivery, state="held") if delivery.state == "queued" else delivery for delivery in deliveries]
+
+    def discard(self, arrival: Arrival, why: str) -> None:
+        """Tells the log of a message that is accepted and not delivered."""
+        log.info("discarded", id=arrival.queue_id, sender=arrival.sender, reason=why)
+        self.metrics.discarded.add()
 
     def single_in_session(self, deliveries: Sequence[Delivery], notice: Notice, *, trusted: bool) -> Delivery | None:
         """The delivery of a message that is offered to its next hop while the client waits; None for one that goes

@@ -137,7 +137,7 @@ class Message:
         return (self.content[at : at + _BLOCK] for at in range(start, len(self.content), _BLOCK))
 
     def without(self, dropped: Iterable[HeaderField]) -> Message:
-        """The same message without these fields, compared by identity. Used for forged Authentication-Results only."""
+        """The same message without these fields, compared by identity. Used for fields that pretend to be ours only."""
         dropped_ids = {id(f) for f in dropped}
         if not dropped_ids:
             return self

@@ -24,6 +24,7 @@ from relay.deliver.mx import is_public
 from relay.deliver.next_hop import NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shaping import Shaping
 from relay.deliver.shared_limits import SharedLimits
 from relay.deliver.tls_policy import TlsPolicies
 from relay.deliver.tls_results import TlsResults
@@ -36,6 +37,7 @@ from relay.intake.screening import Screening
 from relay.mail.queue_id import QueueIds
 from relay.metrics import Metrics
 from relay.process.files import Files
+from relay.process.screening import build_screening
 from relay.queue.disk_space import FreeSpace
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Store
@@ -184,7 +186,7 @@ def build_stages(
         secrets=tuple(scheme.secrets),
         user_senders=UserSenders(config.senders.local_domains, files.accounts.senders, srs_domain=config.srs.domain),
         traffic=rates.traffic,
-        screening=Screening(access=files.access or None),
+        screening=build_screening(config, files, resolver, metrics, rates),
     )
 
 
@@ -246,6 +248,13 @@ def build_relay(
         lambda domain: stages.agent.destination(stages.next_hops.of(f"x@{domain}")),
     )
     current_hops = CurrentHops(store, stages.next_hops, time.time())
-    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, stages.metrics, memory)
+    shaping = Shaping(
+        config.shaping,
+        config.destinations,
+        stages.agent.best_mx,
+        workers=config.workers,
+        longest=config.queue.retry_for / 10,
+    )
+    dispatcher = Dispatcher(config, store, attempts, recorder, limits, current_hops, shaping, stages.metrics, memory)
     enqueuer = Enqueuer(store, dispatcher, stages.metrics, memory_is_short)
     return Relay(stages, space, dispatcher, stages.intake(space, enqueuer))

@@ -115,6 +115,7 @@ class Supervisor:
         rows = self._config.workers * ROWS
         self._counts = SharedCounts(rows)
         self._metrics = Metrics(rows)
+        self._metrics.dns_lists.adopt(self._config.clients.dns_lists)
         self._rates = Rates(self._config.srs, traffic=self._config.limits.rates)
         self._limits = SharedLimits(rows)
         self._limits.adopt(limited_tables(self._config))
@@ -222,6 +223,7 @@ class Supervisor:
             return
         old = list(self._workers.alive)
         self._limits.adopt(tables)
+        self._metrics.dns_lists.adopt(config.clients.dns_lists)
         self._config, self._files = config, files
         self._rates = Rates(config.srs, self._rates.known, config.limits.rates)
         self._workers.begin_generation(config.workers)

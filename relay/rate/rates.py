@@ -5,6 +5,7 @@ from __future__ import annotations
 from relay.config.sections import RatesSection, SrsSection
 from relay.known_clients import KnownClients
 from relay.rate.buckets import ClientBuckets, PersonBuckets, TokenBuckets
+from relay.rate.greylist import Greylist
 from relay.rate.traffic import Traffic
 
 FORGERIES = 20  # from one client at once: an honest host that returns forged mail brings some
@@ -26,6 +27,7 @@ class Rates:
         hidden: bounces of a client past that limit, to good and to forged addresses alike.
         unknown_users: unknown users that the mailbox host is asked for on behalf of a client.
         notices: DSNs to senders of a domain without SPF.
+        greylist: mail that the filter has asked to come again.
         traffic: mail by client, sender domain, alias and destination.
     """
 
@@ -37,4 +39,5 @@ class Rates:
         self.hidden = ClientBuckets(srs.bounce_rate, srs.bounce_rate, self.known)
         self.unknown_users = ClientBuckets(UNKNOWN_RATE, UNKNOWN_BURST, self.known)
         self.notices = TokenBuckets(NOTICES_AN_HOUR / 60, NOTICES)
+        self.greylist = Greylist()
         self.traffic = Traffic(traffic or RatesSection(), self.known)

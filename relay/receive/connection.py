@@ -36,6 +36,7 @@ class Connection:
         require_tls: whether mail without TLS is refused (RFC 3207 section 4).
         authenticator: checks logins; None where the listener takes none.
         require_login: whether mail without a login is refused (RFC 4954 section 6).
+        greeting_delay: seconds that the client has to wait for the greeting (`clients.greeting_delay`).
         log: names the client's address in every line.
     """
 
@@ -48,6 +49,7 @@ class Connection:
     require_tls: bool = False
     authenticator: Authenticator | None = None
     require_login: bool = False
+    greeting_delay: float = 0.0
     log: FilteringBoundLogger = field(init=False)
 
     def __post_init__(self) -> None:

@@ -90,6 +90,9 @@ class Listener:
         self._mode = config.listener_tls(listen)
         self._tls = tls
         self._authenticator = authenticator if listen.auth != "none" else None
+        # Clients that begin with TLS or have to log in are people's mail programs: their addresses say nothing.
+        waits = self._mode != "implicit" and listen.auth != "required"
+        self._greeting_delay = config.clients.greeting_delay if waits else 0.0
         self._loop = asyncio.get_running_loop()
         self._stopping = False
         self._expected = 1  # connections that are likely to wait: an `accept` that finds none is a wasted system call
@@ -213,6 +216,7 @@ class Listener:
             require_tls=self._mode == "require",
             authenticator=self._authenticator,
             require_login=self._listen.auth == "required",
+            greeting_delay=0.0 if client.trusted else self._greeting_delay,
         )
         session = Session(connection, self._ids)
         self._sessions.add(session)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, NoReturn
 
 from relay.mail.queue_id import QueueIds, id_text
-from relay.mail.reply import ComeAgain, Refused, Reply
+from relay.mail.reply import ComeAgain, Refused, Reply, printable
 from relay.receive.auth_exchange import LINE as AUTH_LINE
 from relay.receive.command import Command, beginning_of, parse_line
 from relay.receive.command_counts import CommandCounts
@@ -55,8 +55,10 @@ class Session:
         """Runs the session to its end. The last reply may be left for `Stream.close` to send."""
         client, config = self._connection.client, self._connection.config
         self._connection.log.info("connect", port=client.port, tls=client.tls or None)
-        self._connection.reply(Reply(220, "", f"{config.hostname} ESMTP srs-relay"))
         try:
+            if self._connection.greeting_delay:
+                await self._wait_for_silence(self._connection.greeting_delay)
+            self._connection.reply(Reply(220, "", f"{config.hostname} ESMTP srs-relay"))
             await self._obey()
         except _Draining:
             self._farewell("4.3.2", "the system is shutting down, try again shortly")
@@ -85,6 +87,20 @@ class Session:
         self._draining = True
         if self._at_rest:
             self._stream.interrupt(_Draining())
+
+    async def _wait_for_silence(self, seconds: float) -> None:
+        """Let the client wait for the greeting. Raises SessionOver, it has not waited (RFC 5321 section 3.1)."""
+        if self._draining:
+            raise _Draining
+        self._at_rest = True
+        if not await self._stream.is_silent_for(seconds):
+            said = printable(self._stream.beginning.decode("latin-1"))
+            self._connection.log.info("early_talker", said=said)
+            reply = Reply(554, "5.5.1", f"{self._connection.config.hostname} Error: you spoke before the greeting")
+            self._connection.reply(reply)
+            self._connection.handler.refused(reply)
+            raise SessionOver
+        self._at_rest = False
 
     async def _obey(self) -> None:
         """Has one command after another done. Replies leave when no further command is there."""

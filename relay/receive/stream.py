@@ -134,6 +134,11 @@ class Stream(asyncio.Protocol):
         return self._transport.get_extra_info("ssl_object") if self._transport is not None else None
 
     @property
+    def beginning(self) -> bytes:
+        """The first octets that have come and were not read, up to the end of the line."""
+        return bytes(self._buffer[:BEGINNING]).partition(b"\r\n")[0]
+
+    @property
     def corked(self) -> bool:
         """Whether replies may wait, because the next command is in the buffer already (RFC 2920 section 3.2)."""
         return b"\n" in self._buffer and len(self._out) < REPLIES_HELD
@@ -231,6 +236,19 @@ class Stream(asyncio.Protocol):
             block = bytes(self._buffer[:most])
             del self._buffer[:most]
         return block
+
+    async def is_silent_for(self, seconds: float) -> bool:
+        """Whether the client says nothing for so long; what it says stays to be read.
+
+        Raises:
+            Disconnected: the connection is lost, or the client has closed its side and said nothing.
+        """
+        try:
+            while not self._buffer:
+                await self._more(self._loop.time() + seconds)
+        except TimedOut:
+            return True
+        return False
 
     async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, which is cancelled as soon as the connection is lost.

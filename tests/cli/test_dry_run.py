@@ -15,6 +15,7 @@ from relay.queue.connect import connect
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
 from relay.srs.address import forward_token
+from tests.content_filter.answering import rspamd, says
 from tests.corpus import RSA_PEM
 from tests.intake.arriving import CLIENT, FORGER, INNER, JOE, MESSAGE, ZONE, House
 
@@ -32,6 +33,18 @@ async def run_dry(house: House, *recipients: str, client: Any = CLIENT, **more: 
 
 
 # the way of a message
+
+
+async def test_the_filter_is_asked_only_where_that_is_wanted(tmp_path: Path) -> None:
+    async with rspamd(says("add header", 7)) as server:
+        house = House(tmp_path, filter={"rspamd": server.url})
+        result = await run_dry(house, content=b"X-Spam: No\r\n" + MESSAGE)
+        assert result.accepted and result.filter_asked is False and not server.requests
+        assert b"x-spam" not in (result.ways[0].on_top + result.ways[0].message.content).lower()
+        result = await run_dry(house, ask_filter=True)
+        assert result.filter_asked is True and len(server.requests) == 1
+        assert b"X-Spam: Yes\r\nX-Spam-Score: 7.00\r\n" in result.ways[0].on_top
+    assert (await run_dry(House(tmp_path))).filter_asked is None
 
 
 async def test_an_accepted_message_shows_its_session_its_results_and_its_ways(tmp_path: Path) -> None:

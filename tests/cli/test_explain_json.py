@@ -31,6 +31,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "dmarc_override",
         "unforwardable",
         "forged_results_removed",
+        "filter_asked",
         "dns",
         "deliveries",
     }

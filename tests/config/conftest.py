@@ -24,6 +24,9 @@ def folder(tmp_path: Path) -> Path:
         "mx.fwd.example.key",
         "users",
         "senders",
+        "clients.access",
+        "senders.access",
+        "recipients.access",
     ):
         (tmp_path / name).write_text("x\n")
     return tmp_path

@@ -102,6 +102,8 @@ def _switched_on(number: int) -> str:
     if _name(LINES[number]) == "smarthost":
         wanted.discard("next_hop")
     lines = list(LINES)
+    if "max_score" in wanted:  # it needs filter.rspamd
+        lines = [line.removeprefix("#") if line.startswith("#rspamd = ") else line for line in lines]
     for n in range(header, end):
         if n in (header, number) or _name(lines[n]) in wanted:
             lines[n] = OFF.sub("", lines[n])
@@ -130,7 +132,12 @@ EXAMPLES_NOT_DEFAULTS = {
     "arc.selector",
     "arc.trusted_sealers",
     "authserv_id",
+    "clients.access",
+    "senders.access",
+    "routes.access",
     "clients.authserv_ids",
+    "clients.dnsbl.answers",
+    "clients.dnswl.answers",
     "dkim.active_from",
     "dkim.active_until",
     "dkim.sign",
@@ -139,6 +146,8 @@ EXAMPLES_NOT_DEFAULTS = {
     "workers",
     "listen.tls",
     "dns.nameservers",
+    "filter.clamav",
+    "filter.rspamd",
     "auth.senders",
     "auth.users",
     "clients.trusted",
@@ -173,10 +182,13 @@ EXAMPLES_NOT_DEFAULTS = {
     "delivery.destinations.dane",
     "delivery.destinations.concurrency",
     "delivery.destinations.rate",
+    "delivery.destinations.max_score",
     "delivery.destinations.source_ipv4",
     "delivery.destinations.source_ipv6",
     "delivery.destinations.families",
     "delivery.destinations.helo",
+    *(f"delivery.shaping.{key}" for key in ("provider", "mx", "codes", "status", "text")),
+    *(f"delivery.shaping.{key}" for key in ("phases", "action", "rate", "pause")),
 }
 
 

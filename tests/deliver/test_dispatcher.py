@@ -26,6 +26,7 @@ from relay.deliver.host_failover import Job
 from relay.deliver.next_hop import NextHop, NextHops
 from relay.deliver.outgoing import OutgoingMessages
 from relay.deliver.recorder import Recorder
+from relay.deliver.shaping import Shaping
 from relay.deliver.shared_limits import SharedLimits
 from relay.dns import StaticResolver
 from relay.mail.message import Message
@@ -59,6 +60,7 @@ class Hops:
         self.by_mx: dict[str, Destination] = {}
         self.answer: Callable[[str], Outcome] = lambda recipient: DELIVERED
         self.gates: dict[str, asyncio.Event] = {}
+        self.mx: dict[str, Sequence[str]] = {}
 
     async def destination(self, next_hop: NextHop) -> Destination | None:
         return next_hop.destination or self.by_mx.get(next_hop.domain)
@@ -112,10 +114,16 @@ class House:
             shared.adopt(limited_tables(config))
         limits = DestinationLimits(config.destinations, shared, row, self.table_of)
         current = CurrentHops(store, self.next_hops, time.time())
-        self.dispatcher = Dispatcher(config, store, attempts, outcomes, limits, current, metrics, memory=2 * 10**7)
+        shaping = Shaping(config.shaping, config.destinations, self.mx_of)
+        self.dispatcher = Dispatcher(
+            config, store, attempts, outcomes, limits, current, shaping, metrics, memory=2 * 10**7
+        )
 
     async def table_of(self, domain: str) -> Destination | None:
         return await self.hops.destination(NextHop(domain=domain))
+
+    async def mx_of(self, domain: str) -> Sequence[str]:
+        return self.hops.mx.get(domain, (domain,))
 
     async def home(self, sender: str) -> tuple[Target, ...]:
         if self.away:
@@ -471,3 +479,84 @@ async def test_a_next_hop_that_throws_is_a_deferral(house: House) -> None:
     house.hops.answer = broken
     await house.store.apply(house.arrival("c@d.test"))
     await house.deferred()
+
+
+# what a provider says of our speed
+
+THROTTLED = Outcome("deferred", 421, "4.7.0", "wait", host="mx1.big.test", remote=True, words="wait", phase="mail")
+TAKEN = replace(DELIVERED, host="mx1.big.test")
+
+
+@pytest.fixture
+async def throttled(tmp_path: Path) -> AsyncIterator[House]:
+    """A worker that has learned to wait a second for the provider of d.test and e.test."""
+    rule = {"name": "big", "mx": ["*.big.test"], "text": ["wait"], "action": "pause", "pause": "1s"}
+    config = Config.model_validate(
+        {
+            "hostname": "mx.test",
+            "listen": [{"address": "127.0.0.1:0"}],
+            "srs": {"domain": "fwd.test", "secrets_file": "/dev/null"},
+            "delivery": {"concurrency_total": 50, "shaping": [rule]},
+        }
+    )
+    store = Store(await connect(f"sqlite:///{tmp_path}/queue.db"), "worker/1/")
+    house = House(config, store)
+    for domain in ("d.test", "e.test"):
+        house.hops.mx[domain] = ["mx1.big.test"]
+    house.hops.answer = lambda r: THROTTLED if r.endswith(("@d.test", "@e.test")) else DELIVERED
+    running = asyncio.create_task(house.dispatcher.run())
+    await store.apply(house.arrival("first@d.test"))
+    await house.until(lambda: house.metrics.slowed.cells[0] == 1)
+    yield house
+    await house.dispatcher.stop(5)
+    await asyncio.wait_for(running, 5)
+    await store.close()
+
+
+async def test_what_waits_for_a_provider_expires_and_its_sender_is_told(throttled: House) -> None:
+    """It was never tried itself: each pause is a try of one message, whose outcome the others share."""
+    old = time.time() - 6 * 86400
+    for n in range(20):
+        await throttled.store.apply(throttled.arrival(f"r{n}@{'de'[n % 2]}.test", received=old + n))
+    await throttled.until(lambda: throttled.hops.recipients().count("bob@origin.test") == 20)
+    await throttled.counts(queued=1)
+    tried = [r for r in throttled.hops.recipients() if r.startswith("r")]
+    assert len(tried) < 10
+    bounce = next(job for _, job in throttled.hops.jobs if job.sender == "")
+    assert b"".join(await bounce.content()).count(b"r0@") == 0, "the mailbox is behind an alias"
+
+
+async def test_the_sender_of_what_waits_for_a_provider_hears_of_the_delay(throttled: House) -> None:
+    late = time.time() - 5 * 3600
+    for n in range(5):
+        await throttled.store.apply(throttled.arrival(f"r{n}@e.test", received=late + n, notify="DELAY"))
+    await throttled.until(lambda: throttled.hops.recipients().count("bob@origin.test") == 5)
+    await throttled.counts(queued=6)
+
+
+async def test_what_waits_for_a_provider_holds_up_nobody_and_leaves_after_the_pause(throttled: House) -> None:
+    throttled.hops.answer = lambda r: TAKEN if r.endswith(("@d.test", "@e.test")) else DELIVERED
+    ends, began = time.time() + 0.8, len(throttled.hops.jobs)
+    for n in range(60):
+        await throttled.store.apply(throttled.arrival(f"r{n}@{'de'[n % 2]}.test"))
+    await throttled.store.apply(throttled.arrival("u@free.test"))
+    await throttled.until(lambda: "u@free.test" in throttled.hops.recipients())
+    if time.time() < ends:
+        assert len(throttled.hops.jobs) == began + 1
+    await throttled.until(lambda: len(throttled.hops.jobs) == began + 61)
+    await throttled.until(lambda: throttled.metrics.slowed.cells[0] == 0)
+
+
+async def test_a_message_that_was_blocked_is_the_only_one_that_fails(throttled: House) -> None:
+    throttled.hops.answer = lambda r: (
+        replace(THROTTLED, status="failed", code=550, enhanced="5.7.1")
+        if r.endswith(".test") and "origin" not in r
+        else TAKEN
+    )
+    old = time.time() - 60
+    for n in range(50):
+        await throttled.store.apply(throttled.arrival(f"r{n}@d.test", received=old + n / 10))
+    await throttled.until(lambda: "bob@origin.test" in throttled.hops.recipients())
+    await asyncio.sleep(0.5)
+    assert throttled.hops.recipients().count("bob@origin.test") <= 2
+    assert (await throttled.store.counts())["queued"] >= 48

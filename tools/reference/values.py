@@ -23,6 +23,10 @@ _READ_BY = {
     values.duration: ("duration", "durations"),
     values.size: ("size", "sizes"),
     values.per_minute: ("table of numbers a minute", "tables of numbers a minute"),
+    values.list_answers: (
+        "IPv4 address, or a range of its last octet",
+        "IPv4 addresses, or ranges of their last octet",
+    ),
     values.point_in_time: ("date, or date with a time", "dates"),
     values.domain_name: ("domain name", "domain names"),
     values.domain_pattern: ('domain name, "*.domain" or "*"', 'domain names, "*.domain" or "*"'),
@@ -33,6 +37,9 @@ _READ_BY = {
     values.table_address: ("address with a port, or unix:PATH", "addresses with ports, or unix:PATH"),
     table_sources.table_sources: ("path, other table, or array of them", "paths, or other tables"),
     recipients_of_domain: ('"callout", "any", path, other table, or array of them', "tables"),
+    values.rspamd_address: ("URL, or path", "URLs, or paths"),
+    values.clamd_address: ("path, or host:port", "paths, or hosts and ports"),
+    values.score: ("number", "numbers"),
     network.network: ("address or network", "addresses and networks"),
     network.endpoint: ("URL of a host", "URLs of hosts"),
     values.endpoint_or_mx: ('URL of a host, or "mx"', 'URLs of hosts, or "mx"'),
@@ -87,7 +94,7 @@ def toml(value: object, annotation: Any) -> str:
         return f"[{', '.join(toml(item, Any) for item in value)}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{name} = {toml(item, Any)}' for name, item in value.items())} }}"
-    if isinstance(value, bool | int):
+    if isinstance(value, bool | int | float):
         return json.dumps(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
@@ -124,6 +131,8 @@ def _bounds(constraints: Iterable[object], is_duration: bool) -> str:
                 most = bound
             case Gt(gt=0) if is_duration:
                 return " longer than 0"
+    if most is not None and is_duration:
+        return f', at most "{_duration(most)}"'
     if most is not None:
         return f" from {least} to {most}"
     return "" if least is None else f", at least {least}"
@@ -133,6 +142,8 @@ def _duration(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:.0f}{unit}"
+    if not seconds:
+        return "0s"
     return f"{seconds * 1000:.0f}ms"
 
 

@@ -17,6 +17,8 @@ from relay.config.sections.delivery import (
     SmarthostSection,
     TlsLevel,
 )
+from relay.config.sections.dns_lists import DnsblSection, DnswlSection
+from relay.config.sections.filter import FilterSection
 from relay.config.sections.incoming import (
     AuthSection,
     CertificateSection,
@@ -30,6 +32,7 @@ from relay.config.sections.incoming import (
 )
 from relay.config.sections.operation import DnsSection, HttpSection, LogSection, QueueSection
 from relay.config.sections.routes import DomainRouteSection, RoutesSection, SrsMode
+from relay.config.sections.shaping import ShapingSection
 from relay.config.sections.signing import DkimSection, SigningSection
 from relay.config.sections.srs import SrsSection
 from relay.config.sections.tables import TablesSection
@@ -47,8 +50,11 @@ __all__ = [
     "DkimSection",
     "DmarcSection",
     "DnsSection",
+    "DnsblSection",
+    "DnswlSection",
     "DomainRouteSection",
     "Families",
+    "FilterSection",
     "HttpSection",
     "LimitsSection",
     "ListenSection",
@@ -60,6 +66,7 @@ __all__ = [
     "RoutesSection",
     "Section",
     "SendersSection",
+    "ShapingSection",
     "SigningSection",
     "SmarthostSection",
     "SpfSection",

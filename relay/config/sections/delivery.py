@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from relay.config.sections.base import Section
+from relay.config.sections.shaping import ShapingSection
 from relay.config.values import (
     DeliveryMode,
     Destination,
@@ -16,6 +17,7 @@ from relay.config.values import (
     HostName,
     NextHop,
     NextHopOrMx,
+    Score,
     Timeout,
 )
 from relay.network import Endpoint
@@ -136,6 +138,11 @@ class DestinationSection(Section):
     each hundred of them, each attempt counts anew. What a second brings may leave at once, and always one message. Mail
     past it waits in the queue, without an attempt. Default: no limit."""
 
+    max_score: Score | None = Field(None, examples=[6.0])
+    """The highest score that mail to these domains may have from rspamd (`filter.rspamd`), for providers that blame the
+    forwarder for spam. A message with a higher one gets 550 5.7.1; recipients whose limit differs are taken in a
+    transaction of their own. Default: rspamd's actions alone."""
+
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.26"])
     """The IPv4 address to send from. Default: as `delivery.source_ipv4`."""
 
@@ -244,6 +251,12 @@ class DeliverySection(Section):
         {}, examples=["backup"]
     )
     destinations: tuple[DestinationSection, ...] = ()
+
+    shaping_defaults: bool = True
+    """Whether the rules of the package hold, by which mail to large providers slows down or waits where they ask for
+    that. `[[delivery.shaping]]` changes single ones, and adds others."""
+
+    shaping: tuple[ShapingSection, ...] = ()
 
     @property
     def smarthost_tables(self) -> dict[str, SmarthostSection]:

@@ -8,8 +8,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from relay.config.sections.base import OwnNetworks, Section
+from relay.config.sections.dns_lists import DnsblSection, DnswlSection
 from relay.config.table_sources import TableSources
-from relay.config.values import AuthservId, DomainName, DomainPattern, File, Limits, Size, SocketAddress, Timeout
+from relay.config.values import (
+    AuthservId,
+    DomainName,
+    DomainPattern,
+    Duration,
+    File,
+    Limits,
+    Size,
+    SocketAddress,
+    Timeout,
+)
 
 
 class ListenSection(Section):
@@ -216,7 +227,8 @@ class LimitsSection(Section):
 
 
 class ClientsSection(Section):
-    """Trusted clients: your own hosts, which may send to any recipient."""
+    """Trusted clients: your own hosts, which may send to any recipient. And what all others, strangers, have to show
+    before their mail is taken."""
 
     trusted: OwnNetworks = Field((), examples=[["192.0.2.10", "2001:db8:7::/48"]])
     """The addresses and networks of trusted clients: your own Postfix, your own networks. All other clients reach only
@@ -228,6 +240,37 @@ class ClientsSection(Section):
     mail that it hands over to us. The relay then takes these results for its own; without them nothing is known of how
     that mail came in. The MTA has to remove fields that arrive from outside under its name: see
     docs/how-it-works.md#what-a-trusted-mta-found. Default: none."""
+
+    require_reverse: Literal["none", "name", "confirmed"] = "none"
+    """Which reverse DNS the address of a stranger must have: "name", any PTR record; "confirmed", a name that leads
+    back to the address (FCrDNS). Otherwise recipients get 550 5.7.25, and 450 4.7.25 while DNS does not answer. Honest
+    hosts without it are rare, but there are some. Mail to postmaster is taken from everyone."""
+
+    require_helo: Literal["none", "fqdn", "resolves"] = "none"
+    """Which name a stranger must give in HELO or EHLO: "fqdn", a full domain name (otherwise 504 5.5.2); "resolves",
+    one that has an address or MX record, too (otherwise 550 5.7.1, and 450 4.7.1 while DNS does not answer). The
+    client's own address in brackets is as good (RFC 5321 section 4.1.3). RFC 5321 section 4.1.4 forbids to compare the
+    name with the client's address, so nothing here does. Mail to postmaster is taken from everyone."""
+
+    greeting_delay: Annotated[Duration, Field(ge=0, le=30)] = 0.0
+    """How long strangers wait for our greeting. One who speaks first gets 554 5.5.1 and is disconnected: mail servers
+    wait, as RFC 5321 section 3.1 wants, many spam programs do not. Honest mail is late by that time, and more
+    connections are open at once (`limits.connections`). At most 30 seconds; 6 are usual. There is no delay where TLS
+    comes first (`tls = "implicit"`) or a login is required (`auth = "required"`)."""
+
+    dnsbl: tuple[DnsblSection, ...] = ()
+
+    dnswl: tuple[DnswlSection, ...] = ()
+
+    dnsbl_reject: Annotated[int, Field(ge=1)] = 1
+    """The score from which on a client is refused, with 550 5.7.1 and the text of the list. The score is the sum of the
+    weights of all `[[clients.dnsbl]]` that list it, less those of `[[clients.dnswl]]`. Mail of a client with a lower
+    score above 0 is taken and counts as doubtful."""
+
+    @property
+    def dns_lists(self) -> tuple[str, ...]:
+        """The zones of all DNS lists."""
+        return (*(each.zone for each in self.dnsbl), *(each.zone for each in self.dnswl))
 
     access: TableSources = Field((), examples=["clients.access"])
     """The file of what is said of clients, trusted ones and users included, in the format of Postfix's access(5):
