@@ -14,8 +14,8 @@ from functools import lru_cache
 import structlog
 
 from relay.lookup.regexp import RegexpFile
-from relay.lookup.source import Found, Source, SourceUnavailable
-from relay.mail.address import lookup_key
+from relay.lookup.source import BadTable, Found, Source, SourceUnavailable
+from relay.mail.address import domain_of, lookup_key
 from relay.route.alias_entries import AliasEntries, AliasError
 from relay.route.alias_table import EXPANSION_LIMIT, NESTING_LIMIT, AliasLoop, AliasTable
 from relay.table_files.bad_lines import BadLines
@@ -137,9 +137,18 @@ class _Collecting:
                         self._take(pattern, source.value)
                 elif not isinstance(source, RegexpFile):
                     self._enter(pattern, await source.get(pattern))
-                elif number == 0 and (found := await source.get(address)) is not None:
+                elif number == 0 and (found := await self._matched(source, address)) is not None:
                     self._enter(pattern, found)  # a part of an address is none, though it looks like one: virtual(5)
                     self._unlisted.add(pattern)
+
+    async def _matched(self, source: RegexpFile, address: str) -> Found | None:
+        """What a regexp table has for an address. Raises BadTable: it is one of ours, and a bad line may be for it."""
+        try:
+            return await source.get(address)
+        except BadTable:
+            if domain_of(address) in self.table.domains:
+                raise
+            return None
 
     def _enter(self, pattern: str, found: Found | None) -> None:
         if found is not None:
