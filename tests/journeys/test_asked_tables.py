@@ -23,6 +23,7 @@ from tests.postgresql import PostgresServer
 pytestmark = pytest.mark.slow
 
 ANN = "ann@sender.example"
+LETTER = b"From: ann@sender.example\r\nSubject: tables\r\n\r\nHello\r\n"
 ACCEPTED, UNKNOWN, DENIED, AWAY, BAD = (250, "2.1.5"), (550, "5.1.1"), (550, "5.7.1"), (451, "4.3.0"), (451, "4.3.5")
 TABLES = {
     "aliases": {
@@ -202,7 +203,7 @@ def test_mail_goes_where_the_tables_say(world: World, databases: Databases, mode
     relay = started(world, databases, mode=mode)
     for recipient in ("nest@fwd.example", "list-erik@fwd.example", "anyone@catch.example"):
         with Dialogue((relay.address, relay.port)) as session:
-            assert session.deliver(ANN, recipient).code == 250
+            assert session.deliver(ANN, recipient, LETTER).code == 250
     relay.wait_for_empty_queue()
     arrived = sorted(name for message in sink.wait(3) for name in message.recipients)
     assert arrived == [
@@ -219,7 +220,7 @@ def test_a_database_that_is_away_defers_and_comes_back(world: World, databases: 
     relay = started(world, databases, workers=1)
     assert heard(relay, "alice@fwd.example") == heard(relay, "bob@corp.example") == ACCEPTED
     with Dialogue((relay.address, relay.port)) as session:
-        assert session.deliver(ANN, "nest@fwd.example").code == 250
+        assert session.deliver(ANN, "nest@fwd.example", LETTER).code == 250
     sink.wait(1)
     databases.leave()
     assert heard(relay, "alice@fwd.example") == heard(relay, "bob@corp.example") == ACCEPTED
@@ -228,13 +229,14 @@ def test_a_database_that_is_away_defers_and_comes_back(world: World, databases: 
     assert heard(relay, "alice@fwd.example", "new@unasked.example") == AWAY
     shown = json.loads(relay.command("aliases", "test", "other@fwd.example", "--json").stdout)
     assert shown["reply"].startswith("451 4.3.0") and databases.name in shown["away"]
-    assert relay.command("check", "--only", "tables").returncode == 1
-    assert len(relay.events("table_away")) == len({event["table"] for event in relay.events("table_away")})
+    assert relay.command("check", "--only", "files").returncode == 1
+    assert {event["table"] for event in relay.events("table_away")} == {databases.name}
+    assert 1 <= len(relay.events("table_away")) <= 3, "once for each query"
     assert 'srs_relay_database_lookups_total{result="failed"}' in relay.http("/metrics")[1]
     databases.come_back()
     wait_until(lambda: heard(relay, "unasked@fwd.example") == UNKNOWN, "answers again")
     assert relay.events("table_back")
-    assert relay.command("check", "--only", "tables").returncode == 0
+    assert relay.command("check", "--only", "files").returncode == 0
 
 
 def test_many_sessions_ask_once(world: World, databases: Databases) -> None:
