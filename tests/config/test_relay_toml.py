@@ -164,6 +164,7 @@ EXAMPLES_NOT_DEFAULTS = {
     "tables.direction",
     "tables.group",
     "routes.aliases",
+    "routes.alias_domains",
     "routes.postmaster",
     "routes.domains.next_hop",
     "routes.domains.srs",

@@ -53,7 +53,7 @@ case@y Case@y brackets.q@ brackets\q@ cls4A@ clsx@ CLS@ negbc@ neg]@ repabab@ re
 rep2aac@ rep2ac@ pipe/slash@ esc/slash@ inner@ in@deep inner2@deep inner2@ outnever@ never@ a.word.b@w
 swords@w a_b@gnu lazyy@ lazy@ aab@ x.anchor@y anchor@ xanchor@ dot.@ dotx@ cycleabab@ cyclec@ äöü@x.example
 postmaster@x.example
-""".split()  # noqa: SIM905 – that many quotes would be hard to read
+""".split()  # noqa: SIM905 (that many quotes would be hard to read)
 BAD = ["/(/ x", "/x/q y", "/x", "/[/ x", "/(x)/ $2", "!/x/ $1", "/x/ $", "/x/", "endif", "if /x/ y", " /x/ y", "x y"]
 
 
