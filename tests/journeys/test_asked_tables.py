@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from tests.journeys.clients import Dialogue
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
-from tests.journeys.world import MAILBOX, World
+from tests.journeys.world import MAILBOX, SENDER, World
 from tests.peers import free_port, needs, wait_until
 from tests.postgresql import PostgresServer
 
@@ -114,6 +115,7 @@ VIRTUAL = "/^(list)-(.*)@fwd\\.example$/ $2@mailbox.example\n"
 def started(
     world: World, databases: Databases, *, mode: str = "queue", virtual: str = VIRTUAL, **tables: Any
 ) -> RelayProcess:
+    recipients_access = {} if "senders" in tables else {"access": databases.source("access")}
     routes: Mapping[str, Any] = {
         "aliases": ["aliases", databases.source("aliases"), "regexp:virtual.re"],
         "alias_domains": ["fwd.example", "catch.example"],
@@ -123,8 +125,10 @@ def started(
                 "recipients": [databases.source("users"), "regexp:users.re"],
             }
         },
-        "access": databases.source("access"),
+        **recipients_access,
     }
+    laid_over: dict[str, Any] = {"delivery": {"mode": mode}, "senders": {"access": databases.source("access")}}
+    laid_over |= tables
     return world.relay(
         aliases="file@fwd.example carol@mailbox.example\n",
         files={
@@ -132,9 +136,8 @@ def started(
             "users.re": "/^team-[0-9]+@/ yes\n",
         },
         routes=routes,
-        senders={"access": databases.source("access")},
         http={"address": f"127.0.0.1:{free_port()}"},
-        **({"delivery": {"mode": mode}} | tables),
+        **laid_over,
     )
 
 
@@ -273,3 +276,57 @@ def test_a_reload_opens_the_tables_anew(world: World, databases: Databases) -> N
     databases.put("aliases", "new@fwd.example", "carol@mailbox.example")
     os.kill(relay.pid, signal.SIGHUP)
     wait_until(lambda: heard(relay, "new@fwd.example") == ACCEPTED, "the new alias")
+
+
+def test_explain_names_the_table_of_each_step(world: World, databases: Databases) -> None:
+    world.start(RecordingSink(MAILBOX, world.port))
+    relay = started(world, databases)
+    (relay.folder / "letter").write_bytes(LETTER)
+    letter = str(relay.folder / "letter")
+    options = ["--ip", "127.0.0.1", "--from", ANN, "--to", "nest@fwd.example", "--to", "list-zoe@fwd.example"]
+    shown = relay.command("explain", *options, letter).stdout
+    flat = " ".join(shown.split())
+    assert f"nest@fwd.example is in {databases.name}" in flat
+    assert "list-zoe@fwd.example is in" in flat and "virtual.re:1" in "".join(shown.split())
+    found = json.loads(relay.command("explain", "--json", *options, letter).stdout)
+    assert f"team@fwd.example is in {databases.name}" in found["tables"]
+
+
+def test_a_bounce_to_an_alias_waits_for_the_database(world: World, databases: Databases) -> None:
+    refused = {"erik@mailbox.example": "550 5.1.1 no such user"}
+    sink = world.start(RecordingSink(MAILBOX, world.port, refused=refused))
+    home = world.start(RecordingSink(SENDER, world.port))
+    relay = started(
+        world, databases, workers=1, clients={"trusted": ["127.0.0.0/8"]}, senders={"local_domains": ["fwd.example"]}
+    )
+    with Dialogue((relay.address, relay.port)) as session:
+        assert session.deliver(ANN, "list-erik@fwd.example", LETTER).code == 250
+    home.wait(1)
+    relay.wait_for_empty_queue()
+    databases.leave()
+    with Dialogue((relay.address, relay.port)) as session:
+        assert session.deliver("alice@fwd.example", "list-erik@fwd.example", LETTER).code == 250
+    wait_until(lambda: relay.events("outcome_put_off"), "the refusal, and nobody who could be told of it")
+    assert [one["state"] for one in relay.queue()] == ["queued"]
+    databases.come_back()
+    wait_until(lambda: heard(relay, "unasked@fwd.example") == UNKNOWN, "answers again")
+    assert relay.command("queue", "retry", "--all").returncode == 0
+    assert sink.wait(1)[0].recipients == ("carol@mailbox.example",)
+    relay.wait_for_empty_queue()
+
+
+@needs("postgres")
+def test_a_server_that_hangs_holds_up_only_who_needs_it(world: World, server: PostgresServer, tmp_path: Path) -> None:
+    world.start(RecordingSink(MAILBOX, world.port))
+    databases = Databases(tmp_path, server)
+    relay = started(world, databases, workers=1)
+    assert heard(relay, "alice@fwd.example") == ACCEPTED
+    with server.frozen(), ThreadPoolExecutor(40) as threads:
+        started_at = time.monotonic()
+        hanging = [threads.submit(heard, relay, f"unasked{number}@fwd.example") for number in range(40)]
+        wait_until(lambda: len(relay.events("mail")) > 40, "all of them at RCPT")
+        assert heard(relay, "alice@fwd.example") == ACCEPTED
+        assert time.monotonic() - started_at < 3
+        assert {each.result() for each in hanging} == {AWAY}
+        assert time.monotonic() - started_at < 9, "all have waited at the same time, 5 s"
+    wait_until(lambda: heard(relay, "unasked@fwd.example") == UNKNOWN, "answers again")
