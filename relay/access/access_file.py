@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from relay.access.action import BAD_LINE, Action, parse_action
 from relay.access.keys import NULL_SENDER, keys_of_address, keys_of_name, meant_domain, parse_key
+from relay.mail.address import lookup_key
 from relay.network import IPNetwork
 from relay.table_files.bad_lines import NONE, BadLine, BadLines, is_utf8, shown
 from relay.table_files.logical_lines import LogicalLine, logical_lines
@@ -80,8 +81,11 @@ class AccessTable:
         return self._first(keys_of_name(name)) or self.networks.find(ip) or self._by_pattern(filter(None, (name, ip)))
 
     def address(self, address: str) -> Match | None:
-        """What is said of a mail address, or of the null sender (empty); None where nothing is."""
-        return self._first(keys_of_address(address)) or self._by_pattern([address or NULL_SENDER])
+        """What is said of a mail address, or of the null sender (empty); None where nothing is.
+
+        Patterns see it in lower case, as in Postfix.
+        """
+        return self._first(keys_of_address(address)) or self._by_pattern([lookup_key(address) or NULL_SENDER])
 
     def _first(self, keys: Iterable[str]) -> Match | None:
         entries = self.entries

@@ -20,7 +20,7 @@ from relay.access.keys import NULL_SENDER, keys_of_address, keys_of_ip, keys_of_
 from relay.authenticate.iprev import Iprev
 from relay.lookup.regexp import RegexpFile
 from relay.lookup.source import BadTable, Found, Source, SourceUnavailable
-from relay.mail.address import normal_domain, split
+from relay.mail.address import lookup_key, normal_domain
 from relay.mail.envelope import Client
 from relay.table_files.reloaded_file import ReloadedFile
 
@@ -53,11 +53,9 @@ class AccessTables:
     """All access tables; a method returns None where its table says nothing.
 
     Args:
-        hostname: where `postmaster` alone is a user.
         tables: by the key of the configuration. Of several sources the first that says something counts.
     """
 
-    _hostname: str = ""
     _tables: Mapping[str, Sequence[AccessSource]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -95,16 +93,14 @@ class AccessTables:
         return await self._address(SENDERS, sender)
 
     async def recipient(self, recipient: str) -> Decision | None:
-        """What is said of a recipient as the client has given it; `postmaster` may stand alone."""
-        return await self._address(
-            RECIPIENTS, recipient if split(recipient).domain else f"{recipient}@{self._hostname}"
-        )
+        """What is said of a recipient as the client has given it."""
+        return await self._address(RECIPIENTS, recipient)
 
     async def _address(self, table: str, address: str) -> Decision | None:
         sources = self._tables.get(table, ())
         if not sources:
             return None
-        whole = [address or NULL_SENDER]
+        whole = [lookup_key(address) or NULL_SENDER]
         return await _first(table, sources, lambda file: file.address(address), whole, keys_of_address(address))
 
 

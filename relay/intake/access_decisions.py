@@ -68,11 +68,16 @@ class AccessDecisions:
     async def of_recipient(self, recipient: str) -> list[Decision]:
         """What has to be done with the mail for a recipient, down to the first `OK` or `DISCARD`.
 
+        Nothing is asked for `<postmaster>` without a domain: whoever is refused here can ask there why, as in Postfix
+        (RFC 5321 section 4.5.1).
+
         Raises:
             Refused: for `REJECT` and `DEFER`, by default 550 5.7.1 and 450 4.7.1; 451 4.3.5, the table has a bad line;
                 451 4.3.0, it cannot be asked now.
         """
         found = list[Decision]()
+        if recipient.lower() == "postmaster":
+            return found
         ask: Callable[[], Awaitable[Decision | None]]
         for ask in (self._client, self._sender, lambda: self._recipient(recipient)):
             decision = await ask()

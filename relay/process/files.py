@@ -111,7 +111,7 @@ def read_access(config: Config, opened: Opened) -> AccessTables:
     for key, sources in config.access_tables.items():
         with _named(key):
             tables[key] = opened.open_all(sources, read)
-    return AccessTables(config.hostname, tables)
+    return AccessTables(tables)
 
 
 def read_passwords(config: Config) -> dict[str, str]:

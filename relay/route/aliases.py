@@ -14,7 +14,7 @@ from functools import lru_cache
 import structlog
 
 from relay.lookup.regexp import RegexpFile
-from relay.lookup.source import KEY_CHARACTERS, BadTable, Found, Source, SourceUnavailable
+from relay.lookup.source import KEY_CHARACTERS, Found, Source, SourceUnavailable
 from relay.mail.address import domain_of, lookup_key
 from relay.route.alias_entries import AliasEntries, AliasError
 from relay.route.alias_table import EXPANSION_LIMIT, NESTING_LIMIT, AliasLoop, AliasTable
@@ -129,7 +129,12 @@ class _Collecting:
         )
 
     async def look_up(self, address: str) -> None:
-        """Look for the patterns of an address, down to the first that a source has. Raises SourceUnavailable."""
+        """Look for the patterns of an address, down to the first that a source has. Raises SourceUnavailable.
+
+        Only files are asked about domains that are not served: an expression that matches every address, or a row that
+        was left over, takes no mail of other hosts.
+        """
+        is_served = domain_of(address) in self.table.domains
         for number, (pattern, _) in enumerate(self.table.patterns(address)):
             for source in self._sources:
                 if pattern in self._entries:
@@ -137,20 +142,13 @@ class _Collecting:
                 if isinstance(source, ReloadedFile):
                     if pattern in source.value.entries:
                         self._take(pattern, source.value)
+                elif not is_served:
+                    continue
                 elif not isinstance(source, RegexpFile):
                     self._enter(pattern, await source.get(pattern))
-                elif number == 0 and (found := await self._matched(source, address)) is not None:
+                elif number == 0 and (found := await source.get(address)) is not None:
                     self._enter(pattern, found)  # a part of an address is none, though it looks like one: virtual(5)
                     self._unlisted.add(pattern)
-
-    async def _matched(self, source: RegexpFile, address: str) -> Found | None:
-        """What a regexp table has for an address. Raises BadTable: it is one of ours, and a bad line may be for it."""
-        try:
-            return await source.get(address)
-        except BadTable:
-            if domain_of(address) in self.table.domains:
-                raise
-            return None
 
     def _enter(self, pattern: str, found: Found | None) -> None:
         if found is not None:

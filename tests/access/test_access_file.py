@@ -101,7 +101,7 @@ root@                REJECT user
 <>                   REJECT null
 192.0.2.0/24         REJECT a client
 /\\.TOP$/             REJECT any case
-/^Exact@/i           REJECT this case
+/^exact@/i           REJECT lower case
 !/@.*\\./             REJECT no dot
 """
 
@@ -119,8 +119,8 @@ root@                REJECT user
         ("root+cron@elsewhere.example", "user root@"),
         ("", "null <>"),
         ("ann@elsewhere.top", "any case /\\.TOP$/"),
-        ("Exact@elsewhere.example", "this case /^Exact@/i"),
-        ("exact@elsewhere.example", ""),
+        ("Exact@elsewhere.example", "lower case /^exact@/i"),
+        ("other@elsewhere.example", ""),
         ("ann@localhost", "no dot !/@.*\\./"),
         ("ann@notx.example", ""),
     ],

@@ -33,7 +33,7 @@ async def client(*sources: AccessSource, ip: str = "192.0.2.7", name: str = "") 
     async def reverse() -> Iprev | None:
         return Iprev("pass", name) if name else None
 
-    return await AccessTables("mx.fwd.example", {CLIENTS: sources}).client(Client(ip, 25), reverse)
+    return await AccessTables({CLIENTS: sources}).client(Client(ip, 25), reverse)
 
 
 def said(decision: Decision | None) -> str:
@@ -56,7 +56,7 @@ async def test_the_keys_of_a_client() -> None:
 
 async def test_the_keys_of_an_address() -> None:
     database = Database({})
-    tables = AccessTables("mx.fwd.example", {SENDERS: [database], RECIPIENTS: [database]})
+    tables = AccessTables({SENDERS: [database], RECIPIENTS: [database]})
     assert await tables.sender("Ann+x@B.example") is None
     names = ["ann+x@b.example", "ann@b.example", "b.example", ".example", "example", "ann+x@", "ann@"]
     assert database.asked == names
@@ -64,15 +64,15 @@ async def test_the_keys_of_an_address() -> None:
     assert await tables.sender("") is None
     assert database.asked == ["<>"]
     database.asked.clear()
-    await tables.recipient("postmaster")
-    assert database.asked[0] == "postmaster@mx.fwd.example"
+    await tables.recipient("Ann@b.example")
+    assert database.asked[0] == "ann@b.example"
 
 
 async def test_a_pattern_sees_whole_names_and_addresses(tmp_path: Path) -> None:
     table = regexp(tmp_path / "re", "/^b\\.example$|^192\\.0\\.2$/ REJECT part\n/^(pool)-/ REJECT no $1\n/^<>$/ HOLD\n")
     assert await client(table, name="a.b.example") is None
     assert said(await client(table, name="pool-7.isp.example")).startswith("REJECT no pool")
-    assert said(await AccessTables("", {SENDERS: [table]}).sender("")).startswith("HOLD")
+    assert said(await AccessTables({SENDERS: [table]}).sender("")).startswith("HOLD")
 
 
 async def test_the_first_table_that_says_something_counts(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ class RoutesSection(Section):
 
     alias_domains: tuple[DomainName, ...] = Field((), examples=[["fwd.example"]])
     """The domains that `aliases` serves besides those in its files, because a database and a regexp table cannot be
-    listed: unknown users there hear 550 5.1.1. It is needed beside such a table. An address of any other domain that a
-    table has is an alias all the same. Default: the domains in the files."""
+    listed: unknown users there hear 550 5.1.1. It is needed beside such a table, which is asked about these domains
+    alone, and those in the files. Default: the domains in the files."""
 
     postmaster: str = Field("", examples=["admin@mailbox.example"])
     """Who reads mail to `<postmaster>`, and to postmaster@, abuse@ and mailer-daemon@ (whom people reply to who got a
