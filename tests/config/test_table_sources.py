@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.config.file import files_open_to_others, load
+from relay.config.model import ConfigError
 from relay.config.sections import DomainRouteSection
 from relay.config.table_sources import RegexpSource, SqlSource, parse_query
 from tests.config.loading import MINIMAL, loaded, refusal
@@ -107,3 +109,14 @@ def test_what_cannot_be_used_is_refused_in_one_line(folder: Path, value: str, wo
 def test_a_table_that_cannot_be_listed_needs_the_names_of_its_domains(folder: Path) -> None:
     said = refusal(folder, f'{MINIMAL}\n[routes]\naliases = ["aliases", "regexp:virtual.re"]\n')
     assert "alias_domains" in said and "\n" not in said
+
+
+def test_the_password_of_a_database_is_a_secret(folder: Path) -> None:
+    database = '{ url = "postgresql://h/d", password_file = "db.password", query = "SELECT 1 WHERE a = \'%s\'" }'
+    config = loaded(folder, f'{MINIMAL}\n[routes]\nalias_domains = ["fwd.example"]\naliases = {database}\n')
+    assert files_open_to_others(config) == []
+    (folder / "db.password").chmod(0o644)
+    assert files_open_to_others(config) == [folder / "db.password"]
+    (folder / "db.password").unlink()
+    with pytest.raises(ConfigError, match=r"^routes.aliases.password_file: .*db.password: No such file or directory$"):
+        load(folder / "relay.toml", {})
