@@ -22,7 +22,13 @@ async def _ask(database: Remembering, site: Site) -> Finding:
     try:
         await database.get(f"postmaster@{site.config.hostname or site.config.srs.domain}")
     except BadKey as error:
-        return Finding("files", database.name, "warning", f"it cannot be asked for an address: {error}", mend)
+        return Finding(
+            "files", database.name, "warning", f"it cannot be asked for an address: {_why(error, database)}", mend
+        )
     except SourceUnavailable as error:
-        return Finding("files", database.name, "error", f"it cannot be asked: {error}", mend)
+        return Finding("files", database.name, "error", f"it cannot be asked: {_why(error, database)}", mend)
     return Finding("files", database.name, "ok", "the table in this database answers")
+
+
+def _why(error: SourceUnavailable, database: Remembering) -> str:
+    return str(error).removeprefix(f"{database.name}: ")
