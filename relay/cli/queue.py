@@ -24,6 +24,7 @@ from relay.queue import admin, database
 from relay.queue.admin import STATES, Selector
 from relay.queue.connect import connect
 from relay.queue.database import Database
+from relay.queue.retry_schedule import RetrySchedule
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ def retry(ids: Ids = None, config: ConfigFile = None, everything: All = False, a
 
 @app.command()
 def hold(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
-    """Keep deliveries in the queue without trying them."""
+    """Keep deliveries in the queue without trying them, and without an end."""
     by = author()
     _act("held", lambda q, s: admin.hold(q, s, by), load(config), ids, everything, as_json)
 
@@ -119,8 +120,10 @@ def hold(ids: Ids = None, config: ConfigFile = None, everything: All = False, as
 @app.command()
 def release(ids: Ids = None, config: ConfigFile = None, everything: All = False, as_json: Json = False) -> None:
     """Let held deliveries go on."""
-    by = author()
-    _act("released", lambda q, s: admin.release(q, s, time.time(), by), load(config), ids, everything, as_json)
+    loaded, by = load(config), author()
+    times = loaded.queue
+    patience = RetrySchedule(times.retry_min, times.retry_max, times.retry_for, times.bounce_retry_for)
+    _act("released", lambda q, s: admin.release(q, s, time.time(), patience, by), loaded, ids, everything, as_json)
 
 
 @app.command()
@@ -250,9 +253,20 @@ def _line(row: dict[str, Any]) -> str:
     name = f"{row['id']}/{row['n']}"
     age = _span(time.time() - row["received"])
     envelope = visible(f"<{row['sender']}> -> <{row['recipient']}>")
-    line = f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  {envelope}"
-    last = row["last"]
-    return f"{line}\n{'':<15} {_reply(last)}" if last else line
+    lines = [f"{name:<15} {row['state']:<7} {age:>6} {row['size']:>9}  {envelope}"]
+    if row["last"]:
+        lines.append(f"{'':<15} {_reply(row['last'])}")
+    if held := _held(row):
+        lines.append(f"{'':<15} {held}")
+    return "\n".join(lines)
+
+
+def _held(row: dict[str, Any]) -> str:
+    """Why the filter or an access table holds a delivery, and how long; empty for all others."""
+    if row["hold_reason"] is None:
+        return ""
+    end = "" if row["held_until"] is None else f"; deleted {_date(row['held_until'])}"
+    return visible(f"held by {row['hold_reason']}{end}")
 
 
 def _checks(verdict: Mapping[str, Any]) -> str:
@@ -278,6 +292,8 @@ def _reasons(row: dict[str, Any]) -> list[str]:
     if row["next_attempt"] is not None:
         wait = max(0.0, row["next_attempt"] - time.time())
         lines.append(f"  next try {_date(row['next_attempt'])} (in {_span(wait)}), attempt {row['attempts'] + 1}")
+    if held := _held(row):
+        lines.append(f"  {held}")
     if row["state"] in ("queued", "active"):
         lines.append(f"  given up {_date(row['expires'])}")
     return lines

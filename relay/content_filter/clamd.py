@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from relay.config.values import Service
 from relay.content_filter.scanned import NoOpinion, Unreachable
@@ -18,8 +20,6 @@ from relay.dns import Resolver
 ANSWER_OCTETS = 4096
 
 _BLOCK = 65536  # octets of a message in one chunk
-
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class TooLarge(NoOpinion):
@@ -40,44 +40,53 @@ class Clamd:
             NoOpinion: clamd is away, or gives no answer that makes sense.
             TooLarge: it does not read messages of this size.
         """
-        async with self._connection() as (reader, writer):
-            answer = asyncio.create_task(_answer(reader))
+        async with self._connection() as connection:
+            answer = asyncio.create_task(_answer(connection))
             try:
                 with suppress(ConnectionError):  # a clamd that has read enough answers, and closes
-                    await _send(writer, content, answer)
+                    await _send(connection, content, answer)
                 line = await answer
             finally:
                 answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)  # nothing reads a socket that is closed
         return read_answer(line)
 
     async def ping(self) -> None:
         """Raises NoOpinion: it does not answer."""
-        async with self._connection() as (reader, writer):
-            writer.write(b"zPING\0")
-            if await _answer(reader) != b"PONG":
+        async with self._connection() as connection:
+            await asyncio.get_running_loop().sock_sendall(connection, b"zPING\0")
+            if await _answer(connection) != b"PONG":
                 raise NoOpinion("the answer to PING is not PONG")
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[_Streams]:
-        reader, writer = await self._connect()
+    async def _connection(self) -> AsyncIterator[socket.socket]:
+        """A connection as a socket, and not as streams: those lose an answer that stands behind a failed write."""
+        connection = await self._connect()
         try:
-            yield reader, writer
+            yield connection
         finally:
-            writer.transport.abort()
+            connection.close()
 
-    async def _connect(self) -> _Streams:
+    async def _connect(self) -> socket.socket:
         service = self._service
         failure = NoOpinion("no address")
         for address in [service.path] if service.path else await addresses(service, self._resolver):
+            family = socket.AF_UNIX if service.path else socket.AF_INET6 if ":" in address else socket.AF_INET
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            connection.setblocking(False)
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    if service.path:
-                        return await asyncio.open_unix_connection(address, limit=ANSWER_OCTETS)
-                    return await asyncio.open_connection(address, service.port, limit=ANSWER_OCTETS)
+                    place = address if service.path else (address, service.port)
+                    await asyncio.get_running_loop().sock_connect(connection, place)
+                    return connection
             except TimeoutError:
                 failure = Unreachable(f"no connection within {CONNECT_SECONDS:g} s")
             except OSError as error:
                 failure = NoOpinion(os.strerror(error.errno) if error.errno else str(error))
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
         raise failure
 
 
@@ -97,28 +106,32 @@ def read_answer(line: bytes) -> str:
     raise NoOpinion(f"the answer is {text[:200]!r}")
 
 
-async def _send(writer: asyncio.StreamWriter, content: bytes, answer: asyncio.Task[bytes]) -> None:
-    writer.write(b"zINSTREAM\0")
+async def _send(connection: socket.socket, content: bytes, answer: asyncio.Task[bytes]) -> None:
+    send = partial(asyncio.get_running_loop().sock_sendall, connection)
+    await send(b"zINSTREAM\0")
     view = memoryview(content)
     for start in range(0, len(view), _BLOCK):
         block = view[start : start + _BLOCK]
-        writer.write(len(block).to_bytes(4, "big"))
-        writer.write(block)
-        await writer.drain()
+        await send(len(block).to_bytes(4, "big"))
+        await send(block)
         if answer.done():
             return
-    writer.write(bytes(4))
-    await writer.drain()
+    await send(bytes(4))
 
 
-async def _answer(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return (await reader.readuntil(b"\0"))[:-1]
-    except asyncio.IncompleteReadError as error:
-        if error.partial.endswith(b"\n"):
-            return error.partial  # an error before the command was understood
-        raise NoOpinion("the connection ended without an answer") from None
-    except asyncio.LimitOverrunError:
-        raise NoOpinion(f"the answer has more than {ANSWER_OCTETS} octets") from None
-    except OSError as error:
-        raise NoOpinion(f"the connection was lost: {error.strerror or error}") from None
+async def _answer(connection: socket.socket) -> bytes:
+    loop, answer = asyncio.get_running_loop(), bytearray()
+    while len(answer) <= ANSWER_OCTETS:
+        try:
+            piece = await loop.sock_recv(connection, ANSWER_OCTETS)
+        except OSError as error:
+            raise NoOpinion(f"the connection was lost: {error.strerror or error}") from None
+        answer += piece
+        line, end, _ = answer.partition(b"\0")
+        if end:
+            return bytes(line)
+        if not piece:
+            if answer.endswith(b"\n"):
+                return bytes(answer)  # an error before the command was understood
+            raise NoOpinion("the connection ended without an answer")
+    raise NoOpinion(f"the answer has more than {ANSWER_OCTETS} octets")

@@ -229,7 +229,9 @@ class Intake:
     def held(self, stored: StoredMessage, deliveries: Sequence[Delivery], why: str) -> list[Delivery]:
         """The deliveries of a message that waits for `queue release`."""
         log.info("held", id=id_text(stored.id), reason=why)
-        return [replace(delivery, state="held") if delivery.state == "queued" else delivery for delivery in deliveries]
+        until = stored.received + self.config.filter.hold_for
+        held = partial(replace, state="held", held_until=until, hold_reason=why)
+        return [held(delivery) if delivery.state == "queued" else delivery for delivery in deliveries]
 
     def discard(self, arrival: Arrival, why: str) -> None:
         """Tells the log of a message that is accepted and not delivered."""

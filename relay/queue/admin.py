@@ -23,6 +23,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     or_,
     select,
@@ -37,6 +38,7 @@ from relay.queue.change import State, forget
 from relay.queue.database import Database
 from relay.queue.hop_keys import shown_hop
 from relay.queue.large_content import LargeContent
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.schema import delivery, message
 from relay.queue.selector import Selector
 
@@ -53,6 +55,7 @@ Action = Callable[[Connection, ColumnElement[bool]], None]
 _Place = tuple[int, int]
 
 _KEY = (delivery.c.message_id, delivery.c.n)
+_IS_BOUNCE = exists().where(message.c.id == delivery.c.message_id, message.c.sender == "")
 _FIRST: _Place = (-1, -1)
 
 
@@ -115,6 +118,8 @@ def describe(row: Row[Any]) -> dict[str, Any]:
         "by_hand": row.by_hand,
         "next_attempt": None if active or row.state != "queued" else row.next_attempt,
         "expires": row.expires,
+        "held_until": row.held_until,
+        "hold_reason": row.hold_reason,
         "tls_wish": row.tls,
         "last": row.last,
     }
@@ -152,6 +157,8 @@ async def retry(
 async def hold(database: Database, selectors: Sequence[Selector], by: Author | None = None) -> int:
     """Keep deliveries from being attempted until they are released; returns how many there were.
 
+    What the filter or an access table holds is then kept without an end, too.
+
     Args:
         by: who does it, for the log.
 
@@ -160,17 +167,22 @@ async def hold(database: Database, selectors: Sequence[Selector], by: Author | N
     """
 
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
-        connection.execute(update(delivery).where(chosen).values(state="held"))
+        connection.execute(update(delivery).where(chosen).values(state="held", held_until=None))
 
-    return await _act_on_each(database, selectors, _Work("hold", _is_in("queued"), act, by))
+    possible = or_(_is_in("queued"), delivery.c.held_until.is_not(None))
+    return await _act_on_each(database, selectors, _Work("hold", possible, act, by))
 
 
-async def release(database: Database, selectors: Sequence[Selector], now: float, by: Author | None = None) -> int:
+async def release(
+    database: Database, selectors: Sequence[Selector], now: float, patience: RetrySchedule, by: Author | None = None
+) -> int:
     """Make held deliveries due: now, or when the attempt under way is over; returns how many there were.
 
-    The attempt does not count for the pause after it, as with `retry`.
+    The attempt does not count for the pause after it, as with `retry`. What the filter or an access table has held
+    expires as if it had come now.
 
     Args:
+        patience: when a message expires.
         by: who does it, for the log.
 
     Raises:
@@ -182,8 +194,19 @@ async def release(database: Database, selectors: Sequence[Selector], now: float,
     def act(connection: Connection, chosen: ColumnElement[bool]) -> None:
         at = clock()
         due = case((idle, at), else_=delivery.c.next_attempt)
-        by_hand = _by_hand(and_(idle, delivery.c.next_attempt > at))
-        connection.execute(update(delivery).where(chosen).values(state="queued", next_attempt=due, by_hand=by_hand))
+        values = {
+            "state": "queued",
+            "next_attempt": due,
+            "by_hand": _by_hand(and_(idle, delivery.c.next_attempt > at)),
+            "expires": case(
+                (delivery.c.hold_reason.is_(None), delivery.c.expires),
+                (_IS_BOUNCE, at + patience.bounce_retry_for),
+                else_=at + patience.retry_for,
+            ),
+            "held_until": None,
+            "hold_reason": None,
+        }
+        connection.execute(update(delivery).where(chosen).values(**values))
 
     return await _act_on_each(database, selectors, _Work("release", _is_in("held"), act, by))
 

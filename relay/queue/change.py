@@ -99,6 +99,8 @@ class Delivery:
         next_attempt: when it is due; the end of the lease while it is leased.
         expires: when it becomes undeliverable.
         last: the outcome of the last attempt, for the queue commands.
+        held_until: when it is deleted, if the filter or an access table holds it and nobody releases it.
+        hold_reason: why they hold it, or have held it before `queue hold` did.
     """
 
     message_id: int
@@ -118,6 +120,8 @@ class Delivery:
     lease_token: int | None = None
     last: LastAttempt | None = None
     by_hand: int = 0
+    held_until: float | None = None
+    hold_reason: str | None = None
 
     @property
     def is_aliased(self) -> bool:

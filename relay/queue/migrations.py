@@ -75,9 +75,17 @@ def _transport_security(connection: Connection) -> None:
     )
 
 
+def _held_mail(connection: Connection) -> None:
+    """Why the filter or an access table holds a delivery, and when it is deleted if nobody releases it."""
+    connection.exec_driver_sql("ALTER TABLE delivery ADD COLUMN held_until FLOAT")
+    connection.exec_driver_sql("ALTER TABLE delivery ADD COLUMN hold_reason TEXT")
+    connection.exec_driver_sql("CREATE INDEX delivery_held_until ON delivery (held_until) WHERE held_until IS NOT NULL")
+
+
 STEPS: tuple[Step, ...] = (
     Step(3, additive=True, run=_audit),
     Step(4, additive=True, run=_transport_security),
+    Step(5, additive=True, run=_held_mail),
 )
 """Every step after `OLDEST`, in order."""
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 4
+VERSION = 5
 CHUNK = 1 << 20  # octets of content in one row; a larger message continues in `chunk`
 
 metadata = MetaData()
@@ -75,6 +75,8 @@ delivery = Table(
     Column("lease_token", BigInteger),
     Column("last", JSON),
     Column("by_hand", Integer, nullable=False, server_default=text("0")),
+    Column("held_until", Float),
+    Column("hold_reason", Text),
     # Due deliveries are read in the order of these indexes, and from them alone: they hold all that scheduling needs.
     Index("delivery_due", "state", "next_attempt", "message_id", "n", "hop"),
     Index("delivery_hop", "hop", "state", "next_attempt", "message_id", "n"),
@@ -85,6 +87,12 @@ Index(
     delivery.c.lease_owner,
     sqlite_where=delivery.c.lease_owner.is_not(None),
     postgresql_where=delivery.c.lease_owner.is_not(None),
+)
+Index(
+    "delivery_held_until",
+    delivery.c.held_until,
+    sqlite_where=delivery.c.held_until.is_not(None),
+    postgresql_where=delivery.c.held_until.is_not(None),
 )
 
 srs_token = Table(

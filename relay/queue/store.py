@@ -31,6 +31,7 @@ from relay.queue.change import (
 from relay.queue.database import Database, QueueUnavailable, repeat_until_done
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.group_commit import GroupCommit
+from relay.queue.held_mail import HeldMail
 from relay.queue.large_content import LargeContent
 from relay.queue.leases import Leases
 from relay.queue.news import News
@@ -64,6 +65,7 @@ class Store:
 
     Attributes:
         dead: the dead letters.
+        held: what the filter and the access tables hold.
         audit: what queue commands have done.
         mta_sts: the MTA-STS policies that were fetched.
         tls_results: what TLS reports count.
@@ -75,6 +77,7 @@ class Store:
         self.owner = owner
         self._large = LargeContent(database)
         self.dead = DeadLetters(database, self._large)
+        self.held = HeldMail(database, self._large)
         self.audit = AuditTrail(database)
         self.mta_sts = StoredPolicies(database)
         self.tls_results = TlsResults(database)

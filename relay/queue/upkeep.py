@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from relay.config.sections import QueueSection
+from relay.mail.queue_id import id_text
 from relay.queue.audit import Record
 from relay.queue.database import QueueUnavailable
 from relay.queue.store import Store
@@ -23,6 +24,7 @@ log = structlog.get_logger()
 
 TIDY_EVERY = 600.0  # seconds between two times that dead letters and leftovers are dropped
 FREE_EVERY = 10.0  # seconds between two looks for dead workers
+HELD_EVERY = 5.0  # seconds between two looks for held mail whose time is over: one read of an index, mostly empty
 AUDIT_EVERY = 1.0  # seconds between two looks for what commands have done: one read of a table that is empty
 
 
@@ -43,6 +45,7 @@ class Upkeep:
         await asyncio.gather(
             _repeat(self._tidy_up, TIDY_EVERY),
             _repeat(self._free_abandoned, FREE_EVERY),
+            _repeat(self._drop_held, HELD_EVERY),
             _repeat(self._log_commands, AUDIT_EVERY),
         )
 
@@ -56,6 +59,12 @@ class Upkeep:
         dropped = await self._store.dead.drop(before)
         if dropped:
             log.info("dead_letters_dropped", count=dropped, limit=limit)
+
+    async def _drop_held(self) -> None:
+        while gone := await self._store.held.drop_some(time.time()):
+            for each in gone:
+                log.info("hold_expired", id=id_text(each.message_id), recipient=each.recipient, reason=each.reason)
+            await asyncio.sleep(0)
 
     async def _free_abandoned(self) -> None:
         freed = await self._store.free_abandoned(time.time())

@@ -15,6 +15,7 @@ from relay.deliver import dispatcher, waiting_messages
 from relay.intake.enqueue import Enqueuer
 from relay.queue import admin
 from relay.queue.database import QueueUnavailable
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.selector import Selector
 from relay.queue.store import Change, Delivery, Due, StoredMessage
 from tests.deliver.test_dispatcher import UNREACHABLE, House, house
@@ -265,7 +266,7 @@ async def test_a_queue_command_reaches_what_waits_in_memory(door: Door, command:
     assert door.order("r") == ["r3@d.test", "r4@d.test"]
     assert door.lines._total == 0
     if command == "hold":
-        assert await admin.release(door.store._database, selectors, time.time()) == 3
+        assert await admin.release(door.store._database, selectors, time.time(), RetrySchedule()) == 3
         await door.house.counts()
         assert sorted(door.order("r")) == [f"r{n}@d.test" for n in range(5)]
 

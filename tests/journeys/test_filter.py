@@ -112,11 +112,31 @@ def test_quarantined_mail_is_held_and_leaves_when_it_is_released(world: World, s
 
 
 @needs("rspamd")
+@MODES
+def test_quarantined_mail_goes_without_notice_unless_somebody_keeps_it(
+    world: World, sink: RecordingSink, mode: str
+) -> None:
+    rspamd = world.start(SpamFilter(world.base / "rspamd"))
+    relay = filtering(world, mode, filter={"rspamd": rspamd.url, "on_failure": "defer", "hold_for": "3s"})
+    spam = message(b"X-Test-Action: quarantine;look at it")
+    assert send(relay, "alice@fwd.example", spam).startswith("250 ")
+    assert send(relay, "alice@fwd.example", spam).startswith("250 ")
+    goes, stays = relay.queue()
+    assert goes["hold_reason"] == "filter.rspamd" and goes["held_until"] == pytest.approx(goes["received"] + 3)
+    assert "held by filter.rspamd; deleted 20" in relay.command("queue", "show", goes["id"]).stdout
+    assert relay.command("queue", "hold", stays["id"]).returncode == 0
+    wait_until(lambda: [row["id"] for row in relay.queue()] == [stays["id"]], "the message to go", 30)
+    (gone,) = relay.events("hold_expired")
+    assert (gone["id"], gone["to"], gone["reason"]) == (goes["id"], [goes["recipient"]], "filter.rspamd")
+    assert not relay.events("bounced") and len(sink.received) == 2
+
+
+@needs("rspamd")
 def test_what_rspamd_discards_is_said_in_the_log_alone(world: World, sink: RecordingSink) -> None:
     rspamd = world.start(SpamFilter(world.base / "rspamd"))
     relay = filtering(world, filter={"rspamd": rspamd.url, "on_failure": "defer"})
     assert send(relay, "alice@fwd.example", message(b"X-Test-Action: discard;")).startswith("250 ")
-    assert relay.events("discarded")[-1]["table"] == "filter.rspamd"
+    assert relay.events("discarded")[-1]["reason"] == "filter.rspamd"
     assert send(relay, "alice@fwd.example").startswith("250 ")
     assert len(sink.wait(3)) == 3 and not relay.queue()
 

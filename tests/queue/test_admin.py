@@ -11,6 +11,7 @@ from relay.queue import admin
 from relay.queue.admin import Selector
 from relay.queue.database import Database
 from relay.queue.hop_keys import own_hop
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Change, Store
 from tests.queue.changes import arrival, bury, leased, sizes
 
@@ -37,7 +38,7 @@ async def test_a_message_or_one_of_its_recipients_is_held_released_and_dropped(s
     assert await admin.hold(queue, second) == 1
     assert [d.n for d in await store.due(2000.0, 10)] == [0]
     assert [(r["n"], r["state"]) for r in await admin.show(queue, both[0])] == [(0, "queued"), (1, "held")]
-    assert await admin.release(queue, both, 1500.0) == 1
+    assert await admin.release(queue, both, 1500.0, RetrySchedule()) == 1
     assert [d.n for d in await store.due(2000.0, 10)] == [0, 1]
     assert await admin.drop(queue, second) == 1
     assert [(r["n"], r["state"]) for r in await admin.show(queue, both[0])] == [(0, "queued")]
@@ -78,7 +79,7 @@ async def test_everything_at_once_is_done_page_by_page(store: Store, queue: Data
         await store.apply(arrival(recipients=2))
     assert await admin.hold(queue, []) == 8
     assert await states(queue) == {"held": 8}
-    assert await admin.release(queue, [], 1500.0) == 8
+    assert await admin.release(queue, [], 1500.0, RetrySchedule()) == 8
     assert await admin.retry(queue, [], 1600.0, 100.0) == 8
     times = [d.next_attempt for d in await store.due(2000.0, 10)]
     assert times == [pytest.approx(1600.0, abs=60)] * 8
@@ -105,7 +106,7 @@ async def test_a_long_deed_makes_each_page_due_when_it_gets_there(store: Store, 
         await store.apply(arrival(next_attempt=5000.0))
     if deed == "release":
         await admin.hold(queue, [])
-        await admin.release(queue, [], 1500.0)
+        await admin.release(queue, [], 1500.0, RetrySchedule())
     else:
         await admin.retry(queue, [], 1500.0, 100.0)
     first, *_, last = [d.next_attempt for d in await store.due(4000.0, 10)]
@@ -120,7 +121,7 @@ async def test_an_attempt_under_way_is_shown_and_not_doubled(store: Store, queue
     assert (row["state"], row["next_attempt"]) == ("active", None)
     assert await admin.retry(queue, [], 2001.0, 100.0) == 0
     assert await admin.hold(queue, []) == 1
-    assert await admin.release(queue, [], 2001.0) == 1
+    assert await admin.release(queue, [], 2001.0, RetrySchedule()) == 1
     assert await store.due(2059.0, 10) == [], "released into a second attempt beside the first"
     await store.apply(Change(finished=[attempt.key]))
     assert await states(queue) == {}
@@ -188,7 +189,7 @@ async def test_an_attempt_after_a_release_counts_as_by_hand(store: Store, queue:
     await deferred(store, 3, 1000.0, 5000.0)
     for now, by_hand in ((2000.0, 1), (2001.0, 1), (6000.0, 1)):  # early, again before the attempt, when it was due
         await admin.hold(queue, chosen(change))
-        assert await admin.release(queue, chosen(change), now) == 1
+        assert await admin.release(queue, chosen(change), now, RetrySchedule()) == 1
         assert await counts(queue) == [(3, by_hand)]
 
 

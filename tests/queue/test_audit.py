@@ -12,6 +12,7 @@ from relay.queue.admin import Selector
 from relay.queue.audit import AuditTrail, Author, Record
 from relay.queue.connect import connect
 from relay.queue.database import Database
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Store
 from tests.queue.changes import arrival
 
@@ -31,7 +32,7 @@ async def test_what_was_done_to_which_delivery_and_by_whom(store: Store, queue: 
     await store.apply(two)
     first, second = (change.arrived[0].id for change in (one, two))
     await admin.hold(queue, [Selector(first), Selector(second, 1)], ANNA)
-    await admin.release(queue, [], 1500.0, ANNA)
+    await admin.release(queue, [], 1500.0, RetrySchedule(), ANNA)
     await admin.retry(queue, [Selector(second)], 1600.0, 100.0, ANNA)
     await admin.drop(queue, [Selector(first), Selector(second, 2)], ANNA)
     records = await taken(store)
@@ -48,7 +49,7 @@ async def test_what_was_done_to_which_delivery_and_by_whom(store: Store, queue: 
 async def test_what_changes_nothing_leaves_no_record(store: Store, queue: Database) -> None:
     change = arrival()
     await store.apply(change)
-    await admin.release(queue, [Selector(change.arrived[0].id)], 1.0, ANNA)
+    await admin.release(queue, [Selector(change.arrived[0].id)], 1.0, RetrySchedule(), ANNA)
     await admin.drop(queue, [Selector(1)], ANNA)
     await admin.hold(queue, [])
     assert await taken(store) == []

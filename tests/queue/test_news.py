@@ -14,6 +14,7 @@ from relay.queue import admin
 from relay.queue.connect import connect
 from relay.queue.database import Work
 from relay.queue.postgresql import PostgresDatabase
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.selector import Selector
 from relay.queue.store import Change, Store
 from tests.peers import needs, wait_for
@@ -142,7 +143,7 @@ async def test_what_a_command_makes_due_is_announced(url: str, first: Worker, de
     number = Selector(change.arrived[0].id)
     if deed == "release":
         await admin.hold(command, [number])
-        await admin.release(command, [number], time.time())
+        await admin.release(command, [number], time.time(), RetrySchedule())
     else:
         await admin.retry(command, [], time.time(), 1000.0)
     await command.close()

@@ -20,6 +20,7 @@ from relay.queue import sender_tokens as tokens
 from relay.queue.admin import Selector
 from relay.queue.change import LastAttempt
 from relay.queue.database import Database
+from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
 from relay.transport_security.stored_policy import StoredPolicy
@@ -171,7 +172,7 @@ async def test_commands_find_their_deliveries_by_the_key(store: Store, queue: Da
     chosen = [] if everything else [Selector(arrived.arrived[0].id, n) for n in (0, 1)]
     commands: list[Callable[[], Any]] = [
         lambda: admin.hold(queue, chosen),
-        lambda: admin.release(queue, chosen, 1.0),
+        lambda: admin.release(queue, chosen, 1.0, RetrySchedule()),
         lambda: admin.retry(queue, chosen, 1.0, 1.0),
         lambda: admin.drop(queue, chosen),
     ]
