@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from relay.check import dovecot_socket
+from relay.check import databases, dovecot_socket
 from relay.check.finding import Finding, Level
 from relay.check.service_user import Access, ServiceUser, refused, service_user
 from relay.check.site import Site
@@ -20,8 +20,8 @@ LINES = 3  # bad lines of one table that are named
 
 async def check(site: Site) -> list[Finding]:
     """A finding for each file and folder with a fault; otherwise one for the folder of the configuration. Then one for
-    the socket of Dovecot, where it checks logins."""
-    return [*await asyncio.to_thread(_look, site), *await dovecot_socket.look(site)]
+    the socket of Dovecot, where it checks logins, and for each database with a table."""
+    return [*await asyncio.to_thread(_look, site), *await dovecot_socket.look(site), *await databases.look(site)]
 
 
 def _look(site: Site) -> list[Finding]:

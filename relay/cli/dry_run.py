@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from relay.authenticate.examination import Examination
@@ -25,6 +25,7 @@ from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
 from relay.intake.conversation import Conversation
 from relay.intake.screening import ContentFilter
+from relay.lookup.source import SourceUnavailable
 from relay.mail.envelope import Client, MailFrom, RcptTo, TlsWish
 from relay.mail.message import Message
 from relay.mail.reply import Refused
@@ -38,6 +39,8 @@ from relay.queue.store import Delivery, StoredMessage
 from relay.rate import Rates
 from relay.receive.command import Transaction
 from relay.receive.handler import Gone
+from relay.route.alias_table import AliasLoop
+from relay.route.aliases import Aliases, CollectedTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class DryRun:
         forged: how many Authentication-Results that claim to be ours were removed.
         asked: in DNS, on the way to the reply.
         filter_asked: whether the filter was asked; None where there is none.
+        looked_up: which entry of a database or a regexp table led a recipient on, or why none could; in words.
     """
 
     client: Client
@@ -109,6 +113,7 @@ class DryRun:
     unforwardable: str = ""
     forged: int = 0
     asked: tuple[Asked, ...] = ()
+    looked_up: tuple[str, ...] = ()
     ways: list[Way] = field(default_factory=list)
     filter_asked: bool | None = None
 
@@ -206,6 +211,7 @@ async def dry_run(
         for examination in examinations:
             _note(result, examination, stages, queue)
         result.asked = noting.noted()
+        result.looked_up = tuple([text for each in recipients async for text in _look_ups(files.tables.aliases, each)])
         if queue.stored is not None:
             result.ways = [await _way(stages, noting, queue.stored, delivery) for delivery in queue.deliveries]
             if next_hop_view:
@@ -217,6 +223,19 @@ async def dry_run(
         await stages.agent.close()
         await files.opened.close()
     return result
+
+
+async def _look_ups(aliases: Aliases, recipient: str) -> AsyncIterator[str]:
+    """See `DryRun.looked_up`."""
+    try:
+        table = await aliases.around(recipient)
+    except SourceUnavailable as error:
+        yield f"a table cannot be asked about {recipient}: {error}"
+    except AliasLoop:
+        return
+    else:
+        for entry, where in table.places.items() if isinstance(table, CollectedTable) else ():
+            yield f"{entry} is in {where}"
 
 
 def _note(result: DryRun, examination: Examination, stages: Stages, queue: _NoQueue) -> None:

@@ -30,6 +30,7 @@ def as_dict(result: DryRun) -> dict[str, Any]:
         "unforwardable": result.unforwardable,
         "forged_results_removed": result.forged,
         "filter_asked": result.filter_asked,
+        "tables": list(result.looked_up),
         "dns": _dns(result.asked),
         "deliveries": [_way(way) for way in result.ways],
     }

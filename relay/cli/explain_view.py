@@ -96,6 +96,8 @@ def _show_checks(verdict: Verdict, console: Console) -> None:
 
 
 def _decisions(result: DryRun) -> Iterator[str]:
+    for text in result.looked_up:
+        yield f"Tables: {text}."
     if result.override:
         yield f"DMARC does not pass, and that does not count: {result.override}."
     if result.unforwardable:

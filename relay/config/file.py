@@ -26,7 +26,7 @@ from relay.config.opendkim import find
 from relay.config.opendkim_syntax import InternalHosts, TableEntry
 from relay.config.search import UNREADABLE, require_keys
 from relay.config.sections import CertificateSection
-from relay.config.table_sources import source_files
+from relay.config.table_sources import password_files, source_files
 from relay.config.values import host_name
 
 NO_NAME = "hostname.invalid"  # where a configuration has tables alone, and the system's name will not do
@@ -163,11 +163,7 @@ def _named_files(config: Config) -> list[tuple[str, Path]]:
     """The files that it names, each with its key; without those of OpenDKIM."""
     files = [(f"{key}.certificate", pair.certificate) for key, pair in _certificates(config)]
     files += [(f"auth.{key}", path) for key, path in _auth_files(config) if key != "users"]
-    files += [(key, path) for key, sources in config.access_tables.items() for path in source_files(sources)]
-    files += [("routes.aliases", path) for path in source_files(config.routes.aliases)]
-    for domain, route in config.routes.domains.items():
-        if not isinstance(route.recipients, str):
-            files += [(f"routes.domains.{domain}.recipients", path) for path in source_files(route.recipients)]
+    files += [(key, path) for key, sources in config.table_sources.items() for path in source_files(sources)]
     return [*_secrets(config), *files]
 
 
@@ -202,6 +198,8 @@ def _secrets(config: Config) -> list[tuple[str, Path]]:
         for table, smarthost in config.delivery.smarthost_tables.items()
         if smarthost.password_file is not None
     ]
+    tables = config.table_sources.items()
+    files += [(f"{key}.password_file", path) for key, sources in tables for path in password_files(sources)]
     return files
 
 

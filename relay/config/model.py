@@ -222,6 +222,16 @@ class Config(Section):
         return route.unforwardable or ("pass" if route.srs is False else self.dmarc.unforwardable)
 
     @property
+    def table_sources(self) -> dict[str, tuple[TableSource, ...]]:
+        """The sources of all tables of addresses and of access, by the keys that name them."""
+        recipients = {
+            f"routes.domains.{domain}.recipients": route.recipients
+            for domain, route in self.routes.domains.items()
+            if not isinstance(route.recipients, str)
+        }
+        return {**self.access_tables, "routes.aliases": self.routes.aliases, **recipients}
+
+    @property
     def access_tables(self) -> dict[str, tuple[TableSource, ...]]:
         """The access tables, by the keys that name them."""
         named = {

@@ -153,13 +153,15 @@ TableSources = Annotated[tuple[TableSource, ...], BeforeValidator(table_sources)
 
 
 def source_files(sources: Sequence[TableSource]) -> list[Path]:
-    """The files that sources name, with those of passwords; without databases, which may come later."""
-    paths = []
-    for source in sources:
-        path = source if isinstance(source, Path) else None
-        if isinstance(source, RegexpSource):
-            path = source.path
-        elif isinstance(source, SqlSource):
-            path = source.password_file
-        paths += [path] if path is not None else []
-    return paths
+    """The files that are sources, or regexp tables; without databases, which may come later."""
+    return [
+        source.path if isinstance(source, RegexpSource) else source
+        for source in sources
+        if not isinstance(source, SqlSource)
+    ]
+
+
+def password_files(sources: Sequence[TableSource]) -> list[Path]:
+    """The files with the passwords of databases."""
+    named = (source.password_file for source in sources if isinstance(source, SqlSource))
+    return [path for path in named if path is not None]

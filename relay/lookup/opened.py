@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from relay.config.table_sources import RegexpSource, SqlSource, TableSource
 from relay.lookup.regexp import RegexpFile, parse_regexp
 from relay.lookup.source import Remembering, Result, Source
-from relay.lookup.sql import SqlTable
+from relay.lookup.sql import Engine, SqlTable, engine
 from relay.table_files.reloaded_file import ReloadedFile
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ class Opened:
 
     def __init__(self) -> None:
         self._databases: dict[SqlSource, Remembering] = {}
+        self._engines: dict[tuple[str, str | None], Engine] = {}
         self._regexps: dict[Path, RegexpFile] = {}
 
     @property
@@ -52,7 +53,10 @@ class Opened:
             password = None
             if source.password_file is not None:
                 password = source.password_file.read_text(encoding="utf-8").strip("\r\n")
-            self._databases[source] = Remembering(SqlTable(source, password), source.name)
+            database = source.url, password
+            if database not in self._engines:
+                self._engines[database] = engine(*database)
+            self._databases[source] = Remembering(SqlTable(source, self._engines[database]), source.name)
         return self._databases[source]
 
     def open_all(self, sources: Sequence[TableSource], read: Callable[[Path], T]) -> tuple[T | Source, ...]:
@@ -66,4 +70,6 @@ class Opened:
 
     async def close(self) -> None:
         """End the connections to databases."""
-        await asyncio.gather(*[database.close() for database in self._databases.values()])
+        for database in self._databases.values():
+            database.cancel()
+        await asyncio.gather(*[each.close() for each in self._engines.values()])

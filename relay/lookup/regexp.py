@@ -138,6 +138,3 @@ class RegexpFile:
 
     async def get(self, key: str) -> Found | None:
         return None if len(key) > KEY_CHARACTERS else self.file.value.find(key)
-
-    async def close(self) -> None:
-        """A file needs no closing."""

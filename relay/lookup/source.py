@@ -60,8 +60,6 @@ class Database(Protocol):
 
     async def get(self, key: str) -> str | None: ...
 
-    async def close(self) -> None: ...
-
 
 class Remembering:
     """Remembers the answers of a database, and asks it once for sessions that ask the same at a time.
@@ -141,11 +139,10 @@ class Remembering:
         if (answer := self._answers.pop(key, None)) is not None:
             self._characters -= _size(key, answer[1])
 
-    async def close(self) -> None:
-        """End what is under way, and the connections."""
+    def cancel(self) -> None:
+        """End the look-ups that are under way."""
         for task in list(self._asking.values()):
             task.cancel()
-        await self._database.close()
 
 
 def _size(key: str, found: Found | None) -> int:

@@ -57,26 +57,30 @@ def joined(rows: Iterable[Sequence[object]]) -> str | None:
     return ",".join(filter(None, texts)) or None
 
 
-class _Engine(Protocol):
-    """One of the two databases. `rows` raises what SQLAlchemy and the driver raise."""
+class Engine(Protocol):
+    """One of the two databases, for all queries to it. `rows` raises what SQLAlchemy and the driver raise."""
 
     async def rows(self, query: TextClause, values: Mapping[str, str]) -> Rows: ...
 
     async def close(self) -> None: ...
 
 
-class SqlTable:
-    """A query to a database.
+def engine(url: str, password: str | None = None) -> Engine:
+    """The database of a URL. Nothing is connected yet.
 
     Args:
         password: for a server; None where it wants none, or libpq's places have it.
     """
+    return _Sqlite(url) if url.startswith("sqlite:") else _Postgres(url, password)
 
-    def __init__(self, source: SqlSource, password: str | None = None) -> None:
+
+class SqlTable:
+    """A query to a database."""
+
+    def __init__(self, source: SqlSource, database: Engine) -> None:
         self._source = source
         self._statement = statement(source)
-        is_file = source.url.startswith("sqlite:")
-        self._engine: _Engine = _Sqlite(source.url) if is_file else _Postgres(source.url, password)
+        self._engine = database
 
     async def get(self, key: str) -> str | None:
         """What the query has for a key. Raises SourceUnavailable."""
@@ -104,9 +108,6 @@ class SqlTable:
             if not error.connection_invalidated:
                 raise
         return await self._engine.rows(self._statement, values)  # the server had ended an idle connection
-
-    async def close(self) -> None:
-        await self._engine.close()
 
 
 def _is_unfit(error: DBAPIError) -> bool:

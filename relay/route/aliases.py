@@ -14,7 +14,7 @@ from functools import lru_cache
 import structlog
 
 from relay.lookup.regexp import RegexpFile
-from relay.lookup.source import Found, Source, SourceUnavailable
+from relay.lookup.source import KEY_CHARACTERS, Found, Source, SourceUnavailable
 from relay.mail.address import domain_of, lookup_key
 from relay.route.alias_entries import AliasEntries, AliasError
 from relay.route.alias_table import EXPANSION_LIMIT, NESTING_LIMIT, AliasLoop, AliasTable
@@ -99,6 +99,8 @@ class Aliases:
         while pending:
             if len(seen) > ADDRESSES:
                 raise AliasLoop(f"{address}: aliases lead to each other, or to more than {ADDRESSES} addresses")
+            if len(seen) > 1 and any(len(each) > KEY_CHARACTERS for each in pending):
+                raise AliasLoop(f"{address}: aliases lead to longer and longer addresses")
             await asyncio.gather(*[collecting.look_up(each) for each in pending])
             targets = [target for each in pending for target in collecting.table.targets(each) or ()]
             pending = list({lookup_key(each): each for each in targets if lookup_key(each) not in seen}.values())

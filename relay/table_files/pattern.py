@@ -84,7 +84,7 @@ def parse_pattern(line: str) -> tuple[Pattern, str]:
         at += 2 if line[at] == "\\" else 1
     if at >= len(line):
         raise ValueError("the pattern has no end: it is written /pattern/ or /pattern/i, with \\/ for a slash in it")
-    flags, *behind = line[at + 1 :].split(None, 1) if not line[at + 1 : at + 2].isspace() else ("", line[at + 1 :])
+    flags, value = re.split(r"\s+|\Z", line[at + 1 :], maxsplit=1)
     written = line[: at + 1] + flags
     if unknown := flags.strip("im"):
         raise ValueError(f"{written}: there is no flag {unknown[0]}, only i and m")
@@ -93,7 +93,7 @@ def parse_pattern(line: str) -> tuple[Pattern, str]:
     except re2.error as error:
         (reason,) = error.args
         raise ValueError(f"{written}: {reason.decode() if isinstance(reason, bytes) else reason}") from None
-    return Pattern(written, negated, compiled), "".join(behind).strip()
+    return Pattern(written, negated, compiled), value.strip()
 
 
 def _compiled(regex: str, flags: str) -> Any:

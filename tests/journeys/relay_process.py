@@ -28,11 +28,17 @@ def toml(tables: Mapping[str, Any], name: str = "") -> str:
         path = f"{name}.{json.dumps(key)}" if name else json.dumps(key)
         if isinstance(value, Mapping):
             rest.append(toml(value, path))
-        elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+        elif isinstance(value, Sequence) and value and all(isinstance(entry, Mapping) for entry in value):
             rest.extend(toml(entry, path).replace(f"[{path}]", f"[[{path}]]", 1) for entry in value)
         else:
-            lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
+            lines.append(f"{json.dumps(key)} = {_inline(value)}")
     return "\n".join([*lines, *rest]) + "\n"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_inline(each)}' for key, each in value.items())} }}"
+    return f"[{', '.join(map(_inline, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 class RelayProcess:
