@@ -32,6 +32,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "unforwardable",
         "forged_results_removed",
         "filter_asked",
+        "tables",
         "dns",
         "deliveries",
     }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config.destinations import Destinations
+from relay.config.destinations import DOUBTFUL, Destinations
 from relay.config.model import Config
 from relay.mail.address import normal_domain
 
@@ -123,6 +123,30 @@ def test_what_a_table_does_not_say_is_that_of_delivery() -> None:
     assert (special.leaving.source("8.8.8.8"), special.leaving.source("2001:db8::1")) == ("192.0.2.26", "2001:db8::25")
     assert (special.concurrency, special.rate, special.mta_sts, special.dane) == (2, 60, False, "off")
     assert special.name == "b.test" and hash(special) != hash(plain)
+
+
+def test_doubtful_mail_leaves_by_an_address_of_its_own() -> None:
+    entries = ({"domains": ["a.test"], "helo": "mx2.fwd.test", "tls": "verify", "rate": 60, "concurrency": 3},)
+    apart = table(*entries, doubtful={"source_ipv4": "192.0.2.27"}, source_ipv6="2001:db8::25")
+    (of_table,) = apart
+    for base, helo in ((None, "mx.fwd.test"), (of_table, "mx2.fwd.test")):
+        found = apart.for_mail(base, doubtful=True)
+        assert found is not None and found is apart.for_mail(base, doubtful=True)
+        assert (found.leaving.source("8.8.8.8"), found.leaving.source("2001:db8::1")) == ("192.0.2.27", "2001:db8::25")
+        assert found.leaving.helo == helo
+        assert apart.for_mail(base, doubtful=False) is base
+    same = apart.for_mail(of_table, doubtful=True)
+    assert same is not None and (same.name, same.rate, same.concurrency, same.tls) == ("a.test", 60, 3, "verify")
+    assert str(apart.ways[-1].source_ipv4) == "192.0.2.27"
+
+    paced = table(*entries, doubtful={"rate": 5})
+    (of_table,) = paced
+    slow = paced.for_mail(of_table, doubtful=True)
+    assert slow is not None and (slow.name, slow.rate, slow.concurrency) == (DOUBTFUL, 5, None)
+    assert slow.tls == "verify", "what is no number stays that of the destination"
+    plain = table(*entries)
+    (usual,) = plain
+    assert plain.for_mail(usual, doubtful=True) is usual and plain.for_mail(None, doubtful=True) is None
 
 
 LABELS = st.sampled_from(["a", "b", "c", "mail"])

@@ -78,3 +78,13 @@ async def test_what_was_stored_since_is_taken_as_it_is(since: float, asked: int)
     store = NotingStore("r@a.test")
     await current(store).of(page(OLD, at=NOW + since))
     assert len(store.asked) == len(store.changed) == asked
+
+
+async def test_doubt_stays_whatever_the_configuration_says() -> None:
+    store = NotingStore("a@a.test", "b@b.test")
+    hops = current(store, destinations=[{"domains": ["a.test"], "next_hop": "smtp://10.0.0.1:25", "rate": 5}])
+    found = [due.hop for due in await hops.of(page("?a.test", "?smtp://10.0.0.9:25"))]
+    assert found == ["?smtp://10.0.0.1:25\ta.test", "?b.test"]
+    assert store.changed == {0: found[0], 1: found[1]}
+    apart = current(store, doubtful={"rate": 5}, smarthost={"url": "smtp://10.0.0.2:25"})
+    assert [due.hop for due in await apart.of(page("?a.test"))] == ["?smtp://10.0.0.2:25\tdelivery.doubtful"]

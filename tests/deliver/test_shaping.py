@@ -296,12 +296,17 @@ def test_source_addresses_are_judged_apart() -> None:
             "hostname": "mx.test",
             "listen": [{"address": "127.0.0.1:0"}],
             "srs": {"domain": "fwd.test", "secrets_file": "/dev/null"},
-            "delivery": {"destinations": [{"domains": ["other.example"], "source_ipv4": "192.0.2.99"}]},
+            "delivery": {
+                "destinations": [{"domains": ["other.example"], "source_ipv4": "192.0.2.99"}],
+                "doubtful": {"source_ipv4": "192.0.2.98"},
+            },
         }
     )
     sender = Sender(destinations=config.destinations).sends("a.example", times=3).sends("other.example", times=3)
     sender.sends("a.example", PAUSE)
     assert sender.room("a.example") == 0 and sender.room("other.example") > 0
+    sender.sends("?a.example")
+    assert sender.room("?a.example") != 0, "doubtful mail has another address"
 
 
 def test_next_hops_of_no_provider_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

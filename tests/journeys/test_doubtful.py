@@ -1,0 +1,124 @@
+"""Doubtful mail leaves apart: by its own address and name, within a budget, and alone with the anger of a provider."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.journeys.clients import Answer, Dialogue
+from tests.journeys.relay_process import RelayProcess
+from tests.journeys.sinks import RecordingSink
+from tests.journeys.world import FWD, MAILBOX, NEXT, SENDER, World
+from tests.peers import free_port, wait_until
+
+pytestmark = pytest.mark.slow
+
+LISTED, APART = "127.0.0.66", "127.0.0.26"
+ALIASES = """
+alice@fwd.example carol@mailbox.example
+angry@fwd.example angry@mailbox.example
+both@fwd.example carol@mailbox.example, dave@next.example
+"""
+MESSAGE = b"From: ann@anywhere.example\r\nTo: alice@fwd.example\r\nSubject: %s\r\n\r\nHi.\r\n"
+ORDINARY, OTHER = (FWD, "mx.fwd.example"), (APART, "mx2.fwd.example")
+MODES = pytest.mark.parametrize("mode", ["queue", "in-session"])
+
+
+def relay_with(
+    world: World, mode: str = "queue", doubtful: dict[str, Any] | None = None, **tables: Any
+) -> RelayProcess:
+    """A relay that finds the mail of one client doubtful."""
+    world.zone["66.0.0.127.bl.example", "A"] = ["127.0.0.2"]
+    section = {"source_ipv4": APART, "helo": "mx2.fwd.example", **(doubtful or {})}
+    delivery = {"mode": mode, "doubtful": section, **tables.pop("delivery", {})}
+    clients = {"dnsbl": [{"zone": "bl.example"}], "dnsbl_reject": 2}
+    return world.relay(aliases=ALIASES, clients=clients, delivery=delivery, **tables)
+
+
+def send(relay: RelayProcess, source: str, subject: str = "hello", recipient: str = "alice@fwd.example") -> Answer:
+    with Dialogue((relay.address, relay.port), source=source) as session:
+        return session.deliver("ann@anywhere.example", recipient, MESSAGE % subject.encode())
+
+
+@MODES
+def test_it_leaves_by_its_own_address_and_over_its_own_connections(world: World, mode: str) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    relay = relay_with(world, mode, workers=1)
+    for source in (SENDER, LISTED, SENDER, LISTED):
+        assert send(relay, source).code == 250
+    relay.wait_for_empty_queue()
+    ways = [(one.ip, one.helo) for one in sink.wait(4)]
+    assert sorted(ways) == sorted([ORDINARY, OTHER] * 2)
+    said = relay.events("doubtful")
+    assert len(said) == 2 and all("bl.example" in line["reason"] for line in said)
+
+
+def test_a_message_to_several_leaves_apart_to_each_of_them(world: World) -> None:
+    sinks = [world.start(RecordingSink(address, world.port)) for address in (MAILBOX, NEXT)]
+    relay = relay_with(world, delivery={"destinations": [{"domains": ["next.example"], "helo": "mx3.fwd.example"}]})
+    assert send(relay, LISTED, recipient="both@fwd.example").code == 250
+    relay.wait_for_empty_queue()
+    assert [(one.ip, one.helo) for sink in sinks for one in sink.wait()] == [OTHER, OTHER]
+    assert send(relay, SENDER, recipient="both@fwd.example").code == 250
+    relay.wait_for_empty_queue()
+    assert [sink.wait(2)[-1].helo for sink in sinks] == ["mx.fwd.example", "mx3.fwd.example"]
+
+
+@MODES
+def test_past_the_budget_of_a_destination_it_comes_again(world: World, mode: str) -> None:
+    world.start(RecordingSink(MAILBOX, world.port))
+    world.start(RecordingSink(NEXT, world.port))
+    budget = {"budget": {"messages": 2}}
+    relay = relay_with(world, mode, budget, workers=2, http={"address": f"127.0.0.1:{free_port()}"})
+    assert [send(relay, LISTED).code for _ in range(2)] == [250, 250]
+    for recipient in ("alice@fwd.example", "both@fwd.example"):
+        refused = send(relay, LISTED, recipient=recipient)
+        assert refused[:2] == (451, "4.7.1") and "mailbox" not in refused.text
+    assert send(relay, SENDER).code == 250, "other mail is not counted"
+    (line, _) = relay.events("rate_used_up")
+    assert (line["rate"], line["name"], line["what"]) == ("doubtful", "mailbox.example", "messages")
+    relay.wait_for_empty_queue()
+    metrics = relay.http("/metrics")[1]
+    assert 'messages_doubtful_total{fate="put off"} 2.0' in metrics and 'fate="accepted"} 2.0' in metrics
+
+
+def test_the_anger_of_a_provider_about_it_does_not_reach_other_mail(world: World) -> None:
+    refused = {"angry@mailbox.example": "421 4.7.0 we are tired of your spam"}
+    sink = world.start(RecordingSink(MAILBOX, world.port, refused=refused))
+    rule = {"name": "tired", "text": ["tired of your spam"], "action": "pause", "pause": "1h"}
+    relay = relay_with(world, workers=1, delivery={"shaping": [rule]})
+    assert send(relay, LISTED, recipient="angry@fwd.example").code == 250
+    wait_until(lambda: relay.events("destination_paused"), "the pause")
+    assert send(relay, LISTED, "waits").code == 250
+    assert [send(relay, SENDER, "passes").code for _ in range(3)] == [250] * 3
+    assert {one.ip for one in sink.wait(3)} == {FWD}
+    rows = relay.queue()
+    assert sorted(row["recipient"] for row in rows) == ["angry@mailbox.example", "carol@mailbox.example"]
+    assert all(row["doubtful"] for row in rows) and {row["next_hop"] for row in rows} == {"mailbox.example"}
+
+
+def test_what_is_queued_leaves_as_the_configuration_of_then_says(world: World) -> None:
+    """Doubt survives a restart and a reload; without the table doubtful mail leaves like all other."""
+    refused = {"carol@mailbox.example": "450 4.2.0 later"}
+    sink = world.start(RecordingSink(MAILBOX, world.port, refused=refused))
+    relay = relay_with(world, queue={"retry_min": "5m", "retry_max": "5m"})
+    assert [send(relay, LISTED, subject).code for subject in ("one", "two")] == [250, 250]
+    wait_until(lambda: relay.has_events("deferred", 2), "the first attempts")
+    relay.kill9()
+    relay.start()
+    one, two = relay.queue()
+    sink.refused.clear()
+    assert relay.command("queue", "retry", one["id"]).returncode == 0
+    assert (sink.wait()[0].ip, sink.received[0].helo) == OTHER
+    before, header, rest = relay.config_file.read_text().partition('["delivery"."doubtful"]\n')
+    assert header
+    after = rest.partition("[")[2]
+    relay.config_file.write_text(before + (f"[{after}" if after else ""))
+    os.kill(relay.pid, signal.SIGHUP)
+    wait_until(lambda: relay.events("reloaded"), "the reload")
+    assert relay.command("queue", "retry", two["id"]).returncode == 0
+    wait_until(lambda: len(sink.received) == 2, "the second message")
+    assert (sink.received[1].ip, sink.received[1].helo) == ORDINARY
