@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 
 from relay.config.values import Service
 from relay.content_filter.scanned import NoOpinion, Unreachable
@@ -20,6 +19,7 @@ from relay.dns import Resolver
 ANSWER_OCTETS = 4096
 
 _BLOCK = 65536  # octets of a message in one chunk
+_END = bytes(4)  # a chunk without octets
 
 
 class TooLarge(NoOpinion):
@@ -107,16 +107,17 @@ def read_answer(line: bytes) -> str:
 
 
 async def _send(connection: socket.socket, content: bytes, answer: asyncio.Task[bytes]) -> None:
-    send = partial(asyncio.get_running_loop().sock_sendall, connection)
-    await send(b"zINSTREAM\0")
-    view = memoryview(content)
-    for start in range(0, len(view), _BLOCK):
-        block = view[start : start + _BLOCK]
-        await send(len(block).to_bytes(4, "big"))
-        await send(block)
+    """Send the message as far as clamd reads it; a small one in one piece, with the command and the end."""
+    loop, command = asyncio.get_running_loop(), b"zINSTREAM\0"
+    for start in range(0, len(content), _BLOCK):
+        block = content[start : start + _BLOCK]
+        end = _END if start + _BLOCK >= len(content) else b""
+        await loop.sock_sendall(connection, b"".join((command, len(block).to_bytes(4, "big"), block, end)))
         if answer.done():
             return
-    await send(bytes(4))
+        command = b""
+    if not content:
+        await loop.sock_sendall(connection, command + _END)
 
 
 async def _answer(connection: socket.socket) -> bytes:
