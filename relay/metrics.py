@@ -282,7 +282,7 @@ class Metrics:
             ("accepted", "put off"),
         )
         self.discarded = Counter(
-            "messages_discarded", "Messages that got their 250 and went nowhere, as an access table says"
+            "messages_discarded", "Messages that got their 250 and went nowhere, as an access table or rspamd says"
         )
         self.refused = Counter("refusals", "Commands and messages refused, by reason", "reason", REFUSALS)
         self.logins = Counter("logins", "Logins of clients, by result", "result", LOGINS)

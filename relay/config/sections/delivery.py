@@ -193,9 +193,14 @@ class DoubtfulSection(Section):
     """Doubtful messages a minute, counted as `concurrency` is; more waits in the queue. Default: as for other mail."""
 
     budget: Limits | None = Field(None, examples=[{"messages": 30}])
-    """How much doubtful mail is accepted for each destination within a minute, in the form of `[limits.rates]`. A
-    destination is a table of `[[delivery.destinations]]`, or else the domain that the mail leaves for. Past it the
-    client gets 451 4.7.1 after DATA, and comes again. Default: no limit."""
+    """How much doubtful mail is accepted for each destination within a minute, in the form of `[limits.rates]`; a
+    number alone is one of messages. A destination is a table of `[[delivery.destinations]]`, or else the domain that
+    the mail leaves for. Past it the client gets 451 4.7.1 after DATA, and comes again. Default: no limit."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _messages_alone(cls, value: object) -> object:
+        return {"messages": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class DeliverySection(Section):
