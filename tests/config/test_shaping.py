@@ -129,6 +129,11 @@ GMAIL = (  # as it comes: the code before each line, spaces that fill up, and th
     "https://support.google.com/mail/?p=UnsolicitedRateLimitError to\n{0} review our Bulk Email Senders Guidelines. "
     "g8-v6si13825966lji.127 - gsmtp"
 )
+LOW_REPUTATION = (
+    "4.7.0 [192.0.2.25      15] Our system has detected that this message is\n4.7.0 suspicious due to the very low "
+    "reputation of the sending IP address.\n4.7.0 To protect our users from spam, mail sent from your IP address has\n"
+    "4.7.0 been temporarily rate limited. Please visit\n4.7.0  https://support.google.com/mail/answer/188131"
+)
 GMX = (
     "gmx.net (mxgmx104) Nemesis ESMTP Service not available\nNo SMTP service\nIP address is block listed.\n"
     "For explanation visit https://postmaster.gmx.net/en/case?c=r0201&i=ip&v=192.0.2.25"
@@ -145,9 +150,7 @@ HCM2 = "5.7.1 [HCM2] Your mail from 192.0.2.25 was rejected. https://support.app
         (421, GMAIL.format("4.7.28", "temporarily\n4.7.28 rate limited. Please visit"), "google",
          (*BEFORE_RCPT, "rcpt", "message"), "google-rate"),
         (550, GMAIL.format("5.7.1", "blocked."), "google", (*BEFORE_RCPT, "message"), "google-address-blocked"),
-        (421, "4.7.0 [192.0.2.25      15] Our system has detected that this message is\n4.7.0 suspicious due to the "
-              "very low reputation of the sending IP address.\n4.7.0 To protect our users from spam, mail sent from your IP"
-              " address has\n4.7.0 been temporarily rate limited.", "google", ("message",), "google-rate-before-2023"),
+        (421, LOW_REPUTATION, "google", ("message",), "google-rate-before-2023"),
         (554, GMX, "united-internet", ("greeting",), "united-internet-blocked"),
         (553, TSS09, "yahoo", BEFORE_RCPT, "yahoo-deferred-for-good"),
         (550, HCM2, "apple", ("mail", "rcpt", "message"), "apple-address-refused"),
