@@ -101,8 +101,8 @@ class ShapingRules:
                 section = new[entry.name] = entry
                 if entry.action is None:
                     raise ValueError(f"{number}.action: it is missing, and the package has no rule {entry.name}")
-                if not (entry.codes or entry.status or entry.text):
-                    raise ValueError(f"{number}: one of codes, status and text is needed, or every reply would match")
+            if not (section.codes or section.status or section.text):
+                raise ValueError(f"{number}: one of codes, status and text is needed, or every reply would match")
             if entry.mx:
                 name = section.provider or section.name
                 providers[name] = (*providers.get(name, ()), *entry.mx)

@@ -83,6 +83,14 @@ def test_an_exception_hides_a_rule_behind_it() -> None:
         # one message, or its sender
         ("421 4.7.0 Our system has detected that this message is suspicious due to the very low reputation of the "
          "sending domain.", "google", "message"),
+        ("421 4.7.0 [192.0.2.25 15] Our system has detected that this message is suspicious due to the very low "
+         "reputation of the sending domain. To protect our users from spam, mail sent from your IP address has been "
+         "temporarily rate limited.", "google", "message"),
+        ("421 4.7.28 Gmail has detected an unusual rate of unsolicited mail containing one of your URL domains. To "
+         "protect our users from spam, mail with your URL domain has been temporarily rate limited.", "google",
+         "message"),
+        ("421 4.7.28 Gmail has detected this sender exceeded the quota for sending messages that have the same "
+         "Message-ID: <1@example.com>.", "google", "message"),
         ("550 5.7.26 This mail has been blocked because the sender is unauthenticated.", "google", "message"),
         ("550 5.7.1 Our system has detected that this message is likely unsolicited mail.", "google", "message"),
         ("421 4.7.28 too fast, says the administrator of example.com - gcdp", "google", "message"),
@@ -113,6 +121,45 @@ def test_an_exception_hides_a_rule_behind_it() -> None:
 )  # fmt: skip
 def test_what_is_not_about_this_host_slows_nothing(text: str, provider: str, phase: Phase) -> None:
     assert found(PACKAGE, text, MX[provider], phase or "rcpt") == ""
+
+
+GMAIL = (  # as it comes: the code before each line, spaces that fill up, and the end of a sentence anywhere
+    "{0} [178.32.59.28      15] Our system has detected an unusual rate of\n{0} unsolicited mail originating from your "
+    "IP address. To protect our\n{0} users from spam, mail sent from your IP address has been {1}\n{0}  "
+    "https://support.google.com/mail/?p=UnsolicitedRateLimitError to\n{0} review our Bulk Email Senders Guidelines. "
+    "g8-v6si13825966lji.127 - gsmtp"
+)
+LOW_REPUTATION = (
+    "4.7.0 [192.0.2.25      15] Our system has detected that this message is\n4.7.0 suspicious due to the very low "
+    "reputation of the sending IP address.\n4.7.0 To protect our users from spam, mail sent from your IP address has\n"
+    "4.7.0 been temporarily rate limited. Please visit\n4.7.0  https://support.google.com/mail/answer/188131"
+)
+GMX = (
+    "gmx.net (mxgmx104) Nemesis ESMTP Service not available\nNo SMTP service\nIP address is block listed.\n"
+    "For explanation visit https://postmaster.gmx.net/en/case?c=r0201&i=ip&v=192.0.2.25"
+)
+TSS09 = "5.7.2 [TSS09] All messages from 192.0.2.25 will be permanently deferred; Retrying will NOT succeed."
+HCM2 = "5.7.1 [HCM2] Your mail from 192.0.2.25 was rejected. https://support.apple.com/en-us/HT204137"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "provider", "phases", "rule"),
+    [
+        (421, GMAIL.format("4.7.0", "temporarily\n4.7.0 rate limited. Please visit"), "google",
+         (*BEFORE_RCPT, "rcpt", "message"), "google-rate-before-2023"),
+        (421, GMAIL.format("4.7.28", "temporarily\n4.7.28 rate limited. Please visit"), "google",
+         (*BEFORE_RCPT, "rcpt", "message"), "google-rate"),
+        (550, GMAIL.format("5.7.1", "blocked."), "google", (*BEFORE_RCPT, "message"), "google-address-blocked"),
+        (421, LOW_REPUTATION, "google", ("message",), "google-rate-before-2023"),
+        (554, GMX, "united-internet", ("greeting",), "united-internet-blocked"),
+        (553, TSS09, "yahoo", BEFORE_RCPT, "yahoo-deferred-for-good"),
+        (550, HCM2, "apple", ("mail", "rcpt", "message"), "apple-address-refused"),
+    ],
+)  # fmt: skip
+def test_replies_of_several_lines_get_their_rule(
+    code: int, text: str, provider: str, phases: tuple[Phase, ...], rule: str
+) -> None:
+    assert {found(PACKAGE, f"{code} {text}", MX[provider], phase) for phase in phases} == {rule}
 
 
 def test_microsoft_365_and_outlook_have_the_same_rules_and_are_apart() -> None:
@@ -188,6 +235,7 @@ def test_without_the_package_only_its_entries_hold() -> None:
         ([{"name": "mine", "action": "slow", "codes": [451], "provider": "gogle"}], "delivery.shaping.0.provider"),
         ([{"name": "mine", "action": "slow", "codes": [451]}] * 2, "delivery.shaping.1.name: mine stands there twice"),
         ([{"name": "google-rate"}] * 2, "delivery.shaping.1.name: google-rate stands there twice"),
+        ([{"name": "google-rate", "codes": [], "status": []}], "delivery.shaping.0: one of codes, status and text"),
         ([{"name": "mine", "action": "slow", "codes": [250]}], "400"),
         ([{"name": "mine", "action": "slow", "text": ["**a"]}], "says too little"),
         ([{"name": "mine", "action": "slow", "status": ["4.7"]}], "status"),
