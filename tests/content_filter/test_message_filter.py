@@ -84,6 +84,13 @@ async def test_fields_go_on_top_and_nothing_else_changes(
     assert server.requests[0].body == forged + MESSAGE  # as it came
 
 
+async def test_octets_of_the_message_in_the_answer_change_nothing(tmp_path: Path) -> None:
+    answer = b'{"action": "reject", "score": 20, "milter": {"add_headers": {"X": "\xff\xe4\x80\xed\xa0\x80"}}}'
+    assert await reply_to(tmp_path, sends(http(answer))) == "550 5.7.1 the message was found to be spam"
+    refused = b'{"action": "reject", "messages": {"smtp_message": "p\xe4ttern"}}'
+    assert await reply_to(tmp_path, sends(http(refused))) == "550 5.7.1 p?ttern"
+
+
 async def test_what_rspamd_discards_is_taken_and_not_delivered(tmp_path: Path) -> None:
     async with rspamd(says("discard", 30)) as server:
         door = house(tmp_path, server)
