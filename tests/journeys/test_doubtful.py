@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.journeys.clients import Answer, Dialogue
+from tests.journeys.filters import SpamFilter
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import FWD, MAILBOX, NEXT, SENDER, World
-from tests.peers import free_port, wait_until
+from tests.peers import free_port, needs, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +55,21 @@ def test_it_leaves_by_its_own_address_and_over_its_own_connections(world: World,
     assert sorted(ways) == sorted([ORDINARY, OTHER] * 2)
     said = relay.events("doubtful")
     assert len(said) == 2 and all("bl.example" in line["reason"] for line in said)
+
+
+@needs("rspamd")
+def test_what_rspamd_marks_leaves_apart(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    rspamd = world.start(SpamFilter(world.base / "rspamd"))
+    relay = relay_with(world, filter={"rspamd": rspamd.url, "on_failure": "defer"})
+    for fields in (b"X-Test-Score: 7\r\n", b"X-Test-Score: 2\r\n"):
+        with Dialogue((relay.address, relay.port), source=SENDER) as session:
+            message = fields + MESSAGE % b"marked"
+            assert session.deliver("ann@anywhere.example", "alice@fwd.example", message).code == 250
+    marked, plain = sorted(sink.wait(2), key=lambda one: one.ip, reverse=True)
+    assert (marked.ip, b"X-Spam: Yes" in marked.content) == (APART, True)
+    assert (plain.ip, b"X-Spam: Yes" in plain.content) == (FWD, False)
+    assert relay.events("doubtful")[-1]["reason"] == "rspamd: add header"
 
 
 def test_a_message_to_several_leaves_apart_to_each_of_them(world: World) -> None:
