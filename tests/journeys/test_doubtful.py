@@ -101,6 +101,17 @@ def test_past_the_budget_of_a_destination_it_comes_again(world: World, mode: str
     assert 'messages_doubtful_total{fate="put off"} 2.0' in metrics and 'fate="accepted"} 2.0' in metrics
 
 
+def test_its_rate_holds_up_no_other_mail(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    destination = {"domains": ["mailbox.example"], "rate": 1000}
+    relay = relay_with(world, doubtful={"rate": 1}, delivery={"destinations": [destination]})
+    assert [send(relay, LISTED).code for _ in range(3)] == [250] * 3
+    assert [send(relay, SENDER).code for _ in range(3)] == [250] * 3
+    wait_until(lambda: len(sink.received) == 4, "all that may leave")
+    assert sorted(one.ip for one in sink.received) == [FWD] * 3 + [APART]
+    assert [row["doubtful"] for row in relay.queue()] == [True, True]
+
+
 def test_the_anger_of_a_provider_about_it_does_not_reach_other_mail(world: World) -> None:
     refused = {"angry@mailbox.example": "421 4.7.0 we are tired of your spam"}
     sink = world.start(RecordingSink(MAILBOX, world.port, refused=refused))
