@@ -23,6 +23,7 @@ from relay.config.model import Config
 from relay.content_filter.scanned import Scanned
 from relay.deliver.mx import HostFinder
 from relay.dns import Resolver
+from relay.intake.access_decisions import Judged
 from relay.intake.conversation import Conversation
 from relay.intake.screening import ContentFilter
 from relay.lookup.source import SourceUnavailable
@@ -103,7 +104,9 @@ class DryRun:
         forged: how many Authentication-Results that claim to be ours were removed.
         asked: in DNS, on the way to the reply.
         filter_asked: whether the filter was asked; None where there is none.
-        looked_up: which entry of a database or a regexp table led a recipient on, or why none could; in words.
+        looked_up: what access tables say, and which entry of a database or a regexp table led a recipient on, or why
+            none could; in words.
+        held: why it would wait for `queue release`; empty where it would not.
     """
 
     client: Client
@@ -114,6 +117,7 @@ class DryRun:
     forged: int = 0
     asked: tuple[Asked, ...] = ()
     looked_up: tuple[str, ...] = ()
+    held: str = ""
     ways: list[Way] = field(default_factory=list)
     filter_asked: bool | None = None
 
@@ -202,6 +206,8 @@ async def dry_run(
         watch=examinations.append,
         policies=NothingStored() if next_hop_view else None,
     )
+    judged = list[Judged]()
+    stages = replace(stages, screening=replace(stages.screening, watch=judged.append))
     if (content := stages.screening.content) is not None:
         result.filter_asked = ask_filter
         if not ask_filter:
@@ -211,8 +217,10 @@ async def dry_run(
         for examination in examinations:
             _note(result, examination, stages, queue)
         result.asked = noting.noted()
-        result.looked_up = tuple([text for each in recipients async for text in _look_ups(files.tables.aliases, each)])
+        found = [text for each in recipients async for text in _look_ups(files.tables.aliases, each)]
+        result.looked_up = (*map(_said, judged), *found)
         if queue.stored is not None:
+            result.held = next((each.hold_reason for each in queue.deliveries if each.hold_reason), "")
             result.ways = [await _way(stages, noting, queue.stored, delivery) for delivery in queue.deliveries]
             if next_hop_view:
                 wish = queue.stored.tls
@@ -225,8 +233,16 @@ async def dry_run(
     return result
 
 
+def _said(judged: Judged) -> str:
+    """What an access table says, in words."""
+    decision = judged.decision
+    action = " ".join(filter(None, (decision.action.verb, decision.action.text)))
+    problem = f", which does not count: {judged.problem}" if judged.problem else ""
+    return f"{decision.table} has {action} for <{judged.of}> ({decision.key}){problem}"
+
+
 async def _look_ups(aliases: Aliases, recipient: str) -> AsyncIterator[str]:
-    """See `DryRun.looked_up`."""
+    """The entries of databases and regexp tables, see `DryRun.looked_up`."""
     try:
         table = await aliases.around(recipient)
     except SourceUnavailable as error:

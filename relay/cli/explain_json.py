@@ -31,6 +31,7 @@ def as_dict(result: DryRun) -> dict[str, Any]:
         "forged_results_removed": result.forged,
         "filter_asked": result.filter_asked,
         "tables": list(result.looked_up),
+        "held": result.held,
         "dns": _dns(result.asked),
         "deliveries": [_way(way) for way in result.ways],
     }

@@ -15,7 +15,7 @@ from relay.cli.explain_next_hop import show_next_hop_view
 from relay.cli.noting_resolver import Asked
 from relay.mail.message import Message
 from relay.mail.visible import visible
-from relay.queue.hop_keys import shown_hop
+from relay.queue.hop_keys import is_doubtful_hop, shown_hop
 
 _LABELS = labels_width(["MAIL FROM"])
 # Why a sender leaves as it does, by `relay.rewrite.sender.Reason`.
@@ -104,6 +104,11 @@ def _decisions(result: DryRun) -> Iterator[str]:
         yield f"Forwarding would break it: {result.unforwardable}."
     if result.forged:
         yield f"Removed: {result.forged} Authentication-Results that claimed to be ours."
+    if result.held:
+        yield f"Held by {result.held}, until somebody releases it."
+    for way in result.ways:
+        if is_doubtful_hop(way.hop):
+            yield f"Doubtful mail: it would leave apart from other mail to {way.recipient}."
     if result.filter_asked is False:
         yield "The filter was not asked; --filter asks it."
     if not result.ways:

@@ -221,6 +221,20 @@ def test_of_a_trusted_client_nothing_is_checked(folder: Path, capsys: pytest.Cap
     assert found["checks"]["spf"] is None and found["checks"]["dmarc"] is None
 
 
+def test_what_access_tables_say_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = folder / "relay.toml"
+    config.write_text(config.read_text() + 'senders = {access = "senders.access"}\n')
+    table = folder / "senders.access"
+    table.write_text("shop.example HOLD look at it\n")
+    found = explained(folder, capsys, "plain.eml", "--ip", SENDER_IP, "--from", "news@shop.example")
+    assert found["tables"] == ["senders.access has HOLD look at it for <news@shop.example> (shop.example)"]
+    assert found["accepted"] and found["held"] == "senders.access shop.example: look at it"
+    table.write_text("shop.example OK\n")
+    options = ("--ip", "198.51.100.5", "--from", "news@shop.example")
+    (said,) = explained(folder, capsys, "plain.eml", *options)["tables"]
+    assert said.endswith("which does not count: SPF is not checked for trusted clients")
+
+
 def test_sender_and_recipients_are_those_of_the_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = explained(folder, capsys, "plain.eml", "--ip", SENDER_IP)
     assert [step["command"] for step in found["session"][:2]] == [

@@ -33,6 +33,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
         "forged_results_removed",
         "filter_asked",
         "tables",
+        "held",
         "dns",
         "deliveries",
     }

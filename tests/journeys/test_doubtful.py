@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.journeys.clients import Answer, Dialogue
+from tests.journeys.filters import SpamFilter
 from tests.journeys.relay_process import RelayProcess
 from tests.journeys.sinks import RecordingSink
 from tests.journeys.world import FWD, MAILBOX, NEXT, SENDER, World
-from tests.peers import free_port, wait_until
+from tests.peers import free_port, needs, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,21 @@ def test_it_leaves_by_its_own_address_and_over_its_own_connections(world: World,
     assert len(said) == 2 and all("bl.example" in line["reason"] for line in said)
 
 
+@needs("rspamd")
+def test_what_rspamd_marks_leaves_apart(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    rspamd = world.start(SpamFilter(world.base / "rspamd"))
+    relay = relay_with(world, filter={"rspamd": rspamd.url, "on_failure": "defer"})
+    for fields in (b"X-Test-Score: 7\r\n", b"X-Test-Score: 2\r\n"):
+        with Dialogue((relay.address, relay.port), source=SENDER) as session:
+            message = fields + MESSAGE % b"marked"
+            assert session.deliver("ann@anywhere.example", "alice@fwd.example", message).code == 250
+    marked, plain = sorted(sink.wait(2), key=lambda one: one.ip, reverse=True)
+    assert (marked.ip, b"X-Spam: Yes" in marked.content) == (APART, True)
+    assert (plain.ip, b"X-Spam: Yes" in plain.content) == (FWD, False)
+    assert relay.events("doubtful")[-1]["reason"] == "rspamd: add header"
+
+
 def test_a_message_to_several_leaves_apart_to_each_of_them(world: World) -> None:
     sinks = [world.start(RecordingSink(address, world.port)) for address in (MAILBOX, NEXT)]
     relay = relay_with(world, delivery={"destinations": [{"domains": ["next.example"], "helo": "mx3.fwd.example"}]})
@@ -83,6 +99,17 @@ def test_past_the_budget_of_a_destination_it_comes_again(world: World, mode: str
     relay.wait_for_empty_queue()
     metrics = relay.http("/metrics")[1]
     assert 'messages_doubtful_total{fate="put off"} 2.0' in metrics and 'fate="accepted"} 2.0' in metrics
+
+
+def test_its_rate_holds_up_no_other_mail(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    destination = {"domains": ["mailbox.example"], "rate": 1000}
+    relay = relay_with(world, doubtful={"rate": 1}, delivery={"destinations": [destination]})
+    assert [send(relay, LISTED).code for _ in range(3)] == [250] * 3
+    assert [send(relay, SENDER).code for _ in range(3)] == [250] * 3
+    wait_until(lambda: len(sink.received) == 4, "all that may leave")
+    assert sorted(one.ip for one in sink.received) == [FWD] * 3 + [APART]
+    assert [row["doubtful"] for row in relay.queue()] == [True, True]
 
 
 def test_the_anger_of_a_provider_about_it_does_not_reach_other_mail(world: World) -> None:

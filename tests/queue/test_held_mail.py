@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,15 @@ async def test_what_is_released_is_tried_as_long_as_new_mail(store: Store, queue
     assert (row["state"], row["held_until"], row["hold_reason"]) == ("queued", None, None)
     assert row["expires"] == pytest.approx(2400.0, abs=5)
     assert [due.message_id for due in await store.due(2000.0, 10)] == [change.arrived[0].id]
+
+
+async def test_a_bounce_that_is_released_is_tried_as_long_as_a_new_bounce(store: Store, queue: Database) -> None:
+    change = arrival(state="held", held_until=2000.0, hold_reason="filter.rspamd")
+    await store.apply(replace(change, arrived=[replace(change.arrived[0], sender="")]))
+    await store.apply(other := arrival(state="held", held_until=2000.0, hold_reason="filter.rspamd"))
+    assert await admin.release(queue, [*selected(change), *selected(other)], 1900.0, PATIENCE) == 2
+    expires = [row["expires"] async for row in admin.rows(queue)]
+    assert expires == [pytest.approx(1950.0, abs=5), pytest.approx(2400.0, abs=5)]
 
 
 async def test_what_is_held_by_hand_never_goes(store: Store, queue: Database) -> None:
