@@ -36,8 +36,8 @@ class Opinion:
 def read_answer(body: bytes) -> Opinion:
     """The opinion in the body of an answer. Raises NoOpinion: it is no such answer."""
     try:
-        # rspamd copies octets of the message into fields that its modules add (`milter`): they may be no UTF-8, and must
-        # not keep its opinion from us.
+        # rspamd copies octets of the message into fields that its modules add (`milter`): they may be no UTF-8, and
+        # must not keep its opinion from us.
         found = orjson.loads(body.decode("utf-8", "replace"))
     except ValueError:
         raise NoOpinion("the answer is no JSON") from None

@@ -281,7 +281,9 @@ async def test_a_user_who_has_logged_in_does_not_wait(tmp_path: Path) -> None:
 # Bounces that come back to a sender
 
 
-@pytest.mark.parametrize(("action", "code"), [("reject", "550 5.7.1"), ("greylist", "451 4.7.1"), ("add header", "250")])
+@pytest.mark.parametrize(
+    ("action", "code"), [("reject", "550 5.7.1"), ("greylist", "451 4.7.1"), ("add header", "250")]
+)
 async def test_a_bounce_is_filtered_unless_a_table_lets_it_pass(tmp_path: Path, action: str, code: str) -> None:
     (tmp_path / "routes.access").write_text("/^srs[01][=+-]/ OK\n")
     async with rspamd(says(action, 20)) as server:
