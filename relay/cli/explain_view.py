@@ -112,7 +112,7 @@ def _decisions(result: DryRun) -> Iterator[str]:
     if result.filter_asked is False:
         yield "The filter was not asked; --filter asks it."
     if not result.ways:
-        yield "Nothing would leave."
+        yield "Discarded: nothing would be delivered." if result.accepted else "Nothing would leave."
 
 
 def _show_way(way: Way, console: Console) -> None:

@@ -118,6 +118,8 @@ class MessageFilter:
         return failure
 
     def _has_waited(self, arrival: Arrival) -> bool:
+        if arrival.client.user:
+            return True  # a mail program shows its user the refusal, and does not come again by itself
         recipients = sorted(rcpt.recipient for rcpt in arrival.recipients)
         return self._greylist.passes("\n".join((arrival.sender, *recipients)), time.time())
 

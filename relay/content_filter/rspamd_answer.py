@@ -36,7 +36,9 @@ class Opinion:
 def read_answer(body: bytes) -> Opinion:
     """The opinion in the body of an answer. Raises NoOpinion: it is no such answer."""
     try:
-        found = orjson.loads(body)
+        # rspamd copies octets of the message into fields that its modules add (`milter`): they may be no UTF-8, and
+        # must not keep its opinion from us.
+        found = orjson.loads(body.decode("utf-8", "replace"))
     except ValueError:
         raise NoOpinion("the answer is no JSON") from None
     action = found.get("action") if isinstance(found, dict) else None

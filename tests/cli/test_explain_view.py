@@ -83,6 +83,11 @@ def test_a_refused_message_goes_nowhere() -> None:
     assert text.startswith("Refused: 550 5.7.1 relaying denied\n") and "What was checked" not in text
 
 
+def test_a_message_that_is_taken_and_goes_nowhere_was_discarded() -> None:
+    text = printed(DryRun(CLIENT, steps=[SessionStep("DATA", "250 2.0.0 Ok")]))
+    assert text.startswith("Accepted.\n") and "Discarded: nothing would be delivered." in text
+
+
 def test_a_deferral_and_a_refused_recipient_are_told_apart() -> None:
     assert printed(DryRun(CLIENT, steps=[SessionStep("DATA", "451 4.3.0 later")])).startswith("Deferred: 451 4.3.0")
     steps = [SessionStep("RCPT TO:<a@b.example>", "550 5.1.1 no"), SessionStep("DATA", "250 2.0.0 Ok")]

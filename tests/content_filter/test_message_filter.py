@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from relay.authenticate.forged_results import are_signed
 from relay.rate.greylist import WAIT
+from relay.srs.address import forward
 from tests.content_filter import answering
 from tests.content_filter.answering import Script, dribbles, floods, http, is_silent, rspamd, says, sends
 from tests.intake.arriving import CLIENT, INNER, JOE, MESSAGE, House
@@ -28,6 +29,7 @@ both@fwd.test frank@fussy.test, carol@mailbox.test
 else@fwd.test x@else.test
 more@fwd.test y@else.test
 """
+BOUNCE = b"From: MAILER-DAEMON@far.test\r\nSubject: Undelivered\r\n\r\nNo such user.\r\n"
 STRICTER = {"domains": [".mailbox.test", "mailbox.test"], "max_score": 2}
 
 
@@ -82,6 +84,13 @@ async def test_fields_go_on_top_and_nothing_else_changes(
     states = [delivery.state for delivery in door.queue.deliveries]
     assert states == ["held" if action == "quarantine" else "queued"]
     assert server.requests[0].body == forged + MESSAGE  # as it came
+
+
+async def test_octets_of_the_message_in_the_answer_change_nothing(tmp_path: Path) -> None:
+    answer = b'{"action": "reject", "score": 20, "milter": {"add_headers": {"X": "\xff\xe4\x80\xed\xa0\x80"}}}'
+    assert await reply_to(tmp_path, sends(http(answer))) == "550 5.7.1 the message was found to be spam"
+    refused = b'{"action": "reject", "messages": {"smtp_message": "p\xe4ttern"}}'
+    assert await reply_to(tmp_path, sends(http(refused))) == "550 5.7.1 p?ttern"
 
 
 async def test_what_rspamd_discards_is_taken_and_not_delivered(tmp_path: Path) -> None:
@@ -259,6 +268,31 @@ async def test_who_comes_again_after_greylisting_gets_in(tmp_path: Path, monkeyp
             assert (await door.send("alice@fwd.test")).startswith(code), later
         assert (await door.send("bob@fwd.test")).startswith("451 4.7.1 ")  # another recipient
     assert b"X-Spam-Score: 5.00" in door.queue.put_in[0][0].trace
+
+
+async def test_a_user_who_has_logged_in_does_not_wait(tmp_path: Path) -> None:
+    async with rspamd(says("greylist", 5)) as server:
+        door = house(tmp_path, server)
+        assert (await door.send("alice@fwd.test", client=INNER)).startswith("451 4.7.1 ")
+        assert (await door.send("alice@fwd.test", client=INNER._replace(user=JOE))).startswith("250 ")
+    assert b"X-Spam-Score: 5.00" in door.queue.stored.trace
+
+
+# Bounces that come back to a sender
+
+
+@pytest.mark.parametrize(
+    ("action", "code"), [("reject", "550 5.7.1"), ("greylist", "451 4.7.1"), ("add header", "250")]
+)
+async def test_a_bounce_is_filtered_unless_a_table_lets_it_pass(tmp_path: Path, action: str, code: str) -> None:
+    (tmp_path / "routes.access").write_text("/^srs[01][=+-]/ OK\n")
+    async with rspamd(says(action, 20)) as server:
+        for table, reply in ({}, code), ({"routes": {"aliases": "aliases", "access": "routes.access"}}, "250"):
+            door = house(tmp_path, server, **table)
+            returned = forward(JOE, door.files.scheme, time.time())
+            assert (await door.send(returned, sender="", content=BOUNCE)).startswith(reply), table
+            forged = returned.replace("SRS0=", "SRS0=A", 1)
+            assert (await door.send(forged, sender="", content=BOUNCE)).startswith("550 ")
 
 
 # clamd

@@ -13,13 +13,21 @@ from tests.peers import free_port, program, wait_until
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n"
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*" + b"\r\n"
 
-# A message chooses its score and its action; a rule shows what rspamd was told of the envelope and the client.
+# A message chooses its score and its action; one rule copies a header into the answer as it is, as modules do, and
+# another shows what rspamd was told of the envelope and the client.
 _RULES = """\
 rspamd_config:register_symbol{{
   name = 'TEST_SCORE', type = 'normal', score = 1.0,
   callback = function(task)
     local wanted = task:get_header('X-Test-Score')
     if wanted then return true, tonumber(wanted) end
+  end
+}}
+rspamd_config:register_symbol{{
+  name = 'TEST_COPY', type = 'postfilter',
+  callback = function(task)
+    local copied = task:get_header_raw('X-Test-Copy')
+    if copied then task:set_milter_reply({{add_headers = {{['X-Copy'] = copied}}}}) end
   end
 }}
 rspamd_config:register_symbol{{

@@ -87,6 +87,9 @@ def test_what_rspamd_says_is_done(world: World, sink: RecordingSink, mode: str) 
             assert on_top in ours and b"x-spam" not in theirs.lower()
             assert left.endswith(content.removeprefix(FORGED)) and b"\r\nSubject: x\r\n" in left
     assert send(relay, "alice@fwd.example", message(body=GTUBE)) == "550 5.7.1 Gtube pattern"
+    for score, reply in ((b"20", "550 5.7.1 "), (b"4.5", "451 4.7.1 ")):
+        copied = message(b"X-Test-Score: " + score, b"X-Test-Copy: \xff\xe4\x80")
+        assert send(relay, "alice@fwd.example", copied).startswith(reply)
     assert send(relay, "alice@fwd.example", message()).startswith("250 ")  # honest mail beside them
     assert len(sink.wait(taken + 1)) == taken + 1
     assert not relay.events("filter_failed")
