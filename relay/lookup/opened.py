@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from relay.config.table_sources import RegexpSource, SqlSource, TableSource
 from relay.lookup.regexp import RegexpFile, parse_regexp
 from relay.lookup.source import Remembering, Result, Source
-from relay.lookup.sql import Engine, SqlTable, engine
 from relay.table_files.reloaded_file import ReloadedFile
+
+if TYPE_CHECKING:
+    from relay.lookup.sql import Engine
 
 T = TypeVar("T")
 
@@ -43,13 +45,16 @@ class Opened:
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: not one line of a file can be used.
+            ValueError: not one line of a file can be used, or the driver of a database is not installed.
         """
         if isinstance(source, RegexpSource):
             if source.path not in self._regexps:
                 self._regexps[source.path] = RegexpFile(ReloadedFile(source.path, parse_regexp))
             return self._regexps[source.path]
         if source not in self._databases:
+            from relay.lookup.engines import engine  # SQLAlchemy takes its time to load
+            from relay.lookup.sql import SqlTable
+
             password = None
             if source.password_file is not None:
                 password = source.password_file.read_text(encoding="utf-8").strip("\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from relay.config.table_sources import SqlSource, parse_query
 from relay.lookup import sql
+from relay.lookup.engines import engine
 from relay.lookup.source import BadKey, SourceUnavailable
-from relay.lookup.sql import SqlTable, engine
+from relay.lookup.sql import SqlTable
 from tests.peers import needs
 from tests.postgresql import PostgresServer
 
@@ -149,3 +151,10 @@ async def test_a_column_of_another_type_of_text_compares_as_with_a_literal(serve
     database = engine(url)
     assert await SqlTable(SqlSource(url, *parse_query("SELECT 1 FROM t WHERE a = '%s'")), database).get("ann@x") == "1"
     await database.close()
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.delitem(sys.modules, "relay.lookup.postgresql", raising=False)
+    with pytest.raises(ValueError, match=r"needs asyncpg: pip install 'srs-relay\[postgresql\]'"):
+        engine("postgresql://db.example/mail")
