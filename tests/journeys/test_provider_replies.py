@@ -118,6 +118,42 @@ def test_a_block_bounces_what_got_it_and_keeps_the_rest(world: World) -> None:
     assert len(house.events("bounced")) == 1
 
 
+@pytest.mark.parametrize("command", ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize("mode", ["queue", "in-session"])
+def test_a_reply_of_several_lines_pauses_the_provider_wherever_it_comes(world: World, command: str, mode: str) -> None:
+    internet(world)
+    reply = "421-4.7.0 [192.0.2.25      15] our system has seen too much,\r\n421 4.7.0 [W1] wait"
+    big = world.start(CountingHop(BIG, world.port, refuse={command: reply}))
+    house = relay(world, delivery={"mode": mode})
+    send(house, ["first@a.example"])
+    wait_until(lambda: house.events("destination_paused"), "the pause")
+    (line,) = house.events("destination_paused")
+    assert (line["destination"], line["code"], line["status"]) == ("big", 421, "4.7.0")
+    assert line["text"] == "[192.0.2.25      15] our system has seen too much, [W1] wait"
+    connections = big.connections
+    send(house, ["second@b.example"])
+    time.sleep(1)
+    assert big.connections == connections, "the other domain of the provider waits with it"
+    big.refuse.clear()
+    house.wait_for_empty_queue(60)
+    assert sorted(big.taken) == [("first@a.example",), ("second@b.example",)]
+    assert not house.events("bounced")
+
+
+def test_a_block_before_any_mail_bounces_nothing(world: World) -> None:
+    internet(world)
+    blocked = "554-big.example no service\r\n554-[B1] address is block listed\r\n554 see our page"
+    big = world.start(CountingHop(BIG, world.port, refuse={"greeting": blocked}))
+    house = relay(world)
+    recipients = {f"w{n}@{domain}" for n in range(5) for domain in ("a.example", "b.example")}
+    send(house, sorted(recipients))
+    wait_until(lambda: house.events("destination_blocked"), "the block")
+    big.refuse.clear()
+    house.wait_for_empty_queue(90)
+    assert taken(big) == recipients and len(big.taken) == len(recipients)
+    assert not house.events("bounced")
+
+
 def test_a_provider_that_is_overrun_gets_less_at_once_and_then_more_again(world: World) -> None:
     internet(world)
     big = world.start(CountingHop(BIG, world.port, seconds=0.1))
