@@ -70,7 +70,8 @@ class Group:
 
     Attributes:
         name: the provider, or the one next hop.
-        active: their transactions under way.
+        active: their transactions under way, with those that wait.
+        waiting: those of them that wait for a connection.
         places: transactions at once; 0 while nothing was learned.
         failure: the try that began the pause, until another has shown that mail is taken; others share it.
     """
@@ -78,6 +79,7 @@ class Group:
     name: str
     provider: str
     active: int = 0
+    waiting: int = 0
     places: int = 0
     failure: Failure | None = None
     _full: int = 0
@@ -119,7 +121,7 @@ class Group:
         """Do what a rule says. None where the transaction began before this was last done: it says nothing new.
 
         Args:
-            active: transactions under way, where more are known than `active`.
+            active: transactions under way, where more are known than those of the group.
             share: how many processes share the rate.
             longest: seconds of a pause.
         """
@@ -127,8 +129,9 @@ class Group:
             return None
         if not self.places:
             self._first, self._rate, self._pause = now, 0.0, 0.0
-            self._full = max(FULL, self.active, active)
-            self.places = max(2, self.active, active)
+            active = max(active, self.active - self.waiting)
+            self._full = max(FULL, active)
+            self.places = max(2, active)
         self._last, self._credit = now, 0
         self.places = max(1, self.places // 2)
         self._rate /= 2
@@ -280,7 +283,7 @@ class Shaping:
         """Note a transaction that is over. Returns what was learned.
 
         Args:
-            active: the transactions under way with this next hop.
+            active: the transactions under way with this next hop, without those that wait for a connection.
         """
         told = [outcome for outcome in outcomes if outcome.remote]
         if not told:
