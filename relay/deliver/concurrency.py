@@ -154,6 +154,11 @@ class HopConcurrency:
         failure = None if health is None else health.failure
         return failure or self.shaping.failure(hop)
 
+    def is_paused(self, hop: str, now: float) -> bool:
+        """Whether a reply has paused the group of a next hop."""
+        group = self.shaping.group_of(hop)
+        return group is not None and group.is_paused(now)
+
     def answered_since(self, hop: str, moment: float) -> bool:
         """Whether a next hop has answered at or after a moment, and is well."""
         health = self._health.get(peer(hop))

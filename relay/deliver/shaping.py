@@ -91,9 +91,13 @@ class Group:
     _last: float = 0.0
     _credit: int = 0
 
+    def is_paused(self, now: float) -> bool:
+        """Whether nothing may be tried now."""
+        return 0 < self._paused_until - now <= self._pause  # else it is over, or the clock was put back
+
     def room(self, now: float) -> int:
         """How many more transactions may begin now; not negative. Only for a group that has learned something."""
-        if 0 < self._paused_until - now <= self._pause:  # else it is over, or the clock was put back
+        if self.is_paused(now):
             return 0
         room = self.places - self.active
         if self._rate:
