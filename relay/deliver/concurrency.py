@@ -39,6 +39,11 @@ class _Hop:
     lags_until: float = 0.0
     group: Group | None = None  # that its transactions under way are counted in
 
+    @property
+    def waiting(self) -> int:
+        """How many of its transactions wait for a connection, since the others have all that there may be."""
+        return max(0, self.active - self.full)
+
 
 Event = Suspended | Resumed | Shaped | Recovered
 """What the end of a transaction has shown about its next hop, or its provider."""
@@ -149,6 +154,11 @@ class HopConcurrency:
         failure = None if health is None else health.failure
         return failure or self.shaping.failure(hop)
 
+    def is_paused(self, hop: str, now: float) -> bool:
+        """Whether a reply has paused the group of a next hop."""
+        group = self.shaping.group_of(hop)
+        return group is not None and group.is_paused(now)
+
     def answered_since(self, hop: str, moment: float) -> bool:
         """Whether a next hop has answered at or after a moment, and is well."""
         health = self._health.get(peer(hop))
@@ -162,6 +172,7 @@ class HopConcurrency:
         state.active += 1
         if state.group is not None:
             state.group.active += 1
+            state.group.waiting += state.active > state.full
             state.group.pay(now)
         state.health.active += 1
         self._unproven += not state.proven
@@ -175,8 +186,10 @@ class HopConcurrency:
             return
         if state.group is not None:
             state.group.active -= state.active
+            state.group.waiting -= state.waiting
         if group is not None:
             group.active += state.active
+            group.waiting += state.waiting
         state.group = group
 
     def _remember(self, hop: str) -> _Hop:
@@ -217,9 +230,10 @@ class HopConcurrency:
 
     def _free(self, place: Place) -> None:
         state = self._hops[place.hop]
-        state.active -= 1
         if state.group is not None:
             state.group.active -= 1
+            state.group.waiting -= state.active > state.full
+        state.active -= 1
         state.health.active -= 1
         self._unproven -= not state.proven
         for places in state.places:
@@ -255,7 +269,7 @@ class HopConcurrency:
                 self._set_proven(state, False)
         if event is not None:
             self.suspended += 1 if isinstance(event, Suspended) else -1
-        learned = self.shaping.note(place.hop, began, now, outcomes, state.active)
+        learned = self.shaping.note(place.hop, began, now, outcomes, state.active - state.waiting)
         self._count_in(state, self.shaping.group_of(place.hop))
         self._free(place)
         return [each for each in (event, learned) if each is not None]

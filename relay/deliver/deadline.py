@@ -55,6 +55,11 @@ class Deadline:
         return not (self.final or self.over)
 
     @property
+    def waits(self) -> bool:
+        """Whether the attempt has not had its turn yet, and was not given up."""
+        return self._ends is None and not self.over
+
+    @property
     def left(self) -> float:
         """Seconds that are left; infinite before `begin`."""
         return math.inf if self._ends is None else self._ends - self._loop.time()

@@ -237,6 +237,8 @@ class Dispatcher:
             if isinstance(event, Shaped | Recovered):
                 log_shaping(hop, event, attempt.stored.id, self._metrics)
                 self._metrics.slowed.set(self._hops.shaping.shaped)
+                if isinstance(event, Shaped) and event.until is not None:
+                    self._underway.end_what_is_paused(now)
             else:
                 log_health(hop, event, self._metrics)
         self._metrics.suspended.set(self._hops.suspended)

@@ -70,7 +70,8 @@ class Group:
 
     Attributes:
         name: the provider, or the one next hop.
-        active: their transactions under way.
+        active: their transactions under way, with those that wait.
+        waiting: those of them that wait for a connection.
         places: transactions at once; 0 while nothing was learned.
         failure: the try that began the pause, until another has shown that mail is taken; others share it.
     """
@@ -78,6 +79,7 @@ class Group:
     name: str
     provider: str
     active: int = 0
+    waiting: int = 0
     places: int = 0
     failure: Failure | None = None
     _full: int = 0
@@ -89,9 +91,13 @@ class Group:
     _last: float = 0.0
     _credit: int = 0
 
+    def is_paused(self, now: float) -> bool:
+        """Whether nothing may be tried now."""
+        return 0 < self._paused_until - now <= self._pause  # else it is over, or the clock was put back
+
     def room(self, now: float) -> int:
         """How many more transactions may begin now; not negative. Only for a group that has learned something."""
-        if 0 < self._paused_until - now <= self._pause:  # else it is over, or the clock was put back
+        if self.is_paused(now):
             return 0
         room = self.places - self.active
         if self._rate:
@@ -119,7 +125,7 @@ class Group:
         """Do what a rule says. None where the transaction began before this was last done: it says nothing new.
 
         Args:
-            active: transactions under way, where more are known than `active`.
+            active: transactions under way, where more are known than those of the group.
             share: how many processes share the rate.
             longest: seconds of a pause.
         """
@@ -127,8 +133,9 @@ class Group:
             return None
         if not self.places:
             self._first, self._rate, self._pause = now, 0.0, 0.0
-            self._full = max(FULL, self.active, active)
-            self.places = max(2, self.active, active)
+            active = max(active, self.active - self.waiting)
+            self._full = max(FULL, active)
+            self.places = max(2, active)
         self._last, self._credit = now, 0
         self.places = max(1, self.places // 2)
         self._rate /= 2
@@ -280,7 +287,7 @@ class Shaping:
         """Note a transaction that is over. Returns what was learned.
 
         Args:
-            active: the transactions under way with this next hop.
+            active: the transactions under way with this next hop, without those that wait for a connection.
         """
         told = [outcome for outcome in outcomes if outcome.remote]
         if not told:

@@ -23,6 +23,7 @@ SOONER = 6  # how many times sooner own messages count as slow while own message
 LOOK = 1.0  # seconds between two looks
 AT_ONCE = 20  # messages looked at before other tasks may run
 _MAKE_ROOM = "given up for taking long, to make room for others"
+_PAUSED = "delivery temporarily suspended"
 
 
 @dataclass(eq=False, slots=True)
@@ -87,6 +88,14 @@ class Underway:
         for place in message.places.values():  # of batches that were cancelled
             self._hops.released(place)
         self._changed.set()
+
+    def end_what_is_paused(self, now: float) -> None:
+        """Give up the attempts that wait for their turn at a next hop that a reply has paused: they would all get that
+        reply, and bounce where it is a 5xx."""
+        for message in (*self._young.values(), *self._slow.values()):
+            for place in message.places.values():
+                if place.bound.waits and self._hops.is_paused(place.hop, now):
+                    place.bound.end(_PAUSED)
 
     async def look_after(self) -> None:
         """Move messages to the slow ones, give up some where there is no room, and free contents, until cancelled."""

@@ -168,3 +168,16 @@ async def test_a_probe_has_a_bound_too() -> None:
     async with server(), agent(attempt_timeout="200ms") as sender, asyncio.timeout(10):
         outcome = await sender.probe(hop(server.port), "carol@d.test")
     assert outcome.status == "deferred" and "given up" in outcome.text
+
+
+def test_an_attempt_waits_until_its_turn() -> None:
+    bound = Deadline()
+    assert bound.waits
+    bound.end("given up")
+    assert not bound.waits
+
+
+async def test_an_attempt_that_has_its_turn_does_not_wait() -> None:
+    bound = Deadline()
+    bound.begin(10.0)
+    assert not bound.waits

@@ -81,6 +81,38 @@ def test_a_reply_halves_the_transactions_at_once() -> None:
     assert sender.room("a.example") == 3, "5 are under way"
 
 
+def test_what_waits_for_a_connection_is_not_counted_with_what_is_under_way() -> None:
+    """At full width a next hop has as many places again for what waits: half of all would be no less than before."""
+    sender = Sender().sends("a.example", times=20)
+    places = sender.running("a.example", 40)
+    sender.now += 1
+    sender.end(places.pop(), SLOW, "mx1.big.example", NOW)
+    for place in places:
+        sender.end(place, OK, "mx1.big.example", NOW)
+    (event,) = sender.events
+    assert isinstance(event, Shaped) and event.places == 10 and sender.room("a.example") == 10
+    sender.now += MINUTE
+    sent = 0
+    while sender.shaping.is_active:
+        sender.now += 1
+        sender.sends("a.example")
+        sent += 1
+    assert sent == sum(range(10, 20)), "as many as before are 20"
+    for place in sender.running("a.example", 30) + sender.running("b.example", 5):
+        sender.end(place, OK, "mx1.big.example")
+    group = sender.shaping.group_of("a.example")
+    assert group is not None and (group.active, group.waiting) == (0, 0)
+
+
+def test_what_waits_is_known_of_a_next_hop_without_a_provider_too() -> None:
+    sender = Sender().sends("c.example", host="mx.c.example", times=20)
+    places = sender.running("c.example", 40)
+    sender.now += 1
+    sender.end(places.pop(), classify("mail", 451, "every host slow"), "mx.c.example", NOW)
+    (event,) = sender.events
+    assert isinstance(event, Shaped) and event.places == 10
+
+
 def test_replies_to_what_had_begun_before_slow_down_no_further() -> None:
     sender = Sender().sends("a.example", times=20)
     places = sender.running("a.example", 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from relay.dns import DnsFailure
 from relay.mail.envelope import Client
+from relay.srs.address import forward
 from tests.intake.arriving import CLIENT, INNER, MESSAGE, House, Zone
 
 LISTED: Zone = {
@@ -161,3 +163,11 @@ async def test_a_helo_of_any_length_has_a_short_reply(tmp_path: Path) -> None:
     site = house(tmp_path, require_helo="fqdn")
     reply = await site.send("alice@fwd.test", client=CLIENT._replace(helo="x" * 2000))
     assert reply.startswith("504 5.5.2 ") and len(reply) < 300
+
+
+async def test_a_bounce_from_a_listed_host_is_refused_like_all_mail(tmp_path: Path) -> None:
+    site = House(tmp_path, LISTED, clients=BL)
+    home = forward("ann@sender.test", site.files.scheme, time.time())
+    assert await site.send(home, sender="", content=PLAIN) == REFUSED
+    elsewhere = CLIENT._replace(ip="192.0.2.12")
+    assert (await site.send(home, client=elsewhere, sender="", content=PLAIN)).startswith("250 ")

@@ -13,7 +13,8 @@ class CountingHop:
 
     Args:
         seconds: between the final dot and its reply.
-        refuse: the reply to a command: "greeting", "EHLO" or "MAIL"; may be changed while it runs.
+        refuse: the reply to a command: "greeting", "EHLO", "MAIL", "RCPT" and so on, or "." for the final dot; may be
+            changed while it runs. Lines are separated by CRLF.
 
     Attributes:
         began: when each MAIL came, in seconds since 1970.
@@ -69,6 +70,9 @@ class CountingHop:
                     await _say(writer, "354 go on")
                     await reader.readuntil(b"\r\n.\r\n")
                     await asyncio.sleep(self.seconds)
+                    if "." in self.refuse:
+                        await _say(writer, self.refuse["."])
+                        continue
                     self.taken.append(tuple(recipients))
                     self.under_way, is_under_way = self.under_way - 1, False
                     await _say(writer, "250 2.0.0 taken")
