@@ -1,4 +1,4 @@
-"""Mail that an access table holds, through the SMTP door: all of it waits, of every kind, and nobody hears of its end."""
+"""Mail that an access table holds, through the SMTP door: all kinds of it wait, and nobody hears of its end."""
 
 from __future__ import annotations
 
