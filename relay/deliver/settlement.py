@@ -215,7 +215,8 @@ def _has_failed(result: Result, now: float) -> bool:
 
 def _warning_is_due(delivery: Delivery, patience: RetrySchedule, now: float) -> bool:
     """Whether it is time for the warning of a delay, which is sent once."""
-    return not delivery.warned and now >= given_at(delivery.message_id) + patience.warn_after
+    began = patience.began(given_at(delivery.message_id), delivery.expires)
+    return not delivery.warned and now >= began + patience.warn_after
 
 
 def _deferral(

@@ -16,7 +16,8 @@ class RetrySchedule:
         first: from the first attempt to the second; every further wait is twice the one before.
         longest: the longest wait between two attempts.
         retry_for: from arrival until a message expires; `bounce_retry_for` if it has the null sender.
-        warn_after: from arrival to the delay warning, if the sender gets one.
+        warn_after: from arrival to the delay warning, if the sender gets one; from `queue release` where that began the
+            time anew.
     """
 
     first: float = 300.0
@@ -36,8 +37,12 @@ class RetrySchedule:
         No wait goes past the times of the delay warning and of the expiry: all deliveries of a message are tried at
         these times, so that they share one notification.
         """
-        moments = (received + self.warn_after, expires)
+        moments = (self.began(received, expires) + self.warn_after, expires)
         return min([now + self.wait(attempts, dice), *(moment for moment in moments if moment > now)])
+
+    def began(self, received: float, expires: float) -> float:
+        """From when on a message is tried: from its arrival, or from the release that made it expire later."""
+        return max(received, expires - self.retry_for)
 
     def expires(self, received: float, sender: str) -> float:
         """When a message that arrived at `received` expires."""

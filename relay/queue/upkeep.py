@@ -16,7 +16,7 @@ import structlog
 from relay.config.sections import QueueSection
 from relay.mail.queue_id import id_text
 from relay.queue.audit import Record
-from relay.queue.database import QueueUnavailable
+from relay.queue.database import QueueUnavailable, repeat_until_done
 from relay.queue.store import Store
 from relay.queue.tls_results import KEEP_DAYS
 
@@ -61,10 +61,13 @@ class Upkeep:
             log.info("dead_letters_dropped", count=dropped, limit=limit)
 
     async def _drop_held(self) -> None:
-        while gone := await self._store.held.drop_some(time.time()):
-            for each in gone:
-                log.info("hold_expired", id=id_text(each.message_id), recipient=each.recipient, reason=each.reason)
-            await asyncio.sleep(0)
+        await repeat_until_done(self._drop_some_held)
+
+    async def _drop_some_held(self) -> int:
+        gone = await self._store.held.drop_some(time.time())
+        for each in gone:
+            log.info("hold_expired", id=id_text(each.message_id), recipient=each.recipient, reason=each.reason)
+        return len(gone)
 
     async def _free_abandoned(self) -> None:
         freed = await self._store.free_abandoned(time.time())

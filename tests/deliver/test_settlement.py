@@ -229,6 +229,16 @@ def test_the_warning_of_a_delay_is_due_on_the_moment_and_not_before() -> None:
     assert names(due) == ["deferred"]
 
 
+def test_the_warning_of_a_message_that_was_held_is_due_some_time_after_its_release() -> None:
+    """`queue release` makes it expire as if it had come then."""
+    released = ARRIVED + 86400
+    result = Result(replace(delivery(notify="DELAY"), expires=released + PATIENCE.retry_for), DEFERRED)
+    early = settled(result, now=released + 950)
+    (values,) = updates(early).values()
+    assert not early.change.arrived and not values["warned"] and values["next_attempt"] == released + 1000
+    assert b"Action: delayed" in report(settled(result, now=released + 1001))
+
+
 def test_a_delivery_is_warned_of_once() -> None:
     again = settled(Result(delivery(notify="DELAY", warned=True), DEFERRED), now=ARRIVED + 2000)
     assert not again.change.arrived

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ import pytest
 
 from relay.queue import admin, held_mail
 from relay.queue.admin import Selector
-from relay.queue.database import Database
+from relay.queue.connect import connect
+from relay.queue.database import Database, repeat_until_done
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.schema import CHUNK
 from relay.queue.store import Change, Store
@@ -94,3 +96,59 @@ async def test_it_can_be_dropped_and_not_retried(store: Store, queue: Database) 
     assert await admin.retry(queue, selected(change), 1900.0, 500.0) == 0
     assert await admin.drop(queue, selected(change)) == 1
     assert await sizes(queue) == {"message": 0, "chunk": 0, "delivery": 0}
+
+
+async def test_of_what_is_released_or_kept_at_the_last_moment_each_delivery_has_one_fate(
+    store: Store, queue: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_mail, "AT_ONCE", 7)
+    changes = [await held(store, 1.0 + n, recipients=12) for n in range(30)]
+    other = Store(await connect(url), "worker-2/")
+
+    async def sweep(of: Store) -> int:
+        """As the upkeep does it."""
+
+        async def some() -> int:
+            return len(await of.held.drop_some(9.9e9))
+
+        return await repeat_until_done(some)
+
+    async def by_hand() -> list[int]:
+        done = [0, 0, 0]
+        for change in reversed(changes):
+            message = change.arrived[0].id
+            keep, release, remove = ([Selector(message, n) for n in range(first, first + 4)] for first in (0, 4, 8))
+            done[0] += await admin.hold(queue, keep)
+            done[1] += await admin.release(queue, release, 2.0, PATIENCE)
+            done[2] += await admin.drop(queue, remove)
+        return done
+
+    try:
+        one, two, (kept, released, removed) = await asyncio.gather(sweep(store), sweep(other), by_hand())
+    finally:
+        await other.close()
+    left = [row async for row in admin.rows(queue)]
+    assert one + two and kept and released and removed, "nobody was faster than all others"
+    assert one + two + kept + released + removed == 360
+    states = [("held", None)] * kept + [("queued", None)] * released
+    assert sorted((row["state"], row["held_until"]) for row in left) == states
+    messages = len({row["id"] for row in left})
+    assert await sizes(queue) == {"message": messages, "chunk": 0, "delivery": kept + released}
+
+
+async def test_a_crash_in_the_middle_leaves_all_as_it_was(
+    store: Store, queue: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held(store, 2000.0, recipients=3)
+    await store.apply(arrival())
+    before = await sizes(queue)
+
+    def crash(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(held_mail, "forget", crash)
+        with pytest.raises(MemoryError):
+            await store.held.drop_some(3000.0)
+    assert await sizes(queue) == before
+    assert len(await drop(store, 3000.0)) == 3 and await store.counts() == {"queued": 1}

@@ -155,6 +155,14 @@ async def test_sweeping_reads_and_sorts_no_table(store: Store) -> None:
     assert not plans.bad(*WHOLE_TABLE, *SORTED)
 
 
+async def test_held_mail_whose_time_is_over_is_found_without_reading_what_is_held_by_hand(store: Store) -> None:
+    await store.apply(arrival(state="held", held_until=5.0, hold_reason="filter.rspamd"))
+    with watched() as plans:
+        assert len(await store.held.drop_some(5.0)) == 1
+    assert len(plans.by_statement) > 2
+    assert not plans.bad(*WHOLE_TABLE, *SORTED, "delivery_due", "delivery_hop")
+
+
 @pytest.mark.parametrize("state", [None, "queued"])
 async def test_listing_sorts_nothing(store: Store, queue: Database, state: Any) -> None:
     """A page begins where the last one ended: the list is read once, in the order in which it lies there."""
