@@ -193,7 +193,7 @@ async def test_a_next_hop_that_was_reached_is_no_common_fate() -> None:
 
 
 async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
-    lane = Pool(config(concurrency=1).delivery).lane(NextHop("d.test"))
+    lane = Pool(config(concurrency=1)).lane(NextHop("d.test"))
 
     async def waiting() -> asyncio.Task[Outcome | None]:
         async def told() -> Outcome | None:
@@ -213,7 +213,7 @@ async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
         third = await waiting()
     assert (await first, await second, await third) == (None, None, None)
 
-    lane = Pool(config(concurrency=1).delivery).lane(NextHop("d.test"))
+    lane = Pool(config(concurrency=1)).lane(NextHop("d.test"))
     async with turn(lane):
         first = await waiting()
         lane.unreachable(down)
@@ -241,7 +241,7 @@ async def test_one_that_gives_up_waiting_takes_no_place_along() -> None:
 
 
 async def test_nothing_is_left_of_a_next_hop_that_nobody_uses() -> None:
-    pool = Pool(config(idle_timeout="10ms").delivery)
+    pool = Pool(config(idle_timeout="10ms"))
     lane = pool.lane(NextHop("d.test"))
     async with turn(lane):
         assert pool.lane(NextHop("d.test")) is lane
