@@ -10,7 +10,7 @@ import pytest
 
 from relay.deliver import smtp_connection as smtp
 from relay.deliver.connection_pool import Lane, Pool
-from relay.deliver.next_hop import NextHop
+from relay.deliver.next_hop import NextHop, NextHops
 from relay.mail.outcome import Outcome, deferral
 from tests.deliver.scripted import FINE, HANG_UP, STALL, Play, ScriptedServer
 from tests.deliver.sending import agent, config, hop, job
@@ -190,6 +190,30 @@ async def test_a_next_hop_that_was_reached_is_no_common_fate() -> None:
     async with server(), agent(concurrency=1) as sender:
         outcomes = await asyncio.gather(*(sender.deliver_to("d.test", hop(server.port), job()) for _ in range(3)))
     assert [o.status for (o,) in outcomes] == ["deferred", "delivered", "delivered"]
+
+
+async def test_doubtful_mail_has_connections_of_its_own_and_as_many_as_its_table_says() -> None:
+    sending = config(
+        concurrency=3, destinations=[{"domains": ["a.test", "b.test"], "concurrency": 1}], doubtful={"concurrency": 2}
+    )
+    pool, hops = Pool(sending), NextHops(sending)
+
+    async def fit(hop: NextHop) -> int:
+        """How many transactions begin at once, while others to the same next hop wait."""
+        tasks = [asyncio.create_task(pool.lane(hop).enter()) for _ in range(5)]
+        await asyncio.sleep(0)
+        begun = sum(task.done() for task in tasks)
+        for _ in tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            pool.lane(hop).leave()
+        await asyncio.gather(*tasks)
+        return begun
+
+    found = [
+        await fit(hops.of(f"x@{domain}", doubtful=doubt)) for domain in ("a.test", "c.test") for doubt in (False, True)
+    ]
+    assert found == [1, 2, 3, 2]
+    assert pool.lane(hops.of("x@a.test")) is not pool.lane(hops.of("x@a.test", doubtful=True))
 
 
 async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
