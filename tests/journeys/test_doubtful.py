@@ -158,6 +158,23 @@ def test_a_next_hop_that_refuses_the_other_address_is_suspended_for_it_alone(wor
     assert [line.get("doubtful") for line in attempts][-3:] == [None] * 3 and attempts[0]["doubtful"] is True
 
 
+def test_a_sender_whose_spf_covers_the_first_address_alone_is_rewritten_where_it_leaves_by_the_other(
+    world: World,
+) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    world.zone["anywhere.example", "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:{LISTED} ip4:{FWD} -all"']
+    world.zone["everywhere.example", "TXT"] = [f'"v=spf1 ip4:{LISTED} ip4:{APART} -all"']
+    routes = {"domains": {"mailbox.example": {"srs": "when-needed", "recipients": "any"}}}
+    relay = relay_with(world, routes=routes)
+    for source, sender in ((SENDER, "ann@anywhere.example"), (LISTED, "ann@anywhere.example")):
+        with Dialogue((relay.address, relay.port), source=source) as session:
+            assert session.deliver(sender, "alice@fwd.example", MESSAGE % b"hello").code == 250
+    with Dialogue((relay.address, relay.port), source=LISTED) as session:
+        assert session.deliver("ann@everywhere.example", "alice@fwd.example", MESSAGE % b"hello").code == 250
+    rewritten = {(one.ip, one.sender.partition("=")[0]) for one in sink.wait(3)}
+    assert rewritten == {(FWD, "ann@anywhere.example"), (APART, "SRS0"), (APART, "ann@everywhere.example")}
+
+
 def test_its_rate_holds_up_no_other_mail(world: World) -> None:
     sink = world.start(RecordingSink(MAILBOX, world.port))
     destination = {"domains": ["mailbox.example"], "rate": 1000}
