@@ -28,7 +28,7 @@ from relay.table_files.bad_lines import is_utf8, shown
 
 NULL_SENDER = "<>"
 
-_NUMERIC = re.compile(r"[0-9./]+\Z")  # no name: no top-level domain is a number
+_NUMERIC = re.compile(r"[0-9./-]+\Z")  # no name, also not as a range: no top-level domain is a number
 _OCTETS = re.compile(r"(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){0,2}\Z")  # the first one to three of an address
 _GROUPS = re.compile(r"[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){1,6}\Z", re.IGNORECASE)
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -64,7 +64,9 @@ def parse_key(text: str) -> str | IPNetwork:
 def meant_domain(text: str) -> str:
     """The domain of which a text that is no key says something, as far as that can be told; otherwise empty."""
     domain = text.removeprefix("*.").rpartition("@")[2]
-    return normal_domain(domain) if "." in domain and is_utf8(domain) and is_domain(domain) else ""
+    if "." not in domain or _NUMERIC.match(domain) or not is_utf8(domain) or not is_domain(domain):
+        return ""
+    return normal_domain(domain)
 
 
 def _network(text: str) -> IPNetwork:

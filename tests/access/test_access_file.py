@@ -143,8 +143,9 @@ def test_a_bad_action_defers_what_its_line_is_for_and_nothing_else() -> None:
     assert len(read.bad.lines) == 4
 
 
-def test_a_line_that_cannot_be_read_defers_what_no_other_line_decides() -> None:
-    read = table("192.0.2.0/33 REJECT\n192.0.2.1 OK\nx.example OK\n/./ OK\n")
+@pytest.mark.parametrize("bad", ["192.0.2.0/33", "192.0.2.256", "192.0.2.2-192.0.2.9"])
+def test_a_line_that_cannot_be_read_defers_what_no_other_line_decides(bad: str) -> None:
+    read = table(f"{bad} REJECT\n192.0.2.1 OK\nx.example OK\n/./ OK\n")
     assert shown(read.client("192.0.2.1", "")) == "OK 192.0.2.1"
     assert shown(read.client("192.0.2.2", "")) == f"{BAD} a line that cannot be read"
     assert shown(read.address("ann@x.example")) == "OK x.example"

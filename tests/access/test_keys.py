@@ -52,6 +52,8 @@ def test_the_keys(written: str, key: str) -> None:
         ("192.0.2.", "not an address or network"),
         ("192.0.02", "not an address or network"),
         ("192.0.2.*", "no address, network or domain"),
+        ("192.0.2.1-192.0.2.9", "not an address or network"),
+        ("192.0.2.1-9", "not an address or network"),
         ("2001:db8:::1", "not an address or network"),
         ("a b@example.org", "malformed"),
         ("ex ample", "no address, network or domain"),
@@ -68,8 +70,17 @@ def test_what_is_no_key(written: str, problem: str) -> None:
 
 
 def test_the_domain_of_what_is_no_key() -> None:
-    written = ["@example.org", "*.Example.org", "*@example.org", "a b@example.org", "192.0.2.*", "a@b@", "nonsense"]
-    assert [meant_domain(text) for text in written] == ["example.org"] * 4 + ["", "", ""]
+    written = [
+        "@example.org",
+        "*.Example.org",
+        "*@example.org",
+        "a b@example.org",
+        "192.0.2.*",
+        "192.0.2.256",
+        "192.0.2.1-9",
+    ]
+    written += ["a@b@", "nonsense"]
+    assert [meant_domain(text) for text in written] == ["example.org"] * 4 + [""] * 5
 
 
 def test_the_order_for_an_address() -> None:

@@ -67,6 +67,14 @@ async def test_lines_of_a_table_that_cannot_be_used_are_named(tmp_path: Path) ->
     assert "2: " in finding.text and "and 2 more" in finding.text and "451 4.3.5" in finding.mend
 
 
+async def test_lines_of_an_access_table_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text("192.0.2.1 REJEKT\n192.0.2.2 OK\n/(/ OK\n")
+    [finding] = await check(local_site(tmp_path, {}, clients={"access": "rules"}, senders={"access": "rules"}))
+    assert (finding.subject, finding.level) == (str(tmp_path / "rules"), "warning")
+    assert "1: REJEKT is none of our actions" in finding.text and "3: /(/: " in finding.text
+    assert "451 4.3.5" in finding.mend
+
+
 async def test_a_recipient_file_that_two_domains_share_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "users").write_text("joe@a.example\njoe@b.example\n(bad\n")
     route = {"recipients": "users", "next_hop": "smtp://127.0.0.1:9"}

@@ -15,9 +15,11 @@ from structlog.testing import capture_logs
 from relay.authenticate.forged_results import are_signed
 from relay.rate.greylist import WAIT
 from relay.srs.address import forward
+from tests.authenticate.signing import MESSAGE as AUTHORED
+from tests.authenticate.signing import RECORDS, signed
 from tests.content_filter import answering
 from tests.content_filter.answering import Script, dribbles, floods, http, is_silent, rspamd, says, sends
-from tests.intake.arriving import CLIENT, INNER, JOE, MESSAGE, House
+from tests.intake.arriving import CLIENT, FORGER, INNER, JOE, MESSAGE, House, Zone
 from tests.peers import wait_for
 
 FORGED = b"X-Spam: No\r\nx-spam-score:\r\n -5\r\n"
@@ -293,6 +295,67 @@ async def test_a_bounce_is_filtered_unless_a_table_lets_it_pass(tmp_path: Path, 
             assert (await door.send(returned, sender="", content=BOUNCE)).startswith(reply), table
             forged = returned.replace("SRS0=", "SRS0=A", 1)
             assert (await door.send(forged, sender="", content=BOUNCE)).startswith("550 ")
+
+
+# What an access table lets pass
+
+PASSING = {"clients": "192.0.2.11 OK", "senders": f"{JOE} OK", "routes": "alice@fwd.test OK"}
+
+
+def house_with_access(folder: Path, server: answering.Answering | None, section: str, line: str) -> House:
+    (folder / "access").write_text(f"{line}\n")
+    sections: dict[str, dict[str, Any]] = {"routes": {"aliases": "aliases"}}
+    sections.setdefault(section, {})["access"] = "access"
+    return house(folder, server, **sections)
+
+
+@pytest.mark.parametrize("section", PASSING)
+async def test_ok_in_an_access_table_lets_mail_pass_the_filter(tmp_path: Path, section: str) -> None:
+    async with rspamd(says("reject", 20)) as server:
+        door = house_with_access(tmp_path, server, section, PASSING[section])
+        assert (await door.send("alice@fwd.test", content=FORGED + MESSAGE)).startswith("250 ")
+        assert not server.requests
+        assert b"x-spam" not in door.queue.stored.message.content.lower(), "what came in under these names goes"
+        content = MESSAGE.replace(b"origin", b"open")
+        reply = await door.send("bob@fwd.test", client=FORGER, sender="eve@open.test", content=content)
+        assert reply.startswith("550 5.7.1 ")
+
+
+@pytest.mark.parametrize(("content", "reply"), [(signed(), "250 "), (AUTHORED, "550 5.7.1 ")])
+async def test_dmarc_lets_a_sender_pass_the_filter_where_spf_says_nothing(
+    tmp_path: Path, content: bytes, reply: str
+) -> None:
+    (tmp_path / "access").write_text("author.example OK\nsilent2.test OK\n")
+    keys = {(name, "TXT"): [(text.encode(),)] for name, text in RECORDS.items() if isinstance(text, str)}
+    zone: Zone = {**keys, ("_dmarc.author.example", "TXT"): [(b"v=DMARC1; p=none",)]}
+    async with rspamd(says("reject", 20)) as server:
+        door = house(tmp_path, server, zone=zone, senders={"access": "access"})
+        assert (await door.send("alice@fwd.test", sender="joe@author.example", content=content)).startswith(reply)
+        other = await door.send("alice@fwd.test", sender="joe@silent2.test", content=content)
+        assert other.startswith("550 5.7.1 "), "the OK is for the sender, and DMARC for the author"
+
+
+@pytest.mark.parametrize(("first", "second"), [("alice", "bob"), ("bob", "alice")])
+async def test_a_recipient_who_passes_and_one_who_does_not_come_apart(tmp_path: Path, first: str, second: str) -> None:
+    async with rspamd(says("no action", 1)) as server:
+        door = house_with_access(tmp_path, server, "routes", "alice@fwd.test OK")
+        with door.session() as session:
+            await session.mail()
+            assert (await session.rcpt(f"{first}@fwd.test")).startswith("250 ")
+            assert (await session.rcpt(f"{second}@fwd.test")).startswith("452 4.5.3 ")
+            assert (await session.data()).startswith("250 ")
+            assert len(server.requests) == (first == "bob")
+    without = house_with_access(tmp_path, None, "routes", "alice@fwd.test OK")
+    assert (await without.send(f"{first}@fwd.test", f"{second}@fwd.test")).startswith("250 ")
+
+
+async def test_what_a_table_discards_is_not_filtered_and_what_it_holds_is(tmp_path: Path) -> None:
+    async with rspamd(says("reject", 20)) as server:
+        door = house_with_access(tmp_path, server, "senders", f"{JOE} DISCARD")
+        assert (await door.send("alice@fwd.test")).startswith("250 ")
+        assert not server.requests and not door.queue.put_in
+        door = house_with_access(tmp_path, server, "senders", f"{JOE} HOLD")
+        assert (await door.send("alice@fwd.test")).startswith("550 5.7.1 ")
 
 
 # clamd

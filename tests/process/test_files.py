@@ -33,6 +33,7 @@ SMARTHOST = {"smarthost": {"url": "smtp://hub.test", "user": "relay", "password_
         (b"\n", {"srs": {"domain": "fwd.test", "secrets_file": "bad"}}, "srs.secrets_file"),
         (b"x", {"dkim": [{"domain": "fwd.test", "selector": "s", "private_key": "bad"}]}, "dkim.0.private_key"),
         (b"a@@fwd..test x y\n", {"routes": {"aliases": "bad"}}, "routes"),
+        (b"joe@fwd.test REJEKT\n", {"senders": {"access": "bad"}}, "senders.access"),
         (b"x", {"tls": {"certificate": "bad", "private_key": "good.pem"}}, "tls"),
         (b"\xff", {"delivery": SMARTHOST}, "delivery.smarthost.password_file"),
     ],
