@@ -50,8 +50,17 @@ async def _name_in_ehlo(site: Site, name: str) -> list[Finding]:
     public = [address for address in missing if not address.private]
     records = "\n".join(f"{name}. 3600 IN {RDTYPES[address.family]} {address.ip}" for address in public)
     text = f"mail leaves from {', '.join(each.ip for each in missing)} under this name, which does not lead there"
-    mend = f"publish\n{records or f'{name}. 3600 IN A PUBLIC-ADDRESS-OF-THIS-HOST'}\nor set delivery.destinations.helo"
+    mend = f"publish\n{records or f'{name}. 3600 IN A PUBLIC-ADDRESS-OF-THIS-HOST'}\nor set {helo_key(site, name)}"
     return [Finding("address", name, "warning", text, mend)]
+
+
+def helo_key(site: Site, name: str) -> str:
+    """The key that says a name in EHLO."""
+    if name == site.config.hostname:
+        return "hostname"
+    doubtful = site.config.delivery.doubtful
+    table = "doubtful" if doubtful is not None and doubtful.helo == name else "destinations"
+    return f"delivery.{table}.helo"
 
 
 def _about(site: Site, family: Family, ips: Sequence[str]) -> list[Finding]:

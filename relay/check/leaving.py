@@ -11,10 +11,12 @@ from relay.sending_addresses import SendingAddress, sending_addresses
 
 
 def leaving_addresses(config: Config) -> tuple[SendingAddress, ...]:
-    """Each address once for each name that EHLO says from it; those of `[delivery]` come first."""
+    """Each address once for each name that EHLO says from it; those of `[delivery]` come first. Of doubtful mail only
+    those that it leaves apart by."""
     found: dict[tuple[str, str], SendingAddress] = {}
     for leaving, to_smarthost in _ways(config).items():
-        for address in sending_addresses(leaving.families, leaving.source_ipv4, leaving.source_ipv6):
+        families = leaving.apart or leaving.families
+        for address in sending_addresses(families, leaving.source_ipv4, leaving.source_ipv6):
             known = found.get((address.ip, leaving.helo))
             hidden = to_smarthost and (known is None or known.to_smarthost)
             found[address.ip, leaving.helo] = replace(address, helo=leaving.helo, to_smarthost=hidden)

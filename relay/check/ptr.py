@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import re
 
+from relay.check.address import helo_key
 from relay.check.finding import Finding
 from relay.check.look_ups import for_each
 from relay.check.seen_addresses import SeenAddress, seen_addresses, smarthost
@@ -54,18 +55,17 @@ async def _finding(site: Site, address: SeenAddress) -> Finding:
     if host not in confirmed:
         text = f"the PTR record leads to {', '.join(confirmed)}, and not to the name in our EHLO, {host}"
         return Finding(
-            "ptr", address.ip, "warning", text, f"{mend}\nor set {_key(site, host)} to the name that the address has"
+            "ptr",
+            address.ip,
+            "warning",
+            text,
+            f"{mend}\nor set {helo_key(site, host)} to the name that the address has",
         )
     if names_its_address(host, ip):
         text = f"leads to {host}, which looks like the name of a customer's line, because it has the address in it"
-        mend = f"take a name such as mx.DOMAIN for {_key(site, host)}, the address record and the PTR record"
+        mend = f"take a name such as mx.DOMAIN for {helo_key(site, host)}, the address record and the PTR record"
         return Finding("ptr", address.ip, "warning", text, mend)
     return Finding("ptr", address.ip, "ok", f"leads to {host} and back")
-
-
-def _key(site: Site, host: str) -> str:
-    """The key of the configuration that has a name in EHLO."""
-    return "hostname" if host == site.config.hostname else "delivery.destinations.helo"
 
 
 def names_its_address(name: str, ip: IPAddress) -> bool:

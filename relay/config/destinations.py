@@ -34,12 +34,15 @@ class Leaving:
         families: the address families to use, the preferred one first.
         source_ipv4, source_ipv6: the address to send from; None where the system chooses.
         helo: the name that EHLO says.
+        apart: the families in which mail leaves apart from other mail. A next hop with hosts in one of them is not
+            reached in another, where other mail would pay for it. Empty where all families count alike.
     """
 
     families: Families
     source_ipv4: ipaddress.IPv4Address | None
     source_ipv6: ipaddress.IPv6Address | None
     helo: str
+    apart: Families = ()
 
     def source(self, address: str) -> str | None:
         """The address to bind to before connecting to an IP address; None where the system chooses."""
@@ -150,6 +153,10 @@ class Destinations:
         doubtful and there is such a table."""
         return self._doubtful.get(destination, destination) if doubtful else destination
 
+    def in_file(self, destination: Destination | None) -> Destination | None:
+        """The table of the file that one for doubtful mail was made from; any other stays as it is."""
+        return None if destination is None or destination.number < 0 else self._all[destination.number]
+
     @property
     def doubtful(self) -> Collection[Destination]:
         """The tables that hold for doubtful mail, also to a domain that no other table is for; none without
@@ -202,11 +209,13 @@ class Destinations:
 def _doubtful(destination: Destination, section: DoubtfulSection) -> Destination:
     """A table as it holds for doubtful mail. The numbers of the section count for all of that together, in the place of
     those of the destinations: these are for the other source addresses."""
+    sources = {"ipv4": section.source_ipv4, "ipv6": section.source_ipv6}
     leaving = Leaving(
         destination.leaving.families,
         section.source_ipv4 or destination.leaving.source_ipv4,
         section.source_ipv6 or destination.leaving.source_ipv6,
         section.helo or destination.leaving.helo,
+        apart=tuple(family for family in destination.leaving.families if sources[family] is not None),
     )
     changed = replace(destination, leaving=leaving)
     if section.concurrency is None and section.rate is None:

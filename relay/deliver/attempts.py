@@ -29,7 +29,7 @@ from relay.mail.outcome import Outcome
 from relay.mail.queue_id import id_text
 from relay.metrics import Metrics
 from relay.queue.database import QueueUnavailable
-from relay.queue.hop_keys import is_doubtful_hop
+from relay.queue.hop_keys import is_doubtful_hop, shown_hop
 from relay.queue.retry_schedule import RetrySchedule
 from relay.queue.store import Delivery, StoredMessage
 from relay.rewrite.sender import Decision
@@ -268,7 +268,8 @@ class Attempts:
         log.info(
             "attempt",
             id=job.id,
-            hop=next_hop.key,
+            hop=shown_hop(next_hop.key),
+            doubtful=next_hop.doubtful or None,
             sender=sender,
             rewriting=decision.reason,
             from_rewritten=True if outgoing.message is not attempt.stored.message else None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from relay.config.model import Config
 from relay.config.sections import DeliverySection
 from relay.deliver.next_hop import NextHop
 from relay.deliver.smtp_connection import Connection
@@ -123,8 +124,9 @@ class Lane:
 class Pool:
     """The lanes of one worker, made when they are needed and forgotten when they are empty."""
 
-    def __init__(self, delivery: DeliverySection) -> None:
-        self._delivery = delivery
+    def __init__(self, config: Config) -> None:
+        self._delivery = config.delivery
+        self._destinations = config.destinations
         self._lanes: dict[tuple[NextHop, TlsWish], Lane] = {}
 
     def lane(self, hop: NextHop, wish: TlsWish = "") -> Lane:
@@ -136,8 +138,8 @@ class Pool:
         key = (hop, "" if wish == "prefer" else wish)
         lane = self._lanes.get(key)
         if lane is None:
-            own_width = None if hop.destination is None else hop.destination.concurrency
-            width = own_width or self._delivery.concurrency
+            table = self._destinations.for_mail(hop.destination, doubtful=hop.doubtful)
+            width = (None if table is None else table.concurrency) or self._delivery.concurrency
             lane = self._lanes[key] = Lane(self._delivery, width, lambda: self._lanes.pop(key))
         return lane
 

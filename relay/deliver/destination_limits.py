@@ -101,9 +101,9 @@ class DestinationLimits:
         self.note(domain, await self._find_table(domain))
 
     def note(self, hop: str, destination: Destination | None) -> None:
-        """Remember the table that the MX hosts of a domain belong to; not that of doubtful mail."""
-        domain = shown_hop(hop)
-        if is_url(hop) or is_doubtful_hop(hop) or not self.asks_dns or self._destinations.of(domain) is not None:
+        """Remember the table that the MX hosts of a domain belong to, whose mail may be doubtful."""
+        domain, destination = shown_hop(hop), self._destinations.in_file(destination)
+        if is_url(hop) or not self.asks_dns or self._destinations.of(domain) is not None:
             return
         self._by_mx.pop(domain, None)
         self._by_mx[domain] = destination
@@ -185,7 +185,7 @@ class Admission:
             return
         self._limits.note(hop, destination)
         if self.share is not None:
-            if self.share.destination is destination:
+            if destination is not None and self.share.destination.name == destination.name:
                 return
             self.share.refund()  # it was kept for another table: the MX hosts have changed
             self.share = None

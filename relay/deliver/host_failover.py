@@ -52,7 +52,7 @@ class DeliveryAgent:
         self._delivery = config.delivery
         self._finder = HostFinder(config, resolver)
         self._destinations = config.destinations
-        self._pool = Pool(config.delivery)
+        self._pool = Pool(config)
         self._next_hops = next_hops
         self._policies = policies or TlsPolicies(config.delivery)
         self._results = results or TlsResults(Metrics())

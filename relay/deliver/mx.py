@@ -182,7 +182,11 @@ class HostFinder:
         return self._destinations.for_mail(destination, doubtful=hop.doubtful)
 
     def _found(self, hosts: Iterable[Host], destination: Destination | None) -> Found:
-        return Found(tuple(itertools.islice(hosts, HOSTS)), destination, self._leaving(destination))
+        leaving = self._leaving(destination)
+        if leaving.apart:
+            hosts = list(hosts)
+            hosts = [host for host in hosts if ("ipv6" if ":" in host.address else "ipv4") in leaving.apart] or hosts
+        return Found(tuple(itertools.islice(hosts, HOSTS)), destination, leaving)
 
     def _leaving(self, destination: Destination | None) -> Leaving:
         return self._destinations.leaving if destination is None else destination.leaving

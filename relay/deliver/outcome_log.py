@@ -16,7 +16,7 @@ from relay.mail.message_id import shown_message_id
 from relay.mail.outcome import Outcome
 from relay.mail.queue_id import given_at, id_text
 from relay.metrics import OTHER_PROVIDER, PROVIDERS, Metrics
-from relay.queue.hop_keys import shown_hop
+from relay.queue.hop_keys import is_doubtful_hop, shown_hop
 from relay.queue.store import Delivery, StoredMessage
 
 log = structlog.get_logger()
@@ -71,13 +71,13 @@ def log_health(hop: str, event: Suspended | Resumed, metrics: Metrics) -> None:
     Args:
         hop: its key.
     """
+    about = log.bind(destination=shown_hop(hop), doubtful=is_doubtful_hop(hop) or None)
     if isinstance(event, Resumed):
-        log.warning("destination_resumed", destination=shown_hop(hop), after=round(event.seconds))
+        about.warning("destination_resumed", after=round(event.seconds))
         return
     metrics.suspensions.add()
-    log.warning(
+    about.warning(
         "destination_suspended",
-        destination=shown_hop(hop),
         code=event.outcome.code,
         status=event.outcome.enhanced,
         text=event.outcome.text,
@@ -105,6 +105,7 @@ def log_shaping(hop: str, event: Shaped | Recovered, message_id: int, metrics: M
             "destination_recovered",
             destination=destination,
             hop=shown_hop(hop),
+            doubtful=is_doubtful_hop(hop) or None,
             after=round(event.seconds),
             id=id_text(message_id),
         )
@@ -113,6 +114,7 @@ def log_shaping(hop: str, event: Shaped | Recovered, message_id: int, metrics: M
     learned = log.bind(
         destination=destination,
         hop=shown_hop(hop),
+        doubtful=is_doubtful_hop(hop) or None,
         rule=event.rule.name,
         code=event.outcome.code,
         status=event.outcome.enhanced,

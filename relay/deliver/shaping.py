@@ -225,7 +225,8 @@ class Shaping:
             return None
         table = None if is_url(hop) else self._destinations.of(shown_hop(hop))
         table = self._destinations.for_mail(table, doubtful=is_doubtful_hop(hop))
-        return None if table is None else (table.leaving.source_ipv4, table.leaving.source_ipv6)
+        leaving = self._destinations.leaving if table is None else table.leaving
+        return leaving.source_ipv4, leaving.source_ipv6
 
     def room(self, hop: str, now: float) -> int | None:
         """How many more transactions a next hop may have; None where nothing limits it. While a provider is slowed or

@@ -118,6 +118,9 @@ class Conversation:
         if accepted.routes:
             self._refuse_mixed(sender, routed, refuses_unforwardable)
         screened = await self._screen(client, transaction, rcpt.recipient, routed)
+        if screened.doubt and not screened.held and self._intake.doubtful is not None:
+            place = f"<{rcpt.recipient}>: "
+            self._intake.doubtful.refuse_over_budget(id_text(transaction.id), [routed], time.time(), place)
         if self._intake.traffic.is_limited:
             await self._count(client, sender, rcpt.recipient, routed, id_text(transaction.id))
         if accepted.screen is not None:
@@ -278,14 +281,16 @@ class Conversation:
             return False
         examination = await intake.without_spam_fields(examination)
         stored = await intake.rebuilt_bounce(arrival, routes) or intake.completed(examination, routes, scanned.fields)
-        doubt = scanned.doubt if intake.doubtful is not None else ""
-        if intake.doubtful is not None and doubt and not scanned.held:
-            intake.doubtful.accept(arrival, doubt, routes)
+        doubtful = intake.doubtful if scanned.doubt else None
+        if doubtful is not None and not scanned.held:
+            doubtful.refuse_over_budget(arrival.queue_id, routes, arrival.received)
         used_up = intake.traffic.take(accepted.counted, len(arrival.message.content), arrival.received)
         if used_up is not None:
             raise _too_much(used_up, arrival.queue_id)
         intake.count(arrival, routes)
-        deliveries = intake.deliveries(stored, self._accepted.routes, doubtful=doubt != "")
+        if doubtful is not None and not scanned.held:
+            doubtful.count(arrival, scanned.doubt, routes)
+        deliveries = intake.deliveries(stored, self._accepted.routes, doubtful=doubtful is not None)
         if scanned.held:
             deliveries = intake.held(stored, deliveries, scanned.held)
         notice = await intake.expansion_notice(stored, self._accepted.routes)

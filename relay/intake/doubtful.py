@@ -31,27 +31,37 @@ class DoubtfulMail:
     _budget: Meter | None
     _metrics: Metrics
 
-    def accept(self, arrival: Arrival, why: str, routes: Iterable[Routed]) -> None:
-        """Count a doubtful message that is about to be accepted; all of its destinations have room, or none counts.
+    def refuse_over_budget(self, queue_id: str, routes: Iterable[Routed], now: float, place: str = "") -> None:
+        """Refuse doubtful mail that one of its destinations has no room for. Nothing is counted.
 
-        What comes back to a sender counts for nobody: a bounce is not what a provider is angry about.
+        Args:
+            place: begins the text of the reply: the recipient, at RCPT.
 
         Raises:
             ComeAgain: 451 4.7.1, the budget of a destination is used up.
         """
+        if self._budget is None:
+            return
+        for name in self._wanted(routes):
+            if (what := self._budget.used_up(name, 0, now)) is not None:
+                log.info("rate_used_up", id=queue_id, rate="doubtful", name=name, what=what)
+                self._metrics.doubtful.add("put off")
+                raise ComeAgain(451, "4.7.1", f"{place}too much doubtful mail goes there now, try again later")
+
+    def count(self, arrival: Arrival, why: str, routes: Iterable[Routed]) -> None:
+        """Count a doubtful message that is accepted."""
         log.info("doubtful", id=arrival.queue_id, reason=why)
-        if self._budget is not None:
-            wanted = Counter(
-                self._name(target.address) for routed in routes if not routed.persons for target in routed.targets
-            )
-            for name in wanted:
-                if (what := self._budget.used_up(name, 0, arrival.received)) is not None:
-                    log.info("rate_used_up", id=arrival.queue_id, rate="doubtful", name=name, what=what)
-                    self._metrics.doubtful.add("put off")
-                    raise ComeAgain(451, "4.7.1", "too much doubtful mail for this recipient now, try again later")
-            for name, recipients in wanted.items():
-                self._budget.charge(name, recipients, len(arrival.message.content), arrival.received)
         self._metrics.doubtful.add("accepted")
+        if self._budget is not None:
+            for name, recipients in self._wanted(routes).items():
+                self._budget.charge(name, recipients, len(arrival.message.content), arrival.received)
+
+    def _wanted(self, routes: Iterable[Routed]) -> Counter[str]:
+        """The destinations of a message, each with its recipients. What comes back to a sender counts for nobody: a
+        bounce is not what a provider is angry about."""
+        return Counter(
+            self._name(target.address) for routed in routes if not routed.persons for target in routed.targets
+        )
 
     def _name(self, address: str) -> str:
         domain = domain_of(address)

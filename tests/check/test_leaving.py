@@ -84,6 +84,20 @@ async def test_the_name_of_a_destination_leads_to_its_address_and_back(tmp_path:
     assert finding.level == "warning" and f"bulk.example. 3600 IN A {OTHER}" in finding.mend
 
 
+async def test_the_address_of_doubtful_mail_needs_all_that_others_need(tmp_path: Path) -> None:
+    doubtful = {"source_ipv4": OTHER, "helo": "apart.example"}
+    zone = {("fwd.example", "TXT"): txt(f"v=spf1 ip4:{IPV4} -all"), (HOST, "A"): [IPV4]}
+    found = here(tmp_path, zone, doubtful=doubtful, families=["ipv6", "ipv4"])
+    assert [way for way in ways(found) if way[1] == "apart.example"] == [(OTHER, "apart.example", False)]
+    [finding] = [each for each in await spf.check(found) if each.subject == "fwd.example"]
+    assert finding.level == "error" and OTHER in finding.text and f"ip4:{OTHER}" in finding.mend
+    [finding] = [each for each in await address.check(found) if each.subject == "apart.example"]
+    assert finding.level == "warning" and f"apart.example. 3600 IN A {OTHER}" in finding.mend
+    assert "delivery.doubtful.helo" in finding.mend and "AAAA" not in finding.mend
+    assert OTHER in [each.subject for each in await ptr.check(found)]
+    assert OTHER in [each.subject for each in await dnsbl.check(found)]
+
+
 async def test_every_address_is_looked_for_in_dns_lists(tmp_path: Path) -> None:
     found = here(tmp_path, {}, {"source_ipv4": OTHER}, {"helo": "bulk.example"})
     assert [each.subject for each in await dnsbl.check(found)] == ["fwd.example", IPV4, OTHER]

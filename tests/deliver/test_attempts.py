@@ -239,6 +239,7 @@ async def test_a_job_has_all_that_the_next_hop_is_told() -> None:
         "log_level": "info",
         "id": id_text(stored.id),
         "hop": "d.test",
+        "doubtful": None,
         "sender": job.sender,
         "rewriting": "srs",
         "from_rewritten": None,

@@ -10,7 +10,7 @@ import pytest
 
 from relay.deliver import smtp_connection as smtp
 from relay.deliver.connection_pool import Lane, Pool
-from relay.deliver.next_hop import NextHop
+from relay.deliver.next_hop import NextHop, NextHops
 from relay.mail.outcome import Outcome, deferral
 from tests.deliver.scripted import FINE, HANG_UP, STALL, Play, ScriptedServer
 from tests.deliver.sending import agent, config, hop, job
@@ -192,8 +192,32 @@ async def test_a_next_hop_that_was_reached_is_no_common_fate() -> None:
     assert [o.status for (o,) in outcomes] == ["deferred", "delivered", "delivered"]
 
 
+async def test_doubtful_mail_has_connections_of_its_own_and_as_many_as_its_table_says() -> None:
+    sending = config(
+        concurrency=3, destinations=[{"domains": ["a.test", "b.test"], "concurrency": 1}], doubtful={"concurrency": 2}
+    )
+    pool, hops = Pool(sending), NextHops(sending)
+
+    async def fit(hop: NextHop) -> int:
+        """How many transactions begin at once, while others to the same next hop wait."""
+        tasks = [asyncio.create_task(pool.lane(hop).enter()) for _ in range(5)]
+        await asyncio.sleep(0)
+        begun = sum(task.done() for task in tasks)
+        for _ in tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            pool.lane(hop).leave()
+        await asyncio.gather(*tasks)
+        return begun
+
+    found = [
+        await fit(hops.of(f"x@{domain}", doubtful=doubt)) for domain in ("a.test", "c.test") for doubt in (False, True)
+    ]
+    assert found == [1, 2, 3, 2]
+    assert pool.lane(hops.of("x@a.test")) is not pool.lane(hops.of("x@a.test", doubtful=True))
+
+
 async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
-    lane = Pool(config(concurrency=1).delivery).lane(NextHop("d.test"))
+    lane = Pool(config(concurrency=1)).lane(NextHop("d.test"))
 
     async def waiting() -> asyncio.Task[Outcome | None]:
         async def told() -> Outcome | None:
@@ -213,7 +237,7 @@ async def test_a_common_fate_ends_when_a_host_is_reached() -> None:
         third = await waiting()
     assert (await first, await second, await third) == (None, None, None)
 
-    lane = Pool(config(concurrency=1).delivery).lane(NextHop("d.test"))
+    lane = Pool(config(concurrency=1)).lane(NextHop("d.test"))
     async with turn(lane):
         first = await waiting()
         lane.unreachable(down)
@@ -241,7 +265,7 @@ async def test_one_that_gives_up_waiting_takes_no_place_along() -> None:
 
 
 async def test_nothing_is_left_of_a_next_hop_that_nobody_uses() -> None:
-    pool = Pool(config(idle_timeout="10ms").delivery)
+    pool = Pool(config(idle_timeout="10ms"))
     lane = pool.lane(NextHop("d.test"))
     async with turn(lane):
         assert pool.lane(NextHop("d.test")) is lane

@@ -141,6 +141,7 @@ class House:
         original: str = "alias@fwd.test",
         warned: bool = False,
         body: bytes = b"Hi.\r\n",
+        doubtful: bool = False,
     ) -> Change:
         number = self.ids.new() if received is None else QueueIds(repeat(received).__next__).new()
         received = time.time() if received is None else received
@@ -154,7 +155,7 @@ class House:
                     n,
                     recipient=recipient,
                     original=original,
-                    hop=self.next_hops.key(recipient),
+                    hop=self.next_hops.key(recipient, doubtful=doubtful),
                     next_attempt=received,
                     expires=self.patience.expires(received, sender),
                     notify=notify,

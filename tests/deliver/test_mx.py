@@ -368,6 +368,34 @@ async def test_an_mx_table_holds_once_the_hosts_are_known() -> None:
     assert await finder.destination(NextHop(endpoint=endpoint("smtp://mx1.mail.test"))) is None
 
 
+@pytest.mark.parametrize(
+    ("doubtful", "of_both", "of_ipv6"),
+    [
+        ({"source_ipv4": ONE}, [ONE, TWO], [SIX]),
+        ({"source_ipv6": SIX}, [SIX], [SIX]),
+        ({"source_ipv4": ONE, "source_ipv6": SIX}, [SIX, ONE, TWO], [SIX]),
+        ({"helo": "mx2.fwd.test"}, [SIX, ONE, TWO], [SIX]),
+    ],
+)
+async def test_doubtful_mail_goes_to_hosts_that_see_its_own_address_where_there_are_any(
+    doubtful: dict[str, str], of_both: list[str], of_ipv6: list[str]
+) -> None:
+    zone: Zone = {
+        ("a.test", "MX"): [(10, "mx1.a.test"), (20, "mx2.a.test")],
+        ("mx1.a.test", "A"): [ONE],
+        ("mx1.a.test", "AAAA"): [SIX],
+        ("mx2.a.test", "A"): [TWO],
+        ("b.test", "AAAA"): [SIX],
+    }
+    sending = config(doubtful=doubtful)
+    finder, hops = HostFinder(sending, StaticResolver(zone)), NextHops(sending)
+    for domain, expected in (("a.test", of_both), ("b.test", of_ipv6)):
+        found = await finder.find(hops.of(f"x@{domain}", doubtful=True))
+        assert [host.address for host in found.hosts] == expected
+    other = await finder.find(hops.of("x@a.test"))
+    assert [host.address for host in other.hosts] == [SIX, ONE, TWO]
+
+
 async def test_a_unix_socket_is_one_host_and_asks_no_dns() -> None:
     finder = HostFinder(config(), StaticResolver({}))
     [host] = (await finder.find(NextHop(endpoint=endpoint("lmtp:///run/dovecot/lmtp")))).hosts

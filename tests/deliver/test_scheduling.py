@@ -241,14 +241,18 @@ async def test_the_mx_hosts_say_which_table_holds_before_anything_is_leased(tmp_
         assert host.leases == len(host.recipients()) == 2
 
 
+@pytest.mark.parametrize("doubtful", [False, True])
 async def test_mx_hosts_that_are_found_by_the_attempt_put_it_back_unseen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubtful: bool
 ) -> None:
     """DNS was silent when the dispatcher asked."""
-    async with running(tmp_path, destinations=[entry("mx:*.big.test", concurrency=1)]) as host:
+    apart = {"helo": "mx2.test"}
+    async with running(tmp_path, destinations=[entry("mx:*.big.test", concurrency=1)], doubtful=apart) as host:
         (table,) = host.config.destinations
+        found = host.config.destinations.for_mail(table, doubtful=doubtful)
+        assert found is not None and (found is table) is not doubtful
         for house in host.workers:
-            house.hops.by_mx |= {"a.test": table, "b.test": table}
+            house.hops.by_mx |= {"a.test": found, "b.test": found}
             monkeypatch.setattr(house, "table_of", None)
 
             async def nothing(hops: object) -> None:
@@ -257,13 +261,15 @@ async def test_mx_hosts_that_are_found_by_the_attempt_put_it_back_unseen(
             monkeypatch.setattr(house.dispatcher._limits, "find_out", nothing)
         host.seconds = 0.05
         with capture_logs() as lines:
-            await host.store_all(*(f"r{n}@{name}" for n in range(10) for name in ("a.test", "b.test")))
+            recipients = [f"r{n}@{name}" for n in range(10) for name in ("a.test", "b.test")]
+            await host.store_all(*recipients, doubtful=doubtful)
             await host.until(lambda: len([line for line in lines if line["event"] == "delivered"]) >= 20)
             await host.workers[0].counts()
         assert host.most[""] == 1 and len(host.recipients()) == 20
         assert len([line for line in lines if line["event"] == "delivered"]) == 20
         assert len([line for line in lines if line["event"] == "attempt"]) == 20
         assert not [line for line in lines if line["event"] == "deferred"]
+        assert host.leases < 60, "what waits for the table is not leased again and again"
 
 
 async def test_a_delivery_that_was_put_back_has_not_been_attempted(tmp_path: Path) -> None:

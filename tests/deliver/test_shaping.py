@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from relay.config.model import Config
 from relay.config.sections import ShapingSection
 from relay.config.shaping import ShapingRules
 from relay.deliver.classify import classify
@@ -17,6 +16,7 @@ from relay.deliver.concurrency import HopConcurrency
 from relay.deliver.places import Place
 from relay.deliver.shaping import CALM, FULL, Recovered, Shaped, Shaping
 from relay.mail.outcome import Outcome, deferral
+from tests.deliver.sending import config
 
 NOW = 1_000_000.0
 MINUTE = 60.0
@@ -167,6 +167,21 @@ def test_all_domains_of_a_provider_are_slowed_together_and_nobody_else() -> None
     assert sender.room("a.example") == sender.room("b.example") == sender.room("!b.example") == 0
     assert sender.room("c.example") > 0
     assert sender.shaping.shaped == 1
+
+
+@pytest.mark.parametrize(("section", "is_apart"), [({"source_ipv4": "192.0.2.27"}, True), ({"rate": 9}, False)])
+def test_doubtful_mail_is_slowed_apart_where_it_has_an_address_of_its_own(
+    section: dict[str, Any], is_apart: bool
+) -> None:
+    delivery = {"doubtful": section, "destinations": [{"domains": ["b.example"], "concurrency": 9}]}
+    hops = ("a.example", "!a.example", "b.example")
+    for hop in ("?a.example", "?b.example"):
+        sender = Sender(destinations=config(**delivery).destinations)
+        for each in (*hops, hop):
+            sender.sends(each, times=5)
+        sender.sends(hop, PAUSE)
+        assert sender.room(hop) == 0
+        assert [sender.room(each) > 0 for each in hops] == [is_apart] * 3
 
 
 def test_a_reply_of_another_host_is_about_its_domain_alone() -> None:
@@ -323,18 +338,9 @@ async def test_a_domain_of_which_dns_says_nothing_waits_no_longer_than_that(monk
 
 
 def test_source_addresses_are_judged_apart() -> None:
-    config = Config.model_validate(
-        {
-            "hostname": "mx.test",
-            "listen": [{"address": "127.0.0.1:0"}],
-            "srs": {"domain": "fwd.test", "secrets_file": "/dev/null"},
-            "delivery": {
-                "destinations": [{"domains": ["other.example"], "source_ipv4": "192.0.2.99"}],
-                "doubtful": {"source_ipv4": "192.0.2.98"},
-            },
-        }
-    )
-    sender = Sender(destinations=config.destinations).sends("a.example", times=3).sends("other.example", times=3)
+    tables = [{"domains": ["other.example"], "source_ipv4": "192.0.2.99"}]
+    sending = config(destinations=tables, doubtful={"source_ipv4": "192.0.2.98"})
+    sender = Sender(destinations=sending.destinations).sends("a.example", times=3).sends("other.example", times=3)
     sender.sends("a.example", PAUSE)
     assert sender.room("a.example") == 0 and sender.room("other.example") > 0
     sender.sends("?a.example")

@@ -53,6 +53,7 @@ class RecordingSink:
         refused: recipient → the reply it gets at RCPT.
         delay: seconds between the final dot and the 250.
         smtputf8: whether it offers SMTPUTF8.
+        unwelcome: address of a client → the reply it gets at MAIL.
         tls: offers STARTTLS with this certificate.
     """
 
@@ -64,10 +65,12 @@ class RecordingSink:
         refused: Mapping[str, str] | None = None,
         delay: float = 0.0,
         smtputf8: bool = True,
+        unwelcome: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address, self.port = address, port
         self.refused = dict(refused or {})
+        self.unwelcome = dict(unwelcome or {})
         self.delay = delay
         self.received: list[Received] = []
         self.asked: list[str] = []  # every RCPT, those of callouts as well
@@ -88,6 +91,16 @@ class RecordingSink:
 
     def stop(self) -> None:
         self._server.stop()
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        refusal = self.unwelcome.get(str(session.peer[0]) if session.peer else "")
+        if refusal is not None:
+            return refusal
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

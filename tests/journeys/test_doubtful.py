@@ -22,6 +22,7 @@ ALIASES = """
 alice@fwd.example carol@mailbox.example
 angry@fwd.example angry@mailbox.example
 both@fwd.example carol@mailbox.example, dave@next.example
+dave@fwd.example dave@next.example
 """
 MESSAGE = b"From: ann@anywhere.example\r\nTo: alice@fwd.example\r\nSubject: %s\r\n\r\nHi.\r\n"
 ORDINARY, OTHER = (FWD, "mx.fwd.example"), (APART, "mx2.fwd.example")
@@ -92,13 +93,86 @@ def test_past_the_budget_of_a_destination_it_comes_again(world: World, mode: str
     assert [send(relay, LISTED).code for _ in range(2)] == [250, 250]
     for recipient in ("alice@fwd.example", "both@fwd.example"):
         refused = send(relay, LISTED, recipient=recipient)
-        assert refused[:2] == (451, "4.7.1") and "mailbox" not in refused.text
+        assert refused[:2] == (451, "4.7.1") and recipient in refused.text and "mailbox" not in refused.text
     assert send(relay, SENDER).code == 250, "other mail is not counted"
     (line, _) = relay.events("rate_used_up")
     assert (line["rate"], line["name"], line["what"]) == ("doubtful", "mailbox.example", "messages")
     relay.wait_for_empty_queue()
     metrics = relay.http("/metrics")[1]
     assert 'messages_doubtful_total{fate="put off"} 2.0' in metrics and 'fate="accepted"} 2.0' in metrics
+
+
+def test_past_the_budget_one_recipient_does_not_hold_up_others_where_lists_know_it(world: World) -> None:
+    world.start(RecordingSink(MAILBOX, world.port))
+    sink = world.start(RecordingSink(NEXT, world.port))
+    relay = relay_with(world, doubtful={"budget": {"messages": 1}})
+    assert send(relay, LISTED).code == 250
+    with Dialogue((relay.address, relay.port), source=LISTED) as session:
+        assert session("EHLO client.example").code == session("MAIL FROM:<ann@anywhere.example>").code == 250
+        assert session("RCPT TO:<alice@fwd.example>")[:2] == (451, "4.7.1")
+        assert session("RCPT TO:<dave@fwd.example>").code == 250
+        assert session("DATA").code == 354
+        session.send(MESSAGE % b"for one" + b".\r\n")
+        assert session.reply().code == 250
+    assert [one.recipients for one in sink.wait()] == [("dave@next.example",)]
+
+
+def test_what_is_refused_for_another_reason_uses_no_budget(world: World) -> None:
+    world.start(RecordingSink(MAILBOX, world.port))
+    limits = {"rates": {"client": {"octets": 5000}}}
+    relay = relay_with(world, doubtful={"budget": {"messages": 3}}, limits=limits)
+    large = MESSAGE % b"large" + b"x" * 70 + b"\r\n" * 20_000
+    with Dialogue((relay.address, relay.port), source=LISTED) as session:
+        codes = [session.deliver("ann@anywhere.example", "alice@fwd.example", large).code for _ in range(4)]
+    assert codes == [250, 450, 450, 450]
+    assert len(relay.events("doubtful")) == 1
+
+
+@needs("rspamd")
+@MODES
+def test_past_the_budget_what_rspamd_marks_is_refused_after_data_and_kept_nowhere(world: World, mode: str) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    rspamd = world.start(SpamFilter(world.base / "rspamd"))
+    relay = relay_with(world, mode, {"budget": 1}, filter={"rspamd": rspamd.url, "on_failure": "defer"})
+    with Dialogue((relay.address, relay.port), source=SENDER) as session:
+        for fields, code in ((b"X-Test-Score: 7\r\n", 250), (b"X-Test-Score: 7\r\n", 451), (b"", 250)):
+            message = fields + MESSAGE % b"marked"
+            assert session.deliver("ann@anywhere.example", "alice@fwd.example", message).code == code
+    relay.wait_for_empty_queue()
+    assert sorted(one.ip for one in sink.received) == sorted([APART, FWD])
+
+
+def test_a_next_hop_that_refuses_the_other_address_is_suspended_for_it_alone(world: World) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port, unwelcome={APART: "550 5.7.1 your address is on our list"}))
+    relay = relay_with(world, workers=1)
+    for n in range(5):
+        with Dialogue((relay.address, relay.port), source=LISTED) as session:
+            assert session.deliver(f"ann@origin{n}.example", "alice@fwd.example", MESSAGE % b"bad").code == 250
+    wait_until(lambda: relay.events("destination_suspended"), "the suspension")
+    (line,) = relay.events("destination_suspended")
+    assert (line["destination"], line["doubtful"]) == ("mailbox.example", True)
+    assert [send(relay, SENDER).code for _ in range(3)] == [250] * 3
+    assert {(one.ip, one.helo) for one in sink.wait(3)} == {ORDINARY}
+    attempts = [line for line in relay.events("attempt") if line["from"]]  # the others are bounces
+    assert {line["hop"] for line in attempts} == {"mailbox.example"}
+    assert [line.get("doubtful") for line in attempts][-3:] == [None] * 3 and attempts[0]["doubtful"] is True
+
+
+def test_a_sender_whose_spf_covers_the_first_address_alone_is_rewritten_where_it_leaves_by_the_other(
+    world: World,
+) -> None:
+    sink = world.start(RecordingSink(MAILBOX, world.port))
+    world.zone["anywhere.example", "TXT"] = [f'"v=spf1 ip4:{SENDER} ip4:{LISTED} ip4:{FWD} -all"']
+    world.zone["everywhere.example", "TXT"] = [f'"v=spf1 ip4:{LISTED} ip4:{APART} -all"']
+    routes = {"domains": {"mailbox.example": {"srs": "when-needed", "recipients": "any"}}}
+    relay = relay_with(world, routes=routes)
+    for source, sender in ((SENDER, "ann@anywhere.example"), (LISTED, "ann@anywhere.example")):
+        with Dialogue((relay.address, relay.port), source=source) as session:
+            assert session.deliver(sender, "alice@fwd.example", MESSAGE % b"hello").code == 250
+    with Dialogue((relay.address, relay.port), source=LISTED) as session:
+        assert session.deliver("ann@everywhere.example", "alice@fwd.example", MESSAGE % b"hello").code == 250
+    rewritten = {(one.ip, one.sender.partition("=")[0]) for one in sink.wait(3)}
+    assert rewritten == {(FWD, "ann@anywhere.example"), (APART, "SRS0"), (APART, "ann@everywhere.example")}
 
 
 def test_its_rate_holds_up_no_other_mail(world: World) -> None:

@@ -176,10 +176,11 @@ class DoubtfulSection(Section):
     mail."""
 
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.27"])
-    """The IPv4 address to send from, for every destination. Default: as for other mail."""
+    """The IPv4 address to send from, for every destination. Where only one of the two source addresses is set, doubtful
+    mail goes to hosts of that family, and to others only where a next hop has none. Default: as for other mail."""
 
     source_ipv6: ipaddress.IPv6Address | None = Field(None, examples=["2001:db8:7::27"])
-    """The IPv6 address to send from, for every destination. Default: as for other mail."""
+    """The IPv6 address to send from, likewise. Default: as for other mail."""
 
     helo: HostName | None = Field(None, examples=["mx3.fwd.example"])
     """The name that EHLO says. It should lead to the source address, and back; `srs-relay dns` prints the records.
@@ -195,12 +196,14 @@ class DoubtfulSection(Section):
     budget: Limits | None = Field(None, examples=[{"messages": 30}])
     """How much doubtful mail is accepted for each destination within a minute, in the form of `[limits.rates]`; a
     number alone is one of messages. A destination is a table of `[[delivery.destinations]]`, or else the domain that
-    the mail leaves for. Past it the client gets 451 4.7.1 after DATA, and comes again. Default: no limit."""
+    the mail leaves for. Past it the client gets 451 4.7.1, and comes again: at RCPT where DNS lists find its mail
+    doubtful, otherwise after DATA. Default: no limit."""
 
     @field_validator("budget", mode="before")
     @classmethod
     def _messages_alone(cls, value: object) -> object:
-        return {"messages": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return {"messages": value} if is_number or (isinstance(value, str) and value.isdecimal()) else value
 
 
 class DeliverySection(Section):
