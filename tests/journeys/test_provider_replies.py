@@ -153,7 +153,7 @@ def test_what_waits_for_a_connection_does_not_run_into_a_block(world: World, mod
     wait_until(lambda: house.events("destination_blocked"), "the block")
     time.sleep(2)
     bounced = {recipient for event in house.events("bounced") for recipient in event["to"]}
-    assert 1 <= len(bounced) <= 5, "what waited does not bounce"
+    assert 1 <= len(bounced) < 20, "what has a connection may hear the reply, and what waited does not"
     big.refuse.clear()
     wait_until(lambda: taken(big) == recipients - bounced, "the rest", 90)
     assert len(big.taken) == len(recipients) - len(bounced)
