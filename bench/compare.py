@@ -24,7 +24,7 @@ import uvloop
 
 from bench import machine
 from bench.load import WORKLOADS, Counts, Load, Sink, Workload, burst, content_of
-from bench.paired import LEAST, Difference, difference
+from bench.paired import Difference, difference, pairs
 from bench.running_relay import HERE, Prepare, Program, RunningRelay, free_port, relay
 
 WARM_UP = 300  # messages to each relay before it counts
@@ -152,12 +152,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="LINE", help="a line of TOML to configure both")
     parser.add_argument("--workload", choices=list(WORKLOADS), action="append", help="default: W1")
     parser.add_argument("--messages", type=int, default=400, help="of a burst (default: 400)")
-    parser.add_argument("--pairs", type=int, default=15, help="of bursts (default: 15)")
+    parser.add_argument("--pairs", type=pairs, default=15, help="of bursts (default: 15)")
     parser.add_argument("--starts", type=int, default=3, help="of both relays, for these pairs (default: 3)")
-    options = parser.parse_args()
-    if options.pairs < LEAST:
-        parser.error(f"--pairs: at least {LEAST} are needed for an interval")
-    return options
+    return parser.parse_args()
 
 
 async def main() -> None:

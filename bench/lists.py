@@ -23,7 +23,7 @@ import uvloop
 from bench import machine
 from bench.compare import Bursts, Side, running, take_turns
 from bench.load import Sink
-from bench.paired import LEAST
+from bench.paired import pairs
 from bench.running_relay import ALIAS, RunningRelay
 from relay.cli.zone import ZoneServer
 
@@ -106,11 +106,9 @@ async def main() -> None:
         prog="python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--strangers", type=int, default=1000, help="connected all the time (default: 1000)")
-    parser.add_argument("--pairs", type=int, default=15, help="of bursts (default: 15)")
+    parser.add_argument("--pairs", type=pairs, default=15, help="of bursts (default: 15)")
     parser.add_argument("--messages", type=int, default=400, help="of a burst (default: 400)")
     options = parser.parse_args()
-    if options.pairs < LEAST:
-        parser.error(f"--pairs: at least {LEAST} are needed for an interval")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(machine.describe(), flush=True)

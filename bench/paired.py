@@ -6,12 +6,20 @@ the same machine, so each pair of bursts gives one ratio, and the ratios are eva
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST = 6  # pairs; with fewer no interval reaches 95 %
+
+
+def pairs(text: str) -> int:
+    """A number of pairs on the command line. Raises argparse.ArgumentTypeError: it is none, or too small."""
+    if not text.isdecimal() or int(text) < LEAST:
+        raise argparse.ArgumentTypeError(f"at least {LEAST} are needed for an interval")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import uvloop
 
 from bench import machine, size_of_routes, stall
 from bench.compare import Bursts, Side, running, take_turns
-from bench.paired import LEAST
+from bench.paired import pairs
 from bench.queue_scale import fill
 from bench.soak import START_PAUSE, Peer
 from relay.queue.connect import connect
@@ -108,14 +108,12 @@ async def main() -> None:
         prog="python -m bench.size", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=list(COMMANDS))
-    parser.add_argument("--pairs", type=int, default=15, help="of bursts (default: 15)")
+    parser.add_argument("--pairs", type=pairs, default=15, help="of bursts (default: 15)")
     parser.add_argument("--messages", type=int, default=400, help="of a burst (default: 400)")
     parser.add_argument("--deliveries", type=int, default=100_000, help="in the queue (default: 100000)")
     parser.add_argument("--octets", type=int, default=25_000_000, help="of a large message (default: 25000000)")
     parser.add_argument("--set", action="append", default=[], metavar="LINE", help="a line of TOML to configure both")
     options = parser.parse_args()
-    if options.pairs < LEAST:
-        parser.error(f"--pairs: at least {LEAST} are needed for an interval")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(machine.describe(), flush=True)

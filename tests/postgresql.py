@@ -48,6 +48,16 @@ class PostgresServer:
         self._run("pg_ctl", "start", "--wait", "--options", options, "--log", str(self._base / "log"))
         return self
 
+    def __enter__(self) -> PostgresServer:
+        try:
+            return self.start()
+        except BaseException:
+            self.remove()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
     def stop(self, mode: str = "immediate") -> None:
         """At once, with its clients' connections: as after a crash, or with the mode "fast" in good order."""
         self._run("pg_ctl", "stop", "--wait", "--mode", mode)

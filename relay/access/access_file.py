@@ -133,7 +133,7 @@ class _Reading:
 
     def read(self, line: LogicalLine) -> None:
         problem = "an indented line continues the one above, and there is none" if line.is_orphan else ""
-        where = f"{self._source}:{line.numbers[0]}"
+        where = f"{self._source}:{line.number}"
         if is_pattern(line.text):
             self._read_pattern(where, line.text, problem)
         else:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from relay.importer.draft import ImportFailed, Origin
-from relay.importer.main_cf import MainCf, logical_lines, split_list
+from relay.importer.main_cf import MainCf, split_list
 from relay.importer.source_file import read_text
+from relay.table_files.logical_lines import logical_lines
 
 # Types that are made from a text file, which is beside the index, or is read as it is.
 _TEXT = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash")
@@ -67,9 +68,9 @@ def entries(main_cf: MainCf, table: Table) -> list[TableEntry]:
         raise ImportFailed(f"{table}: a table of the type {table.kind} cannot be read")
     path = main_cf.path(table.name)
     return [
-        TableEntry(words[0], words[1] if len(words) > 1 else "", f"{path}:{number}")
-        for number, line in logical_lines(read_text(path))
-        if (words := line.split(None, 1))
+        TableEntry(words[0], words[1] if len(words) > 1 else "", f"{path}:{line.number}")
+        for line in logical_lines(read_text(path))
+        if (words := line.text.split(None, 1))
     ]
 
 
@@ -96,8 +97,8 @@ def _list_items(main_cf: MainCf, name: str, problems: list[str]) -> Iterator[tup
         try:
             if item.startswith("/"):
                 path = main_cf.path(item)
-                for number, line in logical_lines(read_text(path)):
-                    yield from ((word, f"{path}:{number}") for word in split_list(line))
+                for line in logical_lines(read_text(path)):
+                    yield from ((word, f"{path}:{line.number}") for word in split_list(line.text))
             elif table is not None:
                 yield from ((entry.key, entry.where) for entry in entries(main_cf, table))
             else:

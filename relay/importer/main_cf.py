@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from relay.importer.draft import ImportFailed, Origin
 from relay.importer.source_file import decoded, read_text
+from relay.table_files.logical_lines import logical_lines
 
 _LONGEST = 2**20  # characters of a value: parameters in parameters can multiply it without end
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -134,10 +135,12 @@ class MainCf:
         if self._folder is None or not (self._folder / "master.cf").is_file():
             return
         path = self._folder / "master.cf"
-        for number, line in logical_lines(read_text(path)):
-            words = line.split()
+        for line in logical_lines(read_text(path)):
+            words = line.text.split()
             if len(words) > 7:
-                yield Service(words[0], words[1], words[6], words[7], dict(_options(words[8:])), f"{path}:{number}")
+                yield Service(
+                    words[0], words[1], words[6], words[7], dict(_options(words[8:])), f"{path}:{line.number}"
+                )
 
     def _value(self, name: str, within: frozenset[str]) -> str:
         """The value of a parameter, expanded.
@@ -218,34 +221,17 @@ def read(path: Path) -> MainCf:
 def parse(text: str, source: str, folder: Path | None) -> MainCf:
     """The parameters in a text. Raises ImportFailed: it is neither main.cf nor the output of postconf."""
     parameters: dict[str, Parameter] = {}
-    for number, line in logical_lines(text):
-        name, equals, value = line.partition("=")
-        if re.match(r"\S*postconf: ", line):
+    for line in logical_lines(text):
+        name, equals, value = line.text.partition("=")
+        if re.match(r"\S*postconf: ", line.text):
             continue  # a warning that was written into the same file
-        where = source if source == "postconf -n" else f"{source}:{number}"
+        where = source if source == "postconf -n" else f"{source}:{line.number}"
         if not equals or not _ANY_NAME.fullmatch(name.strip()):
-            raise ImportFailed(f"{where}: this is neither main.cf nor the output of postconf: {line[:60]!r}")
+            raise ImportFailed(f"{where}: this is neither main.cf nor the output of postconf: {line.text[:60]!r}")
         parameters[name.strip()] = Parameter(" ".join(value.split()), where)
     if not parameters:
         raise ImportFailed(f"{source}: there is no parameter of Postfix in it")
     return MainCf(parameters, source, folder)
-
-
-def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file of Postfix, each with its number; an indented line continues the one above."""
-    first, parts = 0, list[str]()
-    for number, line in enumerate(text.split("\n"), 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        if line[0].isspace() and parts:
-            parts.append(stripped)
-            continue
-        if parts:
-            yield first, " ".join(parts)
-        first, parts = number, [stripped]
-    if parts:
-        yield first, " ".join(parts)
 
 
 def split_list(value: str) -> list[str]:

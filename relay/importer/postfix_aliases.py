@@ -7,12 +7,13 @@ from pathlib import Path
 
 from relay.importer.draft import Draft, ImportFailed, Origin
 from relay.importer.lookup_tables import Table, domains, entries, origin_of, tables
-from relay.importer.main_cf import MainCf, logical_lines
+from relay.importer.main_cf import MainCf
 from relay.importer.source_file import read_text
 from relay.mail.address import domain_of, lookup_key, normal_domain, split
 from relay.route.alias_entries import AliasError
 from relay.route.alias_file import parse_virtual
 from relay.route.alias_table import AliasTable
+from relay.table_files.logical_lines import logical_lines
 
 _ROUTES = ("routes",)
 _NAME = "aliases"
@@ -106,7 +107,7 @@ def _tell_of_foreign_domains(
     if problems:
         return  # any of them may be in a table that cannot be read
     if "virtual_alias_domains" not in main_cf:  # it is the table itself: its keys without a user are domains
-        keys = (line.split()[0] for content in contents for _, line in logical_lines(content))
+        keys = (line.text.split()[0] for content in contents for line in logical_lines(content))
         ours |= {normal_domain(key) for key in keys if "@" not in key}
     served = set[str]()
     for content in contents:
@@ -131,7 +132,7 @@ def tell_of_local_aliases(draft: Draft, main_cf: MainCf) -> None:
             text = read_text(main_cf.path(table.name)) if table.is_text else ""
         except ImportFailed:
             continue
-        entries_there = (match for _, line in logical_lines(text) if (match := _LOCAL_ALIAS.match(line)))
+        entries_there = (match for line in logical_lines(text) if (match := _LOCAL_ALIAS.match(line.text)))
         leading = [
             match[1]
             for match in entries_there

@@ -9,10 +9,11 @@ from relay.config.sections import LimitsSection
 from relay.importer.draft import Draft, ImportFailed, Origin
 from relay.importer.hosts import full_name, host_network, without_wide
 from relay.importer.lookup_tables import entries, table_of
-from relay.importer.main_cf import MainCf, logical_lines, split_list
+from relay.importer.main_cf import MainCf, split_list
 from relay.importer.postfix_values import duration, number
 from relay.importer.source_file import read_text
 from relay.network import IPNetwork, too_wide
+from relay.table_files.logical_lines import logical_lines
 
 _CLIENTS, _LIMITS, _RECEIVE = ("clients",), ("limits",), ("receive",)
 _LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
@@ -93,8 +94,8 @@ def _network_entries(draft: Draft, main_cf: MainCf) -> Iterable[tuple[str, str]]
         try:
             if item.startswith("/"):
                 path = main_cf.path(item)
-                for line_number, line in logical_lines(read_text(path)):
-                    yield from ((word, f"{path}:{line_number}") for word in split_list(line))
+                for line in logical_lines(read_text(path)):
+                    yield from ((word, f"{path}:{line.number}") for word in split_list(line.text))
             elif table is None:
                 yield item, str(origin)
             elif table.kind == "cidr" and table.name.startswith("{"):  # { { network OK }, … }
@@ -102,9 +103,9 @@ def _network_entries(draft: Draft, main_cf: MainCf) -> Iterable[tuple[str, str]]
                 yield from ((rule.removeprefix("{").split()[0], str(origin)) for rule in rules)
             elif table.kind == "cidr":
                 path = main_cf.path(table.name)
-                for line_number, line in logical_lines(read_text(path)):
-                    words = line.split()
-                    yield words[0], f"{path}:{line_number}"
+                for line in logical_lines(read_text(path)):
+                    words = line.text.split()
+                    yield words[0], f"{path}:{line.number}"
             else:
                 yield from ((entry.key, entry.where) for entry in entries(main_cf, table))
         except ImportFailed as error:

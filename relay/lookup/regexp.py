@@ -81,7 +81,7 @@ class _Reading:
     _bad: list[BadLine] = field(default_factory=list)
 
     def read(self, line: LogicalLine) -> None:
-        where = f"{self._source}:{line.numbers[0]}"
+        where = f"{self._source}:{line.number}"
         condition = _IF.match(line.text)
         try:
             if not is_utf8(line.text):

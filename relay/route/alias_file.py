@@ -88,7 +88,7 @@ def written_in_virtual(text: str, source: str) -> Iterator[WrittenEntry]:
     for line in logical_lines(text):
         entry = _ENTRY.match(line.text)
         assert entry is not None  # it matches any text
-        yield WrittenEntry(f"{source}:{line.numbers[0]}", entry[1], entry[2], (), line.numbers, line.is_orphan)
+        yield WrittenEntry(f"{source}:{line.number}", entry[1], entry[2], (), line.numbers, line.is_orphan)
 
 
 def written_in_toml(text: str, source: str) -> Iterator[WrittenEntry]:

@@ -18,6 +18,11 @@ class LogicalLine(NamedTuple):
     numbers: Sequence[int]
     is_orphan: bool
 
+    @property
+    def number(self) -> int:
+        """Of the first of these lines."""
+        return self.numbers[0]
+
 
 def logical_lines(text: str) -> Iterator[LogicalLine]:
     """The lines of a file, in their order. An indented line continues the one above past comments and empty lines."""

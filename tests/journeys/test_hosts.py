@@ -29,11 +29,8 @@ ALIASES = f"{ALICE} carol@mailbox.example\n"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -244,9 +244,8 @@ def test_serve_says_loudly_that_the_way_home_is_broken_and_goes_on(world: World)
 
 @needs("postgres")
 def test_of_two_hosts_with_one_queue_one_tries_it(world: World) -> None:
-    server = PostgresServer()
-    try:
-        url = server.start().create_database()
+    with PostgresServer() as server:
+        url = server.create_database()
         shared: dict[str, Any] = {"srs": {"domain": "fwd.example"}, "queue": {"url": url}}
         hosts = [world.relay("fwd.example", **shared), world.relay("next.example", **shared)]
         wait_until(lambda: any(host.events("way_home") for host in hosts), "the first trial", 30)
@@ -254,8 +253,6 @@ def test_of_two_hosts_with_one_queue_one_tries_it(world: World) -> None:
         assert sorted(len(host.events("way_home")) for host in hosts) == [0, 1]
         for host in hosts:
             host.stop()
-    finally:
-        server.remove()
 
 
 def test_a_reload_does_not_try_it_again_at_once(world: World) -> None:

@@ -42,11 +42,8 @@ Ask = Callable[[str, str], Awaitable[str | None]]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs("postgres"))])

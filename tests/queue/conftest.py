@@ -19,11 +19,8 @@ from tests.queue.publish import unpack_postgresql, unpack_sqlite
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs("postgres"))])

@@ -88,9 +88,8 @@ def publish_sqlite() -> None:
 
 def publish_postgresql() -> None:
     """Keep a PostgreSQL queue of this version."""
-    server = PostgresServer()
-    try:
-        url = server.start().create_database()
+    with PostgresServer() as server:
+        url = server.create_database()
         with opened() as world:
             fill(world, url=url)
         command = [program("pg_dump"), "--inserts", "--no-owner", "--no-comments", url]
@@ -98,8 +97,6 @@ def publish_postgresql() -> None:
         # Commands to psql itself, as newer versions of pg_dump write them, are unknown to older ones.
         dump = b"".join(line for line in output.splitlines(keepends=True) if not line.startswith(b"\\"))
         (PUBLISHED / f"v{VERSION}.postgresql.sql.gz").write_bytes(gzip.compress(dump, mtime=0))
-    finally:
-        server.remove()
 
 
 def unpack_sqlite(version: int, file: Path) -> None:
