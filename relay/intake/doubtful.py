@@ -57,8 +57,8 @@ class DoubtfulMail:
                 self._budget.charge(name, recipients, len(arrival.message.content), arrival.received)
 
     def _wanted(self, routes: Iterable[Routed]) -> Counter[str]:
-        """The destinations of a message, each with its recipients. What comes back to a sender counts for nobody: a
-        bounce is not what a provider is angry about."""
+        """The destinations of a message, each with its recipients. What comes back to a sender counts for nobody:
+        providers do not take bounces for spam of ours."""
         return Counter(
             self._name(target.address) for routed in routes if not routed.persons for target in routed.targets
         )

@@ -54,6 +54,7 @@ class HeldMail:
         Raises:
             QueueUnavailable
         """
+        # Mostly there is nothing: then nobody waits for the lock of a writer.
         if not await self._database.read(lambda connection: connection.execute(_FIND, {"b_now": now}).first()):
             return []
         gone, left = await self._database.write(lambda connection: _drop(connection, now), durable=True)

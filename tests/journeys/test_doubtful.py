@@ -1,4 +1,4 @@
-"""Doubtful mail leaves apart: by its own address and name, within a budget, and alone with the anger of a provider."""
+"""Doubtful mail leaves apart: by its own address and name, within a budget, and what slows it slows no other mail."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_its_rate_holds_up_no_other_mail(world: World) -> None:
     assert [row["doubtful"] for row in relay.queue()] == [True, True]
 
 
-def test_the_anger_of_a_provider_about_it_does_not_reach_other_mail(world: World) -> None:
+def test_a_pause_by_a_provider_holds_for_it_alone(world: World) -> None:
     refused = {"angry@mailbox.example": "421 4.7.0 we are tired of your spam"}
     sink = world.start(RecordingSink(MAILBOX, world.port, refused=refused))
     rule = {"name": "tired", "text": ["tired of your spam"], "action": "pause", "pause": "1h"}

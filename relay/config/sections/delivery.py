@@ -171,9 +171,9 @@ class DestinationSection(Section):
 
 class DoubtfulSection(Section):
     """How doubtful mail leaves: mail that the filter (`X-Spam: Yes`) or the DNS lists (a score above 0) find bad and do
-    not refuse. With a source address of its own, the anger of a provider about it does not reach other mail. It also
-    has connections, a pace (`[[delivery.shaping]]`) and suspensions of its own. Default: it leaves like all other
-    mail."""
+    not refuse. It has a source address of its own, so that a provider that slows or blocks that one still takes other
+    mail. It also has connections, a pace (`[[delivery.shaping]]`) and suspensions of its own. Default: it leaves like
+    all other mail."""
 
     source_ipv4: ipaddress.IPv4Address | None = Field(None, examples=["192.0.2.27"])
     """The IPv4 address to send from, for every destination. Where only one of the two source addresses is set, doubtful
