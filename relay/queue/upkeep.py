@@ -1,5 +1,5 @@
-"""Upkeep of the queue, which every worker does from time to time: it drops old dead letters, held mail whose time is over
-and leftovers, frees the leases of dead workers, and logs what queue commands have done.
+"""Upkeep of the queue, which every worker does from time to time: it drops old dead letters, held mail whose
+time is over and leftovers, frees the leases of dead workers, and logs what queue commands have done.
 """
 
 from __future__ import annotations
